@@ -1,0 +1,129 @@
+"""Rows in the form the kernels take, samples of them, and arrays in memory as a source of partitions."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.errors import DataError, UsageError
+from hfnumba.network import Network
+from hfnumba.objective import RowSample
+
+# Enough partitions to keep 16 threads busy, few enough that adding their gradients costs little.
+_MAX_PARTITIONS = 16
+_MIN_PARTITION_ROWS = 256
+
+
+class Rows(NamedTuple):
+    """Features (rows, n_features), and labels (rows,) int32 or targets (rows, n_outputs); the other is empty."""
+
+    X: NDArray[Any]
+    labels: NDArray[np.int32]
+    targets: NDArray[np.floating[Any]]
+
+    def take(self, indices: NDArray[np.intp]) -> Rows:
+        """The rows at ``indices``, copied."""
+        labels = self.labels[indices] if self.labels.size else self.labels
+        targets = self.targets[indices] if self.targets.size else self.targets
+        return Rows(self.X[indices], labels, targets)
+
+
+def as_rows(network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[Any]) -> Rows:
+    """Check rows against a network and bring them into the kernels' form, without a copy where they have it.
+
+    uint8 features stay as they are. One-dimensional labels for a loss that takes targets become indicator rows.
+    """
+    if X.ndim != 2 or X.shape[1] != network.n_features:
+        raise DataError(f"expected features of shape (rows, {network.n_features}) for this network, got {X.shape}")
+    if len(y) != len(X):
+        raise DataError(f"expected a label or target for each of the {len(X)} rows, got {len(y)}")
+    features = np.require(X, None if X.dtype == np.uint8 else dtype, ["C", "W"])
+    n_out = network.n_outputs
+    if network.takes_labels:
+        if y.ndim != 1 or y.dtype.kind not in "iub":
+            raise DataError(f"{network.loss} takes one whole-number label a row, got {y.dtype} of shape {y.shape}")
+        if y.size and (y.min() < 0 or y.max() >= n_out):
+            raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
+        return Rows(features, np.require(y, np.int32, ["C", "W"]), np.empty((0, n_out), dtype))
+    if y.ndim == 1 and n_out > 1 and y.dtype.kind in "iub":
+        if y.size and (y.min() < 0 or y.max() >= n_out):
+            raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
+        targets = np.zeros((len(y), n_out), dtype)
+        targets[np.arange(len(y)), y] = 1
+    else:
+        targets = np.require(y.reshape(len(y), -1), dtype, ["C", "W"])
+    if targets.shape[1] != n_out:
+        raise DataError(f"expected {n_out} targets a row for this network, got {targets.shape[1]}")
+    if network.loss == "sigmoid_cross_entropy" and targets.size and not (targets.min() >= 0 and targets.max() <= 1):
+        raise DataError(f"sigmoid_cross_entropy takes targets in [0, 1], got {targets.min()} … {targets.max()}")
+    return Rows(features, np.empty(0, np.int32), targets)
+
+
+@functools.lru_cache(maxsize=128)
+def _permutation(seed: int, draw: int, first_row: int, n: int) -> NDArray[np.intp]:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, draw, first_row)))).permutation(n)
+
+
+def sample_indices(sample: RowSample, start: int, stop: int, n_rows: int) -> NDArray[np.intp]:
+    """The rows of a sample within the partition [start, stop), counted from its start, in ascending order.
+
+    The partition's share is floor(stop n / N) - floor(start n / N) of the sample's n rows, so that the shares of all
+    partitions add up to n and follow their sizes.
+    """
+    share = stop * sample.n_rows // n_rows - start * sample.n_rows // n_rows
+    rows = _permutation(sample.seed, sample.draw, start, stop - start)
+    return np.sort(rows[(sample.index * share + np.arange(share)) % max(1, stop - start)])
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Arrays in memory, cut into partitions of equal size.
+
+    The number of partitions depends on the rows alone (one for each 256, 16 at most), never on threads: it decides
+    the order of summation, and so the bits of the result.
+    """
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    n_partitions: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @staticmethod
+    def of(X: ArrayLike, y: ArrayLike, n_partitions: int | None, scale: float, offset: float) -> ArraySource:
+        """Check that there are finite rows, and choose the number of partitions."""
+        features, targets = np.asarray(X), np.asarray(y)
+        if features.ndim != 2 or not len(features):
+            raise DataError(
+                f"expected features of shape (rows, n_features) with at least one row, got {features.shape}"
+            )
+        for what, array in (("features", features), ("targets", targets)):
+            if array.dtype.kind not in "fiub":
+                raise DataError(f"expected numbers as {what}, got dtype {array.dtype}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                where = np.argwhere(~np.isfinite(array))
+                raise DataError(f"{len(where)} of the {what} are NaN or infinite, the first in row {where[0][0]}")
+        chosen = (
+            min(_MAX_PARTITIONS, -(-len(features) // _MIN_PARTITION_ROWS)) if n_partitions is None else n_partitions
+        )
+        if not 1 <= chosen <= len(features):
+            raise UsageError(f"n_partitions must lie in 1 … {len(features)} (the rows), got {n_partitions}")
+        return ArraySource(features, targets, chosen, scale, offset)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in total."""
+        return len(self.X)
+
+    def partition_rows(self, j: int) -> tuple[int, int]:
+        """First row of partition j, and the one after its last."""
+        return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
+
+    def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Views of the rows of partition j."""
+        start, stop = self.partition_rows(j)
+        return self.X[start:stop], self.y[start:stop]

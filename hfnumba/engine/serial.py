@@ -1,0 +1,44 @@
+"""All partitions in this process, on threads. What a cluster does, without one: the same sums, the same bits."""
+
+from __future__ import annotations
+
+import os
+
+from hfnumba.engine.host import Job, PartitionHost
+from hfnumba.engine.protocol import Round
+from hfnumba.engine.tree import Sums, TreeSum
+from hfnumba.errors import UsageError
+
+
+def available_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class SerialEngine:
+    """Evaluates every partition here.
+
+    Parameters
+    ----------
+    job : Job
+    n_threads : int, optional
+        Default: the processors this process may use.
+    """
+
+    def __init__(self, job: Job, n_threads: int | None = None) -> None:
+        if n_threads is not None and n_threads < 1:
+            raise UsageError(f"the number of threads must be at least 1, got {n_threads}")
+        self._host = PartitionHost(job, n_threads or available_threads())
+
+    def run(self, request: Round) -> Sums:
+        """The sums over all partitions."""
+        host, n = self._host, self._host.job.source.n_partitions
+        host.receive(request.vectors, list(request.vectors))
+        tree = TreeSum(n)
+        for node, sums in host.evaluate(request.evaluations, range(n)).items():
+            tree.add(node, sums)
+        return tree.total()
+
+    def close(self) -> None:
+        """Stop the threads and forget the rows."""
+        self._host.close()

@@ -1,0 +1,87 @@
+"""Single-threaded GEMM of SciPy's BLAS, callable from compiled code, for row-major matrices.
+
+The address of ``sgemm``/``dgemm`` comes from :mod:`scipy.linalg.cython_blas` and is declared as an external symbol;
+of the ways to reach BLAS from compiled code this is the one that Numba can still cache on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import get_cython_function_address, intrinsic, overload
+from threadpoolctl import ThreadpoolController
+
+from hfnumba.kernels.jit import OPTIONS
+
+_N_ARGUMENTS = 13
+_NO_TRANSPOSE, _TRANSPOSE = np.int8(ord("N")), np.int8(ord("T"))
+
+
+def _external(name: str) -> Any:
+    """GEMM as an external symbol; every Fortran argument is a pointer, passed as an integer of its size."""
+    symbol = f"hfnumba_{name}"
+    llvmlite.binding.add_symbol(symbol, get_cython_function_address("scipy.linalg.cython_blas", name))
+    return types.ExternalFunction(symbol, types.void(*[types.intp] * _N_ARGUMENTS))
+
+
+_sgemm = _external("sgemm")
+_dgemm = _external("dgemm")
+
+
+@intrinsic
+def _address(typingctx: Any, value: Any) -> Any:
+    """The address of a stack slot that holds ``value``: GEMM's scalar arguments without an allocation."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        slot = cgutils.alloca_once_value(builder, args[0])
+        return builder.ptrtoint(slot, context.get_value_type(types.intp))
+
+    return types.intp(value), codegen
+
+
+def gemm(transpose_a: bool, transpose_b: bool, a: Any, b: Any, beta: float, c: Any) -> None:
+    """C = op(A) op(B) + beta C for C-contiguous matrices of one dtype; with beta = 0, C is written, not read."""
+    product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+    c[...] = product if beta == 0.0 else product + beta * c
+
+
+@overload(gemm, jit_options=OPTIONS)
+def _gemm_compiled(transpose_a: Any, transpose_b: Any, a: Any, b: Any, beta: Any, c: Any) -> Any:
+    call = _sgemm if a.dtype == types.float32 else _dgemm
+    scalar = np.float32 if a.dtype == types.float32 else np.float64
+
+    def compiled(transpose_a: Any, transpose_b: Any, a: Any, b: Any, beta: Any, c: Any) -> None:
+        # Fortran sees each row-major matrix transposed: C' = op(B)' op(A)', so A and B change places.
+        depth = a.shape[0] if transpose_a else a.shape[1]
+        call(
+            _address(_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
+            _address(_TRANSPOSE if transpose_a else _NO_TRANSPOSE),
+            _address(np.int32(c.shape[1])),
+            _address(np.int32(c.shape[0])),
+            _address(np.int32(depth)),
+            _address(scalar(1.0)),
+            b.ctypes.data,
+            _address(np.int32(b.shape[1])),
+            a.ctypes.data,
+            _address(np.int32(a.shape[1])),
+            _address(scalar(beta)),
+            c.ctypes.data,
+            _address(np.int32(c.shape[1])),
+        )
+
+    return compiled
+
+
+@functools.cache
+def limit_blas_threads() -> None:
+    """Set every BLAS of this process to one thread, once.
+
+    The row blocks are what runs in parallel here; a BLAS with its own threads inside them made everything several
+    times slower. It stays so for the life of the process: restoring it around each call would race between threads.
+    """
+    ThreadpoolController().limit(limits=1, user_api="blas")

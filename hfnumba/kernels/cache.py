@@ -1,0 +1,97 @@
+"""Where compiled kernels are kept, and compiling them once per machine.
+
+Numba's cache is pickle: a folder that others can write would let them run code here. So it is a private folder of
+this user on a local disk, one for each version of the sources, of Numba and of Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+
+_READY = "compiled"
+_LOCK_TIMEOUT_S = 300.0
+
+
+def _fingerprint() -> str:
+    """A hash of the kernels' sources: Numba itself looks only at the file of the function it compiles."""
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _private(folder: Path) -> bool:
+    """Create ``folder``, and tell whether it is a real, writable one that only this user can write."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return False
+    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return mine and private and os.access(folder, os.W_OK)
+
+
+def configure() -> Path:
+    """Point Numba's cache at ``$HFNUMBA_CACHE_DIR``, else at a local folder; the first that is private is used.
+
+    ``/var/tmp`` is local and survives a restart, where a home folder is often shared over the network. If neither
+    it nor the temporary folder serves, a fresh folder is used, and compilation is repeated by each process.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    chosen = os.environ.get("HFNUMBA_CACHE_DIR")
+    roots = (
+        [Path(chosen)] if chosen else [Path(base) / f"hfnumba-{user}" for base in ("/var/tmp", tempfile.gettempdir())]
+    )
+    for root in roots:
+        folder = root / _fingerprint()
+        if _private(root) and _private(folder):
+            break
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
+    numba.config.CACHE_DIR = str(folder)
+    return folder
+
+
+def warm_up(notify: Callable[[str], None] | None = None) -> float:
+    """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
+
+    Parameters
+    ----------
+    notify : callable, optional
+        Called with a sentence if compilation is needed, before it starts.
+
+    Returns
+    -------
+    float
+        Seconds it took.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
+
+    from hfnumba.kernels.passes import exercise  # noqa: PLC0415 - imports everything that is compiled
+
+    start = time.perf_counter()
+    folder = Path(numba.config.CACHE_DIR)
+    ready = folder / _READY
+    if ready.exists():
+        exercise()
+        return time.perf_counter() - start
+    try:
+        with FileLock(folder / "lock", timeout=_LOCK_TIMEOUT_S):
+            if notify is not None and not ready.exists():
+                notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
+            exercise()
+            ready.touch()
+    except (OSError, Timeout):
+        # A cache that cannot be written or locked costs time, never the run.
+        exercise()
+    return time.perf_counter() - start

@@ -1,0 +1,21 @@
+"""The one way kernels are compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+# "contract" (fused multiply-add) keeps NaN and infinities; the flags of fastmath=True do not, so it is not used.
+# error_model="numpy" makes 1/0 an infinity instead of an exception, whose branch would stop vectorisation.
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def kernel(function: Any) -> Any:
+    """Compile on first call, release the GIL, cache on disk."""
+    return njit(**OPTIONS)(function)
+
+
+def reduction(function: Any) -> Any:
+    """As :func:`kernel`, for bare sums: reassociation lets the loop run in vector lanes (NaN is still NaN)."""
+    return njit(**{**OPTIONS, "fastmath": {"contract", "reassoc"}})(function)

@@ -1,0 +1,163 @@
+"""What a Krylov solver hands back: iterates to backtrack over, the curvature it saw, and why it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.krylov.operator import System, dot
+from hfnumba.krylov.stopping import on_grid
+
+
+class KrylovStatus(Enum):
+    """Why a solver stopped; the value is a sentence with a remedy where one is needed."""
+
+    CONVERGED = "the residual met the tolerance"
+    PROGRESS = "the quadratic model no longer improved enough to be worth more products"
+    MAXITER = "the iteration limit was reached; raise maxiter if the model still improved"
+    NONPOSITIVE_CURVATURE = (
+        "a direction of non-positive curvature was met; walk along it, or raise the damping for a definite system"
+    )
+    BREAKDOWN = "the recurrence broke down; use the best iterate so far, or raise the damping"
+    ZERO_RHS = "the right-hand side is zero, so is the solution; the point is already stationary"
+    NONFINITE = "a product was not finite; the step that led here was too long, raise the damping"
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A kept iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; both come without a product."""
+
+    index: int
+    x: NDArray[np.floating[Any]]
+    curvature: float
+    model: float
+    residual_norm: float
+
+
+@dataclass(frozen=True)
+class CurvedDirection:
+    """A search direction d of the solver with its curvature d'Ad, a by-product of the recurrence."""
+
+    d: NDArray[np.floating[Any]]
+    curvature: float
+    squared_norm: float
+
+    @property
+    def rayleigh(self) -> float:
+        """The quotient d'Ad / d'd."""
+        return self.curvature / self.squared_norm
+
+
+@dataclass(frozen=True)
+class KrylovResult:
+    """The outcome of a solve of A x = b.
+
+    Attributes
+    ----------
+    x : ndarray
+        The last iterate (rolled back to the one before a direction of non-positive curvature or a breakdown).
+    iterates : tuple of Iterate
+        Iterates kept for backtracking, oldest first; the last is ``x``. Empty if no step was taken.
+    lowest : CurvedDirection or None
+        The direction with the lowest Rayleigh quotient d'Ad/d'd that was met (of either sign); after
+        NONPOSITIVE_CURVATURE the direction that ended the solve.
+    rayleighs : tuple of float
+        Rayleigh quotients of all directions met, in order. For a damped operator subtract the damping.
+    status : KrylovStatus
+        Why it stopped.
+    n_matvec : int
+        Products spent.
+    """
+
+    x: NDArray[np.floating[Any]]
+    iterates: tuple[Iterate, ...]
+    lowest: CurvedDirection | None
+    rayleighs: tuple[float, ...]
+    status: KrylovStatus
+    n_matvec: int
+
+
+def curvature_and_model(
+    b: NDArray[np.floating[Any]], x: NDArray[np.floating[Any]], r: NDArray[np.floating[Any]]
+) -> tuple[float, float]:
+    """Return x'Ax = x'(b - r) and x'Ax/2 - b'x = -x'(b + r)/2, where r = b - Ax: two dots, no product."""
+    along_b, along_r = dot(b, x), dot(r, x)
+    return along_b - along_r, -(along_b + along_r) / 2
+
+
+class Record:
+    """What a running solver writes down for its result.
+
+    Holds one n-vector for the lowest direction and one for each kept iterate.
+
+    Parameters
+    ----------
+    system : System
+        Its ``x`` is the current iterate.
+    keep : float
+        Ratio of the grid of kept iterates, > 1.
+    """
+
+    def __init__(self, system: System, keep: float) -> None:
+        if not keep > 1:
+            raise ValueError(f"expected keep > 1, got {keep}; 1.3 keeps iterates 1, 2, 3, 4, 5, 7, 9, 11, 14, …")
+        self._system = system
+        self._keep = keep
+        self._iterates: list[Iterate] = []
+        self._rayleighs: list[float] = []
+        self._lowest: CurvedDirection | None = None
+
+    def direction(
+        self, d: NDArray[np.floating[Any]], curvature: float, squared_norm: float, *, ends: bool = False
+    ) -> None:
+        """Note a direction with d'Ad and d'd; copied if it is the lowest so far, or the last of the solve.
+
+        A zero vector has no curvature and is passed over.
+        """
+        if squared_norm == 0:
+            return
+        direction = CurvedDirection(d, curvature, squared_norm)
+        self._rayleighs.append(direction.rayleigh)
+        if self._lowest is None:
+            self._lowest = replace(direction, d=d.copy())
+        elif ends or direction.rayleigh < self._lowest.rayleigh:
+            np.copyto(self._lowest.d, d)
+            self._lowest = replace(direction, d=self._lowest.d)
+
+    def iterate(self, index: int, r: NDArray[np.floating[Any]]) -> None:
+        """Keep a copy of the current x if ``index`` is on the grid."""
+        if on_grid(index, self._keep):
+            self._iterates.append(self._describe(index, self._system.x.copy(), r))
+
+    def finish(self, index: int, r: NDArray[np.floating[Any]], status: KrylovStatus) -> KrylovResult:
+        """Make the result, with the current x as iterate ``index`` (0: no step was taken), the last kept."""
+        x = self._system.x
+        if self._iterates and self._iterates[-1].index == index:
+            self._iterates.pop()
+        if index:
+            self._iterates.append(self._describe(index, x, r))
+        return KrylovResult(
+            x, tuple(self._iterates), self._lowest, tuple(self._rayleighs), status, self._system.n_matvec
+        )
+
+    def _describe(self, index: int, x: NDArray[np.floating[Any]], r: NDArray[np.floating[Any]]) -> Iterate:
+        curvature, model = curvature_and_model(self._system.b, x, r)
+        return Iterate(index, x, curvature, model, float(np.sqrt(dot(r, r))))
+
+
+def start(system: System, record: Record) -> tuple[NDArray[np.floating[Any]], float, KrylovResult | None]:
+    """Return the first residual, the residual norm to reach, and a result if no iteration is needed."""
+    if system.is_zero():
+        return system.b, 0.0, record.finish(0, system.b, KrylovStatus.ZERO_RHS)
+    r = system.residual()
+    norm = float(np.sqrt(dot(r, r)))
+    limit = system.limit(norm)
+    if not np.isfinite(norm):
+        return r, limit, record.finish(0, r, KrylovStatus.NONFINITE)
+    if norm <= limit:
+        return r, limit, record.finish(0, r, KrylovStatus.CONVERGED)
+    return r, limit, None

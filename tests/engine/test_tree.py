@@ -1,0 +1,72 @@
+import random
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hfnumba.engine.tree import TreeSum
+
+
+def recursive_sum(values):
+    """The tree's definition, written down: split at the largest power of two below n."""
+    if len(values) == 1:
+        return values[0]
+    half = 1 << (len(values) - 1).bit_length() - 1
+    return recursive_sum(values[:half]) + recursive_sum(values[half:])
+
+
+def leaves(n):
+    rng = np.random.default_rng(n)
+    return [(rng.standard_normal(3) * 10.0 ** rng.integers(-3, 4)).astype(np.float32) for _ in range(n)]
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_any_order_and_any_split_among_workers_has_the_same_bits(n, rnd):
+    values = leaves(n)
+    expected = recursive_sum(values)
+    workers = [TreeSum(n) for _ in range(rnd.randint(1, 5))]
+    order = list(range(n))
+    rnd.shuffle(order)
+    for j in order:
+        rnd.choice(workers).add((0, j), (values[j].copy(),))
+    collected = [item for worker in workers for item in worker.nodes().items()]
+    rnd.shuffle(collected)
+    total = TreeSum(n)
+    for node, sums in collected:
+        total.add(node, sums)
+    np.testing.assert_array_equal(total.total()[0], expected)
+
+
+def test_contiguous_runs_are_reduced_to_few_nodes():
+    tree = TreeSum(16)
+    for j in range(5, 11):
+        tree.add((0, j), (np.ones(2),))
+    assert set(tree.nodes()) == {(0, 5), (1, 3), (1, 4), (0, 10)}
+
+
+def test_threads_adding_at_once_lose_nothing():
+    n = 64
+    values, tree = leaves(n), TreeSum(n)
+    order = list(range(n))
+    random.Random(0).shuffle(order)
+    threads = [
+        threading.Thread(target=lambda part: [tree.add((0, j), (values[j].copy(),)) for j in part], args=(order[i::8],))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(tree.total()[0], recursive_sum(values))
+
+
+def test_a_missing_or_repeated_part_is_refused():
+    tree = TreeSum(3)
+    tree.add((0, 0), (np.ones(1),))
+    with pytest.raises(RuntimeError, match="not complete"):
+        tree.total()
+    with pytest.raises(RuntimeError, match="twice"):
+        tree.add((0, 0), (np.ones(1),))

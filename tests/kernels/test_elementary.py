@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from numba import njit
+
+from hfnumba.kernels import elementary
+from hfnumba.kernels.losses import row_maximum
+
+ORACLES = {
+    "exp": np.exp,
+    "expm1_nonpositive": np.expm1,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
+}
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 88.72, 88.73, -87.4, -103.9, -104.1], np.float32)
+
+
+def compiled(name):
+    function = getattr(elementary, name)
+
+    @njit(error_model="numpy")
+    def over(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return over
+
+
+def check(name, run, x):
+    """The stated bound where the result is a normal number; exact classes (0, inf, NaN, tiny) elsewhere."""
+    if name == "expm1_nonpositive":
+        x = -np.abs(x)
+    out = np.empty_like(x)
+    run(x, out)
+    with np.errstate(all="ignore"):
+        exact = ORACLES[name](x.astype(np.float64))
+        rounded = exact.astype(np.float32)
+    normal = np.isfinite(rounded) & (np.abs(exact) >= 2.0**-126)
+    error = np.abs(out[normal] - exact[normal]) / np.abs(exact[normal]) * 2.0**24
+    assert error.max(initial=0) <= elementary.ERROR_BOUNDS[name]
+    nan = np.isnan(x)
+    np.testing.assert_array_equal(np.isnan(out), nan)
+    np.testing.assert_array_equal(np.isinf(out), np.isinf(rounded))
+    tiny = ~normal & np.isfinite(rounded)
+    assert np.abs(out[tiny] - exact[tiny]).max(initial=0) < 2.0**-126
+    return error.max(initial=0)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_float32_within_bound_on_a_sample_of_all_bit_patterns(name):
+    run = compiled(name)
+    bits = np.random.default_rng(0).integers(0, 2**32, 2**18, dtype=np.uint32).view(np.float32)
+    near = np.linspace(-110, 110, 2**17, dtype=np.float32)
+    small = np.geomspace(1e-38, 1, 2**16, dtype=np.float32)
+    check(name, run, np.concatenate([bits, near, small, -small, SPECIAL]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ORACLES)
+def test_float32_within_bound_on_every_bit_pattern(name):
+    run = compiled(name)
+    for start in range(0, 2**32, 2**24):
+        check(name, run, np.arange(start, start + 2**24, dtype=np.uint32).view(np.float32))
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_float64_is_libm(name):
+    x = -np.abs(np.linspace(-30, 30, 1001))
+    out = np.empty_like(x)
+    compiled(name)(x, out)
+    np.testing.assert_allclose(out, ORACLES[name](x), rtol=1e-14)
+
+
+def test_row_maximum_is_numpys_also_with_negative_numbers_and_infinities():
+    @njit
+    def run(x):
+        return row_maximum(x)
+
+    rng = np.random.default_rng(1)
+    for n in (1, 2, 15, 16, 17, 1973):
+        for x in (rng.standard_normal(n), -np.abs(rng.standard_normal(n)), np.zeros(n), np.full(n, -np.inf)):
+            assert run(x.astype(np.float32)) == x.astype(np.float32).max()
+            assert run(x) == x.max()
+    assert np.isnan(run(np.array([1, np.nan, 2], np.float32)))

@@ -1,0 +1,75 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from hfnumba.errors import UsageError
+from hfnumba.kernels.activations import ACTIVATION_CODES
+from hfnumba.kernels.losses import LOSS_CODES
+from hfnumba.network import ACTIVATIONS, LOSSES, Network
+
+
+def test_layers_are_views_that_cover_theta_once():
+    network = Network([5, 4, 3])
+    theta = np.zeros(network.n_params, np.float32)
+    assert network.n_params == 5 * 4 + 4 + 4 * 3 + 3
+    for layer in network.layers(theta):
+        layer.weights[:] += 1
+        layer.biases[:] += 1
+    np.testing.assert_array_equal(theta, 1)
+
+
+def test_weights_only_clears_biases_in_a_copy():
+    network = Network([2, 3, 1])
+    theta = np.ones(network.n_params, np.float32)
+    assert network.weights_only(theta).sum() == 2 * 3 + 3
+    assert theta.sum() == network.n_params
+
+
+@pytest.mark.parametrize("scheme", ["glorot", "he", "sparse"])
+def test_initialisations_have_their_stated_spread(scheme):
+    network = Network([400, 300, 10])
+    theta = network.initialize(seed=3, scheme=scheme)
+    np.testing.assert_array_equal(theta, network.initialize(seed=3, scheme=scheme))
+    assert not np.array_equal(theta, network.initialize(seed=4, scheme=scheme))
+    assert theta.dtype == np.float32
+    for (weights, biases), (n_in, n_out) in zip(network.layers(theta), itertools.pairwise(network.sizes), strict=True):
+        assert not biases.any()
+        if scheme == "glorot":
+            bound = np.sqrt(6 / (n_in + n_out))
+            assert np.abs(weights).max() <= bound
+            assert np.isclose(weights.std(), bound / np.sqrt(3), rtol=0.05)
+        elif scheme == "he":
+            assert np.isclose(weights.std(), np.sqrt(2 / n_in), rtol=0.05)
+        else:
+            assert ((weights != 0).sum(axis=0) == 15).all()
+            assert np.isclose(weights[weights != 0].std(), 1, rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (([5],), "two or more"),
+        (([5, 0, 3],), "positive"),
+        (([5, 2.5, 3],), "whole"),
+        (([5, 3], "gelu"), "gelu"),
+        (([5, 3], "tanh", "hinge"), "hinge"),
+        (([100_000, 100_000],), "too large"),
+    ],
+)
+def test_impossible_networks_are_refused(arguments, named):
+    with pytest.raises(UsageError, match=named):
+        Network(*arguments)
+
+
+def test_wrong_length_and_unknown_scheme_are_refused():
+    network = Network([2, 2])
+    with pytest.raises(UsageError, match="6 parameters"):
+        list(network.layers(np.zeros(5)))
+    with pytest.raises(UsageError, match="zeros"):
+        network.initialize(scheme="zeros")
+
+
+def test_names_and_kernel_codes_agree():
+    assert set(ACTIVATIONS) == set(ACTIVATION_CODES)
+    assert set(LOSSES) == set(LOSS_CODES)
