@@ -1,0 +1,176 @@
+"""scikit-learn's interface: a classifier and a regressor trained by the methods of this package."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.engine import ArrayObjective, predict
+from hfnumba.errors import HfnumbaError
+from hfnumba.network import Network
+from hfnumba.optim.methods import optimizer, settings_of
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ModuleNotFoundError as missing:
+    raise HfnumbaError("the estimators need scikit-learn 1.6 or later: pip install 'hfnumba[sklearn]'") from missing
+
+# A run of iterations that each gain less than ``tol`` of the loss ends training.
+_PATIENCE = 5
+
+
+class _HessianFreeEstimator(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share: settings, fitting, raw outputs."""
+
+    _loss: str
+
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (100,),
+        activation: str = "tanh",
+        *,
+        method: str = "hf-bicgstab",
+        curvature_rows: int | None = 4096,
+        l2: float = 1e-4,
+        max_iter: int = 50,
+        tol: float = 1e-3,
+        random_state: Any = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.method = method
+        self.curvature_rows = curvature_rows
+        self.l2 = l2
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.n_threads = n_threads
+
+    def _fit(self, X: NDArray[Any], targets: NDArray[Any], n_outputs: int) -> Self:
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
+        self.network_ = Network([X.shape[1], *hidden, n_outputs], self.activation, self._loss)
+        settings: dict[str, Any] = {"seed": seed, "max_iterations": self.max_iter}
+        if "curvature_rows" in settings_of(self.method):
+            settings["curvature_rows"] = self.curvature_rows
+        self.loss_curve_: list[float] = []
+        with ArrayObjective(self.network_, X, targets, l2=self.l2, n_threads=self.n_threads) as objective:
+            start = self.network_.initialize(seed)
+            for iteration in optimizer(self.method, **settings).iterate(objective, start):
+                self.loss_curve_.append(iteration.loss)
+                self.theta_, self.n_iter_ = iteration.state.theta, max(1, iteration.iteration)
+                if self._has_stalled():
+                    break
+        self.loss_ = self.loss_curve_[-1]
+        return self
+
+    def _has_stalled(self) -> bool:
+        if len(self.loss_curve_) <= _PATIENCE:
+            return False
+        recent = self.loss_curve_[-_PATIENCE - 1 :]
+        return all(a - b <= self.tol * abs(a) for a, b in zip(recent, recent[1:], strict=False))
+
+    def _outputs(self, X: ArrayLike) -> NDArray[Any]:
+        check_is_fitted(self)
+        rows = validate_data(self, X, reset=False, dtype=np.float32, order="C")
+        return predict(self.network_, self.theta_, rows)
+
+
+class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):  # type: ignore[misc]
+    """A fully-connected network for classification, trained by a Hessian-free method.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        Widths of the hidden layers; ``()`` for logistic regression.
+    activation : {"tanh", "sigmoid", "relu", "softplus", "identity"}
+    method : str
+        Any method of :func:`hfnumba.optimizer`.
+    curvature_rows : int or None
+        Rows on which curvature is sampled, anew in each iteration; all rows if None or not fewer than there are.
+    l2 : float
+        Penalty l2/2 · ‖weights‖² on the mean loss.
+    max_iter : int
+        Most iterations; one is worth many of a first-order method.
+    tol : float
+        Training ends after five iterations in a row that each gain less than this share of the loss.
+    random_state : int, RandomState or None
+        Of the initial weights and of the curvature samples.
+    n_threads : int or None
+        Default: the processors this process may use. The result does not depend on it.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+    network_ : Network
+    theta_ : ndarray of float32, shape (n_params,)
+    loss_, loss_curve_ : float, list of float
+    n_iter_ : int
+
+    Notes
+    -----
+    Features are taken as they are, in float32: scale them to about unit size first.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = HessianFreeClassifier((32,), random_state=0).fit(X[:1500] / 16, y[:1500])
+    >>> bool(model.score(X[1500:] / 16, y[1500:]) > 0.85)
+    True
+    """
+
+    _loss = "softmax_cross_entropy"
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X (n_rows, n_features) and class labels y (n_rows,)."""
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"expected labels of two classes or more, got one class: {self.classes_[0]!r}")
+        return self._fit(X, labels.astype(np.int32), len(self.classes_))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Probability of each class, (n_rows, n_classes)."""
+        return self._outputs(X)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable class of each row."""
+        p = self._outputs(X)
+        labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
+        return labels
+
+
+class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):  # type: ignore[misc]
+    """A fully-connected network for regression with squared error, trained by a Hessian-free method.
+
+    Parameters and attributes are those of :class:`HessianFreeClassifier`, without ``classes_``. Targets are taken
+    as they are, in float32: scale them to about unit size first.
+    """
+
+    _loss = "squared_error"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X (n_rows, n_features) and targets y (n_rows,) or (n_rows, n_outputs)."""
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
+        targets = np.asarray(y, np.float32)
+        self._is_vector = targets.ndim == 1
+        columns = targets.reshape(len(targets), -1)
+        return self._fit(X, columns, columns.shape[1])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predicted targets in float64, of the shape that y had for a row."""
+        z = self._outputs(X).astype(np.float64)
+        return z[:, 0] if self._is_vector else z
