@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ except ModuleNotFoundError as missing:
 _PATIENCE = 5
 
 
-class _HessianFreeEstimator(BaseEstimator):  # type: ignore[misc]
+class _HessianFreeEstimator(BaseEstimator):
     """What classifier and regressor share: settings, fitting, raw outputs."""
 
     _loss: str
@@ -74,7 +75,7 @@ class _HessianFreeEstimator(BaseEstimator):  # type: ignore[misc]
         if len(self.loss_curve_) <= _PATIENCE:
             return False
         recent = self.loss_curve_[-_PATIENCE - 1 :]
-        return all(a - b <= self.tol * abs(a) for a, b in zip(recent, recent[1:], strict=False))
+        return all(a - b <= self.tol * abs(a) for a, b in itertools.pairwise(recent))
 
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
@@ -82,7 +83,7 @@ class _HessianFreeEstimator(BaseEstimator):  # type: ignore[misc]
         return predict(self.network_, self.theta_, rows)
 
 
-class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):  # type: ignore[misc]
+class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
     """A fully-connected network for classification, trained by a Hessian-free method.
 
     Parameters
@@ -130,12 +131,12 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):  # type: ig
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X (n_rows, n_features) and class labels y (n_rows,)."""
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        rows, classes = validate_data(self, X, y, dtype=np.float32, order="C")
+        check_classification_targets(classes)
+        self.classes_, labels = np.unique(classes, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"expected labels of two classes or more, got one class: {self.classes_[0]!r}")
-        return self._fit(X, labels.astype(np.int32), len(self.classes_))
+        return self._fit(rows, labels.astype(np.int32), len(self.classes_))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probability of each class, (n_rows, n_classes)."""
@@ -148,7 +149,7 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):  # type: ig
         return labels
 
 
-class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):  # type: ignore[misc]
+class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
     """A fully-connected network for regression with squared error, trained by a Hessian-free method.
 
     Parameters and attributes are those of :class:`HessianFreeClassifier`, without ``classes_``. Targets are taken
@@ -164,11 +165,11 @@ class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):  # type: igno
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X (n_rows, n_features) and targets y (n_rows,) or (n_rows, n_outputs)."""
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
-        targets = np.asarray(y, np.float32)
+        rows, targets = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
+        targets = np.asarray(targets, np.float32)
         self._is_vector = targets.ndim == 1
         columns = targets.reshape(len(targets), -1)
-        return self._fit(X, columns, columns.shape[1])
+        return self._fit(rows, columns, columns.shape[1])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predicted targets in float64, of the shape that y had for a row."""

@@ -1,0 +1,197 @@
+"""Bi-CG-STAB for a symmetric operator that may be indefinite, with the curvature of all its directions.
+
+Method: van der Vorst, "Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG for the solution of
+nonsymmetric linear systems" (SIAM J. Sci. Stat. Comput. 13, 1992), in the form of Algorithm 7.7 of Saad,
+"Iterative Methods for Sparse Linear Systems" (2nd ed., 2003), preconditioned from the right. Use in training:
+He, Mudigere, Smelyanskiy and Takáč, "Distributed Hessian-Free Optimization for Deep Neural Network"
+(2016/17), Algorithm 3.
+
+Differences, and why:
+
+- Algorithm 3 of He et al. as printed has an "if" for the loop, does not count j up, and uses an outdated p_j:
+  the standard form is meant and is what stands here.
+- The step along p_j is added to x before the product with s_j: if that second half breaks down, or its
+  product is not finite, x is still an iterate whose residual is known.
+- Breakdowns, (Ap, r0*), (As, s) and (r, r0*) near zero, are judged by the cosine between the two vectors. An
+  absolute threshold takes a small gradient for a breakdown. The cosine is held against the rounding unit of
+  float64, in which it is accumulated: r drifts away from r0* in the course of a solve, and the rounding unit
+  of float32 ended 41 of 60 random indefinite systems of order 100 that were solved otherwise.
+- On an indefinite system the residual is not monotone and need not become small. It only ends a solve at
+  rtol; it never picks an iterate. All candidates are handed back with their curvature.
+- Scalars are accumulated in float64 while vectors stay in the dtype of the system.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+
+# The cosine between two vectors that is zero up to the rounding of its float64 accumulation.
+_NO_COSINE = float(np.finfo(np.float64).eps)
+
+
+def bicgstab(
+    A: Any,
+    b: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-6,
+    maxiter: int | None = None,
+    M: Any | None = None,
+    keep: float = 1.3,
+    callback: Callable[[Vector], object] | None = None,
+) -> KrylovResult:
+    """Solve A x = b by Bi-CG-STAB, and note the curvature of every direction p_j and s_j on the way.
+
+    Parameters
+    ----------
+    A : LinearOperator or array_like, shape (n, n)
+        Any real operator; the curvature d'Ad is that of its symmetric part.
+    b : array_like, shape (n,)
+    x0 : array_like, shape (n,), optional
+        Starting point, zero by default. One that is not zero costs a product.
+    rtol : float, default 1e-6
+        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
+        unit of the dtype is raised to it.
+    maxiter : int, optional
+        Most iterations, n by default. An iteration is two products, so a budget of k products is
+        ``maxiter = k // 2``; the last may end after one product, when the step along p_j was enough.
+    M : LinearOperator or array_like, shape (n, n), optional
+        Preconditioner near the inverse of A, applied from the right: directions are then M p_j and M s_j. Two
+        applications per iteration, not counted in ``n_matvec``.
+    keep : float, default 1.3
+        Iterates ceil(keep^i) are kept, and always the last one.
+    callback : callable, optional
+        Called as ``callback(x)`` after each whole iteration. The array is reused: copy it to keep it.
+
+    Returns
+    -------
+    KrylovResult
+        In float32 if A and b are, else in float64. Zero b without a starting point gives ZERO_RHS and zero,
+        without a product. After BREAKDOWN, ``x`` is the last iterate (or half iterate) before it and
+        ``lowest`` is set, even if no step was taken.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+
+    Notes
+    -----
+    Cost: two products per iteration. Memory: six n-vectors (x, r, p, Ap, As, scratch), one for ``lowest``,
+    one per kept iterate, one with x0 and one with M. b is not copied.
+
+    References
+    ----------
+    van der Vorst (1992); Saad (2003), Algorithm 7.7; He et al. (2016/17), Algorithm 3.
+    """
+    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
+    record = Record(system, keep)
+    r, limit, trivial = start(system, record)
+    if trivial is not None:
+        return trivial
+    return _Solve(system, record, r, limit).run(callback)
+
+
+class _Solve:
+    """The state of one solve: the vectors and scalars that one iteration hands to the next."""
+
+    def __init__(self, system: System, record: Record, r: Vector, limit: float) -> None:
+        self.system, self.record, self.limit = system, record, limit
+        self.r = r
+        self.shadow = r.copy() if system.n_matvec else system.b  # r0*; without x0, r0 = b
+        self.shadow_norm = math.sqrt(dot(self.shadow, self.shadow))
+        self.r_norm = self.shadow_norm
+        self.rho = dot(self.shadow, r)
+        self.p = r.copy()
+        self.scratch = np.empty_like(r)
+        # An upper bound of |x|, which tells before a step whether x stays finite.
+        self.reach = math.sqrt(dot(system.x, system.x))
+
+    def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
+        for index in range(1, self.system.maxiter + 1):
+            Ap, alpha, status = self._step_along_p()
+            if status is not None:
+                return self.record.finish(index - 1, self.r, status)
+            if self.r_norm <= self.limit:
+                return self.record.finish(index, self.r, KrylovStatus.CONVERGED)
+            omega, status = self._step_along_s()
+            if status is not None:
+                return self.record.finish(index, self.r, status)
+            self.record.iterate(index, self.r)
+            if callback is not None:
+                callback(self.system.x)
+            if self.r_norm <= self.limit:
+                return self.record.finish(index, self.r, KrylovStatus.CONVERGED)
+            if index < self.system.maxiter and not self._turn(Ap, alpha, omega):
+                return self.record.finish(index, self.r, KrylovStatus.BREAKDOWN)
+        return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
+
+    def _step_along_p(self) -> tuple[Vector, float, KrylovStatus | None]:
+        """Turn r into s = r - alpha·Ap, or say why not and leave x and r as they are."""
+        direction = self.system.precondition(self.p)
+        Ap = self._product(direction)
+        if Ap is None:
+            return self.p, 0.0, KrylovStatus.NONFINITE
+        along = dot(self.shadow, Ap)
+        if abs(along) <= _NO_COSINE * self.shadow_norm * math.sqrt(dot(Ap, Ap)):
+            return Ap, 0.0, KrylovStatus.BREAKDOWN
+        alpha = self.rho / along
+        return Ap, alpha, self._move(alpha, direction, Ap)
+
+    def _step_along_s(self) -> tuple[float, KrylovStatus | None]:
+        """Turn s into r = s - omega·As, or say why not and leave x and s as they are."""
+        direction = self.system.precondition(self.r)
+        As = self._product(direction)
+        if As is None:
+            return 0.0, KrylovStatus.NONFINITE
+        along, squared = dot(As, self.r), dot(As, As)
+        # The square may underflow where As itself does not.
+        if squared == 0 or abs(along) <= _NO_COSINE * math.sqrt(squared) * self.r_norm:
+            return 0.0, KrylovStatus.BREAKDOWN
+        omega = along / squared
+        return omega, self._move(omega, direction, As)
+
+    def _product(self, direction: Vector) -> Vector | None:
+        """Return A·direction and note its curvature; None if it is not finite or direction has overflowed."""
+        squared_norm = dot(direction, direction)
+        if not math.isfinite(squared_norm):
+            return None
+        product = self.system.product(direction)
+        curvature = dot(direction, product)
+        if not math.isfinite(curvature):
+            return None
+        self.record.direction(direction, curvature, squared_norm)
+        return product
+
+    def _move(self, length: float, direction: Vector, product: Vector) -> KrylovStatus | None:
+        size = abs(length)
+        reach = self.reach + size * math.sqrt(dot(direction, direction))
+        residual = self.r_norm + size * math.sqrt(dot(product, product))
+        if not self.system.holds(size, reach, residual):
+            return KrylovStatus.NONFINITE
+        add_scaled(self.system.x, length, direction, self.scratch)
+        add_scaled(self.r, -length, product, self.scratch)
+        self.reach = reach
+        self.r_norm = math.sqrt(dot(self.r, self.r))
+        return None
+
+    def _turn(self, Ap: Vector, alpha: float, omega: float) -> bool:
+        """Make p the next direction, r + beta·(p - omega·Ap); false if r is orthogonal to r0*."""
+        rho = dot(self.shadow, self.r)
+        if abs(rho) <= _NO_COSINE * self.shadow_norm * self.r_norm:
+            return False
+        beta = (rho / self.rho) * (alpha / omega)
+        add_scaled(self.p, -omega, Ap, self.scratch)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self.p, beta, out=self.p)
+            np.add(self.p, self.r, out=self.p)
+        self.rho = rho
+        return True

@@ -1,0 +1,174 @@
+"""Preconditioned conjugate gradients for a symmetric operator, with an eye on curvature.
+
+Method: Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems" (1952); the
+preconditioned form is Algorithm 9.1 of Saad, "Iterative Methods for Sparse Linear Systems" (2nd ed., 2003).
+Use in training: Martens, "Deep learning via Hessian-free optimization" (ICML 2010).
+
+Differences from the textbook form, and why:
+
+- A direction p with p'Ap <= eps·|p|·|Ap| (eps: the rounding unit) ends the solve before its step is taken.
+  On an indefinite system the step would go to a saddle of the model or along a descent without end. The test
+  is relative, because any absolute threshold depends on the scale of the loss.
+- Rayleigh quotients, x'Ax and the model are read off the recurrence; none costs a product.
+- The residual norm is not the only stop: see :class:`hfnumba.krylov.stopping.RelativeProgress`.
+- Scalars are accumulated in float64 while vectors stay in the dtype of the system.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, curvature_and_model, start
+from hfnumba.krylov.stopping import RelativeProgress
+
+
+def cg(
+    A: Any,
+    b: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-6,
+    maxiter: int | None = None,
+    M: Any | None = None,
+    progress: RelativeProgress | None = None,
+    keep: float = 1.3,
+    callback: Callable[[Vector], object] | None = None,
+) -> KrylovResult:
+    """Solve A x = b by preconditioned conjugate gradients, up to a direction of non-positive curvature.
+
+    Parameters
+    ----------
+    A : LinearOperator or array_like, shape (n, n)
+        Symmetric. Where it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
+    b : array_like, shape (n,)
+    x0 : array_like, shape (n,), optional
+        Starting point, zero by default. One that is not zero costs a product.
+    rtol : float, default 1e-6
+        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
+        unit of the dtype is raised to it.
+    maxiter : int, optional
+        Most iterations, n by default. An iteration is one product.
+    M : LinearOperator or array_like, shape (n, n), optional
+        Preconditioner, symmetric positive definite, near the inverse of A. One application per iteration, not
+        counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
+    progress : RelativeProgress, optional
+        Stop with PROGRESS when the quadratic model has stopped improving. None: only the residual counts.
+    keep : float, default 1.3
+        Iterates ceil(keep^i) are kept, and always the last one.
+    callback : callable, optional
+        Called as ``callback(x)`` after each iteration. The array is reused: copy it to keep it.
+
+    Returns
+    -------
+    KrylovResult
+        In float32 if A and b are, else in float64. Zero b without a starting point gives ZERO_RHS and zero,
+        without a product.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+
+    Notes
+    -----
+    Cost: one product per iteration. Memory: five n-vectors (x, r, p, Ap, scratch), one for ``lowest``, one
+    per kept iterate, and one with M. b is not copied.
+
+    Where b is zero but x0 is not, the solve runs and may find curvature at a stationary point.
+
+    References
+    ----------
+    Saad (2003), Algorithm 9.1; Martens (2010), sections 4.4 and 4.6.
+    """
+    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
+    record = Record(system, keep)
+    r, limit, trivial = start(system, record)
+    if trivial is not None:
+        return trivial
+    return _Solve(system, record, r, limit, progress).run(callback)
+
+
+class _Solve:
+    """The state of one solve: the vectors and scalars that one iteration hands to the next."""
+
+    def __init__(
+        self, system: System, record: Record, r: Vector, limit: float, progress: RelativeProgress | None
+    ) -> None:
+        self.system, self.record, self.limit, self.progress = system, record, limit, progress
+        self.r = r
+        z = system.precondition(r)
+        self.rz = dot(r, z)
+        self.p = z.copy()
+        self.scratch = np.empty_like(r)
+        # An upper bound of |x|, which tells before a step whether x stays finite.
+        self.reach = math.sqrt(dot(system.x, system.x))
+        self.r_norm = math.sqrt(dot(r, r))
+        self.models = [self._model()] if progress else []
+
+    def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
+        for index in range(1, self.system.maxiter + 1):
+            status = self._step()
+            if status is not None:
+                return self.record.finish(index - 1, self.r, status)
+            self.record.iterate(index, self.r)
+            if callback is not None:
+                callback(self.system.x)
+            status = self._stop()
+            if status is not None:
+                return self.record.finish(index, self.r, status)
+            if index < self.system.maxiter:
+                self._turn()
+        return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
+
+    def _step(self) -> KrylovStatus | None:
+        """Walk along p; if that cannot be done, say why and leave x and r as they are."""
+        p, pp = self.p, dot(self.p, self.p)
+        if not (math.isfinite(self.rz) and math.isfinite(pp)):
+            return KrylovStatus.NONFINITE
+        if self.rz <= 0:
+            return KrylovStatus.BREAKDOWN
+        Ap = self.system.product(p)
+        curvature = dot(p, Ap)
+        if not math.isfinite(curvature):
+            return KrylovStatus.NONFINITE
+        p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
+        flat = curvature <= float(np.finfo(self.system.dtype).eps) * p_norm * Ap_norm
+        self.record.direction(p, curvature, pp, ends=flat)
+        if flat:
+            return KrylovStatus.NONPOSITIVE_CURVATURE
+        alpha = self.rz / curvature
+        reach = self.reach + alpha * p_norm
+        if not self.system.holds(alpha, reach, self.r_norm + alpha * Ap_norm):
+            return KrylovStatus.NONFINITE
+        add_scaled(self.system.x, alpha, p, self.scratch)
+        add_scaled(self.r, -alpha, Ap, self.scratch)
+        self.reach = reach
+        self.r_norm = math.sqrt(dot(self.r, self.r))
+        return None
+
+    def _stop(self) -> KrylovStatus | None:
+        if self.r_norm <= self.limit:
+            return KrylovStatus.CONVERGED
+        if self.progress is not None:
+            self.models.append(self._model())
+            if self.progress.stops(self.models):
+                return KrylovStatus.PROGRESS
+        return None
+
+    def _turn(self) -> None:
+        """Make p the next direction, conjugate to the last."""
+        z = self.system.precondition(self.r)
+        rz = dot(self.r, z)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self.p, rz / self.rz, out=self.p)
+            np.add(self.p, z, out=self.p)
+        self.rz = rz
+
+    def _model(self) -> float:
+        return curvature_and_model(self.system.b, self.system.x, self.r)[1]

@@ -1,0 +1,185 @@
+"""One attempt at a step: solve for directions, rank them, search along the best, else steepest descent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hfnumba.krylov.operator import shifted
+from hfnumba.krylov.result import KrylovResult, KrylovStatus
+from hfnumba.objective import Linearization, Objective, RowSample
+from hfnumba.optim.damping import reduction_ratio
+from hfnumba.optim.direction import (
+    Candidate,
+    CurvatureSeen,
+    best_ranked,
+    curvature_seen,
+    krylov_candidates,
+    negative_curvature,
+    predicts_nothing,
+    steepest_descent,
+)
+from hfnumba.optim.line_search import LineSearch, search
+from hfnumba.optim.vectors import Vector, all_finite, norm
+
+NO_STEP = LineSearch(None, None, math.nan)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one iteration tried.
+
+    Attributes
+    ----------
+    krylov : KrylovResult
+    seen : CurvatureSeen
+    candidate : Candidate or None
+        What the last line search went along; None if there was nothing to walk along.
+    found : LineSearch
+        Without a ``theta`` if nothing was acceptable.
+    rho : float or None
+        Reduction ratio of the best Krylov candidate, also where the step taken is another.
+    flat : bool
+        Nothing was acceptable and the models promised nothing above the noise of the loss.
+    note : str
+    """
+
+    krylov: KrylovResult
+    seen: CurvatureSeen
+    candidate: Candidate | None = None
+    found: LineSearch = NO_STEP
+    rho: float | None = None
+    flat: bool = False
+    note: str = ""
+
+    def step(self) -> Vector | None:
+        """Return alpha·d of the accepted step as a new vector, None without one."""
+        if self.candidate is None or self.found.alpha is None:
+            return None
+        d = self.candidate.d
+        scaled: Vector = d * d.dtype.type(self.found.alpha)
+        return scaled
+
+
+def describe(attempt: Attempt, stopped: str) -> dict[str, Any]:
+    """Return the ledger fields that tell of an attempt; ``stopped`` is appended to the note."""
+    taken = attempt.candidate
+    return {
+        "rho": attempt.rho,
+        "alpha": attempt.found.alpha or 0.0,
+        "direction": taken.kind if taken else None,
+        "krylov_status": attempt.krylov.status.name,
+        "n_matvec": attempt.krylov.n_matvec,
+        "n_negative_curvature": attempt.seen.n_negative,
+        "lowest_rayleigh": attempt.seen.lowest,
+        "curvature": taken.curvature if taken else None,
+        "note": "; ".join(part for part in (attempt.note, stopped) if part),
+    }
+
+
+def solve(
+    solver: Any, matrix: Any, gradient: Vector, damping: float, x0: Vector | None, **settings: Any
+) -> KrylovResult:
+    """Solve (B + damping·I) x = -g, from ``x0`` if it is finite.
+
+    It need not point downhill: the last step tells the solver of directions its few products would not reach,
+    and a candidate that climbs is flipped or loses the ranking.
+    """
+    start = x0 if x0 is not None and all_finite(x0) else None
+    result: KrylovResult = solver(shifted(matrix, damping), -gradient, x0=start, **settings)
+    return result
+
+
+def probe(solver: Any, matrix: Any, damping: float, key: tuple[int, int], **settings: Any) -> KrylovResult:
+    """Solve with a seeded random right-hand side, for the curvature met on the way.
+
+    Where g vanishes, or lies in a subspace that B maps into itself, no Krylov space of g leaves that
+    subspace: a saddle looks like a minimum.
+    """
+    n = matrix.shape[0]
+    b = np.random.default_rng(key).standard_normal(n).astype(np.float32)
+    b /= np.float32(norm(b))
+    result: KrylovResult = solver(shifted(matrix, damping), b, x0=None, **settings)
+    return result
+
+
+def walk(
+    objective: Objective,
+    lin: Linearization,
+    theta: Vector,
+    candidates: list[Candidate],
+    rows: RowSample | None,
+) -> tuple[Candidate | None, LineSearch]:
+    """Rank the candidates on the curvature sample and search along the best over all rows.
+
+    Two rounds, none without candidates. Ranking on a sample favours long steps; the search is the safeguard.
+    """
+    if not candidates:
+        return None, NO_STEP
+    directions = np.stack([candidate.d for candidate in candidates])
+    values = np.asarray(objective.values_along(theta, directions, [1.0], rows=rows), dtype=np.float64)
+    best = best_ranked(candidates, values.reshape(-1))
+    return best, NO_STEP if best is None else search(objective, theta, float(lin.value), best)
+
+
+def attempt_newton(
+    objective: Objective,
+    lin: Linearization,
+    theta: Vector,
+    result: KrylovResult,
+    *,
+    damping: float,
+    rows: RowSample | None,
+    indefinite: bool,
+) -> Attempt:
+    """Try the candidates of a solve, else steepest descent. Two rounds, one more for the latter."""
+    value = float(lin.value)
+    seen = curvature_seen(result, damping)
+    candidates = krylov_candidates(result, lin.gradient, value, damping, indefinite=indefinite)
+    best, found = walk(objective, lin, theta, candidates, rows)
+    rho = None if best is None else reduction_ratio(value, found.value_at_one, best.predicted())
+    if found.theta is not None and best is not None:
+        note = "the iterate pointed uphill and was flipped" if best.kind == "newton" and best.sign < 0 else ""
+        return Attempt(result, seen, best, found, rho, note=note)
+    flat = result.status is KrylovStatus.ZERO_RHS or (bool(candidates) and predicts_nothing(candidates, value))
+    fallback = steepest_descent(lin.gradient, value, 0.0 if best is None else norm(best.d))
+    if fallback is not None:
+        found = search(objective, theta, value, fallback)
+        if found.theta is not None:
+            why = (
+                "no candidate could be ranked"
+                if best is None
+                else f"no step along the {best.kind} direction was acceptable"
+            )
+            return Attempt(result, seen, fallback, found, rho, note=f"{why}, steepest descent was taken")
+    note = "step rejected: no step length lowers the loss enough, also along steepest descent; damping is raised"
+    return Attempt(result, seen, best or fallback, NO_STEP, rho, flat, note)
+
+
+def attempt_escape(
+    objective: Objective,
+    lin: Linearization,
+    theta: Vector,
+    result: KrylovResult,
+    *,
+    damping: float,
+    rows: RowSample | None,
+) -> Attempt:
+    """Try the negative curvature that a probe met. Two rounds; none, and no candidate, if it met none."""
+    value = float(lin.value)
+    seen = curvature_seen(result, damping)
+    curved = negative_curvature(result, lin.gradient, value, damping, cap=0.0)
+    if curved is None:
+        flat = result.status is not KrylovStatus.NONFINITE
+        return Attempt(result, seen, flat=flat, note="the gradient is flat and no negative curvature was met")
+    best, found = walk(objective, lin, theta, [curved], rows)
+    rho = reduction_ratio(value, found.value_at_one, curved.predicted())
+    note = "the gradient is flat: " + (
+        "escaped along negative curvature"
+        if found.theta is not None
+        else "no step along negative curvature was acceptable"
+    )
+    return Attempt(result, seen, best or curved, found, rho, note=note)

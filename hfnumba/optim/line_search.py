@@ -1,0 +1,73 @@
+"""A line search that prices all its step lengths in one round and takes the best that decreases f enough.
+
+Backtracking asks for one value after another, a round each. Values along a line need forward passes only, so
+all step lengths together are cheaper than one more round, and the lowest may be taken instead of the first.
+Sources: Armijo's condition; Goldfarb (1980) and Moré and Sorensen (1979) for its second-order form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hfnumba.objective import Objective
+from hfnumba.optim.direction import Candidate, DirectionKind
+from hfnumba.optim.vectors import Vector, all_finite, noise_of, step
+
+ARMIJO = 1e-4
+
+_POWERS: dict[DirectionKind, range] = {
+    "newton": range(1, -8, -1),
+    # Near a saddle the quadratic model knows the direction but not how far it goes on falling.
+    "negative_curvature": range(8, -8, -1),
+    # Its length is a guess from the linear model, which is too long in general.
+    "gradient": range(0, -16, -1),
+}
+
+
+def step_lengths(kind: DirectionKind) -> tuple[float, ...]:
+    """Return the step lengths priced for a kind of direction, longest first; always with 1."""
+    return tuple(2.0**power for power in _POWERS[kind])
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """The outcome: ``theta`` is None where no step length was acceptable.
+
+    ``value_at_one`` is f at step length 1, for the reduction ratio; it may be not finite.
+    """
+
+    theta: Vector | None
+    alpha: float | None
+    value_at_one: float
+
+
+def sufficient(candidate: Candidate, value: float, alphas: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Tell which values decrease enough, a boolean for each step length.
+
+    f(theta + alpha·d) ≤ f + c·alpha·g'd, with alpha²/2·d'Bd added to alpha·g'd where d curves down (so that a
+    direction with g'd = 0 has to earn its place too), and below f by more than the noise of the loss, so that
+    the recorded loss does not rise. A value that is not finite never does.
+    """
+    curvature = min(candidate.curvature or 0.0, 0.0)
+    bound = value + ARMIJO * (alphas * candidate.slope + alphas**2 / 2 * curvature)
+    limit = np.minimum(bound, value - noise_of(value))
+    with np.errstate(invalid="ignore"):
+        accepted: np.ndarray = np.isfinite(values) & (values <= limit) & (values < value)
+    return accepted
+
+
+def search(objective: Objective, theta: Vector, value: float, candidate: Candidate) -> LineSearch:
+    """Price all step lengths over all rows and take the lowest sufficient value. One round."""
+    alphas = np.array(step_lengths(candidate.kind))
+    values = np.asarray(objective.values_along(theta, candidate.d, alphas), dtype=np.float64).reshape(-1)
+    at_one = float(values[int(np.flatnonzero(alphas == 1.0)[0])])
+    accepted = sufficient(candidate, value, alphas, values)
+    if accepted.any():
+        alpha = float(alphas[int(np.argmin(np.where(accepted, values, np.inf)))])
+        moved = step(theta, alpha, candidate.d)
+        # A bounded activation can hide an infinite weight from the loss.
+        if all_finite(moved):
+            return LineSearch(moved, alpha, at_one)
+    return LineSearch(None, None, at_one)
