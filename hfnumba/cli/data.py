@@ -1,0 +1,194 @@
+"""The commands `hfnumba data …`: recipes become stores, stores are described and verified."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+Progress = Callable[[int, int], None]
+StorePath = click.Path(path_type=Path)
+
+
+@click.group()
+def data() -> None:
+    """Build, describe and verify stores."""
+
+
+def _build_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that `build` and `init` share."""
+    for decorate in (
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            default=0,
+            show_default=True,
+            help="Key of the shuffle.",
+        ),
+        click.option("--rows", type=click.IntRange(min=1), help="Keep this many training rows, drawn by the seed."),
+        click.option(
+            "--partitions",
+            type=click.IntRange(min=1),
+            default=16,
+            show_default=True,
+            help="Units of parallel work; at least as many as workers times threads.",
+        ),
+        click.option("--out", type=StorePath, help="Folder of the store.  [default: NAME.zarr]"),
+        click.option("--source", type=StorePath, help="Folder that holds the files already; without it, download."),
+        click.argument("recipe"),
+    ):
+        command = decorate(command)
+    return command
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool) -> None:
+    """List the recipes that come with hfnumba."""
+    from hfnumba.data.recipes import list_recipes
+
+    recipes = list_recipes()
+    if as_json:
+        keys = ("name", "title", "licence", "homepage", "format")
+        click.echo(json.dumps([{key: getattr(recipe, key) for key in keys} for recipe in recipes], indent=1))
+        return
+    _table(["recipe", "what", "licence"], [[recipe.name, recipe.title, recipe.licence] for recipe in recipes])
+
+
+@data.command()
+@_build_options
+def build(*, recipe: str, source: Path | None, out: Path | None, partitions: int, rows: int | None, seed: int) -> None:
+    """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
+
+    An interrupted build is continued by the same command. The path of the store is printed.
+    """
+    from hfnumba.data import build as build_store
+
+    with _progress("Writing partitions", lines=True) as progress:
+        store = build_store(
+            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, progress=progress
+        )
+    held = ", ".join(f"{split.n_rows} {name}" for name, split in store.splits.items())
+    _say(f"The store {store.path} is complete: {held} rows, digest {store.digest[:12]}")
+    click.echo(store.path)
+
+
+@data.command()
+@_build_options
+def init(*, recipe: str, source: Path | None, out: Path | None, partitions: int, rows: int | None, seed: int) -> None:
+    """Begin a store whose partitions are then written by any number of jobs; print how many there are.
+
+    For each J from 0 to that number less one run `hfnumba data partition STORE J`, then
+    `hfnumba data finalise STORE`.
+    """
+    from hfnumba.data import init as init_store
+
+    path, n_parts = init_store(recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say)
+    _say(f"The store {path} is begun: write partitions 0 to {n_parts - 1}, then finalise")
+    click.echo(n_parts)
+
+
+@data.command()
+@click.argument("store", type=StorePath)
+@click.argument("j", type=click.IntRange(min=0))
+def partition(store: Path, j: int) -> None:
+    """Write partition J of a store that `init` began. Harmless when repeated."""
+    from hfnumba.data import write_partition
+
+    write_partition(store, j)
+    _say(f"Partition {j} of {store} is written")
+
+
+@data.command()
+@click.argument("store", type=StorePath)
+def finalise(store: Path) -> None:
+    """Check the partitions of a store and complete it. Harmless when repeated."""
+    from hfnumba.data import finalise as finalise_store
+
+    complete = finalise_store(store)
+    _say(f"The store {complete.path} is complete: digest {complete.digest[:12]}")
+
+
+@data.command()
+@click.argument("store", type=StorePath)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(store: Path, as_json: bool) -> None:
+    """Describe a store: where it comes from, its splits, its size."""
+    from hfnumba.data import info as describe
+    from hfnumba.data import open_store
+
+    held = describe(open_store(store))
+    if as_json:
+        click.echo(json.dumps(held, indent=1))
+        return
+    splits = held.pop("splits")
+    del held["sources"]
+    _table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in held.items()])
+    columns = list(next(iter(splits.values())))
+    _table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
+
+
+@data.command()
+@click.argument("store", type=StorePath)
+def verify(store: Path) -> None:
+    """Read every byte of a store and name what is wrong; exit with status 1 if anything is."""
+    from hfnumba.data.store import read_manifest
+    from hfnumba.data.verification import verify as find_problems
+    from hfnumba.errors import StoreError
+
+    # Not open_store: it refuses at the first missing file, where all of them are to be named.
+    opened = read_manifest(store)
+    with _progress("Verifying", lines=False) as progress:
+        problems = find_problems(opened, progress)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise StoreError(
+            f"{store} is damaged (faults found: {len(problems)}); restore the files from a copy, or delete the store "
+            f"and build it again"
+        )
+    rows = sum(split.n_rows for split in opened.splits.values())
+    click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: drawn on a terminal, tab-separated elsewhere."""
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@contextmanager
+def _progress(what: str, lines: bool) -> Iterator[Progress]:
+    """Show progress on stderr: a bar on a terminal; elsewhere a plain line for each step, if ``lines``."""
+    if not sys.stderr.isatty():
+
+        def plain(done: int, total: int) -> None:
+            if lines:
+                _say(f"{what}: {done} of {total}")
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task: Any = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

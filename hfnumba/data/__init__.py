@@ -1,0 +1,23 @@
+"""Stores of rows in Zarr: written once from a recipe or from arrays, verified at every read."""
+
+from hfnumba.data.building import build, finalise, init, write_partition, write_store
+from hfnumba.data.recipes import Recipe, datasets_dir, find_recipe, list_recipes
+from hfnumba.data.store import Split, Store, open_store
+from hfnumba.data.verification import info, verify
+
+__all__ = [
+    "Recipe",
+    "Split",
+    "Store",
+    "build",
+    "datasets_dir",
+    "finalise",
+    "find_recipe",
+    "info",
+    "init",
+    "list_recipes",
+    "open_store",
+    "verify",
+    "write_partition",
+    "write_store",
+]

@@ -1,0 +1,130 @@
+"""Bytes to and from disk: written whole or not at all, and read back only with the digest they had then."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from hfnumba.errors import StoreError
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size and digest (BLAKE2b, 128 bits, hexadecimal) of a file's bytes."""
+
+    nbytes: int
+    blake2b: str
+
+
+def record(data: bytes) -> FileRecord:
+    """Record some bytes."""
+    return FileRecord(len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def fault(path: Path, expected: FileRecord) -> str | None:
+    """Say what is wrong with a file, or None. Reads the whole file."""
+    found = _read(path, expected)
+    return found if isinstance(found, str) else None
+
+
+def read_verified(path: Path, expected: FileRecord) -> bytes:
+    """Read a file once, and return its bytes if they are the right ones.
+
+    Raises
+    ------
+    StoreError
+        If they are not those of the record; the message is the fault alone, the caller adds the place.
+    """
+    found = _read(path, expected)
+    if isinstance(found, str):
+        raise StoreError(found)
+    return found
+
+
+def size_fault(path: Path, expected: FileRecord) -> str | None:
+    """Say what can be seen to be wrong with a file without reading it, or None."""
+    try:
+        nbytes = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if nbytes == expected.nbytes else f"has {nbytes} bytes, expected {expected.nbytes}"
+
+
+def write_atomic(path: Path, data: bytes, scratch: Path) -> None:
+    """Write a file so that it has either its old content or all of the new one, after a crash too.
+
+    Parameters
+    ----------
+    path : Path
+        The file; folders above it are made.
+    data : bytes
+        Its new content.
+    scratch : Path
+        A folder on the same file system for the temporary file, made if need be.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written, naming the file and, for a full disk, what to do.
+    """
+    temporary = scratch / f"{uuid.uuid4().hex}.tmp"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_sync(temporary, data)
+        os.replace(temporary, path)  # noqa: PTH105 - one name for tests to make fail
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise StoreError(
+                f"the disk is full: {path} could not be written; free some space and run the same "
+                f"command again "
+                f"(it continues where it stopped)"
+            ) from error
+        raise StoreError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def _write_and_sync(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is on disk only when the folder is; file systems that cannot sync a folder do not need it.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(path: Path, expected: FileRecord) -> bytes | str:
+    """Return the verified bytes, or the fault as a string."""
+    seen = size_fault(path, expected)
+    if seen is not None:
+        return seen
+    try:
+        with path.open("rb") as file:
+            data = file.read(expected.nbytes + 1)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if len(data) != expected.nbytes:
+        return f"has {len(data)} bytes or more, expected {expected.nbytes}"
+    digest = record(data).blake2b
+    return data if digest == expected.blake2b else f"has the digest {digest}, expected {expected.blake2b}"

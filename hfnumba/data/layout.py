@@ -1,0 +1,119 @@
+"""Where the rows of a split lie: equal partitions of whole chunks. Arithmetic only, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+CHUNK_BYTES = 16 * 2**20
+"""A chunk of features is split further when it would hold more bytes than this, uncompressed."""
+
+SPLITS = ("train", "validation", "test")
+"""Names a split may have; the position is part of the key of its shuffle."""
+
+FeatureDtype = Literal["uint8", "float32"]
+LabelDtype = Literal["uint8", "uint16", "int32", "float32"]
+
+
+class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Shape, dtype and chunks of one split.
+
+    Every partition holds the same whole number of chunks of ``X`` and one chunk of ``y``, so that two
+    processes that write two partitions never touch the same file. The last partition may be shorter.
+
+    Attributes
+    ----------
+    n_rows, n_features : int
+        Shape of ``X``.
+    n_outputs : int or None
+        Columns of a regression target ``y``; None for class labels, where ``y`` has one dimension.
+    x_dtype, y_dtype : str
+        Dtypes as stored.
+    chunk_rows : int
+        Rows of a chunk of ``X``.
+    partition_rows : int
+        Rows of a full partition and of a chunk of ``y``; a multiple of ``chunk_rows``.
+    """
+
+    n_rows: int
+    n_features: int
+    n_outputs: int | None
+    x_dtype: FeatureDtype
+    y_dtype: LabelDtype
+    chunk_rows: int
+    partition_rows: int
+
+    def __post_init__(self) -> None:
+        sizes = [self.n_rows, self.n_features, self.chunk_rows, self.partition_rows]
+        sizes += [] if self.n_outputs is None else [self.n_outputs]
+        if min(sizes) < 1:
+            raise ValueError("expected every size of a split to be at least 1")
+        if self.partition_rows % self.chunk_rows:
+            raise ValueError("expected a partition to hold whole chunks")
+
+    @property
+    def n_partitions(self) -> int:
+        """Partitions that hold rows."""
+        return -(-self.n_rows // self.partition_rows)
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunk files of ``X`` and ``y`` together."""
+        return -(-self.n_rows // self.chunk_rows) + self.n_partitions
+
+    def bounds(self, j: int) -> tuple[int, int]:
+        """First row of partition ``j`` and the row after its last."""
+        if not 0 <= j < self.n_partitions:
+            raise IndexError(f"expected a partition from 0 to {self.n_partitions - 1}, got {j}")
+        start = j * self.partition_rows
+        return start, min(start + self.partition_rows, self.n_rows)
+
+    def x_chunks(self, j: int) -> range:
+        """Numbers of the chunks of ``X`` in partition ``j``."""
+        start, stop = self.bounds(j)
+        return range(start // self.chunk_rows, -(-stop // self.chunk_rows))
+
+    def x_keys(self, j: int) -> list[str]:
+        """Keys of the chunks of ``X`` in partition ``j``, relative to the split."""
+        return [f"X/c/{i}/0" for i in self.x_chunks(j)]
+
+    def y_key(self, j: int) -> str:
+        """Key of the chunk of ``y`` in partition ``j``, relative to the split."""
+        return f"y/c/{j}" if self.n_outputs is None else f"y/c/{j}/0"
+
+    def keys(self, j: int) -> list[str]:
+        """Keys of all chunks of partition ``j``, relative to the split."""
+        return [*self.x_keys(j), self.y_key(j)]
+
+    def all_keys(self) -> Iterator[str]:
+        """Keys of all chunks of the split, in the order of the partitions."""
+        for j in range(self.n_partitions):
+            yield from self.keys(j)
+
+
+def chunking(n_rows: int, row_nbytes: int, n_partitions: int) -> tuple[int, int]:
+    """Rows of a chunk and rows of a partition for about ``n_partitions`` equal partitions.
+
+    Equal chunks cannot always fill exactly ``n_partitions``: 100 rows in 16 partitions are 7 rows each,
+    which fill 15. There are never more partitions than asked for, and none is empty.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the split.
+    row_nbytes : int
+        Bytes of a row of ``X``, uncompressed.
+    n_partitions : int
+        Partitions asked for.
+
+    Returns
+    -------
+    chunk_rows, partition_rows : int
+    """
+    rows = -(-n_rows // n_partitions)
+    n_chunks = min(rows, max(1, math.ceil(rows * row_nbytes / CHUNK_BYTES)))
+    chunk_rows = -(-rows // n_chunks)
+    return chunk_rows, chunk_rows * -(-rows // chunk_rows)

@@ -1,0 +1,163 @@
+"""What a store says of itself: where its rows come from, how they lie, and the digest of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hfnumba.data.codec import metadata_keys
+from hfnumba.data.files import FileRecord
+from hfnumba.data.layout import SPLITS, SplitLayout
+from hfnumba.errors import StoreError
+
+NAME = "manifest.json"
+SCRATCH = ".building"
+"""Folder in an unfinished store for its plan, its finished parts and temporary files."""
+SCHEMA = "hfnumba-store"
+VERSION = 1
+
+Task = Literal["classification", "regression"]
+
+
+class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where rows came from: a name, and size and SHA-256 of the uncompressed bytes."""
+
+    name: str
+    nbytes: int
+    sha256: str
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything about a store that is known before its first chunk is written, and fixes all its bytes.
+
+    Attributes
+    ----------
+    name, title, licence, homepage : str
+        Of the data set, from its recipe.
+    sources : tuple of SourceFile
+        Where the rows came from.
+    task : {"classification", "regression"}
+    n_classes : int or None
+        Labels are 0 to ``n_classes - 1``; None for regression.
+    scale, offset : float
+        A worker trains on ``x * scale + offset`` in float32.
+    seed : int
+        Key of the shuffle of the rows of each split.
+    rows : int or None
+        How many training rows were asked for; None for all.
+    n_partitions : int
+        How many partitions were asked for.
+    splits : dict of str to SplitLayout
+    """
+
+    name: str
+    title: str
+    licence: str
+    homepage: str
+    sources: tuple[SourceFile, ...]
+    task: Task
+    n_classes: int | None
+    scale: float
+    offset: float
+    seed: int
+    rows: int | None
+    n_partitions: int
+    splits: dict[str, SplitLayout]
+
+    def __post_init__(self) -> None:
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"expected splits among {', '.join(SPLITS)}, got {sorted(self.splits)}")
+        if (self.n_classes is None) != (self.task == "regression"):
+            raise ValueError("expected n_classes for classification and none for regression")
+        if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
+            raise ValueError("expected a finite scale and offset")
+        if any((layout.n_outputs is None) != (self.task == "classification") for layout in self.splits.values()):
+            raise ValueError("expected n_outputs for regression and none for classification")
+
+    def differences(self, other: Header) -> str:
+        """Name the settings in which two headers differ, in words; empty if they are equal."""
+        words = []
+        for field in self.__struct_fields__:
+            here, there = getattr(self, field), getattr(other, field)
+            if here == there:
+                continue
+            plain = isinstance(here, str | int | float | None) and isinstance(there, str | int | float | None)
+            words.append(f"{field} is {_word(here)}, asked for {_word(there)}" if plain else f"{field} differ")
+        return "; ".join(words)
+
+
+def _word(value: str | float | None) -> str:
+    return "not given" if value is None else repr(value)
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The header, the record of every file, and a checksum over both."""
+
+    schema: str
+    schema_version: int
+    header: Header
+    files: dict[str, FileRecord]
+    checksum: str = ""
+
+
+class _Version(msgspec.Struct):
+    schema: str
+    schema_version: int
+
+
+def sealed(header: Header, files: dict[str, FileRecord]) -> bytes:
+    """Return the bytes of a manifest: the same for the same content."""
+    ordered = {key: files[key] for key in expected_keys(header)}
+    manifest = Manifest(schema=SCHEMA, schema_version=VERSION, header=header, files=ordered)
+    return _pretty(msgspec.structs.replace(manifest, checksum=_checksum(manifest)))
+
+
+def parse(data: bytes, path: Path) -> Manifest:
+    """Read a manifest from its bytes.
+
+    Raises
+    ------
+    StoreError
+        If it is not one, is of another version, was changed, or does not list exactly the files its header
+        needs.
+    """
+    where = f"the manifest {path / NAME}"
+    try:
+        version = msgspec.json.decode(data, type=_Version)
+        if version.schema != SCHEMA:
+            raise StoreError(f"{where} says schema {version.schema!r}, expected {SCHEMA!r}: not a store of hfnumba")
+        if version.schema_version != VERSION:
+            raise StoreError(
+                f"{where} has schema version {version.schema_version}, this hfnumba reads version {VERSION}; "
+                f"build the store again, or use the hfnumba that wrote it"
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreError(f"{where} is damaged ({error}); restore it from a copy or build the store again") from error
+    if manifest.checksum != _checksum(manifest):
+        raise StoreError(f"{where} was changed after it was written; restore it or build the store again")
+    header, listed = manifest.header, manifest.files
+    # Counted before they are named: a hostile header may claim more chunks than memory holds names.
+    n_files = len(metadata_keys(header.splits)) + sum(layout.n_chunks for layout in header.splits.values())
+    if len(listed) != n_files or set(listed) != set(expected_keys(header)):
+        raise StoreError(f"{where} does not list the files that its header needs; build the store again")
+    return manifest
+
+
+def expected_keys(header: Header) -> list[str]:
+    """Relative paths of all files of a store but the manifest: metadata first, then chunks."""
+    chunks = [f"{name}/{key}" for name, layout in header.splits.items() for key in layout.all_keys()]
+    return metadata_keys(header.splits) + chunks
+
+
+def _checksum(manifest: Manifest) -> str:
+    plain = msgspec.structs.replace(manifest, checksum="")
+    return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()
+
+
+def _pretty(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"

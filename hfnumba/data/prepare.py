@@ -1,0 +1,196 @@
+"""From arrays as they come to rows as they are stored: checked, in the smallest dtype, in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.data.layout import SPLITS
+from hfnumba.data.manifest import Task
+from hfnumba.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked rows and the order they are stored in.
+
+    Attributes
+    ----------
+    splits : dict of str to (ndarray, ndarray)
+        ``X`` of shape (n, n_features) and ``y`` of each split in their stored dtypes, in the order of the
+        source.
+    orders : dict of str to ndarray of int
+        Row numbers of each split in the order in which they are stored.
+    task : {"classification", "regression"}
+    n_classes : int or None
+    """
+
+    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    orders: dict[str, NDArray[np.intp]]
+    task: Task
+    n_classes: int | None
+
+    def rows(self, name: str, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return stored rows ``start`` to ``stop`` of a split; new arrays."""
+        X, y = self.splits[name]
+        taken = self.orders[name][start:stop]
+        return X[taken], y[taken]
+
+
+def prepare(
+    splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    task: Task | None = None,
+    n_classes: int | None = None,
+    rows: int | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Check rows and bring them into their stored form.
+
+    Parameters
+    ----------
+    splits : mapping of str to (X, y)
+        ``X`` with rows along its first axis (further axes are flattened), ``y`` with as many.
+    task : {"classification", "regression"}, optional
+        By default regression if the training targets are floating-point numbers.
+    n_classes : int, optional
+        By default the largest label plus one.
+    rows : int, optional
+        Keep this many rows of the shuffled training split; the others are kept whole.
+    seed : int
+        Key of the shuffle.
+
+    Raises
+    ------
+    DataError
+        For features or targets that are not finite, labels that are no class, unequal lengths, no rows, or
+        splits that do not match: with the count and the first place.
+    UsageError
+        If ``rows`` or ``seed`` is impossible.
+    """
+    if "train" not in splits or not set(splits) <= set(SPLITS):
+        raise DataError(f"expected a split train and at most {', '.join(SPLITS)}, got {sorted(splits)}")
+    raw = {name: _aligned(name, *splits[name]) for name in SPLITS if name in splits}
+    if task is None:
+        task = "regression" if raw["train"][1].dtype.kind == "f" else "classification"
+    n_features = raw["train"][0].shape[1]
+    for name, (X, _) in raw.items():
+        if X.shape[1] != n_features:
+            raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
+    small = all(_is_byte(X) for X, _ in raw.values())
+    features = {name: X.astype(np.uint8, copy=False) if small else _floats(name, X) for name, (X, _) in raw.items()}
+    if task == "classification":
+        labels = {name: _labels(name, y, n_classes) for name, (_, y) in raw.items()}
+        n_classes = n_classes or max(int(y.max()) for y in labels.values()) + 1
+        if n_classes < 2:
+            raise DataError("all labels are 0, expected at least 2 classes; give n_classes if others exist")
+        targets = {name: y.astype(_label_dtype(n_classes), copy=False) for name, y in labels.items()}
+    else:
+        n_classes = None
+        targets = {name: _targets(name, y) for name, (_, y) in raw.items()}
+        if len({y.shape[1] for y in targets.values()}) > 1:
+            raise DataError("the splits have targets of unequal width, expected the same number of outputs")
+    orders = {name: shuffle(name, len(X), seed) for name, X in features.items()}
+    if rows is not None:
+        if not 1 <= rows <= len(orders["train"]):
+            raise UsageError(f"expected rows from 1 to the {len(orders['train'])} training rows there are, got {rows}")
+        orders["train"] = orders["train"][:rows]
+    return Prepared({name: (features[name], targets[name]) for name in features}, orders, task, n_classes)
+
+
+def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
+    """Permute ``n`` row numbers, depending on nothing but the arguments, in any version of NumPy.
+
+    The rows are sorted by the raw stream of a Philox generator: ``Generator.permutation`` may change between
+    versions.
+    """
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected a seed from 0 to 2**63 - 1, got {seed}")
+    key = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
+    return np.argsort(np.random.Philox(key).random_raw(n), kind="stable")
+
+
+def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Split rows into train and test: a fifth of them, rounded up, drawn by the seed, is the test."""
+    if len(X) != len(y) or len(X) < 2:
+        raise DataError(f"expected as many labels as rows and at least 2, got {len(X)} rows and {len(y)} labels")
+    order = shuffle("hold-out", len(X), seed)
+    n_test = -(-len(X) // 5)
+    test, train = order[:n_test], order[n_test:]
+    return {"train": (X[train], y[train]), "test": (X[test], y[test])}
+
+
+def _aligned(name: str, features: ArrayLike, targets: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    X, y = np.asarray(features), np.asarray(targets)
+    if X.ndim < 2 or y.ndim < 1:
+        raise DataError(
+            f"{name}: expected X with rows and features and y with a row each, got shapes {X.shape} and {y.shape}"
+        )
+    if len(X) != len(y):
+        raise DataError(f"{name}: X has {len(X)} rows and y has {len(y)}, expected as many")
+    if X.size == 0:
+        raise DataError(f"{name} has no rows or no features (shape {X.shape}), expected at least one of each")
+    for what, array in (("features", X), ("targets", y)):
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name}: {what} have dtype {array.dtype}, expected real numbers")
+    return X.reshape(len(X), -1), y
+
+
+def _is_byte(X: NDArray[Any]) -> bool:
+    """Whether whole-number features fit a byte; floating-point features are left what they are."""
+    return X.dtype.kind in "bui" and (X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255))
+
+
+def _floats(name: str, X: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        values = X.astype(np.float32, copy=False)
+    _refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
+    return values
+
+
+def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
+    if y.ndim > 2:
+        raise DataError(f"{name}: targets have shape {y.shape}, expected (rows,) or (rows, n_outputs)")
+    with np.errstate(over="ignore"):
+        values = y.reshape(len(y), -1).astype(np.float32, copy=False)
+    if values.shape[1] == 0:
+        raise DataError(f"{name}: targets have shape {y.shape}, expected at least one output")
+    _refuse(name, "targets are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), y)
+    return values
+
+
+def _labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int64]:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise DataError(f"{name}: labels have shape {y.shape}, expected one class number a row (not one-hot)")
+    if y.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            _refuse(name, "labels are not whole numbers", ~np.isfinite(y) | (y != np.floor(y)), y)
+    limit = 2**31 - 1 if n_classes is None else n_classes
+    top = f"{n_classes - 1}" if n_classes else "2147483646"
+    _refuse(name, f"labels are out of range (expected 0 to {top})", (y < 0) | (y >= limit), y)
+    return y.astype(np.int64)
+
+
+def _label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
+    if n_classes <= 2**8:
+        return np.uint8
+    return np.uint16 if n_classes <= 2**16 else np.int32
+
+
+def _refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any]) -> None:
+    """Raise with the count and the first place of what is bad."""
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return
+    first = int(np.argmax(bad))
+    row, column = divmod(first, bad.size // len(bad))
+    place = f"row {row}, column {column}" if bad.size > len(bad) else f"row {row}"
+    raise DataError(
+        f"{name}: {count} of {bad.size} {what}; the first is {values.reshape(-1)[first]} at {place} (counted from 0)"
+    )

@@ -1,0 +1,39 @@
+"""Sources, one module a format: each has ``read(recipe, paths, seed) -> RawData``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.raw import RawData
+
+
+class Source(Protocol):
+    """What a module of this package offers."""
+
+    def read(self, recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+        """Read the arrays of a data set.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        paths : mapping of str to Path
+            Where each file of the recipe lies, by its name.
+        seed : int
+            Key of the hold-out, for sources that come without a test split.
+
+        Raises
+        ------
+        DataError
+            If a file is not what its format, its header or the recipe says.
+        """
+        ...
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+    """Read the arrays of a data set with the source that its recipe names."""
+    source: Source = import_module(f"{__name__}.{recipe.format}")
+    return source.read(recipe, paths, seed)

@@ -1,0 +1,96 @@
+"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``. Never unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data.prepare import hold_out
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
+from hfnumba.errors import DataError
+
+SPLIT_KEYS = {split: (f"X_{split}", f"y_{split}") for split in ("train", "validation", "test")}
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+    """Read the splits of an archive; of ``X`` and ``y`` alone, the seed holds out a fifth of the rows."""
+    (file,) = recipe.files
+    path = paths[file.name]
+    with opened(path) as handle:
+        record = source_file(file, path, handle.read())
+    arrays = read_npz(path)
+    if {"X", "y"} <= arrays.keys():
+        X, y = arrays["X"], arrays["y"]
+        if X.ndim < 2 or y.ndim < 1:
+            raise DataError(f"{path}: expected X with rows and features, got shapes {X.shape} and {y.shape}")
+        return RawData(hold_out(X, y, seed), (record,))
+    splits = {name: pair for name, pair in SPLIT_KEYS.items() if set(pair) <= arrays.keys()}
+    if "train" not in splits:
+        raise DataError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing of use'}; expected X_train, y_train, "
+            f"X_test, y_test, or X and y"
+        )
+    return RawData({name: (arrays[X], arrays[y]) for name, (X, y) in splits.items()}, (record,))
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an archive that a store can be made of; other members are not touched.
+
+    Raises
+    ------
+    DataError
+        If it is no archive, a member is damaged, holds Python objects, or is not as large as its header says.
+    """
+    wanted = {"X", "y", *(key for pair in SPLIT_KEYS.values() for key in pair)}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [i for i in archive.infolist() if i.filename.removesuffix(".npy") in wanted]
+            for member in members:
+                _refuse_member(path, archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files if key in wanted}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not an .npz archive that can be read: {error}") from error
+
+
+def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array by its header, before memory is taken for it."""
+    where = f"{path}: {member.filename}"
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise DataError(f"{where} has the NPY version {version}, expected 1.0 or 2.0")
+        shape, _, dtype = read_header(file)
+        n_header = file.tell()
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if n_header + nbytes != member.file_size or nbytes > (member.compress_size + 1) * DEFLATE_RATIO:
+        raise DataError(
+            f"{where} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, "
+            f"but the archive holds {member.file_size - n_header}"
+        )

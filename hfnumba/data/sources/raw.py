@@ -1,0 +1,64 @@
+"""What every source shares: the arrays it hands over, and files opened with care."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from numpy.typing import NDArray
+
+from hfnumba.data.manifest import SourceFile
+from hfnumba.data.recipes import RecipeFile
+from hfnumba.errors import DataError
+
+DEFLATE_RATIO = 1032
+"""Deflate cannot expand further: a compressed file that claims to has a false header."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Arrays as their source holds them, and where they came from."""
+
+    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    sources: tuple[SourceFile, ...]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, decompressed if its name ends in ``.gz``; what goes wrong meanwhile is a DataError."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast(BinaryIO, file)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_all(path: Path, limit: int) -> bytes:
+    """Read the uncompressed bytes of a file; refuse it at the first byte after ``limit``."""
+    with opened(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"{path} holds more than the {limit} bytes expected")
+    return data
+
+
+def source_file(expected: RecipeFile, path: Path, data: bytes) -> SourceFile:
+    """Record what was read, checked against the recipe."""
+    digest = hashlib.sha256(data).hexdigest()
+    if expected.nbytes is not None and len(data) != expected.nbytes:
+        raise DataError(f"{path} holds {len(data)} bytes, the recipe expects {expected.nbytes}; fetch it again")
+    if expected.sha256 is not None and digest != expected.sha256:
+        raise DataError(
+            f"{path} has the SHA-256 {digest} (uncompressed), the recipe expects {expected.sha256}; fetch it again"
+        )
+    return SourceFile(expected.name, len(data), digest)

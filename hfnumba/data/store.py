@@ -1,0 +1,224 @@
+"""Reading a store: cheap to open, safe to load from any worker, and never a row that was not verified."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data import codec, files
+from hfnumba.data import manifest as manifests
+from hfnumba.data.layout import SplitLayout
+from hfnumba.data.manifest import Manifest, Task
+from hfnumba.errors import StoreError
+
+REMEDY = "restore the file from a copy, or delete the store and build it again"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a store: small, picklable, without state, so that any worker can load any partition.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the store; a worker on another machine must see the store there.
+    digest : str
+        SHA-256 of the manifest the split was opened with. Loading refuses a store that has changed since.
+    name : str
+        ``"train"``, ``"validation"`` or ``"test"``.
+    layout : SplitLayout
+        Shape, dtypes and chunks.
+    task : {"classification", "regression"}
+    n_classes : int or None
+        Number of classes; None for regression.
+    scale, offset : float
+        The network sees ``x * scale + offset`` in float32.
+    """
+
+    path: str
+    digest: str
+    name: str
+    layout: SplitLayout
+    task: Task
+    n_classes: int | None
+    scale: float
+    offset: float
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.layout.n_rows
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row."""
+        return self.layout.n_features
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of a network's last layer for this task: classes, or columns of the regression target."""
+        return self.n_classes if self.n_classes is not None else self.layout.n_outputs or 1
+
+    @property
+    def n_partitions(self) -> int:
+        """Number of partitions, none of them empty; fewer than asked for where rows are few."""
+        return self.layout.n_partitions
+
+    def partition_rows(self, j: int) -> tuple[int, int]:
+        """First row of partition ``j`` and the row after its last."""
+        return self.layout.bounds(j)
+
+    def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Load the rows of partition ``j``. Each file is read once and decoded only if its digest is right.
+
+        Returns
+        -------
+        X : ndarray of uint8 or float32, shape (rows, n_features)
+            As stored: not yet scaled.
+        y : ndarray, int32 of shape (rows,) or float32 of shape (rows, n_outputs)
+            Labels, or regression targets.
+
+        Raises
+        ------
+        StoreError
+            If a file is missing, damaged or exchanged, or the store has changed since it was opened.
+
+        Notes
+        -----
+        Thread-safe. Takes the compressed and the decoded bytes of one partition in memory.
+        """
+        manifest = _pinned_manifest(self.path, self.digest)
+        documents = {key: self._bytes(manifest, key, "metadata file") for key in ("X/zarr.json", "y/zarr.json")}
+        chunks = {key: self._bytes(manifest, key, f"chunk of partition {j},") for key in self.layout.keys(j)}
+        try:
+            X, y = codec.decode(self.layout, documents, chunks, j)
+        except StoreError as error:
+            raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
+        return X, y.astype(np.int32 if self.task == "classification" else np.float32, copy=False)
+
+    def _bytes(self, manifest: Manifest, key: str, what: str) -> bytes:
+        relative = f"{self.name}/{key}"
+        try:
+            return files.read_verified(Path(self.path) / relative, manifest.files[relative])
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {what} {relative} {error}; {REMEDY}") from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute path.
+    manifest : Manifest
+        What it says of itself.
+    digest : str
+        SHA-256 of the manifest's bytes: names the rows, their order and their partitions.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """The splits by their names."""
+        header = self.manifest.header
+        return MappingProxyType(
+            {
+                name: Split(
+                    path=str(self.path),
+                    digest=self.digest,
+                    name=name,
+                    layout=layout,
+                    task=header.task,
+                    n_classes=header.n_classes,
+                    scale=header.scale,
+                    offset=header.offset,
+                )
+                for name, layout in header.splits.items()
+            }
+        )
+
+    def __getitem__(self, name: str) -> Split:
+        splits = self.splits
+        if name not in splits:
+            raise StoreError(f"{self.path} has no split {name!r}; it has {', '.join(splits)}")
+        return splits[name]
+
+
+def open_store(path: str | PathLike[str]) -> Store:
+    """Open a finished store.
+
+    Reads the manifest, and looks at the size of every file it lists; contents are verified on loading.
+
+    Parameters
+    ----------
+    path : path
+        The folder of the store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, it is unfinished or of another version, or a file is missing or has a wrong
+        size.
+    """
+    store = read_manifest(path)
+    faults = [
+        f"{key} {seen}"
+        for key, record in store.manifest.files.items()
+        if (seen := files.size_fault(store.path / key, record)) is not None
+    ]
+    if faults:
+        more = f" (files at fault: {len(faults)})" if len(faults) > 1 else ""
+        raise StoreError(f"{store.path}: {faults[0]}{more}; {REMEDY} (`hfnumba data verify` names every fault)")
+    return store
+
+
+def read_manifest(path: str | PathLike[str]) -> Store:
+    """Read a store from its manifest alone, whatever the state of its other files."""
+    root = Path(path).expanduser().absolute()
+    try:
+        data = (root / manifests.NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(_absence(root)) from None
+    except OSError as error:
+        raise StoreError(f"{root / manifests.NAME} cannot be read: {error.strerror}") from error
+    return Store(root, manifests.parse(data, root), hashlib.sha256(data).hexdigest())
+
+
+def _absence(root: Path) -> str:
+    """Why there is no manifest."""
+    if not root.exists():
+        return f"there is no store at {root}; build one with `hfnumba data build RECIPE --out {root}`"
+    if not root.is_dir():
+        return f"{root} is a file, expected the folder of a store"
+    if (root / "zarr.json").exists() or (root / manifests.SCRATCH).exists():
+        return (
+            f"{root} is unfinished: it has no {manifests.NAME}; run the `hfnumba data build` that began it "
+            f"again (it continues), or write the missing partitions and run `hfnumba data finalise {root}`"
+        )
+    return f"{root} is not a store: it has no {manifests.NAME}; build one with `hfnumba data build RECIPE`"
+
+
+@lru_cache(maxsize=8)
+def _pinned_manifest(path: str, digest: str) -> Manifest:
+    """Read the manifest a split was opened with; kept, because every load needs it."""
+    store = read_manifest(path)
+    if store.digest != digest:
+        raise StoreError(
+            f"{path} has changed since it was opened (manifest {store.digest[:12]}, expected {digest[:12]}); "
+            f"open it again and start a new run"
+        )
+    return store.manifest

@@ -1,0 +1,133 @@
+"""The whole truth about a store on disk: every fault by the name of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hfnumba.data import files
+from hfnumba.data import manifest as manifests
+from hfnumba.data.store import Split, Store, read_manifest
+from hfnumba.errors import StoreError
+
+Progress = Callable[[int, int], None]
+
+
+def verify(store: Store | str | PathLike[str], progress: Progress | None = None) -> list[str]:
+    """Read every file of a store and every row, and list what is wrong.
+
+    Parameters
+    ----------
+    store : Store or path
+        A path is verified even where :func:`open_store` would refuse it for a missing or cut file.
+    progress : callable, optional
+        ``progress(done, total)`` after each file and each partition.
+
+    Returns
+    -------
+    list of str
+        One sentence for each fault, with the file's path relative to the store; empty for a sound store.
+
+    Raises
+    ------
+    StoreError
+        If there is no readable manifest: then there is nothing to compare with.
+
+    Notes
+    -----
+    Reads every chunk twice: for its digest, and to look at its rows. One partition is in memory at a time.
+    """
+    if not isinstance(store, Store):
+        store = read_manifest(store)
+    splits = store.splits
+    total = len(store.manifest.files) + sum(split.n_partitions for split in splits.values())
+    done = 0
+    faults: dict[str, str] = {}
+    for key, record in store.manifest.files.items():
+        seen = files.fault(store.path / key, record)
+        if seen is not None:
+            faults[key] = f"{key} {seen}"
+        done += 1
+        if progress is not None:
+            progress(done, total)
+    problems = [*faults.values(), *_unlisted(store)]
+    for split in splits.values():
+        for j in range(split.n_partitions):
+            if not faults.keys() & _needed(split, j):
+                problems += _row_faults(split, j)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return problems
+
+
+def info(store: Store) -> dict[str, Any]:
+    """Describe a store as plain values for a table or JSON."""
+    header = store.manifest.header
+    return {
+        "path": str(store.path),
+        "digest": store.digest,
+        "name": header.name,
+        "title": header.title,
+        "licence": header.licence,
+        "homepage": header.homepage,
+        "task": header.task,
+        "n_classes": header.n_classes,
+        "scale": header.scale,
+        "offset": header.offset,
+        "seed": header.seed,
+        "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
+        "n_files": len(store.manifest.files),
+        "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
+        "splits": {
+            name: {
+                "n_rows": split.n_rows,
+                "n_features": split.n_features,
+                "n_outputs": split.n_outputs,
+                "x_dtype": split.layout.x_dtype,
+                "y_dtype": split.layout.y_dtype,
+                "n_partitions": split.n_partitions,
+                "partition_rows": split.layout.partition_rows,
+                "chunk_rows": split.layout.chunk_rows,
+            }
+            for name, split in store.splits.items()
+        },
+    }
+
+
+def _needed(split: Split, j: int) -> set[str]:
+    return {f"{split.name}/{key}" for key in ("X/zarr.json", "y/zarr.json", *split.layout.keys(j))}
+
+
+def _row_faults(split: Split, j: int) -> Iterator[str]:
+    """Faults of rows whose files are what the manifest says: the store was wrong when it was written."""
+    try:
+        X, y = split.load(j)
+    except StoreError as error:
+        yield str(error)
+        return
+    keys = split.layout
+    if not np.isfinite(X).all():
+        yield f"{split.name}/{keys.x_keys(j)[0]} partition {j} holds features that are not finite"
+    if not np.isfinite(y).all():
+        yield f"{split.name}/{keys.y_key(j)} partition {j} holds targets that are not finite"
+    if split.n_classes is not None and (y.min() < 0 or y.max() >= split.n_classes):
+        yield (
+            f"{split.name}/{keys.y_key(j)} partition {j} holds labels from {y.min()} to {y.max()}, "
+            f"expected 0 to {split.n_classes - 1}"
+        )
+
+
+def _unlisted(store: Store) -> list[str]:
+    """Files in the store that the manifest does not list."""
+    found = (path.relative_to(store.path) for path in store.path.rglob("*") if not path.is_dir())
+    ours = (path for path in found if path.parts[0] != manifests.SCRATCH and path != Path(manifests.NAME))
+    return [
+        f"{path.as_posix()} is not listed in the manifest"
+        for path in sorted(ours)
+        if path.as_posix() not in store.manifest.files
+    ]

@@ -1,0 +1,201 @@
+"""Writing a store in parts: begin, write any partition in any process, finalise. Every step can be repeated.
+
+While a store is unfinished, the folder ``.building`` in it holds ``plan.json`` (the header, and where the
+rows come from) and a file with the records of its chunks for each partition that was written. The manifest
+is written last, and only when every chunk on disk is the one that was meant; so a store that opens is
+whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from hfnumba.data import codec, files
+from hfnumba.data import manifest as manifests
+from hfnumba.data.files import FileRecord
+from hfnumba.data.layout import SplitLayout
+from hfnumba.data.manifest import SCRATCH, Header
+from hfnumba.data.prepare import Prepared
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.store import Store, open_store, read_manifest
+from hfnumba.errors import StoreError, UsageError
+
+Progress = Callable[[int, int], None]
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an unfinished store will be, and where its rows are read from (None: from arrays in memory)."""
+
+    header: Header
+    recipe: Recipe | None = None
+    paths: dict[str, str] = {}
+
+
+def is_complete(out: Path) -> bool:
+    """Whether the store has its manifest."""
+    return (out / manifests.NAME).is_file()
+
+
+def n_parts(header: Header) -> int:
+    """Count the parts to write: as many as partitions of the split that has most."""
+    return max(layout.n_partitions for layout in header.splits.values())
+
+
+def begin(out: Path, plan: Plan) -> None:
+    """Make an empty store, or make sure that the one at ``out`` is begun or complete with the same header.
+
+    Raises
+    ------
+    StoreError
+        If something else is there. Nothing is ever deleted.
+    """
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file; name a folder that does not exist for the store")
+    if is_complete(out):
+        _refuse_other(out, "a store", read_manifest(out).manifest.header, plan.header)
+        return
+    if _plan_path(out).exists():
+        _refuse_other(out, "an unfinished store", read_plan(out).header, plan.header)
+    elif out.exists() and any(path.name != SCRATCH for path in out.iterdir()):
+        raise StoreError(f"{out} is not empty and not a store; name a folder that does not exist")
+    _write(out, _plan_path(out), msgspec.json.encode(plan))
+    for key, document in _documents(plan.header).items():
+        _write(out, out / key, document)
+
+
+def read_plan(out: Path) -> Plan:
+    """Read the plan of an unfinished store."""
+    try:
+        return msgspec.json.decode(_plan_path(out).read_bytes(), type=Plan)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(f"no store was begun at {out}; run `hfnumba data init RECIPE --out {out}` first") from None
+    except OSError as error:
+        raise StoreError(f"{_plan_path(out)} cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreError(f"{_plan_path(out)} is damaged ({error}); delete {out} and build again") from error
+
+
+def refuse_part(header: Header, j: int) -> None:
+    """Refuse a number that is no part."""
+    if not 0 <= j < n_parts(header):
+        raise UsageError(f"expected a partition from 0 to {n_parts(header) - 1}, got {j}")
+
+
+def is_written(out: Path, header: Header, j: int) -> bool:
+    """Whether part ``j`` lies on the disk as it was meant; reads its files."""
+    records = _read_part(out, header, j)
+    return records is not None and all(files.fault(out / key, seen) is None for key, seen in records.items())
+
+
+def write_part(out: Path, header: Header, prepared: Prepared, j: int) -> None:
+    """Write the chunks of part ``j``, then their records."""
+    documents = _documents(header)
+    records: dict[str, FileRecord] = {}
+    for name, layout in header.splits.items():
+        if j >= layout.n_partitions:
+            continue
+        own = {key: documents[f"{name}/{key}"] for key in ("X/zarr.json", "y/zarr.json")}
+        X, y = prepared.rows(name, *layout.bounds(j))
+        for key, data in codec.encode(layout, own, j, X, y).items():
+            _write(out, out / name / key, data)
+            records[f"{name}/{key}"] = files.record(data)
+    _write(out, _part_path(out, j), msgspec.json.encode(records))
+
+
+def write_all(out: Path, header: Header, prepared: Prepared, progress: Progress | None) -> Store:
+    """Write the parts that are not written yet and finalise."""
+    total = n_parts(header)
+    for j in range(0 if not is_complete(out) else total, total):
+        if not is_written(out, header, j):
+            write_part(out, header, prepared, j)
+        if progress is not None:
+            progress(j + 1, total)
+    return finalise(out)
+
+
+def finalise(out: Path) -> Store:
+    """Check every chunk against its record and write the manifest. A complete store is left as it is.
+
+    Raises
+    ------
+    StoreError
+        If partitions are not written, or a chunk is not what was written.
+    """
+    if not is_complete(out):
+        header = read_plan(out).header
+        records = _all_records(out, header)
+        for key, document in _documents(header).items():
+            _write(out, out / key, document)
+            records[key] = files.record(document)
+        _write(out, out / manifests.NAME, manifests.sealed(header, records))
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    return open_store(out)
+
+
+def _all_records(out: Path, header: Header) -> dict[str, FileRecord]:
+    """Return the records of all chunks, each compared with its file."""
+    records: dict[str, FileRecord] = {}
+    missing = []
+    for j in range(n_parts(header)):
+        part = _read_part(out, header, j)
+        if part is None:
+            missing.append(str(j))
+        else:
+            records |= part
+    if missing:
+        raise StoreError(
+            f"{out} is unfinished: of {n_parts(header)} partitions these are not written: "
+            f"{', '.join(missing)}; write each with `hfnumba data partition {out} J`"
+        )
+    for key, expected in records.items():
+        seen = files.fault(out / key, expected)
+        if seen is not None:
+            raise StoreError(f"{out}: {key} {seen}; write its partition again with `hfnumba data partition {out} J`")
+    return records
+
+
+def _read_part(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
+    """Read the records of a written part; None if it is not written, or its record is of no use."""
+    try:
+        records = msgspec.json.decode(_part_path(out, j).read_bytes(), type=dict[str, FileRecord])
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+    expected = {
+        f"{name}/{key}" for name, layout in header.splits.items() if j < layout.n_partitions for key in layout.keys(j)
+    }
+    return records if records.keys() == expected else None
+
+
+def _refuse_other(out: Path, what: str, found: Header, wanted: Header) -> None:
+    differences = found.differences(wanted)
+    if differences:
+        raise StoreError(
+            f"{out} already holds {what} with other settings ({differences}); ask for the same, name "
+            f"another folder, or delete it yourself"
+        )
+
+
+def _plan_path(out: Path) -> Path:
+    return out / SCRATCH / "plan.json"
+
+
+def _part_path(out: Path, j: int) -> Path:
+    return out / SCRATCH / f"part-{j:06d}.json"
+
+
+def _write(out: Path, path: Path, data: bytes) -> None:
+    files.write_atomic(path, data, out / SCRATCH)
+
+
+def _documents(header: Header) -> dict[str, bytes]:
+    return _documents_of(tuple(header.splits.items()))
+
+
+@lru_cache(maxsize=4)
+def _documents_of(splits: tuple[tuple[str, SplitLayout], ...]) -> dict[str, bytes]:
+    return codec.metadata(dict(splits))
