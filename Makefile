@@ -1,0 +1,60 @@
+# `make demo` and `make test` need nothing but git, make and Python 3.12 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+STORE ?= mnist.zarr
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo test test-slow lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       train on handwritten digits on a local cluster, and draw the curves"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take long or kill processes"
+	@echo "make lint       check style and types"
+	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
+	@echo "make clean      delete the environment and what tools have left"
+
+# Stamp files make the second time quick: each is as old as the installation it stands for.
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { \
+	    echo "hfnumba needs Python 3.12 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Name another one, such as: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@echo "Creating an environment in $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "$(PYTHON) cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml
+	@echo "Installing hfnumba and what it needs; the first time this takes a minute or two."
+	@$(PIP) install -e ".[all]"
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "Installing what the tests and checks need."
+	@$(PIP) install -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/installed
+	@$(BIN)/hfnumba demo
+	@echo "The command hfnumba is in $(BIN); to have it at hand: source $(BIN)/activate"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	@test -e "$(STORE)" || $(BIN)/hfnumba data build mnist --out "$(STORE)"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/methods.py "$(STORE)"
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

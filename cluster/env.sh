@@ -1,0 +1,6 @@
+# Source this before starting workers: a worker's threads are those it is given; BLAS and OpenMP must not add any.
+export OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+export MKL_NUM_THREADS=1
+export NUMEXPR_NUM_THREADS=1
+export NUMBA_NUM_THREADS=1

@@ -1,0 +1,65 @@
+"""Distributed Hessian-free optimization for fully-connected neural networks.
+
+The public names are loaded when they are first used, so that ``import hfnumba`` takes neither Numba nor Dask.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hfnumba.data import open_store as open_store
+    from hfnumba.data import write_store as write_store
+    from hfnumba.engine import ArrayObjective as ArrayObjective
+    from hfnumba.engine import DaskObjective as DaskObjective
+    from hfnumba.engine import SplitObjective as SplitObjective
+    from hfnumba.errors import HfnumbaError as HfnumbaError
+    from hfnumba.estimator import HessianFreeClassifier as HessianFreeClassifier
+    from hfnumba.estimator import HessianFreeRegressor as HessianFreeRegressor
+    from hfnumba.krylov.bicgstab import bicgstab as bicgstab
+    from hfnumba.krylov.cg import cg as cg
+    from hfnumba.network import Network as Network
+    from hfnumba.objective import RowSample as RowSample
+    from hfnumba.optim.first_order import SGD as SGD
+    from hfnumba.optim.hessian_free import HessianFree as HessianFree
+    from hfnumba.optim.methods import optimizer as optimizer
+
+    __version__: str
+
+_HOME = {
+    "ArrayObjective": "hfnumba.engine",
+    "DaskObjective": "hfnumba.engine",
+    "HessianFree": "hfnumba.optim.hessian_free",
+    "HessianFreeClassifier": "hfnumba.estimator",
+    "HessianFreeRegressor": "hfnumba.estimator",
+    "HfnumbaError": "hfnumba.errors",
+    "Network": "hfnumba.network",
+    "RowSample": "hfnumba.objective",
+    "SGD": "hfnumba.optim.first_order",
+    "SplitObjective": "hfnumba.engine",
+    "bicgstab": "hfnumba.krylov.bicgstab",
+    "cg": "hfnumba.krylov.cg",
+    "open_store": "hfnumba.data",
+    "optimizer": "hfnumba.optim.methods",
+    "write_store": "hfnumba.data",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the keys are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("hfnumba")
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

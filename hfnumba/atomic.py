@@ -1,0 +1,62 @@
+"""Files that are either as they were or completely new, whenever the machine stops."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+RESUME = "run again with --resume"
+"""What to do after a failed write within a run."""
+
+TEMPORARY = ".tmp"
+"""Suffix of a file that is still being written; one that is left over means nothing."""
+
+
+def write_file(path: Path, payload: bytes) -> None:
+    """Write ``payload`` to ``path``: temporary file, fsync, rename, fsync of the folder.
+
+    Raises
+    ------
+    OSError
+        As the operating system raises it; ``path`` is then as it was before, or complete.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_all(descriptor, payload)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 - all operations are os functions, so that tests can fail each
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
+    _sync_folder(path.parent)
+
+
+def write_all(descriptor: int, payload: bytes) -> None:
+    """Write all bytes; ``os.write`` may take fewer."""
+    view = memoryview(payload)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def explain(error: OSError, path: Path, remedy: str = "try again") -> str:
+    """One sentence about a failed write, with what to do once there is space."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {path} could not be written; free some space, then {remedy}"
+    return f"{path} could not be written ({error.strerror or error})"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; the rename has happened all the same.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,163 @@
+"""GFLOP/s of loss, gradient and curvature products, against the machine's own sgemm and against peers.
+
+Everything of a cell is measured in turn in one process, over and over, and medians are compared: what slows the
+machine for a while slows all of it. Operations are counted minimally, per row with W weights, W_1 of them in the
+first layer (whose input needs no derivative): loss 2W, gradient 6W - 2W_1, Hv 12W - 8W_1, Gv 8W - 4W_1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from hfnumba.bench.peers import PEERS, Evaluations, Problem
+from hfnumba.engine import ArrayObjective
+from hfnumba.engine.serial import available_threads
+from hfnumba.kernels.blas import limit_blas_threads
+from hfnumba.kernels.passes import BLOCK_ROWS
+from hfnumba.network import Network
+
+NETWORKS = {"A": (784, 400, 10), "B": (784, 400, 150, 10), "C": (360, 512, 512, 512, 1973)}
+ROWS = (512, 4096, 16384)
+MANY_ROWS = 60000
+EVALUATIONS = ("loss", "gradient", "Hv", "Gv")
+_SGEMM_REPEATS = 4
+_SQUARE = 768
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: an evaluation of one network on so many rows."""
+
+    network: str
+    activation: str
+    rows: int
+    evaluation: str
+    gflops: float
+    of_peak: float
+    ratios: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def setting(n_threads: int | None) -> str:
+    """What is in force: our threads, and the BLAS that they call."""
+    limit_blas_threads()
+    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    names = ", ".join(f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', '?')})" for lib in blas)
+    return f"{n_threads or available_threads()} threads; BLAS at one thread each: {names}"
+
+
+def flops(sizes: tuple[int, ...], evaluation: str) -> int:
+    """Operations a row, counted minimally."""
+    w = sum(a * b for a, b in itertools.pairwise(sizes))
+    first = sizes[0] * sizes[1]
+    return {"loss": 2 * w, "gradient": 6 * w - 2 * first, "Hv": 12 * w - 8 * first, "Gv": 8 * w - 4 * first}[evaluation]
+
+
+def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
+    """The four evaluations through the public interface."""
+    objective = ArrayObjective(problem.network, problem.X, problem.y, n_threads=n_threads)
+    point = objective.linearize(problem.theta)
+    hessian, gauss_newton = point.hessian(), point.gauss_newton()
+    return {
+        "loss": lambda: objective.value(problem.theta),
+        "gradient": lambda: objective.value_and_gradient(problem.theta),
+        "Hv": lambda: hessian.matvec(problem.v),
+        "Gv": lambda: gauss_newton.matvec(problem.v),
+    }
+
+
+def sgemm(sizes: tuple[int, ...], n_threads: int) -> dict[str, tuple[Callable[[], Any], float]]:
+    """NumPy's sgemm on every thread at once, for a large square and for each layer of a block: (call, GFLOP)."""
+    rng = np.random.default_rng(0)
+    pool = ThreadPoolExecutor(n_threads)
+    shapes = {(_SQUARE, _SQUARE, _SQUARE)} | {(BLOCK_ROWS, a, b) for a, b in itertools.pairwise(sizes)}
+
+    def job(m: int, k: int, n: int) -> tuple[Callable[[], Any], float]:
+        operands = [
+            (rng.standard_normal((m, k), dtype=np.float32), rng.standard_normal((k, n), dtype=np.float32))
+            for _ in range(n_threads)
+        ]
+        outs = [np.empty((m, n), np.float32) for _ in range(n_threads)]
+        repeats = max(1, int(_SGEMM_REPEATS * _SQUARE**3 / (m * k * n)))
+
+        def work(i: int) -> None:
+            for _ in range(repeats):
+                np.matmul(*operands[i], out=outs[i])
+
+        return lambda: list(pool.map(work, range(n_threads))), 2e-9 * m * k * n * repeats * n_threads
+
+    return {f"sgemm {m}x{k}x{n}": job(m, k, n) for m, k, n in shapes}
+
+
+def measure(jobs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Median of the faster half of the times of each job, all taken in turn for so long (twice at least)."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for call in jobs.values():
+        call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 2:
+        for name, call in jobs.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(sorted(taken)[: (len(taken) + 1) // 2])) for name, taken in times.items()}
+
+
+def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: bool) -> Iterator[list[Row]]:
+    """Measure cell by cell; with ``quick`` only tanh and 4096 rows.
+
+    Parameters
+    ----------
+    peers : tuple of str
+        Names of :data:`hfnumba.bench.peers.PEERS` that are installed.
+    seconds : float
+        Time for each cell, without the peers' compilation.
+    n_threads : int, optional
+        Ours; peers use what their libraries choose.
+    """
+    threads = n_threads or available_threads()
+    for name, sizes in NETWORKS.items():
+        sizes_of_rows = ROWS if name == "C" else (*ROWS, MANY_ROWS)
+        for activation in ("tanh",) if quick else ("tanh", "relu"):
+            for rows in (4096,) if quick else sizes_of_rows:
+                problem = _problem(Network(sizes, activation), rows)
+                yield _cell(name, problem, peers, seconds, threads)
+
+
+def _problem(network: Network, rows: int) -> Problem:
+    rng = np.random.default_rng(0)
+    return Problem(
+        network,
+        rng.standard_normal((rows, network.n_features), dtype=np.float32),
+        rng.integers(0, network.n_outputs, rows).astype(np.int32),
+        np.asarray(network.initialize(0), np.float32),
+        rng.standard_normal(network.n_params, dtype=np.float32),
+    )
+
+
+def _cell(name: str, problem: Problem, peers: tuple[str, ...], seconds: float, n_threads: int) -> list[Row]:
+    network, rows = problem.network, len(problem.X)
+    jobs = {f"hfnumba {key}": call for key, call in our_evaluations(problem, n_threads).items()}
+    gemms = sgemm(network.sizes, n_threads)
+    jobs |= {key: call for key, (call, _) in gemms.items()}
+    for peer in peers:
+        jobs |= {f"{peer} {key}": call for key, call in PEERS[peer](problem).items()}
+    seconds_of = measure(jobs, seconds)
+    peak = max(gflop / seconds_of[key] for key, (_, gflop) in gemms.items())
+    out = []
+    for key in EVALUATIONS:
+        rate = 1e-9 * flops(network.sizes, key) * rows / seconds_of[f"hfnumba {key}"]
+        ratios = {peer: seconds_of[f"{peer} {key}"] / seconds_of[f"hfnumba {key}"] for peer in peers}
+        out.append(Row(name, network.activation, rows, key, rate, rate / peak, ratios))
+    return out

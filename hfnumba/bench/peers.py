@@ -1,0 +1,125 @@
+"""The same evaluations by other libraries, each in the best way it has: what a user would take instead."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.network import Network
+
+Array = NDArray[np.float32]
+Evaluations = dict[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is measured: a softmax cross-entropy network at theta on rows, and the vector of the products."""
+
+    network: Network
+    X: Array
+    y: NDArray[np.int32]
+    theta: Array
+    v: Array
+
+
+def jax_evaluations(problem: Problem) -> Evaluations:
+    """Loss, gradient, Hv and Gv by JAX, compiled, with the primal pass kept for the products.
+
+    Hv is the compiled transpose-free linearisation of the gradient; Gv is a linearised forward pass, Q, and a
+    pulled-back one.
+    """
+    import jax  # noqa: PLC0415 - an optional peer
+    import jax.numpy as jnp  # noqa: PLC0415
+
+    X, y, theta, v = (jnp.asarray(a) for a in (problem.X, problem.y, problem.theta, problem.v))
+    outputs = _outputs(problem.network, {"tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid})
+
+    def of_outputs(z: Any) -> Any:
+        return jnp.mean(jax.nn.logsumexp(z, axis=1) - z[jnp.arange(len(y)), y])
+
+    def f(t: Any) -> Any:
+        return of_outputs(outputs(t, X))
+
+    hvp = jax.jit(lambda t: jax.linearize(jax.grad(f), t)[1])(theta)
+    z, jvp = jax.jit(lambda t: jax.linearize(lambda u: outputs(u, X), t))(theta)
+    vjp = jax.jit(lambda t: jax.vjp(lambda u: outputs(u, X), t)[1])(theta)
+    p = jax.nn.softmax(z)
+
+    def gauss_newton(pull: Any, push: Any, q: Any, u: Any) -> Any:
+        r = push(u)
+        return pull(q * (r - jnp.sum(q * r, axis=1, keepdims=True)) / len(y))[0]
+
+    value, gradient = jax.jit(f), jax.jit(jax.value_and_grad(f))
+    apply_h, apply_g = jax.jit(lambda h, u: h(u)), jax.jit(gauss_newton)
+    return {
+        "loss": lambda: value(theta).block_until_ready(),
+        "gradient": lambda: jax.block_until_ready(gradient(theta)),
+        "Hv": lambda: apply_h(hvp, v).block_until_ready(),
+        "Gv": lambda: apply_g(vjp, jvp, p, v).block_until_ready(),
+    }
+
+
+def torch_evaluations(problem: Problem) -> Evaluations:
+    """Loss, gradient, Hv and Gv by PyTorch, with the graph of the primal pass kept for the products.
+
+    Hv differentiates the kept graph of the gradient once more; Gv is forward mode by the double-backward trick, Q,
+    and backward mode.
+    """
+    import torch  # noqa: PLC0415 - an optional peer
+
+    X, theta, v = (torch.from_numpy(a) for a in (problem.X, problem.theta.copy(), problem.v))
+    y = torch.from_numpy(problem.y.astype(np.int64))
+    theta.requires_grad_(True)
+    outputs = _outputs(problem.network, {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid})
+    criterion = torch.nn.functional.cross_entropy
+    z = outputs(theta, X)
+    (gradient,) = torch.autograd.grad(criterion(z, y), theta, create_graph=True)
+    dummy = torch.zeros_like(z, requires_grad=True)
+    (pulled,) = torch.autograd.grad(z, theta, dummy, create_graph=True)
+    p = torch.softmax(z, dim=1).detach()
+
+    def loss() -> Any:
+        with torch.no_grad():
+            return criterion(outputs(theta, X), y).item()
+
+    def gauss_newton() -> Any:
+        (r,) = torch.autograd.grad(pulled, dummy, v, retain_graph=True)
+        qr = p * (r - (p * r).sum(dim=1, keepdim=True)) / len(y)
+        return torch.autograd.grad(z, theta, qr, retain_graph=True)[0]
+
+    return {
+        "loss": loss,
+        "gradient": lambda: torch.autograd.grad(criterion(outputs(theta, X), y), theta)[0],
+        "Hv": lambda: torch.autograd.grad(gradient, theta, v, retain_graph=True)[0],
+        "Gv": gauss_newton,
+    }
+
+
+def _outputs(network: Network, activations: dict[str, Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
+    """The forward pass in operations that JAX's and PyTorch's arrays share."""
+    phi, sizes = activations[network.activation], network.sizes
+
+    def outputs(theta: Any, X: Any) -> Any:
+        a, at = X, 0
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+            W = theta[at : at + n_in * n_out].reshape(n_in, n_out)
+            a = a @ W + theta[at + n_in * n_out : at + (n_in + 1) * n_out]
+            a = phi(a) if layer < len(sizes) - 2 else a
+            at += (n_in + 1) * n_out
+        return a
+
+    return outputs
+
+
+PEERS: dict[str, Callable[[Problem], Evaluations]] = {"jax": jax_evaluations, "torch": torch_evaluations}
+
+
+def installed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the named peers that can be imported here."""
+    return tuple(name for name in names if find_spec(name) is not None)

@@ -1,0 +1,108 @@
+"""The command line. Each command lies in a module of its own, which is imported when the command is used."""
+
+from __future__ import annotations
+
+import errno
+import os
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from hfnumba.errors import HfnumbaError, UsageError
+
+FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
+"""Exit statuses; 75 is EX_TEMPFAIL: stopped at a checkpoint, to be resumed."""
+
+
+class _Entry(NamedTuple):
+    """Where a command is, and what the list of commands says of it."""
+
+    module: str
+    name: str
+    summary: str
+
+
+_COMMANDS = {
+    "demo": _Entry("hfnumba.cli.demo", "demo", "Train on digits that come with scikit-learn; start here."),
+    "data": _Entry("hfnumba.cli.data", "data", "Build, describe and verify stores."),
+    "train": _Entry("hfnumba.cli.train", "train", "Train a network on a store, or continue a run."),
+    "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Loss and error of a run on a split."),
+    "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
+    "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
+    "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
+    "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and against peers."),
+}
+
+
+class Failure(click.ClickException):
+    """A mistake or a failure, told in one line."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+    def show(self, file: Any = None) -> None:
+        """Print the line on stderr."""
+        click.echo(f"error: {self.format_message()}", err=True)
+
+
+class Commands(click.Group):
+    """Commands that are imported when they are used; what they raise becomes one line and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        entry = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(entry.module), entry.name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            raise Failure("interrupted", INTERRUPTED) from None
+        except HfnumbaError as error:
+            if _debugging():
+                raise
+            raise Failure(str(error), WRONG_USE if isinstance(error, UsageError) else FAILED) from error
+        except Exception as error:
+            # click ends a command quietly whose reader has closed the pipe.
+            if _debugging() or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            raise Failure(_unexpected(error), FAILED) from error
+
+
+def _debugging() -> bool:
+    return os.environ.get("HFNUMBA_DEBUG", "") not in ("", "0")
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename or 'no file is named'}); free some space and try again"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({error}); use more worker processes on more machines, or fewer rows"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (set HFNUMBA_DEBUG=1 for the traceback)"
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hfnumba", message="%(prog)s %(version)s")
+def main() -> None:
+    """Distributed Hessian-free optimization for fully-connected neural networks.
+
+    Exit status: 0 done, 1 failed, 2 wrong use, 75 stopped at a checkpoint (continue with --resume).
+    """

@@ -1,0 +1,51 @@
+"""`hfnumba bench`: what measures, as ratios to peers and to this machine's own limits."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from hfnumba.errors import UsageError
+
+if TYPE_CHECKING:
+    from hfnumba.bench.kernels import Row
+
+
+@click.group()
+def bench() -> None:
+    """Measure kernels against this machine's own limits and against other libraries."""
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON line for each figure, on stdout.")
+@click.option("--peers", default="jax,torch", show_default=True, help="Libraries to compare with, where installed.")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Time for each network and row count.")
+@click.option("--threads", type=click.IntRange(1), help="Our threads.  [default: one per processor]")
+@click.option("--quick", is_flag=True, help="tanh and 4096 rows only.")
+def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
+    """Loss, gradient, Hv and Gv in GFLOP/s, as a share of this process's best sgemm, and against peers.
+
+    A ratio to a peer is its time over ours, with the primal pass kept on both sides: above 1 we are faster.
+    """
+    from hfnumba.bench.kernels import cells, setting
+    from hfnumba.bench.peers import PEERS, installed
+
+    wanted = tuple(name for name in peers.split(",") if name)
+    for name in wanted:
+        if name not in PEERS:
+            raise UsageError(f"unknown peer {name!r}; choose from {', '.join(PEERS)}")
+    present = installed(wanted)
+    for name in sorted(set(wanted) - set(present)):
+        click.echo(f"{name} is not installed here; going on without it", err=True)
+    click.echo(setting(threads), err=True)
+    for rows in cells(present, seconds, threads, quick):
+        for row in rows:
+            click.echo(json.dumps(row.as_dict()) if as_json else _line(row))
+
+
+def _line(row: Row) -> str:
+    ratios = "".join(f", {ratio:.2f} x {peer}" for peer, ratio in row.ratios.items())
+    where = f"{row.network} {row.activation} {row.rows:>6} {row.evaluation:<8}"
+    return f"{where} {row.gflops:7.1f} GFLOP/s, {row.of_peak:.2f} of sgemm{ratios}"

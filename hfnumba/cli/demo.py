@@ -1,0 +1,56 @@
+"""`hfnumba demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hfnumba.cli import Failure
+from hfnumba.cli.train import default_run, run_and_report
+
+GOAL = 0.04
+
+
+@click.command()
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("runs"), help="Where to write.")
+def demo(folder: Path) -> None:
+    """Train on the handwritten digits that come with scikit-learn, on a local cluster of two processes.
+
+    The whole way: rows become a store, a cluster starts, hf-bicgstab trains 64-100-50-10, the curves are drawn.
+    It takes well under a minute once the kernels are compiled.
+    """
+    from hfnumba.data import build
+    from hfnumba.errors import UsageError
+
+    path = folder / "digits.zarr"
+    store = build("digits", None, path, say=lambda text: click.echo(text, err=True))
+    train, test = store["train"], store["test"]
+    click.echo(
+        f"The store {path} has {train.n_rows} rows to train on and {test.n_rows} to test on, "
+        f"of {train.n_features} features.",
+        err=True,
+    )
+    run = folder / default_run(Path("demo"), "hf-bicgstab").name
+    given = {"hidden": (100, 50), "max_iterations": 20, "target_error": 0.0, "cluster": "local:2"}
+    outcome = run_and_report(path, run, given)
+    try:
+        from hfnumba.figures.curves import draw, read_curves
+
+        picture = run / "curves.png"
+        draw([read_curves(run)], picture)
+        click.echo(f"The curves are in {picture}.", err=True)
+    except UsageError as error:
+        click.echo(f"No curves: {error}.", err=True)
+    reached = outcome.lines[-1]["test_error"]
+    if reached > GOAL:
+        raise Failure(f"the test error is {100 * reached:.2f} %, expected at most {100 * GOAL:g} %", 1)
+    click.echo(f"The test error is {100 * reached:.2f} %. What to try next:", err=True)
+    for command, what in (
+        (f"hfnumba train {path} --hidden 100,50 --method gn-cg", "another method"),
+        ("hfnumba runs" if folder == Path("runs") else f"hfnumba runs {folder}", "a table of all runs"),
+        (f"hfnumba plot {folder}/demo-*", "their curves in one picture"),
+        ("hfnumba data list", "larger data sets"),
+        ("hfnumba train --help", "all settings"),
+    ):
+        click.echo(f"  {command:<66}{what}", err=True)

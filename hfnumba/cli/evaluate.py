@@ -1,0 +1,50 @@
+"""`hfnumba evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from hfnumba.cli.progress import number, percent, table
+
+AnyPath = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=AnyPath)
+@click.argument("store", type=AnyPath)
+@click.option("--split", default="test", show_default=True, help="Split of STORE.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
+    """Print loss and error of RUN's newest checkpoint on a split of STORE.
+
+    The loss has the penalty of the run, as in its ledger. STORE need not be the one it was trained on.
+    """
+    from hfnumba.data import open_store
+    from hfnumba.kernels.cache import warm_up
+    from hfnumba.run.model import load_model
+
+    model = load_model(run)
+    opened = open_store(store)
+    rows = opened[split]
+    warm_up(lambda text: click.echo(text, err=True))
+    loss, error = model.evaluate(rows)
+    if as_json:
+        found = {
+            "run": str(run),
+            "iteration": model.iteration,
+            "store": str(opened.path),
+            "store_digest": opened.digest,
+            "split": split,
+            "n_rows": rows.n_rows,
+            "loss": loss,
+            "error": error,
+        }
+        click.echo(json.dumps(found, indent=1))
+        return
+    table(
+        ["split", "rows", "iteration", "loss", "error"],
+        [[split, str(rows.n_rows), str(model.iteration), number(loss), percent(error)]],
+    )

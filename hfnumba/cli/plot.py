@@ -1,0 +1,56 @@
+"""`hfnumba plot` and `hfnumba runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hfnumba.cli.progress import number, percent, table
+from hfnumba.errors import CheckpointError
+
+AnyPath = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=AnyPath)
+@click.option("-o", "--out", type=AnyPath, help="A .png, .svg or .pdf file.  [default: curves.png in the first RUN]")
+def plot(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw loss and error against iterations, passes over the data, rounds and seconds; print the file's path."""
+    from hfnumba.figures.curves import draw, read_curves
+
+    target = out if out is not None else runs[0] / "curves.png"
+    draw([read_curves(run) for run in runs], target)
+    click.echo(target)
+
+
+@click.command()
+@click.argument("directory", type=AnyPath, default=Path("runs"))
+def runs(directory: Path) -> None:
+    """List the runs in DIRECTORY (by default: runs), the newest last."""
+    from hfnumba import ledger
+    from hfnumba.run.directory import RunDirectory
+
+    if not directory.is_dir():
+        raise CheckpointError(f"there is no directory {directory}; name one that holds runs")
+    found = sorted(directory.glob("*/config.toml"), key=lambda config: config.stat().st_mtime)
+    if not found:
+        raise CheckpointError(f"there are no runs in {directory}; `hfnumba train` makes them")
+    rows = []
+    for config in found:
+        run = RunDirectory(config.parent)
+        settings = run.record().settings
+        lines = ledger.read(run.ledger)
+        last = lines[-1] if lines else {}
+        rows.append(
+            [
+                run.path.name,
+                settings.method,
+                ",".join(map(str, settings.hidden)),
+                f"{last.get('iteration', '–')} of {settings.max_iterations}",
+                number(last.get("loss")),
+                percent(last.get("error")),
+                percent(last.get("test_error")),
+            ]
+        )
+    table(["run", "method", "hidden", "iterations", "loss", "error", "test error"], rows)

@@ -1,0 +1,61 @@
+"""`hfnumba predict`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hfnumba.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+AnyPath = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=AnyPath)
+@click.argument("file", type=AnyPath)
+@click.option(
+    "-o",
+    "--out",
+    type=AnyPath,
+    help="Write all probabilities (or outputs) to this .npy file instead, a row for each row.",
+)
+def predict(run: Path, file: Path, out: Path | None) -> None:
+    """Predict the rows of FILE with RUN's newest checkpoint; print a line of JSON for each row.
+
+    FILE is .npy, .npz (its array X, or the only one) or IDX, plain or .gz, in the units of the training store:
+    what scaled those features scales these. A line has the predicted class and its probability, or the outputs.
+    """
+    import numpy as np
+
+    from hfnumba.atomic import write_file
+    from hfnumba.kernels.cache import warm_up
+    from hfnumba.run.model import load_model, read_rows
+
+    if out is not None and out.suffix != ".npy":
+        raise UsageError(f"expected --out to end in .npy, got {out}")
+    model = load_model(run)
+    rows = read_rows(file)
+    warm_up(lambda text: click.echo(text, err=True))
+    outputs = model.predict(rows)
+    if out is not None:
+        payload = io.BytesIO()
+        np.save(payload, outputs)
+        write_file(out, payload.getvalue())
+        click.echo(f"{outputs.shape[0]} rows of {outputs.shape[1]} numbers are in {out}", err=True)
+        return
+    for row, values in enumerate(outputs):
+        click.echo(json.dumps({"row": row} | _prediction(values, model.classifies)))
+
+
+def _prediction(values: NDArray[Any], classifies: bool) -> dict[str, Any]:
+    if not classifies:
+        return {"outputs": values.tolist()}
+    best = int(values.argmax())
+    return {"class": best, "probability": float(values[best])}

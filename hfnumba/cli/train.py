@@ -1,0 +1,146 @@
+"""`hfnumba train`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hfnumba.cli import INTERRUPTED, RESUMABLE, Failure
+from hfnumba.errors import UsageError
+
+if TYPE_CHECKING:
+    from hfnumba.run import Outcome, RunDirectory
+
+AnyPath = click.Path(path_type=Path)
+
+
+class Widths(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas."""
+
+    name = "N,N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse ``400,150``; nothing at all means no hidden layer."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(",")) if value.strip() else ()
+        except ValueError:
+            self.fail(f"expected whole numbers separated by commas, such as 400,150, got {value!r}", param, ctx)
+
+
+def _setting(flag: str, kind: Any, text: str, metavar: str | None = None) -> Callable[[Any], Any]:
+    """Declare a flag of a setting; None means it was not given, so that a settings file can say it."""
+    return click.option(flag, type=kind, default=None, help=text, metavar=metavar)
+
+
+_SETTINGS = (
+    _setting("--hidden", Widths(), "Widths of the hidden layers, such as 400,150. Needed for a new run."),
+    _setting("--activation", str, "tanh, sigmoid, relu, softplus or identity.  [default: tanh]"),
+    _setting("--init", str, "glorot, he or sparse.  [default: glorot]"),
+    _setting(
+        "--loss",
+        str,
+        "softmax_cross_entropy, sigmoid_cross_entropy or squared_error.  [default: by the store's task]",
+    ),
+    _setting(
+        "--method",
+        str,
+        "hf-bicgstab, hf-cg, gn-cg, hybrid-cg or sgd.  [default: hf-bicgstab]",
+    ),
+    _setting("--curvature-rows", int, "Rows in total that curvature is sampled on.  [default: all]"),
+    _setting("--damping", float, "First damping of a Hessian-free method.  [default: 0.1]"),
+    _setting("--krylov-iterations", int, "Solver iterations in each step.  [default: about 10 products]"),
+    _setting("--warm-start", float, "Decay of the warm start; 0 for none.  [default: 0.95]"),
+    _setting("--learning-rate", float, "Of sgd.  [default: 0.1]"),
+    _setting("--batch-rows", int, "Rows of a minibatch of sgd, over all partitions.  [default: 64]"),
+    _setting("--l2", float, "Penalty l2/2 · ‖weights‖².  [default: 0]"),
+    _setting("--seed", int, "Of the first parameters and of all samples.  [default: 0]"),
+    _setting("--max-iterations", int, "Outer iterations (epochs of sgd) in total.  [default: 30]"),
+    _setting("--target-error", float, "Stop once the training error is at most this share."),
+    _setting("--time-limit-s", float, "Stop after the iteration in which this time has passed.", "SECONDS"),
+    _setting("--cluster", str, "none, local, local:N, tcp://HOST:PORT or tls://HOST:PORT.  [default: none]", "WHERE"),
+    _setting("--threads", int, "Threads of this process (default: one per processor), or per local worker (1)."),
+)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("store", type=AnyPath)
+@_with_settings
+@click.option("--run", type=AnyPath, help="Directory of the run.  [default: runs/STORE-METHOD-TIME]")
+@click.option("--resume", is_flag=True, help="Continue the run in --run; only limits and placement may change.")
+@click.option("--config", type=AnyPath, help="Settings in TOML; flags go before it.")
+def train(store: Path, run: Path | None, resume: bool, config: Path | None, **flags: Any) -> None:
+    """Train a network on the split `train` of STORE.
+
+    Each iteration leaves a checkpoint and a line in the ledger of the run. Ctrl-C, SIGTERM and SIGUSR1 stop
+    after the current iteration with exit status 75; the same command with --run and --resume then continues,
+    with the same bits as if it had never stopped.
+    """
+    from hfnumba.run.settings import read_config
+
+    if resume and run is None:
+        raise UsageError("--resume needs to know which run to continue; name its directory with --run")
+    given = read_config(config) if config is not None else {}
+    given |= {name: value for name, value in flags.items() if value is not None}
+    path = run if run is not None else default_run(store, str(given.get("method", "hf-bicgstab")))
+    run_and_report(store, path, given, resume)
+
+
+def default_run(store: Path, method: str) -> Path:
+    """Return a directory that does not exist yet, named after store, method and time."""
+    name = f"{store.resolve().stem}-{method}-{datetime.now():%Y%m%d-%H%M%S}"
+    path = Path("runs") / name
+    number = 2
+    while path.exists():
+        path, number = path.with_name(f"{name}-{number}"), number + 1
+    return path
+
+
+def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool = False) -> Outcome:
+    """Train, show progress, and say what to do next; exit with status 75 if a signal stopped the run."""
+    from hfnumba.cli.progress import report, summary
+    from hfnumba.run import RunDirectory
+    from hfnumba.run import train as train_run
+    from hfnumba.run.training import Ending
+
+    directory = RunDirectory(path)
+    try:
+        with report() as shown:
+            outcome = train_run(store, directory, given, shown, resume=resume)
+    except KeyboardInterrupt:
+        raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
+    summary(outcome.lines)
+    if outcome.ending is Ending.SIGNAL:
+        click.echo(f"Stopped at a checkpoint; {_how_to_resume(directory)}", err=True)
+        sys.exit(RESUMABLE)
+    why = outcome.ending.value
+    if outcome.ending is Ending.OPTIMIZER and outcome.lines:
+        why = outcome.lines[-1]["note"] or why
+    click.echo(f"Finished: {why}.", err=True)
+    run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
+    click.echo(f"The run is in {path}. Next: hfnumba plot {run}; hfnumba evaluate {run} {data}", err=True)
+    return outcome
+
+
+def _how_to_resume(directory: RunDirectory) -> str:
+    from hfnumba.checkpoint import iterations
+
+    if not directory.config.exists():
+        return "nothing was written yet, so start again"
+    done = iterations(directory.checkpoints)
+    since = f"after iteration {done[-1]}" if done else "from the start"
+    return f"to continue {since}, give the same command with --run {shlex.quote(str(directory.path))} --resume"

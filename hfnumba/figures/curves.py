@@ -1,0 +1,138 @@
+"""Loss and error of runs against what they cost: iterations, passes over the data, rounds, seconds."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfnumba import ledger
+from hfnumba.atomic import explain, write_file
+from hfnumba.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COSTS = {
+    "iteration": "outer iterations",
+    "epoch": "effective passes over the data",
+    "rounds": "rounds of communication",
+    "elapsed_s": "seconds",
+}
+# Okabe and Ito (2008), in an order whose neighbours also differ in lightness.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The ledger of a run, and what it is called in the legend."""
+
+    name: str
+    lines: tuple[ledger.Line, ...]
+
+    def points(self, cost: str, figure: str, scale: float) -> tuple[list[float], list[float]]:
+        """Return costs and figures where both are known."""
+        known = [line for line in self.lines if line.get(cost) is not None and line.get(figure) is not None]
+        return [line[cost] for line in known], [scale * line[figure] for line in known]
+
+
+def read_curves(run: Path) -> Curves:
+    """Read the curves of a run from its ledger.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no ledger, it is empty, or it is damaged.
+    """
+    lines = ledger.read(run / "ledger.jsonl")
+    if not lines:
+        raise CheckpointError(f"{run} has no ledger with an iteration in it; name the directory of a run")
+    name, method = run.resolve().name, str(lines[0].get("method", ""))
+    return Curves(name if method in name else f"{name} ({method})", tuple(lines))
+
+
+def draw(curves: list[Curves], out: Path) -> None:
+    """Draw 2 × 4 panels: loss and error on logarithmic axes where they allow it, each against four costs.
+
+    Parameters
+    ----------
+    curves : list of Curves
+        The same run keeps its colour in all panels; test figures are dashed.
+    out : Path
+        A ``.png``, ``.svg`` or ``.pdf`` file; folders above it must exist.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is another, or matplotlib is not installed.
+    CheckpointError
+        If the file cannot be written.
+    """
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"expected a file that ends in {', '.join(_SUFFIXES)}, got {out}")
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise UsageError("drawing needs matplotlib; install it with `pip install hfnumba[plot]`") from error
+
+    unit = all(0 <= y <= 1 for c in curves for y in c.points("iteration", "error", 1.0)[1])
+    figure = Figure(figsize=(14, 6.6), dpi=120, layout="constrained")
+    axes: Any = figure.subplots(2, 4, sharex="col", sharey="row")
+    rows = (("loss", "loss", 1.0), ("error", "error in %" if unit else "error", 100.0 if unit else 1.0))
+    for i, (field, title, scale) in enumerate(rows):
+        for j, (cost, label) in enumerate(_COSTS.items()):
+            _panel(axes[i, j], curves, cost, field, scale)
+            if i == len(rows) - 1:
+                axes[i, j].set_xlabel(label)
+        axes[i, 0].set_ylabel(title)
+    _legend(figure, curves)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix[1:].lower())
+    try:
+        write_file(out, drawn.getvalue())
+    except OSError as error:
+        raise CheckpointError(explain(error, out)) from error
+
+
+def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float) -> None:
+    everything: list[float] = []
+    for k, curve in enumerate(curves):
+        look: dict[str, Any] = {"color": _COLOURS[k % len(_COLOURS)], "linewidth": 1.8}
+        mark: dict[str, Any] = {"marker": _MARKERS[k % len(_MARKERS)], "markersize": 3.5}
+        x, y = curve.points(cost, field, scale)
+        axes.plot(x, y, **look, **mark)
+        everything += y
+        x, y = curve.points(cost, f"test_{field}", scale)
+        axes.plot(x, y, **look, linestyle=(0, (4, 2)), alpha=0.85)
+        everything += y
+    if field == "loss" and everything and min(everything) > 0 and max(everything) > 3 * min(everything):
+        axes.set_yscale("log")
+    elif scale == 100 and everything and max(everything) > 5:
+        # Linear below 1 %, so that an error of zero has a place too.
+        axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+        axes.set_yticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
+        axes.set_ylim(bottom=-0.05)
+    axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+    axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.03)
+
+
+def _legend(figure: Any, curves: list[Curves]) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    handles = [
+        Line2D([], [], color=_COLOURS[k % len(_COLOURS)], marker=_MARKERS[k % len(_MARKERS)], label=curve.name)
+        for k, curve in enumerate(curves)
+    ]
+    kinds = [
+        Line2D([], [], color="0.35", label="training"),
+        Line2D([], [], color="0.35", linestyle=(0, (4, 2)), label="test"),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 3), frameon=False)
+    figure.legend(handles=kinds, loc="outside upper right", ncols=2, frameon=False)

@@ -1,0 +1,121 @@
+"""A client of a cluster that runs already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from hfnumba.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_TIMEOUT_S = 8.0
+WORKERS_TIMEOUT_S = 60.0
+
+
+def our_version() -> str:
+    """The version of hfnumba in the process that calls this."""
+    return version("hfnumba")
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """Connect to the scheduler at ``tcp://HOST:PORT`` or ``tls://HOST:PORT``, and leave it running afterwards.
+
+    Raises
+    ------
+    UsageError
+        If this is no such address.
+    ClusterError
+        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a
+        minute, or its workers cannot run this version of hfnumba.
+
+    Notes
+    -----
+    Certificates of a ``tls://`` cluster come from Dask's configuration (``distributed.comm.tls``).
+    """
+    _refuse(address)
+    identity = _identity(address)
+    if identity.get("type") != "Scheduler":
+        raise ClusterError(
+            f"{address} is a Dask {str(identity.get('type', 'process')).lower()}, expected a scheduler; "
+            f"use the address that `dask scheduler` printed"
+        )
+    from distributed import Client  # noqa: PLC0415 - slow to import
+
+    with Client(address, timeout=CONNECT_TIMEOUT_S) as client:
+        _check_workers(client, address)
+        yield client
+
+
+def _refuse(address: str) -> None:
+    host, _, port = address.partition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"expected an address such as tcp://10.0.0.1:8786, got {address!r}")
+
+
+def _identity(address: str) -> dict[str, Any]:
+    """Ask who listens. A client that fails to connect would keep trying in its destructor; this leaves nothing."""
+    try:
+        return asyncio.run(_ask(address))
+    except (TimeoutError, OSError):
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} within {CONNECT_TIMEOUT_S:g} s; check the address, "
+            "and that the scheduler runs and can be reached from this machine"
+        ) from None
+    except TypeError as error:
+        raise ClusterError(
+            f"{address} needs certificates; name them in Dask's configuration (distributed.comm.tls): {error}"
+        ) from error
+    except Exception as error:
+        # Bytes of another protocol fail to decode in many ways, a huge allocation among them.
+        raise ClusterError(
+            f"what listens at {address} is not a Dask scheduler of this version ({type(error).__name__}); "
+            "use the scheduler's address, not that of its dashboard"
+        ) from error
+
+
+async def _ask(address: str) -> dict[str, Any]:
+    from distributed.comm import connect  # noqa: PLC0415 - slow to import
+    from distributed.core import send_recv  # noqa: PLC0415 - slow to import
+    from distributed.security import Security  # noqa: PLC0415 - slow to import
+
+    async def ask() -> dict[str, Any]:
+        arguments = Security().get_connection_args("client")
+        comm = await connect(address, timeout=CONNECT_TIMEOUT_S, **arguments)
+        try:
+            answer: dict[str, Any] = await send_recv(comm, op="identity", reply=True)
+        finally:
+            comm.abort()
+        return answer
+
+    # The timeout of connect does not cover its handshake.
+    return await asyncio.wait_for(ask(), CONNECT_TIMEOUT_S)
+
+
+def _check_workers(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
+    except TimeoutError:
+        raise ClusterError(
+            f"the cluster at {address} has no workers after {WORKERS_TIMEOUT_S:g} s; "
+            f"start some with `dask worker {address}`"
+        ) from None
+    try:
+        found = client.run(our_version)
+    except Exception as error:
+        raise ClusterError(
+            f"the workers at {address} cannot import hfnumba ({type(error).__name__}: {error}); "
+            f"install version {our_version()} there"
+        ) from error
+    wrong = {worker: theirs for worker, theirs in found.items() if theirs != our_version()}
+    if wrong:
+        worker, theirs = next(iter(wrong.items()))
+        raise ClusterError(
+            f"{len(wrong)} workers have another version of hfnumba, {worker} has {theirs}; "
+            f"install {our_version()} everywhere"
+        )

@@ -1,0 +1,120 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
+
+from hfnumba.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+_TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
+
+
+def n_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_dashboard() -> bool:
+    """Whether local clusters show Dask's dashboard: it needs bokeh."""
+    return importlib.util.find_spec("bokeh") is not None
+
+
+@contextmanager
+def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Client]:
+    """Start worker processes on this machine, yield a client of them, and stop them.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Processes; one per processor that this process may use if it is left out.
+    n_threads : int
+        Threads of each process.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    UsageError
+        If a number is less than one.
+    ClusterError
+        If the processes do not start.
+
+    Notes
+    -----
+    The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They hold the
+    signals SIGINT and SIGUSR1 blocked: a terminal sends Ctrl-C to all processes in the foreground, and the
+    client alone decides what it means. The scheduler listens on 127.0.0.1 only, and so does the dashboard,
+    which runs where bokeh is installed. Takes about a second.
+    """
+    n_workers = n_cores() if n_workers is None else n_workers
+    if n_workers < 1 or n_threads < 1:
+        raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
+    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+
+    try:
+        with _signals_blocked():
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=n_threads,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0" if has_dashboard() else None,
+                silence_logs=logging.ERROR,
+                env=dict.fromkeys(_THREAD_VARIABLES, "1"),
+            )
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(
+            f"{n_workers} worker processes could not be started on this machine ({error}); "
+            "ask for fewer with local:N, or use no cluster at all"
+        ) from error
+    with _quiet_loggers(), cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block the terminal's signals in threads and processes that are started meanwhile, for their whole life.
+
+    The mask survives exec, unlike a handler. The first process of multiprocessing would also start its resource
+    tracker, which unblocks SIGINT in the thread that does so; therefore the tracker is started before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL_SIGNALS)
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Keep to errors what Dask reports about workers that come and go; a lost worker is healed, not reported."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,100 @@
+"""The words of ``--cluster``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hfnumba.errors import UsageError
+from hfnumba.launch.address import connected
+from hfnumba.launch.local import has_dashboard, local, n_cores
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_WORDS = "none, local, local:N, tcp://HOST:PORT or tls://HOST:PORT"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a computation runs.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        None: in this process.
+    description : str
+        One sentence for a person: workers, threads, the dashboard's address.
+    """
+
+    client: Client | None
+    description: str
+
+
+def parse(spec: str) -> tuple[str, int | None]:
+    """Split a word of ``--cluster`` into its kind (none, local, address) and the number of workers.
+
+    Raises
+    ------
+    UsageError
+        If there is no such word.
+    """
+    if spec in ("none", "local"):
+        return spec, None
+    if spec in ("mpi", "slurm"):
+        raise UsageError(f"--cluster {spec} is not available in this version; use {_WORDS}")
+    if spec.startswith(("tcp://", "tls://")):
+        return "address", None
+    kind, _, number = spec.partition(":")
+    if kind == "local" and number.isdecimal() and int(number) > 0:
+        return kind, int(number)
+    raise UsageError(f"expected --cluster to be {_WORDS}, got {spec!r}")
+
+
+@contextmanager
+def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]:
+    """Yield where to compute, and take down what was started for it.
+
+    Parameters
+    ----------
+    spec : str
+        ``none``: this process. ``local``: a worker process per processor; ``local:N``: N of them.
+        ``tcp://HOST:PORT`` or ``tls://HOST:PORT``: a scheduler that runs; it is left running.
+    n_threads : int, optional
+        Threads of this process (by default one per processor) or of each local worker (by default 1).
+
+    Yields
+    ------
+    Placement
+
+    Raises
+    ------
+    UsageError
+        If ``spec`` is none of these, or threads are asked of a cluster that runs already.
+    ClusterError
+        If the cluster does not start or cannot be reached.
+    """
+    kind, n_workers = parse(spec)
+    if n_threads is not None and n_threads < 1:
+        raise UsageError(f"expected at least 1 thread, got {n_threads}")
+    if kind == "none":
+        n = n_threads or n_cores()
+        yield Placement(None, f"this process, {n} thread{'s' if n > 1 else ''}")
+    elif kind == "local":
+        with local(n_workers, n_threads=n_threads or 1) as client:
+            link = f", dashboard {client.dashboard_link}" if has_dashboard() else ""
+            yield Placement(client, _describe(client, "local cluster") + link)
+    elif n_threads is not None:
+        raise UsageError(f"the workers at {spec} have their own number of threads; leave --threads out")
+    else:
+        with connected(spec) as client:
+            yield Placement(client, _describe(client, f"cluster at {spec}"))
+
+
+def _describe(client: Client, where: str) -> str:
+    threads = list(client.nthreads().values())
+    each = f"{threads[0]}" if len(set(threads)) == 1 else f"{min(threads)} to {max(threads)}"
+    workers = f"{len(threads)} worker{'s' if len(threads) > 1 else ''}"
+    return f"{where}, {workers} × {each} thread{'' if each == '1' else 's'}"

@@ -1,0 +1,235 @@
+"""The directory of a run: ``config.toml``, ``ledger.jsonl``, ``checkpoints/``. All that resuming and plotting need."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hfnumba import ledger
+from hfnumba.atomic import TEMPORARY, explain, write_file
+from hfnumba.checkpoint import Checkpoint, newest_checkpoint
+from hfnumba.errors import CheckpointError
+from hfnumba.run.settings import CHANGEABLE, TrainSettings, as_dict, fixed, settings_from, toml
+
+_LOCK = ".lock"
+_PACKAGES = ("hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
+
+
+class NetworkRecord(msgspec.Struct, frozen=True):
+    """What makes a :class:`hfnumba.network.Network`."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    loss: str
+
+
+class StoreRecord(msgspec.Struct, frozen=True):
+    """The training data: where they were, which they were, and how features are scaled (x * scale + offset)."""
+
+    path: str
+    digest: str
+    task: str
+    scale: float
+    offset: float
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """The content of ``config.toml``."""
+
+    settings: TrainSettings
+    network: NetworkRecord
+    store: StoreRecord
+
+    @property
+    def settings_digest(self) -> str:
+        """Names the settings that must not change within a run."""
+        content = [fixed(self.settings), msgspec.to_builtins(self.network)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of a run, and what is done with them."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings, network, data and versions."""
+        return self.path / "config.toml"
+
+    @property
+    def ledger(self) -> Path:
+        """A line an iteration."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The newest two checkpoints."""
+        return self.path / "checkpoints"
+
+    def refuse_used(self) -> None:
+        """Refuse a directory that holds anything but what a process that was killed at once has left.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise CheckpointError(f"{self.path} is a file, expected a directory for the run; choose another name")
+        if not self.path.exists():
+            return
+        used = [entry for entry in self.path.iterdir() if entry.name != _LOCK and entry.suffix != TEMPORARY]
+        if used:
+            raise CheckpointError(
+                f"{self.path} is not empty (it has {used[0].name}); continue that run with --resume, "
+                "or give --run another directory"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory, and keep other processes from training in it meanwhile.
+
+        A directory that was made here is removed again if no run began in it.
+
+        Raises
+        ------
+        CheckpointError
+            If another process trains there, or it cannot be written.
+        """
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to read a run
+
+        lock = FileLock(self.path / _LOCK)
+        existed = self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CheckpointError(
+                f"another process is training in {self.path}; wait for it, or give --run another directory"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(explain(error, self.path)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+            if not existed and not self.config.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_config(self, record: RunRecord) -> None:
+        """Write ``config.toml``, which can be given to ``--config`` again."""
+        versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+        text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
+        text += toml(
+            as_dict(record.settings)
+            | {name: msgspec.to_builtins(getattr(record, name)) for name in ("network", "store")}
+            | {"versions": versions}
+        )
+        try:
+            write_file(self.config, text.encode())
+        except OSError as error:
+            raise CheckpointError(explain(error, self.config)) from error
+
+    def record(self) -> RunRecord:
+        """Read ``config.toml``.
+
+        Raises
+        ------
+        CheckpointError
+            If this is not the directory of a run, or the file is damaged.
+        """
+        try:
+            document = tomllib.loads(self.config.read_text("utf-8"))
+            tables = {name: document.pop(name) for name in ("network", "store", "versions")}
+            return RunRecord(
+                settings=settings_from(document),
+                network=msgspec.convert(tables["network"], NetworkRecord),
+                store=msgspec.convert(tables["store"], StoreRecord),
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise CheckpointError(
+                f"{self.path} is not the directory of a run: it has no {self.config.name}; "
+                "start one with `hfnumba train STORE --hidden … --run DIR`"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"{self.config} is damaged: {error}") from error
+
+    def newest(self) -> Checkpoint:
+        """Read the newest checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none or it is damaged.
+        """
+        checkpoint = newest_checkpoint(self.checkpoints)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{self.path} has no checkpoint yet; let it train for an iteration with `hfnumba train … --resume`"
+            )
+        return checkpoint
+
+    def rewind(self, record: RunRecord) -> Checkpoint | None:
+        """Make the ledger end where the newest checkpoint is, and return that; None for a run that has not begun.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is missing, damaged, or of other settings or data than ``config.toml`` says.
+        """
+        checkpoint = newest_checkpoint(self.checkpoints)
+        if checkpoint is None:
+            if ledger.read(self.ledger):
+                raise CheckpointError(
+                    f"{self.path} has a ledger but no checkpoint to continue from; restore {self.checkpoints}, "
+                    "or start again in another directory"
+                )
+            return None
+        for what, expected, found in (
+            ("settings", record.settings_digest, checkpoint.settings_digest),
+            ("training data", record.store.digest, checkpoint.store_digest),
+        ):
+            if expected != found:
+                raise CheckpointError(
+                    f"the newest checkpoint of {self.path} was written for other {what} "
+                    f"({found[:12]}) than its {self.config.name} names ({expected[:12]}); restore that file"
+                )
+        ledger.cut(self.ledger, checkpoint.ledger_line)
+        return checkpoint
+
+
+def resumed_settings(recorded: TrainSettings, given: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings to go on with: the recorded ones, and what may change as it is given.
+
+    Raises
+    ------
+    CheckpointError
+        Naming each setting that may not change, with both values.
+    """
+    merged = settings_from(as_dict(recorded) | dict(given))
+    before, after = fixed(recorded), fixed(merged)
+    changed = [
+        f"{name} was {before.get(name)!r}, not {after.get(name)!r}"
+        for name in TrainSettings.__struct_fields__
+        if before.get(name) != after.get(name)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"a run is continued with its own settings, but {'; '.join(changed)}; leave these out "
+            f"(only {', '.join(CHANGEABLE)} may change), or start another run"
+        )
+    return merged

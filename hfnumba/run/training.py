@@ -1,0 +1,240 @@
+"""The loop of a run: iterations of an optimiser, a checkpoint and a ledger line for each, limits and signals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from hfnumba import ledger
+from hfnumba.checkpoint import Checkpoint, write_checkpoint
+from hfnumba.errors import CheckpointError
+from hfnumba.network import Network
+from hfnumba.optim.iteration import Iteration, OptimizerState
+from hfnumba.optim.methods import Optimizer, optimizer
+from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
+from hfnumba.run.settings import TrainSettings, optimizer_settings, settings_from
+from hfnumba.run.stop import StopSignals
+
+if TYPE_CHECKING:
+    from hfnumba.data import Split, Store
+    from hfnumba.engine import RoundObjective
+    from hfnumba.launch import Placement
+
+LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
+
+
+class Ending(Enum):
+    """Why a run ended; the value is a sentence."""
+
+    ITERATIONS = "the limit of iterations is reached"
+    TARGET = "the target error is reached"
+    TIME = "the time limit is reached"
+    OPTIMIZER = "the optimiser ended by itself"
+    SIGNAL = "stopped by a signal"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    ending : Ending
+    lines : tuple of dict
+        The whole ledger, iterations before an interruption included.
+    """
+
+    ending: Ending
+    lines: tuple[ledger.Line, ...]
+
+
+class Report(Protocol):
+    """Who is told how a run goes."""
+
+    def note(self, text: str) -> None:
+        """Take a sentence."""
+        ...
+
+    def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
+        """Be told that iterations follow; ``line`` is the last one before an interruption."""
+        ...
+
+    def iteration(self, line: ledger.Line) -> None:
+        """Take a line of the ledger as it is written."""
+        ...
+
+    def stopping(self, signal_name: str) -> None:
+        """Be told that the current iteration is the last; called in a signal handler."""
+        ...
+
+
+def train(
+    store_path: str | Path,
+    directory: RunDirectory,
+    given: Mapping[str, Any],
+    report: Report,
+    *,
+    resume: bool = False,
+) -> Outcome:
+    """Train a network on a store, or continue a run.
+
+    Each iteration is checkpointed first and then written to the ledger, so a process that is killed at any moment
+    leaves a run that can be continued with the same bits.
+
+    Parameters
+    ----------
+    store_path : path
+        Its split ``train`` is trained on; ``test``, where there is one, is evaluated for the record.
+    directory : RunDirectory
+        New or empty; for ``resume`` that of the run to continue.
+    given : mapping
+        Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
+    report : Report
+    resume : bool
+        Continue the run in the directory; if it holds none yet, begin it.
+
+    Raises
+    ------
+    UsageError, StoreError, DataError, ClusterError, NumericalError, CheckpointError
+        Before anything is written for a mistake in the settings; afterwards the last checkpoint remains.
+    KeyboardInterrupt
+        At a second Ctrl-C.
+    """
+    from hfnumba.data import open_store  # noqa: PLC0415 - slow to import
+    from hfnumba.launch.spec import parse  # noqa: PLC0415
+
+    started = time.monotonic()
+    # A run that was killed before it had begun, or never started, begins; so a batch job repeats one command.
+    begun = directory.config.exists() or "hidden" not in given
+    recorded = directory.record() if resume and begun else None
+    settings = settings_from(given) if recorded is None else resumed_settings(recorded.settings, given)
+    parse(settings.cluster)
+    store = open_store(store_path)
+    record = _record(store, settings)
+    if recorded is None:
+        directory.refuse_used()
+    elif recorded.store.digest != store.digest:
+        raise CheckpointError(
+            f"{directory.path} was trained on a store with digest {recorded.store.digest[:12]} "
+            f"({recorded.store.path}), but {store.path} has {store.digest[:12]}; give the same data"
+        )
+    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    loop = _Loop(
+        directory,
+        record,
+        optimizer(settings.method, **optimizer_settings(settings)),
+        network,
+        network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
+        started,
+    )
+    with directory.locked(), StopSignals(report.stopping) as stop:
+        if resume and recorded is None:
+            report.note(f"there is no run in {directory.path} yet; it begins")
+        checkpoint = directory.rewind(record) if recorded is not None else None
+        ending = loop.run(store, checkpoint, report, stop)
+    return Outcome(ending, tuple(ledger.read(directory.ledger)))
+
+
+def _record(store: Store, settings: TrainSettings) -> RunRecord:
+    split = store["train"]
+    settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
+    sizes = (split.n_features, *settings.hidden, split.n_outputs)
+    return RunRecord(
+        settings=settings,
+        network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
+        store=StoreRecord(
+            path=str(store.path), digest=store.digest, task=split.task, scale=split.scale, offset=split.offset
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """What stays the same while a run goes on."""
+
+    directory: RunDirectory
+    record: RunRecord
+    optimizer: Optimizer
+    network: Network
+    theta: Any
+    started: float
+
+    def run(self, store: Store, checkpoint: Checkpoint | None, report: Report, stop: StopSignals) -> Ending:
+        """Open the cluster, and iterate until there is a reason to end."""
+        from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
+        from hfnumba.launch import open_cluster  # noqa: PLC0415
+
+        settings = self.record.settings
+        state = None if checkpoint is None else OptimizerState.restore(checkpoint.tensors, checkpoint.scalars)
+        last = None if checkpoint is None else checkpoint.ledger_line
+        with ExitStack() as stack:
+            placement = stack.enter_context(open_cluster(settings.cluster, settings.threads))
+            report.note(f"running on {placement.description}")
+            if settings.method == "sgd" and settings.curvature_rows is not None:
+                report.note("sgd uses no curvature, so --curvature-rows has no effect")
+            # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
+            warm_up(report.note)
+            objective = stack.enter_context(self._objective(store["train"], placement))
+            test = None
+            if "test" in store.splits:
+                test = stack.enter_context(self._objective(store["test"], placement))
+            if stop.received is not None:
+                self.directory.write_config(self.record)
+                return Ending.SIGNAL
+            report.begin(settings, last)
+            iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
+            return self._iterate(iterations, last, report, stop)
+
+    def _objective(self, split: Split, placement: Placement) -> RoundObjective:
+        from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
+
+        settings = self.record.settings
+        if placement.client is None:
+            return SplitObjective(self.network, split, l2=settings.l2, n_threads=settings.threads)
+        return DaskObjective(self.network, split, placement.client, l2=settings.l2)
+
+    def _iterate(
+        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals
+    ) -> Ending:
+        limit_s = self.record.settings.time_limit_s
+        for number, iteration in enumerate(iterations):
+            if number == 0:
+                # Not sooner: damaged data or an unreachable cluster leave nothing behind.
+                self.directory.write_config(self.record)
+            last = iteration.as_ledger_line()
+            if iteration.iteration == 0:
+                last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
+            self._save(iteration.state, last)
+            report.iteration(last)
+            if self._reached(last) is None:
+                if stop.received is not None:
+                    return Ending.SIGNAL
+                if limit_s is not None and time.monotonic() - self.started >= limit_s:
+                    return Ending.TIME
+        return (None if last is None else self._reached(last)) or Ending.OPTIMIZER
+
+    def _reached(self, line: ledger.Line) -> Ending | None:
+        """Tell which of the optimiser's own limits a line meets; they come first, as nothing is left to resume."""
+        settings = self.record.settings
+        if settings.target_error is not None and line["error"] is not None and line["error"] <= settings.target_error:
+            return Ending.TARGET
+        return Ending.ITERATIONS if line["iteration"] >= settings.max_iterations else None
+
+    def _save(self, state: OptimizerState, line: ledger.Line) -> None:
+        checkpoint = Checkpoint(
+            iteration=state.iteration,
+            tensors=state.tensors(),
+            scalars=state.scalars(),
+            store_digest=self.record.store.digest,
+            settings_digest=self.record.settings_digest,
+            ledger_line=line,
+        )
+        write_checkpoint(self.directory.checkpoints, checkpoint)
+        ledger.append(self.directory.ledger, line)

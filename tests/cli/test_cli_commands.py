@@ -1,0 +1,218 @@
+"""The commands: parsing, statuses, and what goes to stdout and stderr."""
+
+import errno
+import json
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hfnumba import ledger
+from hfnumba.cli import main
+from hfnumba.errors import HfnumbaError, UsageError
+
+
+def hf(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(toy_store, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "first"
+    result = hf("train", toy_store, "--hidden", "5,4", "--max-iterations", 2, "--threads", 1, "--run", path)
+    assert result.exit_code == 0
+    return path, result
+
+
+def test_help_lists_every_command():
+    result = hf("--help")
+    assert result.exit_code == 0
+    for name in ("demo", "data", "train", "evaluate", "predict", "plot", "runs", "bench"):
+        assert f"\n  {name} " in result.stdout
+        assert hf(name, "--help").exit_code == 0
+    assert hf("-h").stdout == result.stdout
+    assert hf("--version").stdout.startswith("hfnumba ") or hf("--version").stdout.startswith("main ")
+
+
+def test_train_says_what_it_does_on_stderr(finished):
+    path, result = finished
+    assert result.stdout == ""
+    assert "running on this process, 1 thread\n" in result.stderr
+    assert "iteration 2, loss " in result.stderr and "test error " in result.stderr
+    assert "rounds " in result.stderr and " left" in result.stderr
+    assert f"hfnumba plot {path}" in result.stderr
+    assert "Finished: the limit of iterations is reached." in result.stderr
+
+
+FLAGS = {
+    "--hidden": ("400,150", (400, 150)),
+    "--activation": ("relu", "relu"),
+    "--init": ("he", "he"),
+    "--loss": ("squared_error", "squared_error"),
+    "--method": ("gn-cg", "gn-cg"),
+    "--curvature-rows": ("4096", 4096),
+    "--damping": ("0.5", 0.5),
+    "--krylov-iterations": ("7", 7),
+    "--warm-start": ("0", 0.0),
+    "--learning-rate": ("0.01", 0.01),
+    "--batch-rows": ("32", 32),
+    "--l2": ("1e-4", 1e-4),
+    "--seed": ("3", 3),
+    "--max-iterations": ("9", 9),
+    "--target-error": ("0.01", 0.01),
+    "--time-limit-s": ("60", 60.0),
+    "--cluster": ("local:2", "local:2"),
+    "--threads": ("2", 2),
+}
+
+
+def given_by(*arguments):
+    with patch("hfnumba.cli.train.run_and_report") as called:
+        result = hf("train", *arguments)
+    assert result.exit_code == 0, result.output
+    (_store, path, given, resume), _ = called.call_args
+    return path, given, resume
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_each_flag_reaches_its_setting(flag):
+    word, value = FLAGS[flag]
+    assert given_by("s.zarr", flag, word)[1] == {flag[2:].replace("-", "_"): value}
+
+
+def test_every_setting_has_a_flag():
+    from hfnumba.run.settings import TrainSettings
+
+    assert {flag[2:].replace("-", "_") for flag in FLAGS} == set(TrainSettings.__struct_fields__)
+
+
+def test_no_hidden_layer():
+    assert given_by("s.zarr", "--hidden", "")[1] == {"hidden": ()}
+
+
+def test_flags_go_before_the_settings_file(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('hidden = [9]\nmethod = "gn-cg"\nseed = 4\n')
+    assert given_by("s.zarr", "--config", path, "--seed", 8)[1] == {"hidden": [9], "method": "gn-cg", "seed": 8}
+
+
+def test_a_run_has_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, _, resume = given_by("data/mnist.zarr", "--method", "sgd")
+    assert not resume
+    assert first.parts[0] == "runs" and first.name.startswith("mnist-sgd-2")
+    first.mkdir(parents=True)
+    assert given_by("data/mnist.zarr", "--method", "sgd")[0] != first
+
+
+def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
+    path, _ = finished
+    result = hf("train", toy_store, "--config", path / "config.toml", "--run", tmp_path / "again")
+    assert result.exit_code == 0
+    losses = [[line["loss"] for line in ledger.read(run / "ledger.jsonl")] for run in (path, tmp_path / "again")]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train"], 2, "Missing argument 'STORE'"),
+        (["train", "{store}", "--hidden", "3,x"], 2, "such as 400,150, got '3,x'"),
+        (["train", "{store}", "--hidden", "0"], 2, "error: setting hidden[0]: expected `int` >= 1, got 0"),
+        (["train", "{store}", "--hidden", "3", "--method", "hf"], 2, "error: expected one of the methods"),
+        (["train", "{store}", "--hidden", "3", "--max-iterations", "many"], 2, "not a valid integer"),
+        (["train", "{store}", "--hidden", "3", "--resume"], 2, "error: --resume needs"),
+        (["train", "{store}"], 2, "give --hidden"),
+        (["train", "{store}", "--hidden", "3", "--cluster", "slurm"], 2, "is not available in this version"),
+        (["train", "{store}", "--hidden", "3", "--run", "{run}"], 1, "is not empty"),
+        (["train", "{store}", "--seed", "5", "--resume", "--run", "{run}"], 1, "seed was 0, not 5"),
+        (["train", "/nowhere.zarr", "--hidden", "3"], 1, "error: there is no store at /nowhere.zarr"),
+        (["evaluate", "/nowhere", "{store}"], 1, "is not the directory of a run"),
+        (["evaluate", "{run}", "{store}", "--split", "dev"], 1, "has no split 'dev'"),
+        (["predict", "{run}", "/nowhere.npy"], 1, "there is no file /nowhere.npy"),
+        (["predict", "{run}", "x.npy", "--out", "x.csv"], 2, "expected --out to end in .npy"),
+        (["plot", "/nowhere"], 1, "/nowhere has no ledger"),
+        (["plot", "{run}", "-o", "x.gif"], 2, "ends in .png, .svg, .pdf"),
+        (["plot", "{run}", "-o", "/nowhere/x.png"], 1, "could not be written"),
+        (["plot"], 2, "Missing argument"),
+        (["runs", "/nowhere"], 1, "there is no directory /nowhere"),
+        (["nothing"], 2, "No such command"),
+    ],
+)
+def test_wrong_use_is_one_sentence(toy_store, finished, tmp_path, monkeypatch, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(store=toy_store, run=finished[0]) for word in arguments]
+    result = hf(*words)
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
+
+
+def test_evaluate(toy_store, finished):
+    path, _ = finished
+    last = ledger.read(path / "ledger.jsonl")[-1]
+    found = json.loads(hf("evaluate", path, toy_store, "--json").stdout)
+    assert (found["split"], found["n_rows"], found["iteration"]) == ("test", 60, 2)
+    assert (found["loss"], found["error"]) == (last["test_loss"], last["test_error"])
+    found = json.loads(hf("evaluate", path, toy_store, "--split", "train", "--json").stdout)
+    assert (found["loss"], found["error"]) == (last["loss"], last["error"])
+    assert hf("evaluate", path, toy_store).stdout.splitlines()[1].startswith("test\t60\t2\t")
+
+
+def test_predict(finished, tmp_path):
+    path, _ = finished
+    X = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    rows = [json.loads(line) for line in hf("predict", path, tmp_path / "x.npy").stdout.splitlines()]
+    assert hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy").stdout == ""
+    p = np.load(tmp_path / "p.npy")
+    assert p.shape == (5, 3)
+    assert [row["row"] for row in rows] == list(range(5))
+    assert [row["class"] for row in rows] == p.argmax(1).tolist()
+    assert [row["probability"] for row in rows] == p.max(1).tolist()
+    np.save(tmp_path / "bad.npy", X[:, :7])
+    assert "expected rows of 8 numbers" in hf("predict", path, tmp_path / "bad.npy").stderr
+
+
+def test_runs_is_a_table(finished):
+    path, _ = finished
+    header, row = hf("runs", path.parent).stdout.splitlines()
+    assert header.split("\t")[:3] == ["run", "method", "hidden"]
+    assert row.split("\t")[:4] == ["first", "hf-bicgstab", "5,4", "2 of 2"]
+
+
+def test_plot_prints_the_path(finished, tmp_path):
+    path, _ = finished
+    result = hf("plot", path, "-o", tmp_path / "c.svg")
+    assert result.stdout == f"{tmp_path / 'c.svg'}\n"
+    assert (tmp_path / "c.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (HfnumbaError("what came"), 1, "error: what came\n"),
+        (UsageError("what came"), 2, "error: what came\n"),
+        (OSError(errno.ENOSPC, "No space", "f"), 1, "error: the disk is full (f)"),
+        (MemoryError("9 GB"), 1, "error: there is not enough memory (9 GB)"),
+        (ZeroDivisionError("by\nzero"), 1, "error: ZeroDivisionError: by zero (set HFNUMBA_DEBUG=1"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_whatever_is_raised_is_one_line(error, status, message):
+    with patch("hfnumba.run.model.load_model", side_effect=error):
+        result = hf("evaluate", "r", "s")
+    assert result.exit_code == status
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+def test_debugging_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("HFNUMBA_DEBUG", "1")
+    with patch("hfnumba.run.model.load_model", side_effect=ZeroDivisionError):
+        result = hf("evaluate", "r", "s")
+    assert isinstance(result.exception, ZeroDivisionError)

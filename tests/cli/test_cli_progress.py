@@ -1,0 +1,110 @@
+import io
+import os
+import threading
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from hfnumba.cli import progress
+from hfnumba.run.settings import settings_from
+from hfnumba.run.stop import SIGNALS, StopSignals
+
+LINE = {
+    "iteration": 2,
+    "loss": 0.123456,
+    "error": 0.25,
+    "test_error": 0.5,
+    "damping": 0.1,
+    "rounds": 42,
+    "elapsed_s": 75.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")],
+)
+def test_durations(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def test_missing_numbers_are_dashes():
+    assert progress.number(None) == progress.percent(None) == "–"
+    assert progress.percent(0.0123) == "1.23 %"
+
+
+def test_time_left_is_that_of_the_limit_that_comes_first(monkeypatch):
+    now = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.value)
+    clock = progress.Clock()
+    now.value = 105.0
+    clock.begin(settings_from({"hidden": (), "max_iterations": 12}), {"iteration": 2})
+    assert clock.left_s(2) is None
+    now.value = 109.0
+    assert clock.left_s(4) == pytest.approx(16.0)
+    clock.begin(settings_from({"hidden": (), "max_iterations": 12, "time_limit_s": 20.0}), None)
+    now.value = 110.0
+    assert clock.left_s(1) == pytest.approx(10.0)
+    now.value = 140.0
+    assert clock.left_s(2) == 0.0
+
+
+def test_plain_lines(capsys):
+    report = progress.PlainReport()
+    report.begin(settings_from({"hidden": ()}), {"iteration": 1})
+    report.iteration(LINE)
+    out, err = capsys.readouterr()
+    assert out == ""
+    after, line = err.splitlines()
+    assert after == "continuing after iteration 1"
+    assert line.startswith("iteration 2, loss 0.1235, error 25.00 %, test error 50.00 %, damping 0.1, rounds 42, 1:15")
+
+
+def test_a_bar_with_figures():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=150)
+    with Progress(TextColumn("{task.description}|{task.fields[figures]}"), console=console) as bar:
+        report = progress.RichReport(bar)
+        report.note("a [note] of 3")
+        report.begin(settings_from({"hidden": (), "method": "gn-cg"}), None)
+        report.iteration(LINE)
+        bar.refresh()
+        report.stopping("SIGINT")
+        bar.refresh()
+    shown = stream.getvalue()
+    assert "a [note] of 3" in shown
+    assert "gn-cg|loss 0.1235 · error 25.00 % · test 50.00 % · damping 0.1 · 42 rounds" in shown
+    assert "stopping; Ctrl-C again: at once|" in shown
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_kept_and_a_second_interrupt_raises(number):
+    told = []
+    with StopSignals(told.append) as stop:
+        assert stop.received is None
+        os.kill(os.getpid(), number)
+        assert stop.received == number.name
+        os.kill(os.getpid(), 15)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), 2)
+    assert told == [number.name]
+
+
+def test_handlers_are_left_as_they_were_and_threads_do_without():
+    import signal
+
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    def enter():
+        with StopSignals(print) as stop:
+            entered.append(stop.received)
+
+    entered = []
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    enter()
+    assert entered == [None, None]
+    assert [signal.getsignal(number) for number in SIGNALS] == before

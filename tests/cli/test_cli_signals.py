@@ -1,0 +1,143 @@
+"""Real processes: signals, exit statuses, kills. A run that stopped continues with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hfnumba.checkpoint import iterations, newest_checkpoint
+
+HF = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')"]
+BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
+
+
+def start(store, run, *more):
+    """A process group of its own, as a terminal's foreground job is."""
+    words = [*HF, "train", str(store), *BASE, "--run", str(run), *map(str, more)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_iteration(process, run, n):
+    path = run / "ledger.jsonl"
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if path.exists() and path.read_bytes().count(b"\n") > n:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.kill()
+    pytest.fail("the run does not get on")
+
+
+def finish(process):
+    try:
+        return process.communicate(timeout=120)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def all_gone(pgid):
+    """Whether a process group is empty within some seconds; zombies are gone for all that matters."""
+    for _ in range(50):
+        table = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in table.splitlines()]
+        if not any(row[0] == str(pgid) and not row[1].startswith("Z") for row in rows):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def theta(run):
+    return newest_checkpoint(run / "checkpoints").tensors["theta"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "number", "whole_group"),
+    [
+        ("local:2", signal.SIGINT, True),
+        ("local:2", signal.SIGUSR1, True),
+        ("none", signal.SIGTERM, False),
+    ],
+)
+def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
+    toy_store, tmp_path, cluster, number, whole_group
+):
+    process = start(toy_store, tmp_path / "r", "--max-iterations", 100_000, "--cluster", cluster)
+    wait_for_iteration(process, tmp_path / "r", 1)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    err = finish(process)
+    assert process.returncode == 75, err
+    assert "stopping after this iteration" in err and "--resume" in err
+    # No worker died of the terminal's signal, and nothing of Dask's shutdown is shown.
+    for noise in ("Traceback", "is gone", "lost", "CommClosed", "distributed."):
+        assert noise not in err
+    assert all_gone(process.pid)
+    done = iterations(tmp_path / "r" / "checkpoints")[-1]
+    assert done >= 1
+    n = done + 2
+    again = start(toy_store, tmp_path / "r", "--max-iterations", n, "--resume", "--cluster", "none", "--threads", 1)
+    assert f"continuing after iteration {done}\n" in finish(again)
+    straight = start(toy_store, tmp_path / "s", "--max-iterations", n, "--threads", 2)
+    finish(straight)
+    assert (again.returncode, straight.returncode) == (0, 0)
+    assert theta(tmp_path / "r") == theta(tmp_path / "s")
+
+
+def test_a_second_ctrl_c_stops_at_once(toy_store, tmp_path):
+    # 180 steps of 9 million parameters: an iteration takes seconds.
+    process = start(toy_store, tmp_path / "r", "--method", "sgd", "--batch-rows", 1, "--hidden", "3000,3000")
+    wait_for_iteration(process, tmp_path / "r", 0)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    os.killpg(process.pid, signal.SIGINT)
+    err = finish(process)
+    assert process.returncode == 130
+    assert "to continue after iteration 0, give the same command with --run" in err
+    assert "Traceback" not in err
+
+
+def test_a_good_run_on_a_cluster_is_quiet(toy_store, tmp_path):
+    process = start(toy_store, tmp_path / "r", "--max-iterations", 1, "--cluster", "local:2")
+    err = finish(process)
+    assert process.returncode == 0, err
+    assert "running on local cluster, 2 workers × 1 thread" in err
+    for noise in ("Traceback", "Warning", "WARNING", "CommClosed", "distributed."):
+        assert noise not in err
+    assert all_gone(process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_random_moments_it_continues_with_the_same_bits(toy_store, tmp_path):
+    """One command, killed with its workers while it starts or a moment after it got on, until it has had enough."""
+    run, rng = tmp_path / "r", random.Random(3)
+    settings = ["--max-iterations", 80, "--hidden", "300,200", "--krylov-iterations", 30, "--curvature-rows", 150]
+    straight = start(toy_store, tmp_path / "s", *settings)
+    finish(straight)
+    assert straight.returncode == 0
+    continued = 0
+    for attempt in range(16):
+        cluster = "local:2" if attempt % 3 == 0 else "none"
+        before = iterations(run / "checkpoints")[-1:] or [-1]
+        process = start(toy_store, run, *settings, "--resume", "--cluster", cluster)
+        if attempt % 4 == 3:
+            time.sleep(rng.uniform(0, 0.8))
+        else:
+            wait_for_iteration(process, run, before[0] + 1)
+            time.sleep(rng.uniform(0, 0.02))
+        assert process.poll() is None, "it ended before it was killed, so nothing was tried"
+        os.killpg(process.pid, signal.SIGKILL)
+        continued += "continuing after" in process.communicate()[1]
+        assert all_gone(process.pid)
+    assert continued >= 8
+    last = start(toy_store, run, *settings, "--resume")
+    finish(last)
+    assert last.returncode == 0
+    assert theta(run) == theta(tmp_path / "s")

@@ -1,0 +1,72 @@
+import builtins
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.figures.curves import draw, read_curves
+
+
+def line(i, **rest):
+    found = {"iteration": i, "epoch": 7.0 * i, "loss": 2.0 / (i + 1), "error": 0.9 / (i + 1), "rounds": 14 * i}
+    return found | {"test_loss": 2.2 / (i + 1), "test_error": None, "elapsed_s": 0.3 * i} | rest
+
+
+def make(path, lines):
+    path.mkdir()
+    (path / "ledger.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    return path
+
+
+def test_points_are_those_of_the_ledger(tmp_path):
+    curves = read_curves(make(tmp_path / "r", [line(0, method="gn-cg"), line(1), line(2, loss=None)]))
+    assert curves.name == "r (gn-cg)"
+    assert curves.points("rounds", "loss", 1.0) == ([0, 14], [2.0, 1.0])
+    assert curves.points("epoch", "error", 100.0) == ([0.0, 7.0, 14.0], [90.0, 45.0, 30.0])
+    assert curves.points("epoch", "test_error", 100.0) == ([], [])
+
+
+def test_every_run_and_axis_is_named(tmp_path):
+    runs = [read_curves(make(tmp_path / f"run-{k}", [line(i) for i in range(4)])) for k in range(9)]
+    draw(runs, tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw(runs, tmp_path / "c.svg")
+    root = ET.parse(tmp_path / "c.svg").getroot()
+    texts = {"".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("}text")}
+    assert {f"run-{k} ()" for k in range(9)} <= texts or {f"run-{k}" for k in range(9)} <= texts
+    assert {"loss", "error in %", "training", "test", "outer iterations", "rounds of communication"} <= texts
+    assert {"effective passes over the data", "seconds"} <= texts
+
+
+@pytest.mark.parametrize("error", [0.0, 3.7])
+def test_errors_that_are_no_shares_and_losses_of_zero(tmp_path, error):
+    run = make(tmp_path / "r", [line(i, error=error, loss=0.0) for i in range(2)])
+    draw([read_curves(run)], tmp_path / "c.pdf")
+    assert (tmp_path / "c.pdf").stat().st_size > 1000
+
+
+def test_a_run_of_one_line(tmp_path):
+    draw([read_curves(make(tmp_path / "r", [line(0)]))], tmp_path / "c.png")
+    assert (tmp_path / "c.png").exists()
+
+
+def test_without_a_ledger(tmp_path):
+    with pytest.raises(CheckpointError, match="has no ledger"):
+        read_curves(tmp_path)
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *arguments, **keywords):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UsageError, match=r"pip install hfnumba\[plot\]"):
+        draw([], tmp_path / "c.png")

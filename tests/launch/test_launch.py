@@ -1,0 +1,166 @@
+"""Clients: none, local processes, addresses; and what those processes do with signals and threads."""
+
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from distributed import LocalCluster
+
+from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch import address, local, open_cluster
+from hfnumba.launch.spec import parse
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("none", ("none", None)),
+        ("local", ("local", None)),
+        ("local:3", ("local", 3)),
+        ("tcp://h:1", ("address", None)),
+        ("tls://h:1", ("address", None)),
+    ],
+)
+def test_words(spec, expected):
+    assert parse(spec) == expected
+
+
+@pytest.mark.parametrize("spec", ["", "local:", "local:0", "local:-1", "local:x", "local:²", "None", "ftp://h:1"])
+def test_no_such_word(spec):
+    with pytest.raises(UsageError, match="expected --cluster to be none, local, local:N"):
+        parse(spec)
+
+
+@pytest.mark.parametrize("spec", ["mpi", "slurm"])
+def test_not_in_this_version(spec):
+    with pytest.raises(UsageError, match=f"{spec} is not available in this version"):
+        parse(spec)
+
+
+def test_none_is_this_process():
+    with open_cluster("none", 3) as placement:
+        assert placement.client is None
+        assert placement.description == "this process, 3 threads"
+
+
+def test_threads_must_be_there():
+    with pytest.raises(UsageError, match="at least 1 thread"), open_cluster("none", 0):
+        pass
+    with pytest.raises(UsageError, match="leave --threads out"), open_cluster("tcp://127.0.0.1:9", 2):
+        pass
+    with pytest.raises(UsageError, match="at least 1 worker"), local(0):
+        pass
+
+
+def variables():
+    return {name: os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+
+
+def blocked():
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
+
+
+def test_local_processes():
+    """Two processes of one thread, that signals of a terminal do not reach, not even after one was replaced."""
+    before = blocked()
+    with open_cluster("local:2") as placement:
+        client = placement.client
+        assert placement.description.startswith("local cluster, 2 workers × 1 thread")
+        assert blocked() == before, "only what was started meanwhile holds the mask"
+        pids = set(client.run(os.getpid).values())
+        assert len(pids) == 2 and os.getpid() not in pids
+        assert set(client.nthreads().values()) == {1}
+        for found in client.run(variables).values():
+            assert found == dict.fromkeys(found, "1")
+        assert all(address.startswith("tcp://127.0.0.1") for address in client.nthreads())
+        victim = min(pids)
+        os.kill(victim, signal.SIGKILL)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            now = {pid for pid in client.run(os.getpid, on_error="return").values() if isinstance(pid, int)}
+            if len(now) == 2 and victim not in now:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the killed worker was not replaced")
+        for found in client.run(blocked).values():
+            assert {signal.SIGINT, signal.SIGUSR1} <= found
+            assert signal.SIGTERM not in found
+        for pid in now:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGUSR1)
+        assert set(client.run(os.getpid).values()) == now
+    for pid in now:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_addresses(monkeypatch):
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(address, "WORKERS_TIMEOUT_S", 0.2)
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
+        with open_cluster(cluster.scheduler_address) as placement:
+            assert placement.description == f"cluster at {cluster.scheduler_address}, 1 worker × 2 threads"
+            (worker,) = placement.client.nthreads()
+        # It is left running.
+        with open_cluster(cluster.scheduler_address):
+            pass
+        with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
+            pass
+        monkeypatch.setattr(address, "version", lambda name: "0.0.0+other")
+        with (
+            pytest.raises(ClusterError, match=r"1 workers have another version.*install 0\.0\.0\+other everywhere"),
+            open_cluster(cluster.scheduler_address),
+        ):
+            pass
+
+
+def test_a_scheduler_without_workers(monkeypatch):
+    monkeypatch.setattr(address, "WORKERS_TIMEOUT_S", 0.2)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None, processes=True) as cluster,
+        pytest.raises(ClusterError, match=r"has no workers after 0\.2 s; start some with `dask worker"),
+        open_cluster(cluster.scheduler_address),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("spec", ["tcp://127.0.0.1", "tcp://:8786", "tcp://h:port", "tcp://"])
+def test_no_such_address(spec):
+    with pytest.raises(UsageError, match="expected an address such as tcp://"), open_cluster(spec):
+        pass
+
+
+def serve(answer):
+    """A server that is no scheduler: it sends ``answer``, or only listens."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            if answer is not None:
+                connection.sendall(answer)
+                connection.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.0 400 Bad request\r\n\r\n", b""])
+def test_something_else_listens(monkeypatch, answer):
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", 1.0)
+    with serve(answer) as server:
+        spec = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="scheduler"), open_cluster(spec):
+            pass
+
+
+def test_tls_needs_certificates():
+    with pytest.raises(ClusterError, match="needs certificates"), open_cluster("tls://127.0.0.1:9"):
+        pass

@@ -1,0 +1,182 @@
+"""Checkpoints: what is read is what was written, to the bit, and a fault at any point leaves the old or the new one."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.numpy import load_file
+
+from hfnumba import atomic
+from hfnumba.checkpoint import Checkpoint, iterations, newest_checkpoint, read_checkpoint, write_checkpoint
+from hfnumba.errors import CheckpointError
+
+
+def checkpoint(iteration, seed=0):
+    rng = np.random.default_rng((iteration, seed))
+    return Checkpoint(
+        iteration=iteration,
+        tensors={"theta": rng.normal(size=50).astype(np.float32), "warm_start": rng.normal(size=50)},
+        scalars={"damping": 0.1 + iteration / 3, "rounds": 7, "stopped": "", "error": None},
+        store_digest="s" * 64,
+        settings_digest="t" * 64,
+        ledger_line={"iteration": iteration, "loss": 1 / 3},
+    )
+
+
+def same(a, b):
+    if a is None or b is None:
+        return a is b
+    rest = [(c.iteration, c.scalars, c.store_digest, c.settings_digest, c.ledger_line) for c in (a, b)]
+    return (
+        rest[0] == rest[1]
+        and a.tensors.keys() == b.tensors.keys()
+        and all(a.tensors[k].tobytes() == b.tensors[k].tobytes() for k in a.tensors)
+        and all(a.tensors[k].dtype == b.tensors[k].dtype for k in a.tensors)
+    )
+
+
+def test_round_trip_and_public_layout(tmp_path):
+    written = checkpoint(3)
+    path = write_checkpoint(tmp_path, written)
+    assert same(newest_checkpoint(tmp_path), written)
+    assert path == tmp_path / "iteration-00003.json"
+    # Readable without us: the parameters are the tensor `theta`.
+    np.testing.assert_array_equal(load_file(path.with_suffix(".safetensors"))["theta"], written.tensors["theta"])
+    assert json.loads(path.read_text())["scalars"] == written.scalars
+
+
+@given(
+    theta=arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32)),
+    damping=st.floats(allow_nan=False),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_bits_survive(tmp_path_factory, theta, damping):
+    folder = tmp_path_factory.mktemp("any")
+    write_checkpoint(folder, Checkpoint(1, {"theta": theta[::-1]}, {"damping": damping}, "s", "t", {"iteration": 1}))
+    found = newest_checkpoint(folder)
+    assert found.tensors["theta"].tobytes() == theta[::-1].tobytes()
+    assert found.scalars == {"damping": damping}
+
+
+def test_the_newest_two_are_kept_and_leftovers_go(tmp_path):
+    (tmp_path / f".iteration-00001.json.77{atomic.TEMPORARY}").write_text("torn")
+    for i in range(5):
+        write_checkpoint(tmp_path, checkpoint(i))
+        assert iterations(tmp_path) == list(range(max(0, i - 1), i + 1))
+    assert len(list(tmp_path.iterdir())) == 4
+    assert same(newest_checkpoint(tmp_path), checkpoint(4))
+
+
+def test_order_is_by_number_beyond_five_digits(tmp_path):
+    write_checkpoint(tmp_path, checkpoint(99_999))
+    write_checkpoint(tmp_path, checkpoint(100_000))
+    assert newest_checkpoint(tmp_path).iteration == 100_000
+
+
+def test_nothing_is_no_checkpoint(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / "missing") is None
+
+
+def flip(path):
+    payload = bytearray(path.read_bytes())
+    payload[len(payload) // 2] ^= 1
+    path.write_bytes(payload)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        (".safetensors", flip),
+        (".safetensors", lambda path: path.write_bytes(path.read_bytes()[:-3])),
+        (".safetensors", lambda path: path.unlink()),
+        (".safetensors", lambda path: path.write_bytes(b"")),
+        (".json", lambda path: path.write_bytes(path.read_bytes()[:-30])),
+        (".json", lambda path: path.write_bytes(b"")),
+        (".json", lambda path: path.write_text("[]")),
+        (".json", lambda path: path.write_text('{"format": 2}')),
+        (".json", lambda path: path.write_text('{"format": 1}')),
+        (".json", lambda path: path.write_bytes(b"\xff\xfe")),
+    ],
+)
+def test_damage_is_named_and_never_passed_over(tmp_path, suffix, damage):
+    write_checkpoint(tmp_path, checkpoint(1))
+    path = write_checkpoint(tmp_path, checkpoint(2))
+    damage(path.with_suffix(suffix))
+    with pytest.raises(CheckpointError, match="iteration-00002"):
+        newest_checkpoint(tmp_path)
+    assert same(read_checkpoint(tmp_path / "iteration-00001.json"), checkpoint(1))
+
+
+OPERATIONS = ("open", "write", "fsync", "close", "replace", "unlink")
+
+
+class Faults:
+    """Counts the file operations of `atomic`, and makes the k-th of them fail, before or after it was done."""
+
+    def __init__(self, monkeypatch, error):
+        self.count, self.failing, self.late = 0, None, False
+        for name in OPERATIONS:
+            monkeypatch.setattr(atomic.os, name, self.wrapped(getattr(os, name), error))
+
+    def wrapped(self, function, error):
+        def operation(*arguments, **keywords):
+            self.count += 1
+            fails = self.count == self.failing
+            if fails and not self.late:
+                raise error
+            result = function(*arguments, **keywords)
+            if fails:
+                raise error
+            return result
+
+        return operation
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError(5, "Input/output error"), KeyboardInterrupt()]
+)
+def test_each_file_operation_fails_in_turn(tmp_path, monkeypatch, error, late):
+    with monkeypatch.context() as patch:
+        faults = Faults(patch, error)
+        write_checkpoint(tmp_path / "count", checkpoint(2))
+    total = faults.count
+    assert total > 10
+    seen = set()
+    for k in range(1, total + 1):
+        folder = tmp_path / str(k)
+        old, new = checkpoint(1), checkpoint(2)
+        write_checkpoint(folder, old)
+        raised = False
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, error)
+            faults.failing, faults.late = k, late
+            try:
+                write_checkpoint(folder, new)
+            except (CheckpointError, KeyboardInterrupt) as caught:
+                raised = True
+                if isinstance(error, OSError) and error.errno == 28:
+                    assert "the disk is full" in str(caught)
+        found = newest_checkpoint(folder)
+        assert same(found, old) or same(found, new)
+        if not raised:
+            assert same(found, new)
+        seen.add(found.iteration)
+        # And the next attempt works as if nothing had happened.
+        write_checkpoint(folder, new)
+        assert same(newest_checkpoint(folder), new)
+        assert not [path for path in folder.iterdir() if path.suffix == atomic.TEMPORARY]
+    assert seen == {1, 2}, "both outcomes must occur, or the faults were not where they should be"
+
+
+def test_short_writes_are_completed(tmp_path, monkeypatch):
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "write", lambda descriptor, payload: write(descriptor, payload[:7]))
+        write_checkpoint(tmp_path, checkpoint(1))
+    assert same(newest_checkpoint(tmp_path), checkpoint(1))
