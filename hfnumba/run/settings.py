@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -173,6 +174,16 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
+_IN_WORDS = {
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "text",
+    " >= ": " of at least ",
+    " <= ": " of at most ",
+    " > ": " above ",
+}
+
+
 def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
     """Turn "Expected … - at `$.hidden[0]`" into a sentence with the value that came."""
     expected, _, place = str(error).partition(" - at `$.")
@@ -182,4 +193,7 @@ def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
     if index.rstrip("]").isdigit() and isinstance(value, (list, tuple)):
         value = value[int(index.rstrip("]"))]
     wanted = expected.partition(", got")[0]
+    for code, words in _IN_WORDS.items():
+        wanted = wanted.replace(code, words)
+    wanted = re.sub(r"\.0$", "", wanted)
     return f"setting {place}: {wanted[:1].lower()}{wanted[1:]}, got {value!r}"

@@ -121,7 +121,7 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
     [
         (["train"], 2, "Missing argument 'STORE'"),
         (["train", "{store}", "--hidden", "3,x"], 2, "such as 400,150, got '3,x'"),
-        (["train", "{store}", "--hidden", "0"], 2, "error: setting hidden[0]: expected `int` >= 1, got 0"),
+        (["train", "{store}", "--hidden", "0"], 2, "error: setting hidden[0]: expected a whole number of at least 1, got 0"),
         (["train", "{store}", "--hidden", "3", "--method", "hf"], 2, "error: expected one of the methods"),
         (["train", "{store}", "--hidden", "3", "--max-iterations", "many"], 2, "not a valid integer"),
         (["train", "{store}", "--hidden", "3", "--resume"], 2, "error: --resume needs"),

@@ -22,7 +22,7 @@ from hfnumba.run.settings import (
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"hidden": (0,)}, r"hidden\[0\]: expected `int` >= 1, got 0"),
+        ({"hidden": (0,)}, r"hidden\[0\]: expected a whole number of at least 1, got 0"),
         ({"hidden": [3, 2.5]}, r"hidden\[1\]: expected `int`, got 2.5"),
         ({"hidden": 4}, "hidden: expected `array`, got 4"),
         ({"hidden": (3,), "l2": -1.0}, "l2: expected `float` >= 0.0, got -1.0"),
