@@ -28,6 +28,8 @@ from hfnumba.objective import RowSample
 _log = logging.getLogger(__name__)
 # The curvature samples of the current and the next iteration.
 _KEPT_SAMPLES = 2
+# Rounds for which a host keeps rows that it is not asked about: they may come back from a worker that was restarted.
+_KEPT_ROUNDS = 64
 # The share of memory that kept primal passes may take before they are recomputed instead.
 _PRIMAL_SHARE = 0.4
 
@@ -74,6 +76,7 @@ class PartitionHost:
         self._partitions: dict[int, Rows] = {}
         self._samples: dict[RowSample, dict[int, Rows]] = {}
         self._primals: dict[tuple[str, RowSample | None, int], NDArray[Any]] = {}
+        self._n_rounds, self._last_used = 0, dict[int, int]()
         self._budget = int(_PRIMAL_SHARE * (memory or default_memory()))
         self._thread = threading.local()
         self._lock = threading.Lock()
@@ -91,6 +94,7 @@ class PartitionHost:
 
     def evaluate(self, evaluations: Sequence[Evaluation], partitions: Sequence[int]) -> dict[Node, Sums]:
         """The sums over the partitions, as few nodes of the tree as they make."""
+        self._forget_unused(partitions)
         tree = TreeSum(self.job.source.n_partitions)
         shared = [evaluation.prepare(self) for evaluation in evaluations]
 
@@ -100,6 +104,16 @@ class PartitionHost:
 
         self.spread(work, partitions)
         return tree.nodes()
+
+    def _forget_unused(self, partitions: Sequence[int]) -> None:
+        """Drop the rows of partitions that others have taken over since."""
+        self._n_rounds += 1
+        self._last_used |= dict.fromkeys(partitions, self._n_rounds)
+        for j in [j for j in self._partitions if self._last_used[j] < self._n_rounds - _KEPT_ROUNDS]:
+            del self._partitions[j]
+            for drawn in self._samples.values():
+                drawn.pop(j, None)
+            self._primals = {key: kept for key, kept in self._primals.items() if key[2] != j}
 
     def spread(self, work: Callable[[int], None], partitions: Sequence[int]) -> None:
         """Call ``work`` on every partition, on all threads."""

@@ -86,6 +86,14 @@ class RoundObjective:
     counters : Counters
         Rounds, bytes and rows so far. Bytes are those of one worker: each new vector once, and the reduced answer
         of each round; so they do not depend on the number of workers.
+
+    Notes
+    -----
+    Peak memory of an evaluation, beside the rows, on a host of T threads and P partitions: a scratch block a thread,
+    for a gradient or product T + log2 P + 3 n-vectors, for losses 2. ``linearize`` on all rows, and the first product
+    on a sample, leave 2 (n_1 + … + n_L) numbers a row behind; where these would take more than 40 % of memory they
+    are recomputed with each product instead. ``values_along`` takes two vectors without the first layer's weights
+    for each pair of direction and step length.
     """
 
     def __init__(self, network: Network, engine: Engine, n_rows: int, l2: float, dtype: np.dtype[Any]) -> None:

@@ -7,8 +7,11 @@ this user on a local disk, one for each version of the sources, of Numba and of 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import pickle
 import platform
+import shutil
 import stat
 import tempfile
 import time
@@ -41,6 +44,29 @@ def _private(folder: Path) -> bool:
     return mine and private and os.access(folder, os.W_OK)
 
 
+def _data_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of machine code; Numba writes such a file once."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.nbc"))
+    }
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether what was compiled is there as it was written: Numba would fail on a damaged file, not replace it."""
+    try:
+        expected = json.loads((folder / _READY).read_text())
+        found = _data_digests(folder)
+        for index in folder.rglob("*.nbi"):
+            # An index is a version and, in a pickle of its own, what Numba wrote; it changes with each new signature.
+            with index.open("rb") as file:
+                pickle.load(file)
+                pickle.loads(file.read())
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError):
+        return False
+    return all(found.get(name) == digest for name, digest in expected.items())
+
+
 def configure() -> Path:
     """Point Numba's cache at ``$HFNUMBA_CACHE_DIR``, else at a local folder; the first that is private is used.
 
@@ -55,6 +81,9 @@ def configure() -> Path:
     for root in roots:
         folder = root / _fingerprint()
         if _private(root) and _private(folder):
+            if (folder / _READY).exists() and not _is_sound(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(mode=0o700, exist_ok=True)
             break
     else:
         folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
@@ -90,7 +119,7 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
             if notify is not None and not ready.exists():
                 notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
             exercise()
-            ready.touch()
+            ready.write_text(json.dumps(_data_digests(folder)))
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
         exercise()

@@ -1,9 +1,11 @@
 import gc
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from hfnumba.engine import ArrayObjective
+from hfnumba.engine.evaluations import Loss
 from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
@@ -146,3 +148,50 @@ def test_operators_convert_to_scipy():
     largest = eigsh(operator.to_scipy(), k=1, return_eigenvectors=False)[0]
     dense = np.stack([operator.matvec(e) for e in np.eye(f.n_params, dtype=np.float32)])
     assert np.isclose(largest, np.linalg.eigvalsh(dense.astype(float))[-1], rtol=1e-4)
+
+
+def test_rows_of_partitions_that_went_elsewhere_are_dropped():
+    f, theta = objective()
+    host = f._engine._host
+    host.receive({"t": theta}, ["t"])
+    everyone, half = range(4), range(2)
+    assert f.linearize(theta, 300).hessian().matvec(theta).any()
+    assert set(host._partitions) == set(everyone)
+    host.receive({"t": theta}, ["t"])
+    for _ in range(70):
+        host.evaluate((Loss("t"),), half)
+    assert set(host._partitions) == set(half)
+    host.evaluate((Loss("t"),), everyone)
+    assert set(host._partitions) == set(everyone)
+
+
+def peak_bytes(call):
+    call()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_memory_of_evaluations_is_what_the_docstrings_say(n_threads):
+    rng = np.random.default_rng(0)
+    network = Network([300, 200, 700])
+    X, y = rng.standard_normal((4096, 300), dtype=np.float32), rng.integers(0, 700, 4096)
+    f, theta = ArrayObjective(network, X, y, n_threads=n_threads), network.initialize(0)
+    vector, primal = theta.nbytes, 2 * 900 * 4
+    # One partial sum a thread and a level of the tree of 16 partitions, and copies of what comes in.
+    vectors = (n_threads + 4 + 3) * vector
+    slack = 200_000
+    assert peak_bytes(lambda: f.value(theta)) <= 2 * vector + slack
+    assert peak_bytes(lambda: f.value_and_gradient(theta)) <= vectors + slack
+    assert peak_bytes(lambda: f.linearize(theta)) <= vectors + 4096 * primal + slack
+    point = f.linearize(theta)
+    for operator in (point.hessian(), point.gauss_newton()):
+        assert peak_bytes(lambda op=operator: op.matvec(theta)) <= vectors + slack
+    tails = 8 * (theta.size - 300 * 200) * 4
+    # NumPy needs the product alpha d while it adds theta.
+    assert peak_bytes(lambda: f.values_along(theta, theta, 0.5 ** np.arange(8))) <= 2 * tails + 4 * vector + slack

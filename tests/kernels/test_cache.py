@@ -1,0 +1,68 @@
+"""The cache of compiled kernels: private, compiled once, and harmless when it is damaged or cannot be written."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from hfnumba.kernels import cache
+
+WARM_UP = """
+import numba
+from hfnumba.kernels import cache
+said = []
+cache.warm_up(said.append)
+print(len(said), numba.config.CACHE_DIR)
+"""
+
+
+def warm_up(folder):
+    """Messages of a new process that needs all kernels, and the cache it used."""
+    environment = {**os.environ, "HFNUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", WARM_UP], env=environment, capture_output=True, text=True, timeout=250, check=True
+    )
+    said, used = done.stdout.split()
+    return int(said), used
+
+
+def test_a_folder_that_others_may_write_is_not_private(tmp_path):
+    assert cache._private(tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert not cache._private(tmp_path / "open")
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    assert not cache._private(tmp_path / "link")
+    (tmp_path / "file").touch()
+    assert not cache._private(tmp_path / "file")
+
+
+def test_the_fingerprint_follows_the_sources(monkeypatch, tmp_path):
+    before = cache._fingerprint()
+    (tmp_path / "passes.py").write_text("changed")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    assert cache._fingerprint() != before
+
+
+@pytest.mark.slow
+def test_compiled_once_and_again_after_damage(tmp_path):
+    folder = tmp_path / "cache"
+    said, used = warm_up(folder)
+    assert said == 1
+    assert used.startswith(str(folder))
+    assert warm_up(folder) == (0, used)
+    for pattern, damage in (("*.nbc", b"short"), ("*.nbi", b""), ("*.nbi", b"\\x80\\x05junk")):
+        victim = sorted(folder.rglob(pattern))[0]
+        victim.write_bytes(damage)
+        assert warm_up(folder) == (1, used)
+    assert warm_up(folder) == (0, used)
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_costs_time_only():
+    said, used = warm_up("/proc/no-such-folder")
+    assert said == 1
+    assert not used.startswith("/proc")
