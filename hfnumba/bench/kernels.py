@@ -21,7 +21,7 @@ from hfnumba.bench.peers import PEERS, Evaluations, Problem
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.serial import available_threads
 from hfnumba.kernels.blas import limit_blas_threads
-from hfnumba.kernels.passes import BLOCK_ROWS
+from hfnumba.kernels.blocks import BLOCK_ROWS
 from hfnumba.network import Network
 
 NETWORKS = {"A": (784, 400, 10), "B": (784, 400, 150, 10), "C": (360, 512, 512, 512, 1973)}
@@ -158,6 +158,7 @@ def _cell(name: str, problem: Problem, peers: tuple[str, ...], seconds: float, n
     out = []
     for key in EVALUATIONS:
         rate = 1e-9 * flops(network.sizes, key) * rows / seconds_of[f"hfnumba {key}"]
-        ratios = {peer: seconds_of[f"{peer} {key}"] / seconds_of[f"hfnumba {key}"] for peer in peers}
+        ours = seconds_of[f"hfnumba {key}"]
+        ratios = {peer: seconds_of[f"{peer} {key}"] / ours for peer in peers if f"{peer} {key}" in seconds_of}
         out.append(Row(name, network.activation, rows, key, rate, rate / peak, ratios))
     return out

@@ -101,6 +101,49 @@ def torch_evaluations(problem: Problem) -> Evaluations:
     }
 
 
+def _torch_model(problem: Problem) -> tuple[Any, Any, Any, Any]:
+    """The network as a PyTorch module, its criterion, and the rows."""
+    import torch  # noqa: PLC0415
+
+    layers: list[Any] = []
+    phi = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[problem.network.activation]
+    for n_in, n_out in itertools.pairwise(problem.network.sizes):
+        layers += [torch.nn.Linear(n_in, n_out), phi()]
+    X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y.astype(np.int64))
+    return torch.nn.Sequential(*layers[:-1]), torch.nn.CrossEntropyLoss(), X, y
+
+
+def curvlinops_evaluations(problem: Problem) -> Evaluations:
+    """Hv and Gv by curvlinops' linear operators."""
+    import torch  # noqa: PLC0415
+    from curvlinops import GGNLinearOperator, HessianLinearOperator  # noqa: PLC0415
+
+    model, criterion, X, y = _torch_model(problem)
+    arguments = (model, criterion, list(model.parameters()), [(X, y)])
+    hessian = HessianLinearOperator(*arguments, check_deterministic=False)
+    gauss_newton = GGNLinearOperator(*arguments, check_deterministic=False)
+    v = torch.from_numpy(problem.v)
+    return {"Hv": lambda: hessian @ v, "Gv": lambda: gauss_newton @ v}
+
+
+def backpack_evaluations(problem: Problem) -> Evaluations:
+    """Hv and Gv by BackPACK's products, which keep the graphs of the loss and of its gradient."""
+    import torch  # noqa: PLC0415
+    from backpack.hessianfree.ggnvp import ggn_vector_product  # noqa: PLC0415
+    from backpack.hessianfree.hvp import hessian_vector_product  # noqa: PLC0415
+
+    model, criterion, X, y = _torch_model(problem)
+    parameters = list(model.parameters())
+    z = model(X)
+    loss = criterion(z, y)
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    v = [torch.randn_like(p) for p in parameters]
+    return {
+        "Hv": lambda: hessian_vector_product(loss, parameters, v, grad_params=gradient),
+        "Gv": lambda: ggn_vector_product(loss, z, model, v),
+    }
+
+
 def _outputs(network: Network, activations: dict[str, Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
     """The forward pass in operations that JAX's and PyTorch's arrays share."""
     phi, sizes = activations[network.activation], network.sizes
@@ -117,7 +160,12 @@ def _outputs(network: Network, activations: dict[str, Callable[[Any], Any]]) -> 
     return outputs
 
 
-PEERS: dict[str, Callable[[Problem], Evaluations]] = {"jax": jax_evaluations, "torch": torch_evaluations}
+PEERS: dict[str, Callable[[Problem], Evaluations]] = {
+    "jax": jax_evaluations,
+    "torch": torch_evaluations,
+    "curvlinops": curvlinops_evaluations,
+    "backpack": backpack_evaluations,
+}
 
 
 def installed(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,15 +13,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.protocol import Evaluation, Source
-from hfnumba.engine.rows import Rows, as_rows, sample_indices
+from hfnumba.engine.rows import Rows, Source, as_rows, sample_indices
 from hfnumba.engine.tree import Node, Sums, TreeSum
-from hfnumba.kernels import activations, blas, losses, passes
+from hfnumba.kernels import activations, blas, blocks, losses, passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
@@ -47,6 +46,28 @@ class Job:
 def default_memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Evaluation(Protocol):
+    """A function over a partition whose results are summed over the partitions.
+
+    A pure function of its fields, the vectors it names, and the partition: whoever computes it, whenever, gets the
+    same bits. ``vectors`` are the names it needs; ``prepare`` is called once a round, and its result handed to every
+    call on a partition.
+    """
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors it reads."""
+        ...
+
+    def prepare(self, host: PartitionHost) -> Any:
+        """What the partitions share."""
+        ...
+
+    def __call__(self, host: PartitionHost, j: int, shared: Any) -> Sums:
+        """The sums over partition j."""
+        ...
 
 
 class PartitionHost:
@@ -143,8 +164,8 @@ class PartitionHost:
     def arguments(self, rows: Rows) -> tuple[Any, ...]:
         """What every pass takes after theta: codes, rows, scaling, block size and this thread's scratch."""
         network = self.job.network
-        block = passes.block_rows(len(rows.X), network.n_params)
-        size = passes.work_size(network.sizes, block)
+        block = blocks.block_rows(len(rows.X), network.n_params)
+        size = blocks.work_size(network.sizes, block)
         work = getattr(self._thread, "work", None)
         if work is None or work.size < size:
             work = self._thread.work = np.empty(size, self.dtype)

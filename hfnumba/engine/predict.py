@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.kernels import activations, blas, losses, passes
+from hfnumba.kernels import activations, blas, blocks, losses, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
 
@@ -38,7 +38,7 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     list(network.layers(theta))
     n_out, sizes = network.n_outputs, np.array(network.sizes, np.int64)
     act, loss = activations.ACTIVATION_CODES[network.activation], losses.LOSS_CODES[network.loss]
-    work = np.empty(passes.work_size(network.sizes, _BLOCK), theta.dtype)
+    work = np.empty(blocks.work_size(network.sizes, _BLOCK), theta.dtype)
     labels, targets = np.zeros(_BLOCK, np.int32), np.zeros((_BLOCK, n_out), theta.dtype)
     out = np.empty((len(rows), n_out), theta.dtype)
     for start in range(0, len(rows), _BLOCK):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,38 @@ from hfnumba.objective import RowSample
 # Enough partitions to keep 16 threads busy, few enough that adding their gradients costs little.
 _MAX_PARTITIONS = 16
 _MIN_PARTITION_ROWS = 256
+
+
+class Source(Protocol):
+    """Where the rows of the partitions come from: arrays in memory, or a split of a store."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in total."""
+        ...
+
+    @property
+    def n_partitions(self) -> int:
+        """Partitions; the unit of parallel work and of summation order."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Features are X * scale + offset."""
+        ...
+
+    @property
+    def offset(self) -> float:
+        """See ``scale``."""
+        ...
+
+    def partition_rows(self, j: int) -> tuple[int, int]:
+        """First row of partition j, and the one after its last."""
+        ...
+
+    def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X (rows, n_features) in its stored dtype, and y."""
+        ...
 
 
 class Rows(NamedTuple):

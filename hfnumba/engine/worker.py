@@ -18,8 +18,7 @@ from distributed import Worker, WorkerPlugin
 from distributed.protocol import to_serialize
 from numpy.typing import NDArray
 
-from hfnumba.engine.host import Job, PartitionHost, default_memory
-from hfnumba.engine.protocol import Evaluation
+from hfnumba.engine.host import Evaluation, Job, PartitionHost, default_memory
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import cache

@@ -91,6 +91,11 @@ def configure() -> Path:
     return folder
 
 
+def folder() -> Path:
+    """Where this process keeps and finds compiled kernels."""
+    return Path(numba.config.CACHE_DIR)
+
+
 def warm_up(notify: Callable[[str], None] | None = None) -> float:
     """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
 
@@ -109,17 +114,16 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
     from hfnumba.kernels.passes import exercise  # noqa: PLC0415 - imports everything that is compiled
 
     start = time.perf_counter()
-    folder = Path(numba.config.CACHE_DIR)
-    ready = folder / _READY
+    ready = folder() / _READY
     if ready.exists():
         exercise()
         return time.perf_counter() - start
     try:
-        with FileLock(folder / "lock", timeout=_LOCK_TIMEOUT_S):
+        with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
             if notify is not None and not ready.exists():
                 notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
             exercise()
-            ready.write_text(json.dumps(_data_digests(folder)))
+            ready.write_text(json.dumps(_data_digests(folder())))
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
         exercise()

@@ -9,7 +9,7 @@ import pytest
 
 from hfnumba.engine.dask import DaskEngine, assign
 from hfnumba.engine.host import Job
-from hfnumba.engine.objective import RoundObjective
+from hfnumba.engine.round_objective import RoundObjective
 from hfnumba.engine.rows import ArraySource
 from hfnumba.engine.serial import SerialEngine
 from hfnumba.errors import DataError

@@ -1,0 +1,232 @@
+"""The objective over any engine: every evaluation is one round, counted here."""
+
+from __future__ import annotations
+
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.engine.evaluations import Along, Gradient, Loss, Product
+from hfnumba.engine.host import Evaluation
+from hfnumba.engine.protocol import Engine, Round
+from hfnumba.engine.tree import Sums
+from hfnumba.engine.vectors import VectorTable
+from hfnumba.errors import UsageError
+from hfnumba.krylov.operator import FunctionOperator
+from hfnumba.network import Network
+from hfnumba.objective import Counters, RowSample, Vector
+
+if TYPE_CHECKING:
+    pass
+
+
+class RoundLinearization:
+    """What is known of f at one theta; see :class:`hfnumba.objective.Linearization`.
+
+    The workers keep the primal pass on the curvature sample as long as this object (or an operator of it) lives:
+    2 (n_1 + … + n_L) numbers a row.
+    """
+
+    def __init__(
+        self,
+        objective: RoundObjective,
+        name: str,
+        sample: RowSample | None,
+        known: tuple[float, float, Vector],
+    ) -> None:
+        self.theta = objective.vectors.live[name]
+        self.value, self.error, self.gradient = known
+        self._objective, self._name, self._sample = objective, name, sample
+        weakref.finalize(self, objective.vectors.release, name)
+
+    def hessian(self) -> FunctionOperator:
+        """The exact Hessian on the curvature sample. A product: one round, 6 GEMMs a layer (2 for the first)."""
+        return self._operator(exact=True)
+
+    def gauss_newton(self) -> FunctionOperator:
+        """The Gauss-Newton matrix J'QJ (Schraudolph 2002) on the curvature sample, positive semi-definite.
+
+        A product costs one round and 4 GEMMs a layer (2 for the first).
+        """
+        return self._operator(exact=False)
+
+    def _operator(self, exact: bool) -> FunctionOperator:
+        def matvec(v: Vector) -> Vector:
+            return self._objective.product(self._name, v, exact, self._sample)
+
+        return FunctionOperator(self._objective.n_params, matvec, self._objective.dtype)
+
+
+class RoundObjective:
+    """F over the partitions of an engine; see :class:`hfnumba.objective.Objective`.
+
+    Not to be used from several threads at once.
+
+    Parameters
+    ----------
+    network : Network
+    engine : Engine
+    n_rows : int
+        Rows of all partitions.
+    l2 : float
+        f has the penalty l2/2 · ‖weights‖² (biases are not penalised).
+    dtype : dtype
+        Of theta and all vectors.
+
+    Attributes
+    ----------
+    counters : Counters
+        Rounds, bytes and rows so far. Bytes are those of one worker: each new vector once, and the reduced answer
+        of each round; so they do not depend on the number of workers.
+
+    Notes
+    -----
+    Peak memory of an evaluation, beside the rows, on a host of T threads and P partitions: a scratch block a thread,
+    for a gradient or product T + log2 P + 3 n-vectors, for losses 2. ``linearize`` on all rows, and the first product
+    on a sample, leave 2 (n_1 + … + n_L) numbers a row behind; where these would take more than 40 % of memory they
+    are recomputed with each product instead. ``values_along`` takes two vectors without the first layer's weights
+    for each pair of direction and step length.
+    """
+
+    def __init__(self, network: Network, engine: Engine, n_rows: int, l2: float, dtype: np.dtype[Any]) -> None:
+        if not 0 <= l2 < np.inf:
+            raise UsageError(f"l2 must be a number of at least 0, got {l2}")
+        self.network, self.l2, self.dtype = network, l2, dtype
+        self.counters = Counters()
+        self.vectors = VectorTable()
+        self._engine, self._n_rows = engine, n_rows
+
+    @property
+    def n_params(self) -> int:
+        """Length of theta."""
+        return self.network.n_params
+
+    @property
+    def n_rows(self) -> int:
+        """Rows over which the mean runs."""
+        return self._n_rows
+
+    def value(self, theta: Vector) -> float:
+        """F at theta over all rows. One round."""
+        return self.value_and_error(theta)[0]
+
+    def value_and_error(self, theta: Vector) -> tuple[float, float]:
+        """F and the error rate at theta over all rows. One round; no vector comes back."""
+        theta = self._checked(theta)
+        with self.vectors.holding(theta) as name:
+            (sums,) = self._run(Loss(name), None)
+        loss, error = (sums / self._n_rows).tolist()
+        return loss + self._penalty(theta), error
+
+    def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
+        """F and its gradient (n_params,), over all rows or over a sample. One round."""
+        with self.vectors.holding(self._checked(theta)) as name:
+            value, _, gradient = self._gradient(Gradient(name, self._sample(rows)))
+        return value, gradient
+
+    def linearize(self, theta: Vector, curvature_rows: int | RowSample | None = None) -> RoundLinearization:
+        """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round.
+
+        The primal pass on a sample is computed with the first product; on all rows it comes with the gradient.
+        """
+        sample = self._sample(RowSample(curvature_rows) if isinstance(curvature_rows, int) else curvature_rows)
+        name = self.vectors.hold(self._checked(theta))
+        try:
+            known = self._gradient(Gradient(name, keep=sample is None))
+        except BaseException:
+            self.vectors.release(name)
+            raise
+        return RoundLinearization(self, name, sample, known)
+
+    def values_along(
+        self, theta: Vector, directions: ArrayLike, alphas: ArrayLike, rows: RowSample | None = None
+    ) -> NDArray[np.float64]:
+        """F at theta + alpha·d for every direction and step length, float64 (n_directions, n_alphas). One round.
+
+        The rows are read once; the first layer costs two products for all step lengths of a direction. A host holds
+        n_directions · n_alphas vectors without the first layer's weights meanwhile.
+        """
+        lines = np.atleast_2d(np.array(directions, self.dtype))
+        steps = np.atleast_1d(np.asarray(alphas, np.float64))
+        if lines.ndim != 2 or lines.shape[1] != self.n_params or steps.ndim != 1:
+            raise UsageError(
+                f"expected directions of shape (n, {self.n_params}) and alphas of shape (m,), "
+                f"got {lines.shape} and {steps.shape}"
+            )
+        theta, rows = self._checked(theta), self._sample(rows)
+        with self.vectors.holding(theta) as name, self.vectors.holding(lines.ravel()) as line_name:
+            (sums,) = self._run(Along(name, line_name, tuple(steps.tolist()), rows), rows)
+        values: NDArray[np.float64] = sums / self._count(rows) + self._penalties_along(theta, lines, steps)
+        return values
+
+    def product(self, name: str, v: Vector, exact: bool, sample: RowSample | None) -> Vector:
+        """The (exact or Gauss-Newton) curvature at the theta of that name times v, on a sample. One round."""
+        v = self._checked(v)
+        with self.vectors.holding(v) as v_name:
+            (out,) = self._run(Product(name, v_name, exact, sample), sample)
+        out /= self.dtype.type(self._count(sample))
+        if self.l2:
+            out += self.dtype.type(self.l2) * self.network.weights_only(v)
+        return out
+
+    def close(self) -> None:
+        """Let go of rows and threads, here and on the workers."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _gradient(self, evaluation: Gradient) -> tuple[float, float, Vector]:
+        sums, gradient = self._run(evaluation, evaluation.rows)
+        n, theta = self._count(evaluation.rows), self.vectors.live[evaluation.theta]
+        gradient /= self.dtype.type(n)
+        if self.l2:
+            gradient += self.dtype.type(self.l2) * self.network.weights_only(theta)
+        return float(sums[0]) / n + self._penalty(theta), float(sums[1]) / n, gradient
+
+    def _run(self, evaluation: Evaluation, rows: RowSample | None) -> Sums:
+        """One round, counted: a broadcast of what is new, and one reduced answer."""
+        sums = self._engine.run(Round((evaluation,), dict(self.vectors.live)))
+        self.counters.rounds += 1
+        self.counters.row_reads += self._count(rows)
+        self.counters.nbytes += self.vectors.take_nbytes() + sum(array.nbytes for array in sums)
+        return sums
+
+    def _count(self, rows: RowSample | None) -> int:
+        return self._n_rows if rows is None else rows.n_rows
+
+    def _checked(self, vector: Vector) -> Vector:
+        """A private copy in our dtype: what the workers have must not change under us."""
+        copy = np.array(vector, self.dtype)
+        if copy.shape != (self.n_params,):
+            raise UsageError(f"expected a vector of shape ({self.n_params},) for this network, got {copy.shape}")
+        return copy
+
+    def _sample(self, rows: RowSample | None) -> RowSample | None:
+        """A sample of as many rows as there are, or more, means all of them."""
+        if rows is not None and rows.n_rows < 1:
+            raise UsageError(f"a sample must have at least one row, got {rows.n_rows}")
+        return None if rows is None or rows.n_rows >= self._n_rows else rows
+
+    def _penalty(self, theta: Vector) -> float:
+        if not self.l2:
+            return 0.0
+        weights = self.network.weights_only(theta).astype(np.float64)
+        return 0.5 * self.l2 * float(weights @ weights)
+
+    def _penalties_along(self, theta: Vector, directions: Vector, alphas: NDArray[np.float64]) -> Any:
+        """l2/2 · ‖w + alpha d‖², expanded so that each direction is read once."""
+        if not self.l2:
+            return 0.0
+        w = self.network.weights_only(theta).astype(np.float64)
+        d = np.stack([self.network.weights_only(line) for line in directions]).astype(np.float64)
+        linear, square = d @ w, np.einsum("ij,ij->i", d, d)
+        return 0.5 * self.l2 * (w @ w + 2 * np.outer(linear, alphas) + np.outer(square, alphas**2))
