@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from hfnumba.estimator import HessianFreeRegressor as HessianFreeRegressor
     from hfnumba.krylov.bicgstab import bicgstab as bicgstab
     from hfnumba.krylov.cg import cg as cg
+    from hfnumba.krylov.lanczos import lanczos as lanczos
+    from hfnumba.krylov.minres import minres as minres
+    from hfnumba.krylov.steihaug import steihaug as steihaug
     from hfnumba.network import Network as Network
     from hfnumba.objective import RowSample as RowSample
     from hfnumba.optim.first_order import SGD as SGD
     from hfnumba.optim.hessian_free import HessianFree as HessianFree
+    from hfnumba.optim.lbfgs import LBFGS as LBFGS
     from hfnumba.optim.methods import optimizer as optimizer
 
     __version__: str
@@ -39,7 +43,11 @@ _HOME = {
     "SGD": "hfnumba.optim.first_order",
     "SplitObjective": "hfnumba.engine",
     "bicgstab": "hfnumba.krylov.bicgstab",
+    "LBFGS": "hfnumba.optim.lbfgs",
     "cg": "hfnumba.krylov.cg",
+    "lanczos": "hfnumba.krylov.lanczos",
+    "minres": "hfnumba.krylov.minres",
+    "steihaug": "hfnumba.krylov.steihaug",
     "open_store": "hfnumba.data",
     "optimizer": "hfnumba.optim.methods",
     "write_store": "hfnumba.data",

@@ -31,6 +31,7 @@ ALLOWED = {
     "checkpoint": {"atomic"},
     "ledger": {"atomic"},
     "figures": {"atomic", "ledger"},
+    "preflight": {"data", "engine", "kernels", "launch", "network", "run"},
     "run": {"atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"},
 }
 ANY = {"__init__", "cli", "estimator"}
@@ -39,7 +40,9 @@ LIBRARIES = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
     "dask": {"engine", "launch"},
-    "distributed": {"engine", "launch"},
+    "distributed": {"bench", "engine", "launch"},
+    "dask_mpi": {"launch"},
+    "mpi4py": {"launch"},
     "zarr": {"data"},
     "sklearn": {"data", "estimator"},
     "matplotlib": {"figures"},
@@ -124,13 +127,16 @@ def requirement(text):
 
 
 def test_environment_is_pyproject():
-    conda_names = {"dask": "dask-core", "matplotlib": "matplotlib-base"}
+    conda_names = {"dask": "dask-core", "matplotlib": "matplotlib-base", "soundfile": "pysoundfile"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     wanted = {requirement(text) for texts in lists for text in texts if not text.startswith("hfnumba[")}
     wanted = {(conda_names.get(name, name), version) for name, version in wanted}
     wanted |= {("python", project["requires-python"])}
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    # What conda-forge does not have comes by pip.
+    listed = [entry for entry in entries if isinstance(entry, str)]
+    listed += [text for entry in entries if not isinstance(entry, str) for text in entry["pip"]]
     assert {requirement(text) for text in listed} - {("pip", "")} == wanted
 
 
@@ -152,7 +158,7 @@ def test_the_wheel_holds_hfnumba_with_its_recipes_and_nothing_else(tmp_path):
 
 def loaded_by(code):
     """Modules of interest that a fresh interpreter has loaded after some code."""
-    heavy = ("numba", "dask", "distributed", "zarr", "sklearn", "matplotlib", "scipy", "rich")
+    heavy = ("numba", "dask", "distributed", "mpi4py", "zarr", "sklearn", "matplotlib", "scipy", "rich")
     code += f"\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -31,6 +33,7 @@ _COMMANDS = {
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
     "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
+    "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and against peers."),
 }
 
@@ -49,6 +52,17 @@ class Failure(click.ClickException):
 
 class Commands(click.Group):
     """Commands that are imported when they are used; what they raise becomes one line and an exit status."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        """Run the command line; with ``--cluster mpi`` or ``slurm`` in one of the processes that were started."""
+        from hfnumba.cli.ranks import launcher, refuse_many, run
+
+        words = list(sys.argv[1:] if args is None else args)
+        kind = launcher(words)
+        if kind is not None:
+            run(kind, lambda: super(Commands, self).main(args, *more, **extra))
+        refuse_many(words)
+        return super().main(args, *more, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names."""

@@ -20,7 +20,12 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON line for each figure, on stdout.")
-@click.option("--peers", default="jax,torch", show_default=True, help="Libraries to compare with, where installed.")
+@click.option(
+    "--peers",
+    default="jax,torch,curvlinops,backpack",
+    show_default=True,
+    help="Libraries to compare with, where installed.",
+)
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Time for each network and row count.")
 @click.option("--threads", type=click.IntRange(1), help="Our threads.  [default: one per processor]")
 @click.option("--quick", is_flag=True, help="tanh and 4096 rows only.")
@@ -43,6 +48,29 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
     for rows in cells(present, seconds, threads, quick):
         for row in rows:
             click.echo(json.dumps(row.as_dict()) if as_json else _line(row))
+
+
+@bench.command("round")
+@click.option("--json", "as_json", is_flag=True, help="A JSON line for each figure, on stdout.")
+@click.option("--workers", default="1,2,4,8", show_default=True, help="Numbers of worker processes.")
+@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Rounds of each kind.")
+def rounds(as_json: bool, workers: str, repeats: int) -> None:
+    """Milliseconds of one round on this machine: this package, plain Dask futures, and mpi4py where installed."""
+    from hfnumba.bench.rounds import timings
+
+    try:
+        numbers = tuple(int(word) for word in workers.split(","))
+    except ValueError:
+        raise UsageError(f"expected --workers to be whole numbers such as 1,2,4, got {workers!r}") from None
+    if min(numbers) < 1:
+        raise UsageError(f"expected at least one worker process, got {min(numbers)}")
+    for found in timings(numbers, repeats):
+        if as_json:
+            click.echo(json.dumps(found.as_dict()))
+            continue
+        scheduler = "" if found.scheduler_ms is None else f", {found.scheduler_ms:.2f} ms of the scheduler's processor"
+        where = f"{found.network:<21} {found.workers} workers  {found.way:<8}"
+        click.echo(f"{where} {found.milliseconds:7.2f} ms{scheduler}")
 
 
 def _line(row: Row) -> str:

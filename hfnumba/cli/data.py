@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 Progress = Callable[[int, int], None]
+SHOWN_CLASSES = 60
+BAR_WIDTH = 40
 StorePath = click.Path(path_type=Path)
 
 
@@ -65,6 +67,9 @@ def list_command(as_json: bool) -> None:
 def build(*, recipe: str, source: Path | None, out: Path | None, partitions: int, rows: int | None, seed: int) -> None:
     """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
 
+    Recipes of your own name speech (Kaldi archives, recordings with labels) or tables (CSV, Parquet, HDF5, libsvm) in
+    the folder of --source.
+
     An interrupted build is continued by the same command. The path of the store is printed.
     """
     from hfnumba.data import build as build_store
@@ -116,21 +121,35 @@ def finalise(store: Path) -> None:
 
 @data.command()
 @click.argument("store", type=StorePath)
+@click.option("--quick", is_flag=True, help="Read no rows: leave out classes and ranges.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(store: Path, as_json: bool) -> None:
-    """Describe a store: where it comes from, its splits, its size."""
+def info(store: Path, quick: bool, as_json: bool) -> None:
+    """Describe a store: where it comes from, its splits, its size, its classes and the ranges of its features."""
     from hfnumba.data import info as describe
-    from hfnumba.data import open_store
+    from hfnumba.data import open_store, survey
 
-    held = describe(open_store(store))
+    opened = open_store(store)
+    held = describe(opened)
+    measured = None
+    if not quick:
+        with _progress("Reading rows", lines=False) as progress:
+            measured = survey(opened, progress)
     if as_json:
-        click.echo(json.dumps(held, indent=1))
+        click.echo(json.dumps(held if measured is None else held | {"rows": measured}, indent=1))
         return
     splits = held.pop("splits")
-    del held["sources"]
+    sources = held.pop("sources")
+    del held["recipe"]
+    held["versions"] = ", ".join(f"{name} {version}" for name, version in held["versions"].items())
     _table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in held.items()])
     columns = list(next(iter(splits.values())))
     _table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
+    _table(
+        ["source", "bytes", "sha256"], [[source["name"], str(source["nbytes"]), source["sha256"]] for source in sources]
+    )
+    if measured is not None:
+        _ranges(measured["splits"])
+        _histogram(measured["classes"], measured["splits"])
 
 
 @data.command()
@@ -154,6 +173,37 @@ def verify(store: Path) -> None:
         )
     rows = sum(split.n_rows for split in opened.splits.values())
     click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
+
+
+def _ranges(splits: dict[str, Any]) -> None:
+    """Print the ranges over all features of each split, as stored."""
+    rows = []
+    for name, seen in splits.items():
+        low, high = min(seen["minimum"]), max(seen["maximum"])
+        constant = sum(a == b for a, b in zip(seen["minimum"], seen["maximum"], strict=True))
+        mean = sum(seen["mean"]) / len(seen["mean"])
+        rows.append([name, f"{low:g}", f"{high:g}", f"{mean:g}", str(constant)])
+    _table(["split", "smallest feature", "largest", "mean of all", "constant features"], rows)
+
+
+def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
+    """Print how many rows each class has: all classes if they are few, else the largest ones and a summary."""
+    counts = {name: seen["class_counts"] for name, seen in splits.items() if "class_counts" in seen}
+    if not counts:
+        return
+    train = counts["train"]
+    order = list(range(len(classes)))
+    if len(order) > SHOWN_CLASSES:
+        order = sorted(order, key=lambda k: -train[k])[:SHOWN_CLASSES]
+    largest = max(1, *train)
+    rows = [
+        [classes[k], *(str(held[k]) for held in counts.values()), "#" * round(BAR_WIDTH * train[k] / largest)]
+        for k in order
+    ]
+    _table(["class", *counts, "share of train"], rows)
+    if len(order) < len(classes):
+        empty = sum(n == 0 for n in train)
+        _say(f"{len(classes) - len(order)} more classes; {empty} classes have no training rows")
 
 
 def _say(message: str) -> None:

@@ -53,21 +53,32 @@ _SETTINGS = (
     _setting(
         "--method",
         str,
-        "hf-bicgstab, hf-cg, gn-cg, hybrid-cg or sgd.  [default: hf-bicgstab]",
+        "hf-bicgstab, hf-cg, gn-cg, hybrid-cg, hf-minres, hf-steihaug, hf-lanczos, lbfgs, sgd, momentum, asgd, mvasgd "
+        "or adam.  [default: hf-bicgstab]",
     ),
     _setting("--curvature-rows", int, "Rows in total that curvature is sampled on.  [default: all]"),
     _setting("--damping", float, "First damping of a Hessian-free method.  [default: 0.1]"),
+    _setting("--radius", float, "First trust radius of hf-steihaug.  [default: 1]"),
     _setting("--krylov-iterations", int, "Solver iterations in each step.  [default: about 10 products]"),
     _setting("--warm-start", float, "Decay of the warm start; 0 for none.  [default: 0.95]"),
-    _setting("--learning-rate", float, "Of sgd.  [default: 0.1]"),
-    _setting("--batch-rows", int, "Rows of a minibatch of sgd, over all partitions.  [default: 64]"),
+    _setting("--candidates", str, "Which iterates of a solve compete: kept or last.  [default: kept]"),
+    _setting("--line-search", str, "lowest or backtracking.  [default: lowest]"),
+    click.option("--paper", is_flag=True, default=None, help="Take what is not given as the paper has it."),
+    _setting("--learning-rate", float, "Of a stochastic method.  [default: 0.1; momentum 0.03, adam 0.001]"),
+    _setting("--batch-rows", int, "Rows of a minibatch of a stochastic method, over all partitions.  [default: 64]"),
+    _setting("--momentum", float, "Of a stochastic method.  [default: 0; momentum and adam 0.9]"),
     _setting("--l2", float, "Penalty l2/2 · ‖weights‖².  [default: 0]"),
     _setting("--seed", int, "Of the first parameters and of all samples.  [default: 0]"),
-    _setting("--max-iterations", int, "Outer iterations (epochs of sgd) in total.  [default: 30]"),
+    _setting("--max-iterations", int, "Outer iterations (epochs of a stochastic method) in total.  [default: 30]"),
     _setting("--target-error", float, "Stop once the training error is at most this share."),
     _setting("--time-limit-s", float, "Stop after the iteration in which this time has passed.", "SECONDS"),
-    _setting("--cluster", str, "none, local, local:N, tcp://HOST:PORT or tls://HOST:PORT.  [default: none]", "WHERE"),
-    _setting("--threads", int, "Threads of this process (default: one per processor), or per local worker (1)."),
+    _setting(
+        "--cluster",
+        str,
+        "none, local, local:N, tcp://HOST:PORT, tls://HOST:PORT, mpi (of mpirun) or slurm (of srun).  [default: none]",
+        "WHERE",
+    ),
+    _setting("--threads", int, "Threads of this process (default: one per processor), or per worker (1)."),
 )
 
 
@@ -83,15 +94,24 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--run", type=AnyPath, help="Directory of the run.  [default: runs/STORE-METHOD-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --run; only limits and placement may change.")
 @click.option("--config", type=AnyPath, help="Settings in TOML; flags go before it.")
-def train(store: Path, run: Path | None, resume: bool, config: Path | None, **flags: Any) -> None:
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="With --cluster mpi or slurm: no encryption; whoever reaches the ports of a process can run code as you.",
+)
+def train(store: Path, run: Path | None, resume: bool, config: Path | None, insecure: bool, **flags: Any) -> None:
     """Train a network on the split `train` of STORE.
 
     Each iteration leaves a checkpoint and a line in the ledger of the run. Ctrl-C, SIGTERM and SIGUSR1 stop
     after the current iteration with exit status 75; the same command with --run and --resume then continues,
     with the same bits as if it had never stopped.
     """
+    from hfnumba.launch.job import without_encryption
     from hfnumba.run.settings import read_config
 
+    if insecure:
+        without_encryption()
+        click.echo("--insecure: the cluster is open; whoever reaches its ports can run code as you", err=True)
     if resume and run is None:
         raise UsageError("--resume needs to know which run to continue; name its directory with --run")
     given = read_config(config) if config is not None else {}

@@ -7,6 +7,7 @@ to be written. What lies on the disk is a plain Zarr v3 group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 CODECS = ("BytesCodec", "ZstdCodec", "Crc32cCodec")
 # A missing chunk would otherwise be read as zeros, and a chunk of zeros would not be written.
 CONFIG: Any = {"write_empty_chunks": True, "read_missing_chunks": False}
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_LEVEL = 1
 """Level 1 packs MNIST as small as level 3 in half the time; LZ4 was 1.5 times larger, as fast to read."""
 
 
 def metadata_keys(splits: Mapping[str, SplitLayout]) -> list[str]:
     """Relative paths of the metadata documents of a store."""
-    own = [f"{name}/{part}zarr.json" for name in splits for part in ("", "X/", "y/")]
+    own = [f"{name}/{key}" for name, layout in splits.items() for key in ("zarr.json", *layout.documents())]
     return ["zarr.json", *own]
 
 
@@ -47,7 +49,7 @@ def metadata(splits: Mapping[str, SplitLayout]) -> dict[str, bytes]:
 
 
 def encode(
-    layout: SplitLayout, documents: Mapping[str, bytes], j: int, X: NDArray[Any], y: NDArray[Any]
+    layout: SplitLayout, documents: Mapping[str, bytes], j: int, arrays: Mapping[str, NDArray[Any]]
 ) -> dict[str, bytes]:
     """Encode partition ``j``: its chunk files by their keys relative to the split.
 
@@ -55,52 +57,62 @@ def encode(
     ----------
     layout : SplitLayout
     documents : mapping of str to bytes
-        ``X/zarr.json`` and ``y/zarr.json`` of the split.
+        The ``zarr.json`` of each array of the split.
     j : int
         The partition.
-    X : ndarray, shape (rows, n_features)
-    y : ndarray, shape (rows,) or (rows, n_outputs)
-        The rows of the partition in their stored dtypes.
+    arrays : mapping of str to ndarray
+        The rows of the partition in their stored dtypes, by the names of ``layout.arrays``.
     """
     held: dict[str, Any] = {}
-    start, stop = layout.bounds(j)
-    for array, values in (("X", X), ("y", y)):
+    start, stop = layout.place(j)
+    for array in layout.arrays:
+        values = arrays[array]
+        if layout.is_frames:
+            # The padding is written too: a chunk that is only padding is a file like any other.
+            stop = start + layout.partition_rows
+            values = np.zeros((layout.partition_rows, *values.shape[1:]), values.dtype)
+            values[: len(arrays[array])] = arrays[array]
         _open(held, array, documents, mode="r+")[start:stop] = values
     return {key: _bytes(held[key]) for key in layout.keys(j)}
 
 
 def decode(
     layout: SplitLayout, documents: Mapping[str, bytes], chunks: Mapping[str, bytes], j: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Decode the rows of partition ``j`` from its chunk files into new arrays of the stored dtypes.
+) -> dict[str, NDArray[Any]]:
+    """Decode the rows of partition ``j`` from its chunk files into new arrays of the stored dtypes, by their names.
 
     Raises
     ------
     StoreError
         If the metadata are not those of the layout or Zarr cannot decode the chunks.
     """
-    start, stop = layout.bounds(j)
+    start, stop = layout.place(j)
+    for key, data in chunks.items():
+        _refuse_size(layout, key, data)
     held = {key: _buffer(data) for key, data in chunks.items()}
     try:
-        opened = {array: _open(held, array, documents, mode="r") for array in ("X", "y")}
+        opened = {array: _open(held, array, documents, mode="r") for array in layout.arrays}
         _check(layout, opened)
-        X, y = (np.ascontiguousarray(opened[array][start:stop]) for array in ("X", "y"))
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
+        return {array: np.ascontiguousarray(z[start:stop]) for array, z in opened.items()}
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError, MemoryError) as error:
         raise StoreError(f"cannot be decoded ({error})") from error
-    return X, y
 
 
 def _arrays(layout: SplitLayout) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], str]]:
-    """Shape, chunk shape and dtype of ``X`` and ``y``."""
+    """Shape, chunk shape and dtype of each array."""
     columns = () if layout.n_outputs is None else (layout.n_outputs,)
-    return {
+    n_rows = layout.stored_rows
+    found: dict[str, tuple[tuple[int, ...], tuple[int, ...], str]] = {
         "X": (
-            (layout.n_rows, layout.n_features),
+            (n_rows, layout.n_features),
             (layout.chunk_rows, layout.n_features),
             layout.x_dtype,
         ),
-        "y": ((layout.n_rows, *columns), (layout.partition_rows, *columns), layout.y_dtype),
+        "y": ((n_rows, *columns), (layout.partition_rows, *columns), layout.y_dtype),
     }
+    if layout.is_frames:
+        found["start"] = ((n_rows,), (layout.partition_rows,), "uint8")
+    return found
 
 
 def _check(layout: SplitLayout, opened: Mapping[str, zarr.Array[Any]]) -> None:
@@ -112,6 +124,24 @@ def _check(layout: SplitLayout, opened: Mapping[str, zarr.Array[Any]]) -> None:
         found = (z.shape, z.chunks, z.dtype, codecs)
         if found != (shape, chunks, np.dtype(dtype), CODECS):
             raise ValueError(f"the metadata of {array} are not those of the manifest: {found}")
+
+
+def _refuse_size(layout: SplitLayout, key: str, data: bytes) -> None:
+    """Refuse a chunk whose Zstandard frame does not say that it holds what a chunk of the layout holds.
+
+    The decoder takes as much memory as the frame's header claims (RFC 8878, section 3.1.1.1), whatever the manifest
+    says of its digest.
+    """
+    _, chunk, dtype = _arrays(layout)[key.partition("/")[0]]
+    expected = math.prod(chunk) * np.dtype(dtype).itemsize
+    if data[:4] != ZSTD_MAGIC or len(data) < 6:
+        raise StoreError(f"cannot be decoded ({key} is no Zstandard frame)")
+    single, kind = data[4] & 32, data[4] >> 6
+    at = 5 + (0 if single else 1) + (0, 1, 2, 4)[data[4] & 3]
+    width = (1 if single else 0, 2, 4, 8)[kind]
+    claimed = int.from_bytes(data[at : at + width], "little") + (256 if kind == 1 else 0)
+    if not width or claimed != expected:
+        raise StoreError(f"cannot be decoded ({key} claims {claimed} bytes, expected {expected})")
 
 
 def _create(group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> None:

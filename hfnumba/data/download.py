@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hfnumba.data.recipes import Recipe, RecipeFile
+from hfnumba.data.recipes import FOLDERS, Recipe, RecipeFile
 from hfnumba.data.sources.raw import read_all, source_file
 from hfnumba.errors import DataError, UsageError
 
@@ -25,6 +25,8 @@ def locate(recipe: Recipe, source: Path | None, say: Say) -> dict[str, Path]:
     UsageError
         If a folder is given for a recipe without files.
     """
+    if recipe.format in FOLDERS:
+        return {"source": _folder(recipe, source)}
     if source is None:
         return {file.name: _fetch(recipe, file, say) for file in recipe.files}
     if not recipe.files:
@@ -32,6 +34,15 @@ def locate(recipe: Recipe, source: Path | None, say: Say) -> dict[str, Path]:
     if not source.is_dir():
         raise DataError(f"--source {source} is not a folder")
     return {file.name: _find(recipe, file, source) for file in recipe.files}
+
+
+def _folder(recipe: Recipe, source: Path | None) -> Path:
+    """Where the files lie that the source itself looks for."""
+    if source is None:
+        raise UsageError(f"the recipe {recipe.name} reads a folder of yours; name it with --source DIR")
+    if not source.is_dir():
+        raise DataError(f"--source {source} is not a folder")
+    return source.absolute()
 
 
 def _find(recipe: Recipe, file: RecipeFile, folder: Path) -> Path:

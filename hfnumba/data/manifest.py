@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import math
 from pathlib import Path
 from typing import Literal
@@ -12,13 +14,15 @@ import msgspec
 from hfnumba.data.codec import metadata_keys
 from hfnumba.data.files import FileRecord
 from hfnumba.data.layout import SPLITS, SplitLayout
+from hfnumba.data.standardise import Standardisation
 from hfnumba.errors import StoreError
 
 NAME = "manifest.json"
 SCRATCH = ".building"
 """Folder in an unfinished store for its plan, its finished parts and temporary files."""
 SCHEMA = "hfnumba-store"
-VERSION = 1
+VERSION = 2
+"""Version 2 added frames (uneven partitions, context), standardisation and the names of classes."""
 
 Task = Literal["classification", "regression"]
 
@@ -52,6 +56,14 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     n_partitions : int
         How many partitions were asked for.
     splits : dict of str to SplitLayout
+    standardisation : Standardisation or None
+        Mean and deviation of each stored feature over the training split, applied on loading.
+    classes : tuple of str
+        Names of the classes in the order of their numbers, where the source has names; or empty.
+    note : str
+        What a reader must know of the rows, for instance that they are synthetic.
+    recipe : str
+        The recipe as JSON; empty for arrays in memory.
     """
 
     name: str
@@ -67,6 +79,10 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rows: int | None
     n_partitions: int
     splits: dict[str, SplitLayout]
+    standardisation: Standardisation | None = None
+    classes: tuple[str, ...] = ()
+    note: str = ""
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         if not self.splits or not set(self.splits) <= set(SPLITS):
@@ -77,6 +93,18 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("expected a finite scale and offset")
         if any((layout.n_outputs is None) != (self.task == "classification") for layout in self.splits.values()):
             raise ValueError("expected n_outputs for regression and none for classification")
+        if len({(layout.n_features, layout.context) for layout in self.splits.values()}) > 1:
+            raise ValueError("expected the same features in every split")
+        if self.classes and len(self.classes) != self.n_classes:
+            raise ValueError("expected a name for every class, or none")
+        self._check_standardisation()
+
+    def _check_standardisation(self) -> None:
+        if self.standardisation is None:
+            return
+        for layout in self.splits.values():
+            if layout.x_dtype != "float32" or len(self.standardisation.mean) != layout.n_features:
+                raise ValueError("expected a mean and a deviation for each float32 feature")
 
     def differences(self, other: Header) -> str:
         """Name the settings in which two headers differ, in words; empty if they are equal."""
@@ -85,7 +113,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             here, there = getattr(self, field), getattr(other, field)
             if here == there:
                 continue
-            plain = isinstance(here, str | int | float | None) and isinstance(there, str | int | float | None)
+            plain = field != "recipe" and all(isinstance(value, str | int | float | None) for value in (here, there))
             words.append(f"{field} is {_word(here)}, asked for {_word(there)}" if plain else f"{field} differ")
         return "; ".join(words)
 
@@ -95,12 +123,13 @@ def _word(value: str | float | None) -> str:
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The header, the record of every file, and a checksum over both."""
+    """The header, the record of every file, the versions that wrote them, and a checksum over all."""
 
     schema: str
     schema_version: int
     header: Header
     files: dict[str, FileRecord]
+    versions: dict[str, str] = {}
     checksum: str = ""
 
 
@@ -112,7 +141,7 @@ class _Version(msgspec.Struct):
 def sealed(header: Header, files: dict[str, FileRecord]) -> bytes:
     """Return the bytes of a manifest: the same for the same content."""
     ordered = {key: files[key] for key in expected_keys(header)}
-    manifest = Manifest(schema=SCHEMA, schema_version=VERSION, header=header, files=ordered)
+    manifest = Manifest(schema=SCHEMA, schema_version=VERSION, header=header, files=ordered, versions=_versions())
     return _pretty(msgspec.structs.replace(manifest, checksum=_checksum(manifest)))
 
 
@@ -133,7 +162,7 @@ def parse(data: bytes, path: Path) -> Manifest:
         if version.schema_version != VERSION:
             raise StoreError(
                 f"{where} has schema version {version.schema_version}, this hfnumba reads version {VERSION}; "
-                f"build the store again, or use the hfnumba that wrote it"
+                f"build the store again from its source, or use the hfnumba that wrote it"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, ValueError) as error:
@@ -152,6 +181,15 @@ def expected_keys(header: Header) -> list[str]:
     """Relative paths of all files of a store but the manifest: metadata first, then chunks."""
     chunks = [f"{name}/{key}" for name, layout in header.splits.items() for key in layout.all_keys()]
     return metadata_keys(header.splits) + chunks
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what writes the bytes of a store."""
+    found = {}
+    for name in ("hfnumba", "numpy", "zarr"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _checksum(manifest: Manifest) -> str:

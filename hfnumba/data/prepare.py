@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.data.layout import SPLITS
+from hfnumba.data.layout import SPLITS, SplitLayout
 from hfnumba.data.manifest import Task
 from hfnumba.errors import DataError, UsageError
+
+BLOCK = 65_536
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class Prepared:
     task: Task
     n_classes: int | None
 
-    def rows(self, name: str, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return stored rows ``start`` to ``stop`` of a split; new arrays."""
+    def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
+        """Return the stored rows of partition ``j`` of a split; new arrays."""
         X, y = self.splits[name]
+        start, stop = layout.bounds(j)
         taken = self.orders[name][start:stop]
-        return X[taken], y[taken]
+        return {"X": X[taken], "y": y[taken]}
 
 
 def prepare(
@@ -48,6 +52,7 @@ def prepare(
     n_classes: int | None = None,
     rows: int | None = None,
     seed: int = 0,
+    subsets: Mapping[str, NDArray[np.intp]] | None = None,
 ) -> Prepared:
     """Check rows and bring them into their stored form.
 
@@ -63,6 +68,8 @@ def prepare(
         Keep this many rows of the shuffled training split; the others are kept whole.
     seed : int
         Key of the shuffle.
+    subsets : mapping of str to ndarray of int, optional
+        Which rows of its arrays a split takes, where it does not take all.
 
     Raises
     ------
@@ -82,19 +89,21 @@ def prepare(
         if X.shape[1] != n_features:
             raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
     small = all(_is_byte(X) for X, _ in raw.values())
-    features = {name: X.astype(np.uint8, copy=False) if small else _floats(name, X) for name, (X, _) in raw.items()}
+    features = {
+        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X) for name, (X, _) in raw.items()
+    }
     if task == "classification":
-        labels = {name: _labels(name, y, n_classes) for name, (_, y) in raw.items()}
+        labels = {name: checked_labels(name, y, n_classes) for name, (_, y) in raw.items()}
         n_classes = n_classes or max(int(y.max()) for y in labels.values()) + 1
         if n_classes < 2:
             raise DataError("all labels are 0, expected at least 2 classes; give n_classes if others exist")
-        targets = {name: y.astype(_label_dtype(n_classes), copy=False) for name, y in labels.items()}
+        targets = {name: y.astype(label_dtype(n_classes), copy=False) for name, y in labels.items()}
     else:
         n_classes = None
         targets = {name: _targets(name, y) for name, (_, y) in raw.items()}
         if len({y.shape[1] for y in targets.values()}) > 1:
             raise DataError("the splits have targets of unequal width, expected the same number of outputs")
-    orders = {name: shuffle(name, len(X), seed) for name, X in features.items()}
+    orders = {name: _order(name, len(X), seed, (subsets or {}).get(name)) for name, X in features.items()}
     if rows is not None:
         if not 1 <= rows <= len(orders["train"]):
             raise UsageError(f"expected rows from 1 to the {len(orders['train'])} training rows there are, got {rows}")
@@ -114,6 +123,19 @@ def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
     return np.argsort(np.random.Philox(key).random_raw(n), kind="stable")
 
 
+def _order(name: str, n: int, seed: int, subset: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    return shuffle(name, n, seed) if subset is None else subset[shuffle(name, len(subset), seed)]
+
+
+def hold_out_rows(n: int, seed: int, fraction: float) -> dict[str, NDArray[np.intp]]:
+    """Split row numbers into train and test, at least one each: the seed draws the fraction that is the test."""
+    if n < 2:
+        raise DataError(f"expected at least 2 rows to hold some out for the test, got {n}")
+    order = shuffle("hold-out", n, seed)
+    n_test = min(n - 1, max(1, round(n * fraction)))
+    return {"train": order[n_test:], "test": order[:n_test]}
+
+
 def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Split rows into train and test: a fifth of them, rounded up, drawn by the seed, is the test."""
     if len(X) != len(y) or len(X) < 2:
@@ -122,6 +144,13 @@ def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDA
     n_test = -(-len(X) // 5)
     test, train = order[:n_test], order[n_test:]
     return {"train": (X[train], y[train]), "test": (X[test], y[test])}
+
+
+def hold_out_names(names: Sequence[str], seed: int, fraction: float) -> tuple[list[str], list[str]]:
+    """Split names into train and test as :func:`hold_out_rows` splits rows."""
+    ordered = sorted(names)
+    rows = hold_out_rows(len(ordered), seed, fraction)
+    return [ordered[i] for i in rows["train"]], [ordered[i] for i in rows["test"]]
 
 
 def _aligned(name: str, features: ArrayLike, targets: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -145,10 +174,14 @@ def _is_byte(X: NDArray[Any]) -> bool:
     return X.dtype.kind in "bui" and (X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255))
 
 
-def _floats(name: str, X: NDArray[Any]) -> NDArray[np.float32]:
+def checked_features(name: str, X: NDArray[Any]) -> NDArray[np.float32]:
+    """Bring features into float32, or refuse them with the count and the first place of what is not finite there."""
     with np.errstate(over="ignore"):
         values = X.astype(np.float32, copy=False)
-    _refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
+    for first in range(0, len(values), BLOCK):
+        # Only an array with a fault is looked at as a whole: it may be a file larger than memory.
+        if not np.isfinite(values[first : first + BLOCK]).all():
+            _refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
     return values
 
 
@@ -163,7 +196,8 @@ def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
     return values
 
 
-def _labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int64]:
+def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int64]:
+    """Bring class numbers into int64, or refuse them with the count and the first place of those that are none."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -177,7 +211,8 @@ def _labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int
     return y.astype(np.int64)
 
 
-def _label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
+def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
+    """Choose the smallest dtype that labels are stored in."""
     if n_classes <= 2**8:
         return np.uint8
     return np.uint16 if n_classes <= 2**16 else np.int32

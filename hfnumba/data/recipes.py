@@ -9,12 +9,27 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hfnumba.data.layout import SPLITS
+from hfnumba.data.layout import MAX_CONTEXT, SPLITS
 from hfnumba.data.manifest import Task
+from hfnumba.data.options import KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
 from hfnumba.errors import DataError
 
 PlainName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\.][^/\\]*$")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+Format = Literal["idx", "npz", "digits", "kaldi", "timit", "festvox", "csv", "parquet", "hdf5", "libsvm", "synthetic"]
+
+TABLES = {"kaldi": "kaldi", "timit": "speech", "festvox": "speech", "synthetic": "synthetic"} | dict.fromkeys(
+    ("csv", "parquet", "hdf5", "libsvm"), "table"
+)
+"""Formats that have a table of their own in the recipe, and its name."""
+
+FOLDERS = TABLES.keys() - {"synthetic"}
+"""Formats that look for their files in the folder of ``--source``."""
+
+CORPORA = frozenset({"kaldi", "timit", "festvox", "synthetic"})
+"""Formats of speech: utterances of frames."""
 
 
 class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +64,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes
     ----------
     name, title, licence, homepage : str
-    format : {"idx", "npz", "digits"}
+    note : str
+        What a reader of a store must know of its rows.
+    format : str
         Which source reads the files.
     task : {"classification", "regression"} or None
         None: regression if the targets are floating-point numbers.
@@ -57,6 +74,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         None: the largest label plus one.
     scale, offset : float
         Training sees ``x * scale + offset``.
+    standardise : bool
+        Whether features are standardised by the mean and deviation of the training split (not for bytes).
+    context : int
+        Frames on each side that are spliced to a frame of speech.
+    hold_out : float
+        Part of the utterances (or of the rows of a table) that becomes the test split where the source has none.
+    kaldi, speech, table, synthetic
+        What these sources need to know; see :mod:`hfnumba.data.options`.
     mirrors : tuple of str
         Addresses that end in a slash, to which ``name.gz`` is appended; tried in order.
     files : tuple of RecipeFile
@@ -66,11 +91,21 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     title: str = ""
     licence: str = ""
     homepage: str = ""
-    format: Literal["idx", "npz", "digits"]
+    note: str = ""
+    format: Literal[
+        "idx", "npz", "digits", "kaldi", "timit", "festvox", "csv", "parquet", "hdf5", "libsvm", "synthetic"
+    ]
     task: Task | None = None
     n_classes: Annotated[int, msgspec.Meta(ge=2)] | None = None
     scale: float = 1.0
     offset: float = 0.0
+    standardise: bool = False
+    context: Annotated[int, msgspec.Meta(ge=0, le=MAX_CONTEXT)] = 0
+    hold_out: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.2
+    kaldi: KaldiOptions | None = None
+    speech: SpeechOptions | None = None
+    table: TableOptions | None = None
+    synthetic: SyntheticOptions | None = None
     mirrors: tuple[Annotated[str, msgspec.Meta(pattern="^https?://.*/$")], ...] = ()
     files: tuple[RecipeFile, ...] = ()
 
@@ -89,6 +124,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError(f"format npz needs exactly one file, got {len(given)}")
         elif self.format == "digits" and given:
             raise ValueError("format digits takes no files: they come with scikit-learn")
+        elif self.format in TABLES and given:
+            raise ValueError(f"format {self.format} takes no files; it reads what its own table names")
+        for format_name, table in TABLES.items():
+            if getattr(self, table) is not None and table != TABLES.get(self.format):
+                raise ValueError(f"[{table}] is for format {format_name}, not for {self.format}")
+        needed = TABLES.get(self.format)
+        if needed in ("kaldi", "table") and getattr(self, needed) is None:
+            raise ValueError(f"format {self.format} needs a table [{needed}]")
+        if self.context and self.format not in CORPORA:
+            raise ValueError(f"context is for speech, not for format {self.format}")
         if self.mirrors and self.format != "idx":
             raise ValueError(f"format {self.format} takes no mirrors: only IDX files are downloaded")
 

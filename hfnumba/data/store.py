@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from hfnumba.data import codec, files
 from hfnumba.data import manifest as manifests
+from hfnumba.data.frames import splice
 from hfnumba.data.layout import SplitLayout
 from hfnumba.data.manifest import Manifest, Task
-from hfnumba.errors import StoreError
+from hfnumba.data.standardise import Standardisation
+from hfnumba.errors import StoreError, UsageError
 
 REMEDY = "restore the file from a copy, or delete the store and build it again"
 
@@ -42,6 +44,8 @@ class Split:
         Number of classes; None for regression.
     scale, offset : float
         The network sees ``x * scale + offset`` in float32.
+    standardisation : Standardisation or None
+        Applied by :meth:`load`.
     """
 
     path: str
@@ -52,6 +56,7 @@ class Split:
     n_classes: int | None
     scale: float
     offset: float
+    standardisation: Standardisation | None = None
 
     @property
     def n_rows(self) -> int:
@@ -60,8 +65,8 @@ class Split:
 
     @property
     def n_features(self) -> int:
-        """Number of features of a row."""
-        return self.layout.n_features
+        """Number of features of a row as loaded: with its context, for frames."""
+        return self.layout.width
 
     @property
     def n_outputs(self) -> int:
@@ -83,7 +88,7 @@ class Split:
         Returns
         -------
         X : ndarray of uint8 or float32, shape (rows, n_features)
-            As stored: not yet scaled.
+            Standardised, and spliced with their context, where the store says so; not yet scaled.
         y : ndarray, int32 of shape (rows,) or float32 of shape (rows, n_outputs)
             Labels, or regression targets.
 
@@ -94,16 +99,51 @@ class Split:
 
         Notes
         -----
-        Thread-safe. Takes the compressed and the decoded bytes of one partition in memory.
+        Thread-safe. Takes the compressed and the decoded bytes of one partition in memory, and the spliced ones.
         """
+        stored = self._decoded(j)
+        X = stored["X"] if self.standardisation is None else self.standardisation.apply(stored["X"])
+        if self.layout.is_frames:
+            X = splice(X, stored["start"], self.layout.context)
+        return X, self._targets(stored)
+
+    def load_stored(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Load partition ``j`` as :meth:`load` does, but features as stored: neither standardised nor spliced."""
+        stored = self._decoded(j)
+        return stored["X"], self._targets(stored)
+
+    def load_utterances(self, j: int) -> list[tuple[NDArray[np.float32], NDArray[Any]]]:
+        """Load the utterances of partition ``j`` of a store of frames: features and labels of each, as stored.
+
+        Raises
+        ------
+        UsageError
+            If the rows of the store are not frames.
+        StoreError
+            As :meth:`load`.
+        """
+        if not self.layout.is_frames:
+            raise UsageError(f"{self.path} holds rows, not utterances")
+        stored = self._decoded(j)
+        cuts = np.flatnonzero(stored["start"])[1:]
+        y = self._targets(stored)
+        return list(zip(np.split(stored["X"], cuts), np.split(y, cuts), strict=True))
+
+    def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
+
+    def _decoded(self, j: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of partition ``j`` as they are stored."""
         manifest = _pinned_manifest(self.path, self.digest)
-        documents = {key: self._bytes(manifest, key, "metadata file") for key in ("X/zarr.json", "y/zarr.json")}
+        documents = {key: self._bytes(manifest, key, "metadata file") for key in self.layout.documents()}
         chunks = {key: self._bytes(manifest, key, f"chunk of partition {j},") for key in self.layout.keys(j)}
         try:
-            X, y = codec.decode(self.layout, documents, chunks, j)
+            stored = codec.decode(self.layout, documents, chunks, j)
+            if self.layout.is_frames and not stored["start"][0]:
+                raise StoreError("starts within an utterance")
         except StoreError as error:
             raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
-        return X, y.astype(np.int32 if self.task == "classification" else np.float32, copy=False)
+        return stored
 
     def _bytes(self, manifest: Manifest, key: str, what: str) -> bytes:
         relative = f"{self.name}/{key}"
@@ -146,6 +186,7 @@ class Store:
                     n_classes=header.n_classes,
                     scale=header.scale,
                     offset=header.offset,
+                    standardisation=header.standardisation,
                 )
                 for name, layout in header.splits.items()
             }

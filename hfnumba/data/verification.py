@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,48 +64,14 @@ def verify(store: Store | str | PathLike[str], progress: Progress | None = None)
     return problems
 
 
-def info(store: Store) -> dict[str, Any]:
-    """Describe a store as plain values for a table or JSON."""
-    header = store.manifest.header
-    return {
-        "path": str(store.path),
-        "digest": store.digest,
-        "name": header.name,
-        "title": header.title,
-        "licence": header.licence,
-        "homepage": header.homepage,
-        "task": header.task,
-        "n_classes": header.n_classes,
-        "scale": header.scale,
-        "offset": header.offset,
-        "seed": header.seed,
-        "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
-        "n_files": len(store.manifest.files),
-        "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
-        "splits": {
-            name: {
-                "n_rows": split.n_rows,
-                "n_features": split.n_features,
-                "n_outputs": split.n_outputs,
-                "x_dtype": split.layout.x_dtype,
-                "y_dtype": split.layout.y_dtype,
-                "n_partitions": split.n_partitions,
-                "partition_rows": split.layout.partition_rows,
-                "chunk_rows": split.layout.chunk_rows,
-            }
-            for name, split in store.splits.items()
-        },
-    }
-
-
 def _needed(split: Split, j: int) -> set[str]:
-    return {f"{split.name}/{key}" for key in ("X/zarr.json", "y/zarr.json", *split.layout.keys(j))}
+    return {f"{split.name}/{key}" for key in (*split.layout.documents(), *split.layout.keys(j))}
 
 
 def _row_faults(split: Split, j: int) -> Iterator[str]:
     """Faults of rows whose files are what the manifest says: the store was wrong when it was written."""
     try:
-        X, y = split.load(j)
+        X, y = split.load_stored(j)
     except StoreError as error:
         yield str(error)
         return

@@ -9,18 +9,20 @@ whole.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
+from numpy.typing import NDArray
 
 from hfnumba.data import codec, files
 from hfnumba.data import manifest as manifests
+from hfnumba.data.corpus import Catalogue
 from hfnumba.data.files import FileRecord
 from hfnumba.data.layout import SplitLayout
 from hfnumba.data.manifest import SCRATCH, Header
-from hfnumba.data.prepare import Prepared
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.store import Store, open_store, read_manifest
 from hfnumba.errors import StoreError, UsageError
@@ -28,12 +30,24 @@ from hfnumba.errors import StoreError, UsageError
 Progress = Callable[[int, int], None]
 
 
+class Content(Protocol):
+    """What a store is filled with, a partition at a time."""
+
+    def part(self, name: str, layout: SplitLayout, j: int) -> Mapping[str, NDArray[Any]]:
+        """Return the arrays of partition ``j`` of a split in their stored dtypes, by the names of the layout."""
+        ...
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an unfinished store will be, and where its rows are read from (None: from arrays in memory)."""
+    """What an unfinished store will be, and where its rows are read from (None: from arrays in memory).
+
+    The catalogue says which utterances there were when the store was begun, for sources that have them.
+    """
 
     header: Header
     recipe: Recipe | None = None
     paths: dict[str, str] = {}
+    catalogue: Catalogue | None = None
 
 
 def is_complete(out: Path) -> bool:
@@ -92,27 +106,27 @@ def is_written(out: Path, header: Header, j: int) -> bool:
     return records is not None and all(files.fault(out / key, seen) is None for key, seen in records.items())
 
 
-def write_part(out: Path, header: Header, prepared: Prepared, j: int) -> None:
+def write_part(out: Path, header: Header, content: Content, j: int) -> None:
     """Write the chunks of part ``j``, then their records."""
     documents = _documents(header)
     records: dict[str, FileRecord] = {}
     for name, layout in header.splits.items():
         if j >= layout.n_partitions:
             continue
-        own = {key: documents[f"{name}/{key}"] for key in ("X/zarr.json", "y/zarr.json")}
-        X, y = prepared.rows(name, *layout.bounds(j))
-        for key, data in codec.encode(layout, own, j, X, y).items():
+        own = {key: documents[f"{name}/{key}"] for key in layout.documents()}
+        arrays = content.part(name, layout, j)
+        for key, data in codec.encode(layout, own, j, arrays).items():
             _write(out, out / name / key, data)
             records[f"{name}/{key}"] = files.record(data)
     _write(out, _part_path(out, j), msgspec.json.encode(records))
 
 
-def write_all(out: Path, header: Header, prepared: Prepared, progress: Progress | None) -> Store:
+def write_all(out: Path, header: Header, content: Content, progress: Progress | None) -> Store:
     """Write the parts that are not written yet and finalise."""
     total = n_parts(header)
     for j in range(0 if not is_complete(out) else total, total):
         if not is_written(out, header, j):
-            write_part(out, header, prepared, j)
+            write_part(out, header, content, j)
         if progress is not None:
             progress(j + 1, total)
     return finalise(out)

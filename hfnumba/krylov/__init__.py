@@ -2,8 +2,11 @@
 
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
+from hfnumba.krylov.lanczos import lanczos
+from hfnumba.krylov.minres import minres
 from hfnumba.krylov.operator import FunctionOperator, LinearOperator, as_operator, shifted
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
+from hfnumba.krylov.steihaug import steihaug
 from hfnumba.krylov.stopping import RelativeProgress
 
 __all__ = [
@@ -17,5 +20,8 @@ __all__ = [
     "as_operator",
     "bicgstab",
     "cg",
+    "lanczos",
+    "minres",
     "shifted",
+    "steihaug",
 ]

@@ -91,10 +91,10 @@ def cg(
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial
-    return _Solve(system, record, r, limit, progress).run(callback)
+    return Solve(system, record, r, limit, progress).run(callback)
 
 
-class _Solve:
+class Solve:
     """The state of one solve: the vectors and scalars that one iteration hands to the next."""
 
     def __init__(
@@ -110,12 +110,14 @@ class _Solve:
         self.reach = math.sqrt(dot(system.x, system.x))
         self.r_norm = math.sqrt(dot(r, r))
         self.models = [self._model()] if progress else []
+        self.n_steps = 0
 
     def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
+        """Iterate until something ends it."""
         for index in range(1, self.system.maxiter + 1):
             status = self._step()
             if status is not None:
-                return self.record.finish(index - 1, self.r, status)
+                return self.record.finish(self.n_steps, self.r, status)
             self.record.iterate(index, self.r)
             if callback is not None:
                 callback(self.system.x)
@@ -137,19 +139,27 @@ class _Solve:
         curvature = dot(p, Ap)
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
-        p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
-        flat = curvature <= float(np.finfo(self.system.dtype).eps) * p_norm * Ap_norm
+        flat = curvature <= float(np.finfo(self.system.dtype).eps) * math.sqrt(pp) * math.sqrt(dot(Ap, Ap))
         self.record.direction(p, curvature, pp, ends=flat)
-        if flat:
-            return KrylovStatus.NONPOSITIVE_CURVATURE
-        alpha = self.rz / curvature
-        reach = self.reach + alpha * p_norm
-        if not self.system.holds(alpha, reach, self.r_norm + alpha * Ap_norm):
+        return self._at_flat(Ap) if flat else self._step_along(self.rz / curvature, Ap)
+
+    def _at_flat(self, Ap: Vector) -> KrylovStatus:
+        """Say how the solve ends where p does not curve up."""
+        return KrylovStatus.NONPOSITIVE_CURVATURE
+
+    def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
+        """Walk to the minimum of the model along p, which is at ``alpha``."""
+        return self._walk(alpha, Ap)
+
+    def _walk(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
+        reach = self.reach + alpha * math.sqrt(dot(self.p, self.p))
+        if not self.system.holds(alpha, reach, self.r_norm + alpha * math.sqrt(dot(Ap, Ap))):
             return KrylovStatus.NONFINITE
-        add_scaled(self.system.x, alpha, p, self.scratch)
+        add_scaled(self.system.x, alpha, self.p, self.scratch)
         add_scaled(self.r, -alpha, Ap, self.scratch)
         self.reach = reach
         self.r_norm = math.sqrt(dot(self.r, self.r))
+        self.n_steps += 1
         return None
 
     def _stop(self) -> KrylovStatus | None:

@@ -22,6 +22,7 @@ class KrylovStatus(Enum):
     NONPOSITIVE_CURVATURE = (
         "a direction of non-positive curvature was met; walk along it, or raise the damping for a definite system"
     )
+    BOUNDARY = "the edge of the trust region was reached; the region grows if the model proves right there"
     BREAKDOWN = "the recurrence broke down; use the best iterate so far, or raise the damping"
     ZERO_RHS = "the right-hand side is zero, so is the solution; the point is already stationary"
     NONFINITE = "a product was not finite; the step that led here was too long, raise the damping"
@@ -59,7 +60,8 @@ class KrylovResult:
     Attributes
     ----------
     x : ndarray
-        The last iterate (rolled back to the one before a direction of non-positive curvature or a breakdown).
+        The last iterate (rolled back to the one before a direction of non-positive curvature or a breakdown,
+        unless a trust region gave that direction an end).
     iterates : tuple of Iterate
         Iterates kept for backtracking, oldest first; the last is ``x``. Empty if no step was taken.
     lowest : CurvedDirection or None

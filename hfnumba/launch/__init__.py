@@ -1,4 +1,4 @@
-"""How a Dask client comes to be: none, worker processes of this machine, or the address of a cluster that runs."""
+"""How a Dask client comes to be: worker processes of this machine, a cluster that runs, or the ranks of a job."""
 
 from hfnumba.launch.local import local
 from hfnumba.launch.spec import Placement, open_cluster

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_TIMEOUT_S = 8.0
 WORKERS_TIMEOUT_S = 60.0
-
-
-def our_version() -> str:
-    """The version of hfnumba in the process that calls this."""
-    return version("hfnumba")
 
 
 @contextmanager
@@ -32,7 +27,7 @@ def connected(address: str) -> Iterator[Client]:
         If this is no such address.
     ClusterError
         If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a
-        minute, or its workers cannot run this version of hfnumba.
+        minute, or its workers have other versions than this process.
 
     Notes
     -----
@@ -105,17 +100,4 @@ def _check_workers(client: Client, address: str) -> None:
             f"the cluster at {address} has no workers after {WORKERS_TIMEOUT_S:g} s; "
             f"start some with `dask worker {address}`"
         ) from None
-    try:
-        found = client.run(our_version)
-    except Exception as error:
-        raise ClusterError(
-            f"the workers at {address} cannot import hfnumba ({type(error).__name__}: {error}); "
-            f"install version {our_version()} there"
-        ) from error
-    wrong = {worker: theirs for worker, theirs in found.items() if theirs != our_version()}
-    if wrong:
-        worker, theirs = next(iter(wrong.items()))
-        raise ClusterError(
-            f"{len(wrong)} workers have another version of hfnumba, {worker} has {theirs}; "
-            f"install {our_version()} everywhere"
-        )
+    check_versions(client, f"cluster at {address}")

@@ -16,7 +16,7 @@ from hfnumba.errors import ClusterError, UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-_THREAD_VARIABLES = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -79,7 +79,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
                 silence_logs=logging.ERROR,
-                env=dict.fromkeys(_THREAD_VARIABLES, "1"),
+                env=dict.fromkeys(THREAD_VARIABLES, "1"),
             )
     except (OSError, RuntimeError) as error:
         raise ClusterError(

@@ -22,8 +22,8 @@ from hfnumba.optim.direction import (
     predicts_nothing,
     steepest_descent,
 )
-from hfnumba.optim.line_search import LineSearch, search
-from hfnumba.optim.vectors import Vector, all_finite, norm
+from hfnumba.optim.line_search import LineSearch, SearchRule, search
+from hfnumba.optim.vectors import Vector, norm
 
 NO_STEP = LineSearch(None, None, math.nan)
 
@@ -80,16 +80,9 @@ def describe(attempt: Attempt, stopped: str) -> dict[str, Any]:
     }
 
 
-def solve(
-    solver: Any, matrix: Any, gradient: Vector, damping: float, x0: Vector | None, **settings: Any
-) -> KrylovResult:
-    """Solve (B + damping·I) x = -g, from ``x0`` if it is finite.
-
-    It need not point downhill: the last step tells the solver of directions its few products would not reach,
-    and a candidate that climbs is flipped or loses the ranking.
-    """
-    start = x0 if x0 is not None and all_finite(x0) else None
-    result: KrylovResult = solver(shifted(matrix, damping), -gradient, x0=start, **settings)
+def solve(solver: Any, matrix: Any, gradient: Vector, damping: float, **settings: Any) -> KrylovResult:
+    """Solve (B + damping·I) x = -g."""
+    result: KrylovResult = solver(shifted(matrix, damping), -gradient, **settings)
     return result
 
 
@@ -102,7 +95,7 @@ def probe(solver: Any, matrix: Any, damping: float, key: tuple[int, int], **sett
     n = matrix.shape[0]
     b = np.random.default_rng(key).standard_normal(n).astype(np.float32)
     b /= np.float32(norm(b))
-    result: KrylovResult = solver(shifted(matrix, damping), b, x0=None, **settings)
+    result: KrylovResult = solver(shifted(matrix, damping), b, **settings)
     return result
 
 
@@ -111,7 +104,9 @@ def walk(
     lin: Linearization,
     theta: Vector,
     candidates: list[Candidate],
+    *,
     rows: RowSample | None,
+    line_search: SearchRule,
 ) -> tuple[Candidate | None, LineSearch]:
     """Rank the candidates on the curvature sample and search along the best over all rows.
 
@@ -122,7 +117,7 @@ def walk(
     directions = np.stack([candidate.d for candidate in candidates])
     values = np.asarray(objective.values_along(theta, directions, [1.0], rows=rows), dtype=np.float64)
     best = best_ranked(candidates, values.reshape(-1))
-    return best, NO_STEP if best is None else search(objective, theta, float(lin.value), best)
+    return best, NO_STEP if best is None else search(objective, theta, float(lin.value), best, line_search)
 
 
 def attempt_newton(
@@ -134,12 +129,14 @@ def attempt_newton(
     damping: float,
     rows: RowSample | None,
     indefinite: bool,
+    last_only: bool = False,
+    line_search: SearchRule = "lowest",
 ) -> Attempt:
     """Try the candidates of a solve, else steepest descent. Two rounds, one more for the latter."""
     value = float(lin.value)
     seen = curvature_seen(result, damping)
-    candidates = krylov_candidates(result, lin.gradient, value, damping, indefinite=indefinite)
-    best, found = walk(objective, lin, theta, candidates, rows)
+    candidates = krylov_candidates(result, lin.gradient, value, damping, indefinite=indefinite, last_only=last_only)
+    best, found = walk(objective, lin, theta, candidates, rows=rows, line_search=line_search)
     rho = None if best is None else reduction_ratio(value, found.value_at_one, best.predicted())
     if found.theta is not None and best is not None:
         note = "the iterate pointed uphill and was flipped" if best.kind == "newton" and best.sign < 0 else ""
@@ -147,7 +144,7 @@ def attempt_newton(
     flat = result.status is KrylovStatus.ZERO_RHS or (bool(candidates) and predicts_nothing(candidates, value))
     fallback = steepest_descent(lin.gradient, value, 0.0 if best is None else norm(best.d))
     if fallback is not None:
-        found = search(objective, theta, value, fallback)
+        found = search(objective, theta, value, fallback, line_search)
         if found.theta is not None:
             why = (
                 "no candidate could be ranked"
@@ -167,6 +164,7 @@ def attempt_escape(
     *,
     damping: float,
     rows: RowSample | None,
+    line_search: SearchRule = "lowest",
 ) -> Attempt:
     """Try the negative curvature that a probe met. Two rounds; none, and no candidate, if it met none."""
     value = float(lin.value)
@@ -175,7 +173,7 @@ def attempt_escape(
     if curved is None:
         flat = result.status is not KrylovStatus.NONFINITE
         return Attempt(result, seen, flat=flat, note="the gradient is flat and no negative curvature was met")
-    best, found = walk(objective, lin, theta, [curved], rows)
+    best, found = walk(objective, lin, theta, [curved], rows=rows, line_search=line_search)
     rho = reduction_ratio(value, found.value_at_one, curved.predicted())
     note = "the gradient is flat: " + (
         "escaped along negative curvature"

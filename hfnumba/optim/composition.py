@@ -1,19 +1,23 @@
-"""What each second-order method is made of: a matrix for the quadratic model, and a solver."""
+"""What each second-order method is made of: a matrix for the quadratic model, a solver, and a rule of trust."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
+from hfnumba.krylov.lanczos import lanczos
+from hfnumba.krylov.minres import minres
 from hfnumba.krylov.result import KrylovResult
+from hfnumba.krylov.steihaug import steihaug
+from hfnumba.optim.trust import Damped, Priced, Radius, TrustRule
 
 
 @dataclass(frozen=True)
 class Composition:
-    """The matrix B of the model, and the solver of (B + damping·I) x = -g.
+    """The matrix B of the model, the solver of B x = -g, and how far its answer is trusted.
 
     Attributes
     ----------
@@ -21,11 +25,16 @@ class Composition:
     solver : callable
     default_iterations : int
         Solver iterations that cost about 10 products.
+    trust : TrustRule
+    without : tuple of str
+        Settings of :class:`hfnumba.optim.hessian_free.HessianFree` that mean nothing to this method.
     """
 
     curvature: Literal["exact", "gauss-newton", "hybrid"]
     solver: Callable[..., KrylovResult]
     default_iterations: int
+    trust: TrustRule = field(default_factory=Damped)
+    without: tuple[str, ...] = ("radius",)
 
 
 COMPOSITIONS = {
@@ -33,4 +42,7 @@ COMPOSITIONS = {
     "gn-cg": Composition("gauss-newton", cg, 10),
     "hybrid-cg": Composition("hybrid", cg, 10),
     "hf-bicgstab": Composition("exact", bicgstab, 5),
+    "hf-minres": Composition("exact", minres, 10),
+    "hf-steihaug": Composition("exact", steihaug, 10, Radius(), without=("damping",)),
+    "hf-lanczos": Composition("exact", lanczos, 10, Priced(), without=("radius", "keep", "candidates")),
 }

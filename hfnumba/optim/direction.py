@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from hfnumba.krylov.operator import dot
-from hfnumba.krylov.result import CurvedDirection, KrylovResult
+from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult
 from hfnumba.optim.vectors import LOSS_NOISE, Vector, all_finite, noise_of, norm
 
 DirectionKind = Literal["newton", "negative_curvature", "gradient"]
@@ -42,6 +42,8 @@ class Candidate:
     sign : int
         -1 if the solver's vector was flipped to point downhill. A flipped iterate is not a Newton step: where
         its curvature is positive it climbs in its own model.
+    index : int
+        Of the Krylov iterate it is; 0 if it is none.
     """
 
     d: Vector
@@ -49,6 +51,7 @@ class Candidate:
     curvature: float | None
     kind: DirectionKind
     sign: int = 1
+    index: int = 0
 
     def predicted(self, alpha: float = 1.0) -> float:
         """Return the change alpha·g'd + alpha²/2·d'Bd in the undamped model (linear if d'Bd is not known)."""
@@ -76,7 +79,13 @@ def curvature_seen(result: KrylovResult, damping: float) -> CurvatureSeen:
 
 
 def krylov_candidates(
-    result: KrylovResult, gradient: Vector, value: float, damping: float, *, indefinite: bool
+    result: KrylovResult,
+    gradient: Vector,
+    value: float,
+    damping: float,
+    *,
+    indefinite: bool,
+    last_only: bool = False,
 ) -> list[Candidate]:
     """Return all candidates of one solve of (B + damping·I) x = -g.
 
@@ -91,6 +100,8 @@ def krylov_candidates(
         Subtracted from the solver's curvature values.
     indefinite : bool
         False for a Gauss-Newton matrix, where negative curvature can only be rounding.
+    last_only : bool
+        Of the iterates only the last competes.
 
     Returns
     -------
@@ -98,13 +109,11 @@ def krylov_candidates(
         At most ``MAX_ITERATES`` iterates, oldest first and always with the last, then at most one direction
         of negative curvature. Empty if the solve gave nothing finite that descends.
     """
-    iterates = result.iterates
+    iterates = result.iterates[-1:] if last_only else result.iterates
     if len(iterates) > MAX_ITERATES:
         chosen = np.linspace(0, len(iterates) - 1, MAX_ITERATES).round().astype(int)
         iterates = tuple(iterates[i] for i in chosen)
-    found = [
-        candidate for it in iterates if (candidate := _downhill(it.x, it.curvature, gradient, damping)) is not None
-    ]
+    found = [candidate for it in iterates if (candidate := _downhill(it, gradient, damping)) is not None]
     if indefinite:
         curved = negative_curvature(result, gradient, value, damping, cap=norm(result.x))
         if curved is not None:
@@ -112,15 +121,16 @@ def krylov_candidates(
     return found
 
 
-def _downhill(x: Vector, damped_curvature: float, gradient: Vector, damping: float) -> Candidate | None:
+def _downhill(iterate: Iterate, gradient: Vector, damping: float) -> Candidate | None:
+    x = iterate.x
     if not all_finite(x):
         return None
     slope = dot(gradient, x)
-    curvature = damped_curvature - damping * dot(x, x)
+    curvature = iterate.curvature - damping * dot(x, x)
     if not (math.isfinite(slope) and math.isfinite(curvature)) or slope == 0:
         return None
     sign = -1 if slope > 0 else 1
-    return Candidate(x if sign > 0 else -x, -abs(slope), curvature, "newton", sign)
+    return Candidate(x if sign > 0 else -x, -abs(slope), curvature, "newton", sign, iterate.index)
 
 
 def negative_curvature(

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, the baseline: many small rounds in place of few large ones."""
+"""Stochastic gradient methods, the baselines: many small rounds in place of few large ones."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import Objective, RowSample
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
-from hfnumba.optim.settings import require_integer, require_limits, require_real
+from hfnumba.optim.limits import START_NOT_FINITE, is_over
+from hfnumba.optim.settings import require_choice, require_integer, require_limits, require_real
+from hfnumba.optim.updates import RECIPES, Memory, Pace, Recipe
 from hfnumba.optim.vectors import Vector, all_finite, norm, step
-
-_START_NOT_FINITE = (
-    "expected a finite loss at the starting point, got NaN or infinity; "
-    "scale the features to about unit size or start from smaller weights"
-)
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with a constant learning rate and optional (heavy-ball) momentum.
+    """Stochastic gradient descent and its kin, with a constant learning rate.
 
-    One iteration is one epoch: n_rows // batch_rows steps v := momentum·v - learning_rate·g, theta := theta
-    + v, with g over a minibatch drawn without replacement, then one evaluation over all rows.
+    One iteration is one epoch: n_rows // batch_rows steps along the gradient over a minibatch drawn without
+    replacement, one round each, then one evaluation over all rows.
 
     Parameters
     ----------
-    learning_rate : float, default 0.1
+    method : {"sgd", "momentum", "asgd", "mvasgd", "adam"}
+        Plain steps, or with ``momentum`` > 0 those of the heavy ball; Nesterov's momentum; plain steps of which
+        the average, or a moving average, is what is reported and what the state calls theta; Adam. See
+        :mod:`hfnumba.optim.updates`.
+    learning_rate : float, optional
+        By default 0.1, of ``momentum`` 0.03, of ``adam`` 0.001.
     batch_rows : int, default 64
         Rows of a step in total, over all partitions (the paper's b times the number of nodes); all rows if
         there are fewer.
-    momentum : float, default 0
+    momentum : float, optional
+        From 0 to 0.9999. By default 0, of ``momentum`` and ``adam`` (its beta1) 0.9.
     seed : int
         Of the minibatches; a pure function of it, the epoch and the step.
     max_iterations, target_error : optional
@@ -46,20 +47,25 @@ class SGD:
 
     Notes
     -----
-    Rounds per iteration: n_rows // batch_rows + 1. Memory: three n-vectors, four with momentum.
+    Rounds per iteration: n_rows // batch_rows + 1. Memory: four n-vectors, two more for each vector that a method
+    keeps: one with momentum, two of ``adam``, one with an average.
     """
 
-    learning_rate: float = 0.1
+    method: str = "sgd"
+    learning_rate: float | None = None
     batch_rows: int = 64
-    momentum: float = 0.0
+    momentum: float | None = None
     seed: int = 0
     max_iterations: int | None = None
     target_error: float | None = None
 
     def __post_init__(self) -> None:
-        require_real("learning_rate", self.learning_rate, 1e-30, 1e30, "0.1 is a usual start")
+        require_choice("method", self.method, tuple(RECIPES))
+        if self.learning_rate is not None:
+            require_real("learning_rate", self.learning_rate, 1e-30, 1e30, "leave it out for a usual one")
         require_integer("batch_rows", self.batch_rows, 1, "64 is a usual choice")
-        require_real("momentum", self.momentum, 0.0, 1.0, "0.9 is a usual choice")
+        if self.momentum is not None:
+            require_real("momentum", self.momentum, 0.0, 0.9999, "0.9 is a usual choice")
         require_integer("seed", self.seed, 0, "any will do")
         require_limits(self.max_iterations, self.target_error)
 
@@ -87,6 +93,8 @@ class SGD:
             raise UsageError(
                 "expected the state of a first-order method, got one with damping; resume with its own method"
             )
+        if state is not None and state.pairs is not None:
+            raise UsageError(f"expected the state of {self.method}, got one of lbfgs; resume with its own method")
         return self._run(objective, starting_theta(objective, theta, state), test, state)
 
     def _run(
@@ -96,62 +104,71 @@ class SGD:
         if state is None:
             loss, error = objective.value_and_error(theta)
             if not math.isfinite(loss):
-                raise NumericalError(_START_NOT_FINITE)
-            state = _state(OptimizerState(theta, -1), theta, None, error, meter)
+                raise NumericalError(START_NOT_FINITE)
+            state = _state(OptimizerState(theta, -1), theta, {}, error, meter)
             yield record(state, loss, error, objective, test)
             meter.go_on()
         else:
             state = replace(state, theta=theta)
             meter.resume(state)
-        while not self._is_over(state):
-            theta, velocity, grad_norm = self._epoch(objective, state)
+        while not is_over(state, self.max_iterations, self.target_error):
+            theta, memory, grad_norm = self._epoch(objective, state)
             loss, error = objective.value_and_error(theta)
             if not math.isfinite(loss):
                 raise self._diverged("loss")
-            state = _state(state, theta, velocity, error, meter)
+            state = _state(state, theta, memory, error, meter)
             yield record(state, loss, error, objective, test, grad_norm=grad_norm)
             meter.go_on()
 
-    def _is_over(self, state: OptimizerState) -> bool:
-        enough = self.max_iterations is not None and state.iteration >= self.max_iterations
-        return enough or (
-            self.target_error is not None and state.error is not None and state.error <= self.target_error
-        )
+    @property
+    def _recipe(self) -> Recipe:
+        return RECIPES[self.method]
 
-    def _epoch(self, objective: Objective, state: OptimizerState) -> tuple[Vector, Vector | None, float]:
-        """Take all steps of an epoch; return theta, velocity (or None) and the norm of the last gradient."""
-        batch_rows = min(int(self.batch_rows), objective.n_rows)
-        theta, velocity, gradient = state.theta, state.velocity, state.theta
-        for index in range(objective.n_rows // batch_rows):
+    @property
+    def _rate(self) -> float:
+        return self._recipe.learning_rate if self.learning_rate is None else float(self.learning_rate)
+
+    def _epoch(self, objective: Objective, state: OptimizerState) -> tuple[Vector, Memory, float]:
+        """Take all steps of an epoch; return theta, what the method keeps, and the norm of the last gradient."""
+        recipe, batch_rows = self._recipe, min(int(self.batch_rows), objective.n_rows)
+        momentum = recipe.momentum if self.momentum is None else float(self.momentum)
+        n_steps = objective.n_rows // batch_rows
+        theta, memory = state.theta, _memory(state)
+        point = memory.pop("iterate", theta)
+        gradient = point
+        for index in range(n_steps):
             sample = RowSample(n_rows=batch_rows, seed=int(self.seed), draw=state.iteration + 1, index=index)
-            value, gradient = objective.value_and_gradient(theta, sample)
+            value, gradient = objective.value_and_gradient(point, sample)
             if not (math.isfinite(value) and all_finite(gradient)):
                 raise self._diverged("loss or gradient of a minibatch")
-            if self.momentum:
-                velocity = np.zeros_like(theta) if velocity is None else velocity * np.float32(self.momentum)
-                velocity = step(velocity, -self.learning_rate, gradient)
-                theta = step(theta, 1.0, velocity)
-            else:
-                theta = step(theta, -self.learning_rate, gradient)
-            if not all_finite(theta):
+            t = state.iteration * n_steps + index + 1
+            point, memory = recipe.update(point, gradient, memory, Pace(self._rate, momentum, t))
+            if not all(map(all_finite, (point, *memory.values()))):
                 raise self._diverged("step")
-        return theta, velocity, norm(gradient)
+            weight = recipe.weight(t, n_steps)
+            theta = point if weight == 1 else step(theta * theta.dtype.type(1 - weight), weight, point)
+        return theta, memory if recipe.average == "none" else memory | {"iterate": point}, norm(gradient)
 
     def _diverged(self, what: str) -> NumericalError:
         return NumericalError(
-            f"expected a finite {what}, got NaN or infinity at a learning rate of {self.learning_rate:g}; "
-            f"choose a smaller one, such as {self.learning_rate / 10:g}"
+            f"expected a finite {what}, got NaN or infinity at a learning rate of {self._rate:g}; "
+            f"choose a smaller one, such as {self._rate / 10:g}"
         )
 
 
-def _state(
-    before: OptimizerState, theta: Vector, velocity: Vector | None, error: float, meter: Meter
-) -> OptimizerState:
+def _memory(state: OptimizerState) -> Memory:
+    kept = {"velocity": state.velocity, "second_moment": state.second_moment, "iterate": state.iterate}
+    return {name: vector for name, vector in kept.items() if vector is not None}
+
+
+def _state(before: OptimizerState, theta: Vector, memory: Memory, error: float, meter: Meter) -> OptimizerState:
     return replace(
         before,
         theta=theta,
         iteration=before.iteration + 1,
-        velocity=velocity,
+        velocity=memory.get("velocity"),
+        second_moment=memory.get("second_moment"),
+        iterate=memory.get("iterate"),
         error=finite_or_none(error),
         **meter.cost(),
     )

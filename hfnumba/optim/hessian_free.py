@@ -7,19 +7,21 @@ are stated at :class:`HessianFree`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.objective import Linearization, Objective, RowSample
 from hfnumba.optim.attempt import NO_STEP, Attempt, attempt_escape, attempt_newton, describe, probe, solve
 from hfnumba.optim.composition import COMPOSITIONS
-from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING, updated
+from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
-from hfnumba.optim.settings import require_integer, require_limits, require_real
+from hfnumba.optim.limits import START_NOT_FINITE, is_finite, is_over
+from hfnumba.optim.line_search import SearchRule
+from hfnumba.optim.settings import require_choice, require_integer, require_limits, require_real
+from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radius_of
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
 MAX_REJECTED = 10
@@ -35,10 +37,6 @@ _FLAT = (
     "which only the exact Hessian of an hf method can tell"
 )
 _MINIMUM = "stopped: the loss is flat here to float32 precision, with no negative curvature; training is complete"
-_START_NOT_FINITE = (
-    "expected a finite loss and gradient at the starting point, got NaN or infinity; "
-    "scale the features to about unit size or start from smaller weights"
-)
 _LOST = (
     "the loss or the gradient is no longer finite at a point where it was before; "
     "check the data and the workers' memory, then resume from the last checkpoint"
@@ -47,7 +45,7 @@ _LOST = (
 
 @dataclass(frozen=True)
 class HessianFree:
-    """Hessian-free optimisation by any of the four second-order methods.
+    """Hessian-free optimisation by any of the second-order methods.
 
     An iteration linearises f at theta (loss and gradient over all rows, curvature on a fresh sample),
     solves (B + damping·I) x = -g for a few products, ranks kept iterates and the direction of most negative
@@ -59,21 +57,31 @@ class HessianFree:
 
     Parameters
     ----------
-    method : {"hf-bicgstab", "hf-cg", "gn-cg", "hybrid-cg"}
+    method : str
+        One of ``hf-bicgstab``, ``hf-cg``, ``gn-cg``, ``hybrid-cg``, ``hf-minres``, ``hf-steihaug``, ``hf-lanczos``.
         B is the exact Hessian (hf), the Gauss-Newton matrix (gn), or the Gauss-Newton matrix in the iteration
-        after a CG solve that met non-positive curvature and the Hessian otherwise (hybrid).
+        after a CG solve that met non-positive curvature and the Hessian otherwise (hybrid). ``hf-steihaug``
+        minimises the model within a trust radius instead of damping it; ``hf-lanczos`` takes the absolute value
+        of B on one Krylov basis, and lets five dampings compete.
     curvature_rows : int, optional
         Rows in total on which B is sampled, anew in each iteration; all rows if None or not fewer than there
         are. Below 512 a sample may show negative curvature that the data do not have.
     damping : float, default 0.1
         The first one, from 1e-6 to 1e4.
+    radius : float, default 1
+        The first trust radius of ``hf-steihaug``, from 1e-6 to 1e6; nothing to the other methods.
     krylov_iterations : int, optional
-        Most solver iterations per outer iteration; by default 10 products: 10 for CG, 5 for Bi-CG-STAB.
+        Most solver iterations per outer iteration; by default 10 products: 5 for Bi-CG-STAB, 10 otherwise.
     warm_start : float, default 0.95
         A solve starts at this multiple of the last step taken, for one product more; 0 always starts at zero,
         and so does the solve after a rejected step.
     keep : float, default 1.3
         Iterates 1, keep, keep², … (rounded up) of a solve become candidates.
+    candidates : {"kept", "last"}
+        "last": the last iterate of a solve and the direction of negative curvature compete, and nothing else.
+    line_search : {"lowest", "backtracking"}
+        "lowest" takes the step length of the lowest loss, from 2^-7 to 2, or 2^8 along negative curvature;
+        "backtracking" the longest sufficient one of 1, 1/2, 1/4, … Both price all lengths in one round.
     seed : int
         Of the curvature samples.
     max_iterations, target_error : optional
@@ -88,7 +96,7 @@ class HessianFree:
     -----
     Rounds per iteration: products + 3 (ranking, line search, linearisation at the new point), + 1 for the
     fallback, + 1 if a step was taken back because f at the new point, evaluated anew, was higher or not
-    finite. Memory on the client: about 20 n-vectors.
+    finite. Memory on the client: about 20 n-vectors, 30 of ``hf-lanczos``.
 
     The paper has no damping update; here it is that of Levenberg and Marquardt (Martens 2010). Its line
     search backtracks; here all step lengths, longer ones too, are priced in one round. Martens starts a solve
@@ -101,9 +109,12 @@ class HessianFree:
     method: str = "hf-bicgstab"
     curvature_rows: int | None = None
     damping: float = 0.1
+    radius: float = 1.0
     krylov_iterations: int | None = None
     warm_start: float = 0.95
     keep: float = 1.3
+    candidates: Literal["kept", "last"] = "kept"
+    line_search: SearchRule = "lowest"
     seed: int = 0
     max_iterations: int | None = None
     target_error: float | None = None
@@ -118,6 +129,9 @@ class HessianFree:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
         require_integer("seed", self.seed, 0, "any will do")
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
+        require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
+        require_choice("candidates", self.candidates, ("kept", "last"))
+        require_choice("line_search", self.line_search, ("lowest", "backtracking"))
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
         require_real("keep", self.keep, 1.01, 1e6, "1.3 keeps iterates 1, 2, 3, 4, 5, 7, 9, 11, …")
         require_limits(self.max_iterations, self.target_error)
@@ -154,18 +168,20 @@ class HessianFree:
             If the loss or the gradient is not finite at the starting point.
         """
         if state is not None:
-            _damping(state)
+            damping_of(state)
+            if self._has_radius:
+                radius_of(state)
         return self._run(objective, starting_theta(objective, theta, state), test, state)
 
     def _run(
         self, objective: Objective, theta: Vector, test: Objective | None, state: OptimizerState | None
     ) -> Iterator[Iteration]:
-        if state is not None and self._is_over(state):
+        if state is not None and is_over(state, self.max_iterations, self.target_error):
             return
         meter = Meter(objective)
         lin = self._linearize(objective, theta, 1 if state is None else state.iteration + 1)
-        if not _is_finite(lin):
-            raise NumericalError(_START_NOT_FINITE)
+        if not is_finite(lin):
+            raise NumericalError(START_NOT_FINITE)
         if state is None:
             state = self._first_state(theta, lin, meter)
             yield record(
@@ -176,14 +192,15 @@ class HessianFree:
                 test,
                 grad_norm=norm(lin.gradient),
                 damping=state.damping,
+                radius=state.radius,
                 note=state.stopped,
             )
             meter.go_on()
         else:
             state = replace(state, theta=theta)
             meter.resume(state)
-        while not self._is_over(state):
-            value, damping = float(lin.value), state.damping
+        while not is_over(state, self.max_iterations, self.target_error):
+            value, damping, radius = float(lin.value), state.damping, state.radius
             attempt = self._attempt(objective, lin, state)
             # Workers keep a primal pass while anything here refers to it: let go before the next one is made.
             del lin
@@ -199,14 +216,10 @@ class HessianFree:
                 test,
                 grad_norm=norm(lin.gradient),
                 damping=damping,
+                radius=radius,
                 **told,
             )
             meter.go_on()
-
-    def _is_over(self, state: OptimizerState) -> bool:
-        enough = self.max_iterations is not None and state.iteration >= self.max_iterations
-        reached = self.target_error is not None and state.error is not None and state.error <= self.target_error
-        return enough or reached or bool(state.stopped)
 
     def _rows(self, objective: Objective, iteration: int) -> RowSample | None:
         if self.curvature_rows is None or self.curvature_rows >= objective.n_rows:
@@ -221,29 +234,46 @@ class HessianFree:
     def _curvature(self) -> str:
         return COMPOSITIONS[self.method].curvature
 
+    @property
+    def _has_radius(self) -> bool:
+        return isinstance(COMPOSITIONS[self.method].trust, Radius)
+
     def _uses_gauss_newton(self, state: OptimizerState) -> bool:
         return self._curvature == "gauss-newton" or (state.gauss_newton_next and not state.probe_next)
 
     def _attempt(self, objective: Objective, lin: Linearization, state: OptimizerState) -> Attempt:
-        composition, iteration, damping = COMPOSITIONS[self.method], state.iteration + 1, _damping(state)
-        solver, gauss_newton = composition.solver, self._uses_gauss_newton(state)
+        composition, iteration = COMPOSITIONS[self.method], state.iteration + 1
+        trust, gauss_newton = composition.trust, self._uses_gauss_newton(state)
         matrix = lin.gauss_newton() if gauss_newton else lin.hessian()
-        rows = self._rows(objective, iteration)
-        settings: dict[str, Any] = {
+        x0 = None if state.probe_next else self._start(state)
+        settings = trust.arguments(state, x0, float(self.keep)) | {
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or composition.default_iterations),
-            "keep": float(self.keep),
+        }
+        rest: dict[str, Any] = {
+            "damping": trust.shift(state),
+            "rows": self._rows(objective, iteration),
+            "line_search": self.line_search,
         }
         if state.probe_next:
-            result = probe(solver, matrix, damping, (int(self.seed), iteration), **settings)
-            return attempt_escape(objective, lin, state.theta, result, damping=damping, rows=rows)
-        x0 = state.warm_start
-        if x0 is not None:
-            x0 = x0 * x0.dtype.type(self.warm_start)
-        result = solve(solver, matrix, lin.gradient, damping, x0, **settings)
-        return attempt_newton(
-            objective, lin, state.theta, result, damping=damping, rows=rows, indefinite=not gauss_newton
-        )
+            result = probe(composition.solver, matrix, rest["damping"], (int(self.seed), iteration), **settings)
+            return attempt_escape(objective, lin, state.theta, result, **rest)
+        result = solve(composition.solver, matrix, lin.gradient, rest["damping"], **settings)
+        # The iterates of a solver that has none to backtrack over are alternatives: all of them compete.
+        last_only = self.candidates == "last" and "candidates" not in composition.without
+        rest |= {"indefinite": not gauss_newton, "last_only": last_only}
+        return attempt_newton(objective, lin, state.theta, result, **rest)
+
+    def _start(self, state: OptimizerState) -> Vector | None:
+        """Return where a solve starts: at the last step, decayed.
+
+        It need not point downhill: it tells the solver of directions its few products would not reach, and a
+        candidate that climbs is flipped or loses the ranking.
+        """
+        if state.warm_start is None:
+            return None
+        x0: Vector = state.warm_start * state.warm_start.dtype.type(self.warm_start)
+        return x0 if all_finite(x0) else None
 
     def _confirm(
         self, objective: Objective, state: OptimizerState, value: float, attempt: Attempt
@@ -252,14 +282,14 @@ class HessianFree:
         following = state.iteration + 2
         if attempt.found.theta is not None:
             lin = self._linearize(objective, attempt.found.theta, following)
-            if _is_finite(lin) and lin.value <= value:
+            if is_finite(lin) and lin.value <= value:
                 return lin, attempt
-            why = "is higher than at the old one" if _is_finite(lin) else "or its gradient is not finite"
+            why = "is higher than at the old one" if is_finite(lin) else "or its gradient is not finite"
             del lin
             note = f"step rejected: the loss at the new point {why}; damping is raised"
             attempt = replace(attempt, found=NO_STEP, note=note)
         lin = self._linearize(objective, state.theta, following)
-        if not _is_finite(lin):
+        if not is_finite(lin):
             raise NumericalError(_LOST)
         return lin, attempt
 
@@ -267,7 +297,8 @@ class HessianFree:
         vanished = norm(lin.gradient) == 0
         return OptimizerState(
             theta,
-            damping=float(self.damping),
+            damping=0.0 if self._has_radius else float(self.damping),
+            radius=float(self.radius) if self._has_radius else None,
             error=finite_or_none(lin.error),
             probe_next=vanished,
             stopped=_FLAT if vanished and self._curvature == "gauss-newton" else "",
@@ -285,13 +316,13 @@ class HessianFree:
             before,
             theta=before.theta if attempt.found.theta is None else attempt.found.theta,
             iteration=before.iteration + 1,
-            damping=updated(_damping(before), attempt.rho, attempt.found.alpha),
             warm_start=attempt.step() if self.warm_start > 0 else None,
             error=finite_or_none(lin.error),
             gauss_newton_next=met_curvature and self._curvature == "hybrid",
             n_rejected=n_rejected,
             probe_next=flat,
             stopped=stopped,
+            **COMPOSITIONS[self.method].trust.following(before, attempt),
             **meter.cost(),
         )
 
@@ -302,15 +333,3 @@ class HessianFree:
         if self._curvature == "gauss-newton":
             return _FLAT
         return _MINIMUM if before.probe_next and attempt.candidate is None and attempt.flat else ""
-
-
-def _damping(state: OptimizerState) -> float:
-    if state.damping is None:
-        raise UsageError(
-            "expected the state of a Hessian-free method, got one without damping; resume with its own method"
-        )
-    return state.damping
-
-
-def _is_finite(lin: Linearization) -> bool:
-    return math.isfinite(lin.value) and all_finite(lin.gradient)

@@ -15,7 +15,7 @@ from hfnumba.errors import CheckpointError, NumericalError, UsageError
 from hfnumba.objective import Counters, Objective
 from hfnumba.optim.vectors import Vector, all_finite
 
-_TENSORS = ("theta", "warm_start", "velocity")
+_TENSORS = ("theta", "warm_start", "velocity", "second_moment", "iterate", "pairs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,18 @@ class OptimizerState:
         Iterations done; the next one draws its rows by this number plus one.
     damping : float or None
         Damping of the next solve; None for a first-order method.
+    radius : float or None
+        Trust radius of the next solve, of a method that has one.
     warm_start : ndarray or None
         The last step taken, from which the next solve starts, before its decay.
     velocity : ndarray or None
         Momentum of a first-order method.
+    second_moment : ndarray or None
+        Running mean of squared gradients (Adam).
+    iterate : ndarray or None
+        Where the next step starts, of a method whose theta is an average of such points.
+    pairs : ndarray, shape (2, n_pairs, n_params), or None
+        L-BFGS: steps, and the changes of the gradient along them, oldest first.
     rounds, nbytes, row_reads : int
         Cost of the run so far.
     elapsed_s : float
@@ -52,8 +60,12 @@ class OptimizerState:
     theta: Vector
     iteration: int = 0
     damping: float | None = None
+    radius: float | None = None
     warm_start: Vector | None = None
     velocity: Vector | None = None
+    second_moment: Vector | None = None
+    iterate: Vector | None = None
+    pairs: Vector | None = None
     rounds: int = 0
     nbytes: int = 0
     row_reads: int = 0
@@ -110,7 +122,10 @@ class Iteration:
     grad_norm : float or None
         ‖g‖ over all rows after this iteration. First-order methods: of the epoch's last minibatch, None at 0.
     damping : float or None
-        The damping this iteration solved with (at iteration 0: the initial one).
+        The damping this iteration solved with (at iteration 0: the initial one); of ``hf-lanczos`` the one that
+        its candidates are multiples of; 0 with a trust region.
+    radius : float or None
+        The trust radius this iteration solved with, likewise; None without one.
     rho : float or None
         Reduction ratio of the best Krylov candidate; None where the model predicts no decrease.
     alpha : float or None
@@ -147,6 +162,7 @@ class Iteration:
     test_error: float | None
     grad_norm: float | None = None
     damping: float | None = None
+    radius: float | None = None
     rho: float | None = None
     alpha: float | None = None
     direction: str | None = None

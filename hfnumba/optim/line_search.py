@@ -1,13 +1,15 @@
-"""A line search that prices all its step lengths in one round and takes the best that decreases f enough.
+"""A line search that prices all its step lengths in one round and takes one that decreases f enough.
 
 Backtracking asks for one value after another, a round each. Values along a line need forward passes only, so
 all step lengths together are cheaper than one more round, and the lowest may be taken instead of the first.
+Backtracking, where it is asked for, gives the step length that it would have found value by value, in one round.
 Sources: Armijo's condition; Goldfarb (1980) and Moré and Sorensen (1979) for its second-order form.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,11 +26,14 @@ _POWERS: dict[DirectionKind, range] = {
     # Its length is a guess from the linear model, which is too long in general.
     "gradient": range(0, -16, -1),
 }
+_BACKTRACKING = range(0, -16, -1)
+
+SearchRule = Literal["lowest", "backtracking"]
 
 
-def step_lengths(kind: DirectionKind) -> tuple[float, ...]:
+def step_lengths(kind: DirectionKind, rule: SearchRule = "lowest") -> tuple[float, ...]:
     """Return the step lengths priced for a kind of direction, longest first; always with 1."""
-    return tuple(2.0**power for power in _POWERS[kind])
+    return tuple(2.0**power for power in (_POWERS[kind] if rule == "lowest" else _BACKTRACKING))
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,17 @@ def sufficient(candidate: Candidate, value: float, alphas: np.ndarray, values: n
     return accepted
 
 
-def search(objective: Objective, theta: Vector, value: float, candidate: Candidate) -> LineSearch:
-    """Price all step lengths over all rows and take the lowest sufficient value. One round."""
-    alphas = np.array(step_lengths(candidate.kind))
+def search(
+    objective: Objective, theta: Vector, value: float, candidate: Candidate, rule: SearchRule = "lowest"
+) -> LineSearch:
+    """Price all step lengths over all rows; take the lowest sufficient value, or the longest step. One round."""
+    alphas = np.array(step_lengths(candidate.kind, rule))
     values = np.asarray(objective.values_along(theta, candidate.d, alphas), dtype=np.float64).reshape(-1)
     at_one = float(values[int(np.flatnonzero(alphas == 1.0)[0])])
     accepted = sufficient(candidate, value, alphas, values)
     if accepted.any():
-        alpha = float(alphas[int(np.argmin(np.where(accepted, values, np.inf)))])
+        taken = np.argmin(np.where(accepted, values, np.inf)) if rule == "lowest" else np.argmax(accepted)
+        alpha = float(alphas[int(taken)])
         moved = step(theta, alpha, candidate.d)
         # A bounded activation can hide an infinite weight from the loss.
         if all_finite(moved):

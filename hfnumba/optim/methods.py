@@ -9,11 +9,15 @@ from hfnumba.errors import UsageError
 from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.lbfgs import LBFGS
+from hfnumba.optim.paper import METHODS as OF_PAPER
+from hfnumba.optim.paper import paper as paper_method
+from hfnumba.optim.updates import RECIPES
 
-METHODS: tuple[str, ...] = ("sgd", *COMPOSITIONS)
+METHODS: tuple[str, ...] = (*RECIPES, "lbfgs", *COMPOSITIONS)
 """Names that :func:`optimizer` knows."""
 
-Optimizer = HessianFree | SGD
+Optimizer = HessianFree | SGD | LBFGS
 
 
 def settings_of(method: str) -> tuple[str, ...]:
@@ -26,12 +30,17 @@ def settings_of(method: str) -> tuple[str, ...]:
     """
     if method not in METHODS:
         raise UsageError(f"expected one of the methods {', '.join(METHODS)}, got {method!r}; choose one of them")
-    of = SGD if method == "sgd" else HessianFree
-    return tuple(f.name for f in fields(of) if f.name != "method")
+    of = SGD if method in RECIPES else LBFGS if method == "lbfgs" else HessianFree
+    without = ("method", *(COMPOSITIONS[method].without if method in COMPOSITIONS else ()))
+    names = tuple(f.name for f in fields(of) if f.name not in without)
+    return (*names, "paper") if method in OF_PAPER else names
 
 
 def optimizer(method: str, **settings: Any) -> Optimizer:
     """Make the optimiser of a name, e.g. ``optimizer("gn-cg", curvature_rows=4096)``.
+
+    ``paper=True`` takes every choice that is not given from the literal reading of the paper, see
+    :func:`hfnumba.optim.paper.paper`.
 
     Raises
     ------
@@ -45,4 +54,8 @@ def optimizer(method: str, **settings: Any) -> Optimizer:
             f"expected settings of {method} ({', '.join(known)}), got {', '.join(unknown)}; "
             "leave out what this method does not have"
         )
-    return SGD(**settings) if method == "sgd" else HessianFree(method=method, **settings)
+    if settings.pop("paper", False):
+        return paper_method(method, **settings)
+    if method == "lbfgs":
+        return LBFGS(**settings)
+    return SGD(method=method, **settings) if method in RECIPES else HessianFree(method=method, **settings)

@@ -22,6 +22,12 @@ def require_real(name: str, value: Any, lowest: float, highest: float, remedy: s
         raise UsageError(f"expected {name} to be a number from {lowest:g} to {highest:g}, got {value!r}; {remedy}")
 
 
+def require_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Refuse what is not one of the known words."""
+    if value not in known:
+        raise UsageError(f"expected {name} to be {' or '.join(known)}, got {value!r}; choose one of them")
+
+
 def require_limits(max_iterations: int | None, target_error: float | None) -> None:
     """Refuse limits that no run could meet."""
     if max_iterations is not None:

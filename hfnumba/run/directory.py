@@ -35,13 +35,20 @@ class NetworkRecord(msgspec.Struct, frozen=True):
 
 
 class StoreRecord(msgspec.Struct, frozen=True):
-    """The training data: where they were, which they were, and how features are scaled (x * scale + offset)."""
+    """The training data: where they were, which they were, and what is done with features before the network.
+
+    They are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
+    side, and scaled (x * scale + offset), in this order.
+    """
 
     path: str
     digest: str
     task: str
     scale: float
     offset: float
+    context: int = 0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
 
 
 class RunRecord(msgspec.Struct, frozen=True):

@@ -56,10 +56,26 @@ class TrainedModel:
             return objective.value_and_error(self.theta)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows in the units of the store."""
-        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+        """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.
 
-        return predict(self.network, self.theta, X, self.record.store.scale, self.record.store.offset)
+        They are standardised, spliced and scaled as the training rows were. For a network trained on frames the rows
+        are the frames of one utterance, in order.
+        """
+        from hfnumba.data.frames import splice  # noqa: PLC0415 - slow to import
+        from hfnumba.data.standardise import Standardisation  # noqa: PLC0415
+        from hfnumba.engine import predict  # noqa: PLC0415
+
+        rows, store = np.asarray(X), self.record.store
+        n_features = self.network.n_features // (2 * store.context + 1)
+        if rows.ndim != 2 or rows.shape[1] != n_features or rows.dtype.kind not in "fiub":
+            raise DataError(f"expected rows of {n_features} numbers, got {rows.dtype} of shape {rows.shape}")
+        if store.mean:
+            rows = Standardisation(store.mean, store.deviation).apply(rows)
+        if store.context and len(rows):
+            start = np.zeros(len(rows), np.uint8)
+            start[0] = 1
+            rows = splice(rows.astype(np.float32), start, store.context)
+        return predict(self.network, self.theta, rows, store.scale, store.offset)
 
 
 def load_model(path: Path) -> TrainedModel:

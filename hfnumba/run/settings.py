@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hfnumba.errors import UsageError
+from hfnumba.optim.methods import settings_of
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -32,9 +33,11 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :class:`hfnumba.network.Network`.
     method : str
         One of :data:`hfnumba.optim.methods.METHODS`.
-    curvature_rows, damping, krylov_iterations, warm_start
+    curvature_rows, damping, radius, krylov_iterations, warm_start, candidates, line_search
         See :class:`hfnumba.optim.hessian_free.HessianFree`.
-    learning_rate, batch_rows
+    paper : bool or None
+        Take every choice that is not given from :func:`hfnumba.optim.paper.paper`.
+    learning_rate, batch_rows, momentum
         See :class:`hfnumba.optim.first_order.SGD`.
     l2 : float
         f has the penalty l2/2 · ‖weights‖².
@@ -59,10 +62,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     method: str = "hf-bicgstab"
     curvature_rows: Count | None = None
     damping: Positive | None = None
+    radius: Positive | None = None
     krylov_iterations: Count | None = None
     warm_start: Share | None = None
+    candidates: str | None = None
+    line_search: str | None = None
+    paper: bool | None = None
     learning_rate: Positive | None = None
     batch_rows: Count | None = None
+    momentum: Share | None = None
     l2: NotNegative = 0.0
     seed: Natural = 0
     max_iterations: Natural = 30
@@ -78,10 +86,15 @@ CHANGEABLE = ("max_iterations", "time_limit_s", "target_error", "cluster", "thre
 _OF_OPTIMIZERS = (
     "curvature_rows",
     "damping",
+    "radius",
     "krylov_iterations",
     "warm_start",
+    "candidates",
+    "line_search",
+    "paper",
     "learning_rate",
     "batch_rows",
+    "momentum",
     "seed",
     "max_iterations",
     "target_error",
@@ -153,7 +166,7 @@ def optimizer_settings(settings: TrainSettings) -> dict[str, Any]:
     ``curvature_rows`` is left out for a method without curvature, so that one command line compares all methods.
     """
     given = as_dict(settings)
-    if settings.method == "sgd":
+    if "curvature_rows" not in settings_of(settings.method):
         given.pop("curvature_rows", None)
     return {name: given[name] for name in _OF_OPTIMIZERS if name in given}
 

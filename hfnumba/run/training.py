@@ -17,7 +17,7 @@ from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError
 from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
-from hfnumba.optim.methods import Optimizer, optimizer
+from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
 from hfnumba.run.settings import TrainSettings, optimizer_settings, settings_from
 from hfnumba.run.stop import StopSignals
@@ -150,7 +150,14 @@ def _record(store: Store, settings: TrainSettings) -> RunRecord:
         settings=settings,
         network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
         store=StoreRecord(
-            path=str(store.path), digest=store.digest, task=split.task, scale=split.scale, offset=split.offset
+            path=str(store.path),
+            digest=store.digest,
+            task=split.task,
+            scale=split.scale,
+            offset=split.offset,
+            context=split.layout.context,
+            mean=split.standardisation.mean if split.standardisation else (),
+            deviation=split.standardisation.deviation if split.standardisation else (),
         ),
     )
 
@@ -177,8 +184,8 @@ class _Loop:
         with ExitStack() as stack:
             placement = stack.enter_context(open_cluster(settings.cluster, settings.threads))
             report.note(f"running on {placement.description}")
-            if settings.method == "sgd" and settings.curvature_rows is not None:
-                report.note("sgd uses no curvature, so --curvature-rows has no effect")
+            if settings.curvature_rows is not None and "curvature_rows" not in settings_of(settings.method):
+                report.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
             warm_up(report.note)
             objective = stack.enter_context(self._objective(store["train"], placement))

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from hfnumba.cli.data import data
-from hfnumba.data import open_store
+from hfnumba.data import open_store, write_store
 from hfnumba.errors import DataError, StoreError
 
 
@@ -31,10 +31,13 @@ def test_list():
         "recipe",
         "digits",
         "fashion-mnist",
+        "festvox-ru",
         "mnist",
+        "synthetic-speech",
+        "timit",
     ]
     recipes = json.loads(run("list", "--json").stdout)
-    assert [recipe["name"] for recipe in recipes] == ["digits", "fashion-mnist", "mnist"]
+    assert len(recipes) == 6
     assert all(recipe["licence"] for recipe in recipes)
 
 
@@ -58,14 +61,39 @@ def test_build_then_info_then_verify(archive, tmp_path):
         "n_partitions": 4,
         "partition_rows": 5,
         "chunk_rows": 5,
+        "context": 0,
     }
+    assert held["versions"].keys() == {"hfnumba", "numpy", "zarr"} and held["recipe"]["format"] == "npz"
+    assert "rows" not in json.loads(run("info", out, "--json", "--quick").stdout)
+    train = held["rows"]["splits"]["train"]
+    X, y = (np.concatenate(a) for a in zip(*(store["train"].load(j) for j in range(4)), strict=True))
+    assert held["rows"]["classes"] == list("01234") and train["class_counts"] == np.bincount(y, minlength=5).tolist()
+    assert train["minimum"] == X.min(axis=0).tolist() and train["maximum"] == X.max(axis=0).tolist()
+    np.testing.assert_allclose(train["mean"], X.mean(axis=0))
+    np.testing.assert_allclose(train["deviation"], X.std(axis=0))
     assert held["sources"][0]["nbytes"] == archive.stat().st_size
     plain = run("info", out).stdout
     assert f"digest\t{store.digest}" in plain and "train\t20\t4\t5" in plain
+    assert f"few.npz\t{archive.stat().st_size}\t" in plain
+    assert f"train\t{X.min()}\t{X.max()}\t" in plain
+    histogram = [line.split("\t") for line in plain.splitlines()[-5:]]
+    assert [int(row[1]) for row in histogram] == train["class_counts"]
+    assert max(len(row[3]) for row in histogram) == 40
+    assert "class\t" not in run("info", out, "--quick").stdout
 
     result = run("verify", out)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{out} is sound: {len(store.manifest.files)} files, 30 rows")
+
+
+def test_a_long_histogram_is_cut_and_regression_has_none(tmp_path):
+    write_store(tmp_path / "many.zarr", {"train": (np.ones((200, 2), np.float32), np.arange(200) % 90)}, n_classes=100)
+    result = run("info", tmp_path / "many.zarr")
+    assert result.stderr.endswith("40 more classes; 10 classes have no training rows\n")
+    assert result.stdout.splitlines()[-60].startswith("0\t3\t####") and "constant features" in result.stdout
+    write_store(tmp_path / "r.zarr", {"train": (np.ones((9, 2), np.float32), np.arange(9.0))})
+    result = run("info", tmp_path / "r.zarr")
+    assert result.exit_code == 0 and "class\t" not in result.stdout
 
 
 def test_the_default_place_is_the_name_of_the_recipe(archive, tmp_path, monkeypatch):

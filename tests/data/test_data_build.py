@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from hfnumba.data import build, files, finalise, init, open_store, verify, write_partition, write_store
+from hfnumba.data import build, files, finalise, init, open_store, verify, write_frames, write_partition, write_store
 from hfnumba.errors import DataError, StoreError, UsageError
 
 
@@ -185,20 +185,32 @@ class Disk:
         return action()
 
 
+FULL = OSError(errno.ENOSPC, "No space left on device")
+BROKEN = OSError(errno.EIO, "Input/output error")
+
+
 @pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EIO, "Input/output error"), Killed()],
-    ids=["full", "broken", "killed"],
+    ("kind", "error"),
+    [("rows", FULL), ("rows", BROKEN), ("rows", Killed()), ("frames", Killed())],
+    ids=["full", "broken", "killed", "frames"],
 )
-def test_a_fault_at_every_single_step_of_writing(tmp_path, arrays, monkeypatch, read_tree, error):
+def test_a_fault_at_every_single_step_of_writing(tmp_path, arrays, monkeypatch, read_tree, kind, error):
     """Whatever step fails, the store does not open, or is whole; and the same command completes it."""
-    reference = write_store(tmp_path / "reference.zarr", arrays, n_partitions=2)
+    held = {name: np.array_split(X.astype(np.float32), 5) for name, (X, _) in arrays.items()}
+    utterances = {name: [(X, np.arange(len(X)) % 3) for X in parts] for name, parts in held.items()}
+
+    def write_to(path):
+        if kind == "rows":
+            return write_store(path, arrays, n_partitions=2)
+        return write_frames(path, utterances, n_partitions=2, context=1)
+
+    reference = write_to(tmp_path / "reference.zarr")
     expected = read_tree(reference.path)
     disk = Disk(monkeypatch, error)
     out = tmp_path / "a.zarr"
 
     def write():
-        return write_store(out, arrays, n_partitions=2)
+        return write_to(out)
 
     disk.run(None, write)
     n_steps = disk.count

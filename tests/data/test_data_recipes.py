@@ -18,7 +18,7 @@ from hfnumba.errors import DataError, UsageError
 
 def test_the_recipes_that_come_along():
     found = {recipe.name: recipe for recipe in list_recipes()}
-    assert set(found) == {"digits", "fashion-mnist", "mnist"}
+    assert set(found) == {"digits", "fashion-mnist", "festvox-ru", "mnist", "synthetic-speech", "timit"}
     readme = (datasets_dir() / "README.md").read_text()
     for recipe in found.values():
         assert recipe.title and recipe.licence and recipe.homepage
@@ -52,7 +52,7 @@ BASE = 'name = "x"\nformat = "digits"\n'
         ('format = "digits"', "missing required field `name`"),
         (BASE + "scale = 'big'", r"Expected `float`, got `str` - at `\$.scale`"),
         (BASE + "colour = 1", "unknown field `colour`"),
-        (BASE.replace("digits", "csv"), r"Invalid enum value 'csv' - at `\$.format`"),
+        (BASE.replace("digits", "xls"), r"Invalid enum value 'xls' - at `\$.format`"),
         (BASE.replace('"x"', '"../x"'), r"\$.name"),
         (BASE + "n_classes = 1", r"\$.n_classes"),
         (BASE + '[[files]]\nname = "a"', "takes no files"),
@@ -66,6 +66,15 @@ BASE = 'name = "x"\nformat = "digits"\n'
         ('name="x"\nformat="npz"\n[[files]]\nname="a"\nsha256="12"', r"\$.files\[0\].sha256"),
         (BASE + 'mirrors = ["file:///etc/"]', r"\$.mirrors\[0\]"),
         (BASE + 'mirrors = ["https://a.example/"]', "takes no mirrors"),
+        ('name="x"\nformat="kaldi"', r"needs a table \[kaldi\]"),
+        ('name="x"\nformat="csv"', r"needs a table \[table\]"),
+        ('name="x"\nformat="csv"\n[table]\ntrain=[]', r"\$.table.train"),
+        ('name="x"\nformat="csv"\n[table]\ntrain=["a"]\nmissing="zero"', r"\$.table.missing"),
+        ('name="x"\nformat="timit"\n[speech]\nphones=40', r"\$.speech.phones"),
+        ('name="x"\nformat="timit"\n[[files]]\nname="a"', "takes no files"),
+        (BASE + "[speech]\nstates=3", r"\[speech\] is for format .*, not for digits"),
+        (BASE + "context = 4", "context is for speech"),
+        ('name="x"\nformat="timit"\ncontext = 999', r"\$.context"),
         ("\xff", "is not valid|can't decode"),
     ],
 )
@@ -78,7 +87,7 @@ def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="no recipe 'imagenet'; expected one of digits, fashion-mnist, mnist"):
+    with pytest.raises(DataError, match="no recipe 'imagenet'; expected one of digits, fashion-mnist, festvox-ru,"):
         find_recipe("imagenet")
     with pytest.raises(DataError, match=r"no recipe .*none.toml"):
         find_recipe(tmp_path / "none.toml")

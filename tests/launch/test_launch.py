@@ -10,7 +10,7 @@ import pytest
 from distributed import LocalCluster
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch import address, local, open_cluster
+from hfnumba.launch import address, local, open_cluster, versions
 from hfnumba.launch.spec import parse
 
 
@@ -34,10 +34,12 @@ def test_no_such_word(spec):
         parse(spec)
 
 
-@pytest.mark.parametrize("spec", ["mpi", "slurm"])
-def test_not_in_this_version(spec):
-    with pytest.raises(UsageError, match=f"{spec} is not available in this version"):
-        parse(spec)
+@pytest.mark.parametrize(("spec", "command"), [("mpi", "mpirun"), ("slurm", "srun")])
+def test_ranks_need_their_launcher(spec, command):
+    """The words are right, but no command line of several processes was started with them."""
+    assert parse(spec) == (spec, None)
+    with pytest.raises(UsageError, match=f"use {command} -n 4 hfnumba train"), open_cluster(spec):
+        pass
 
 
 def test_none_is_this_process():
@@ -110,12 +112,42 @@ def test_addresses(monkeypatch):
             pass
         with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
             pass
-        monkeypatch.setattr(address, "version", lambda name: "0.0.0+other")
-        with (
-            pytest.raises(ClusterError, match=r"1 workers have another version.*install 0\.0\.0\+other everywhere"),
-            open_cluster(cluster.scheduler_address),
-        ):
+        # A function is sent by its name, so workers look at what they have really installed.
+        real = versions.version
+        monkeypatch.setattr(versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
+        with pytest.raises(ClusterError) as caught, open_cluster(cluster.scheduler_address):
             pass
+        message = str(caught.value)
+        assert message.startswith(f"1 of 1 workers of the cluster at {cluster.scheduler_address} have other versions")
+        assert f"({worker} has numba {real('numba')}); install hfnumba" in message
+        assert message.endswith("numba 0.0.1 everywhere")
+
+
+class Answers:
+    """A client whose workers answer what they are told to."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def run(self, function):
+        assert function is versions.installed
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+def test_workers_with_other_versions_are_named():
+    ours = versions.installed()
+    assert set(ours) == {"hfnumba", "numpy", "numba"} and "missing" not in ours.values()
+    versions.check_versions(Answers({"tcp://a": ours, "tcp://b": dict(ours)}), "cluster")
+    found = {f"tcp://{name}": ours | {"numpy": "1.0"} for name in "bcde"} | {"tcp://a": ours}
+    with pytest.raises(ClusterError) as caught:
+        versions.check_versions(Answers(found), "cluster")
+    message = str(caught.value)
+    assert "4 of 5 workers" in message and "and 1 more" in message and "tcp://a" not in message
+    assert "tcp://b has numpy 1.0; tcp://c has numpy 1.0; tcp://d has numpy 1.0" in message
+    with pytest.raises(ClusterError, match="cannot import hfnumba"):
+        versions.check_versions(Answers(ModuleNotFoundError("hfnumba")), "cluster")
 
 
 def test_a_scheduler_without_workers(monkeypatch):

@@ -10,6 +10,8 @@ from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import RowSample
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.lbfgs import LBFGS
+from hfnumba.optim.updates import MOVING, RECIPES
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -26,6 +28,75 @@ def test_is_a_plain_loop(momentum):
         np.testing.assert_allclose(its[epoch].state.theta, theta, rtol=1e-4, atol=1e-6)
         assert its[epoch].loss == pytest.approx(plain.f(theta, np.arange(96)), rel=1e-5)
     assert its[-1].loss < its[0].loss
+
+
+def minibatch_gradients(toy, epochs, seed=3):
+    """The samples of SGD(batch_rows=20, seed=3) on 96 rows, an epoch after the other."""
+    for epoch in range(1, epochs + 1):
+        order = np.random.default_rng([seed, epoch]).permutation(96)
+        for k in range(4):
+            rows = order[20 * k : 20 * k + 20]
+            yield lambda theta, rows=rows: toy.g(theta, rows)
+
+
+@pytest.mark.parametrize(("method", "rate"), [("momentum", 0.05), ("adam", 0.01)])
+def test_momentum_and_adam_are_scikit_learns(method, rate):
+    optimizers = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    toy = Network()
+    theta = toy.start().astype(float)
+    if method == "momentum":
+        peer = optimizers.SGDOptimizer([theta], rate, momentum=0.9, nesterov=True)
+    else:
+        peer = optimizers.AdamOptimizer([theta], rate, beta_1=0.9, epsilon=1e-12)
+    for gradient in minibatch_gradients(Network(), 5):
+        peer.update_params([theta], [gradient(theta)])
+    *_, it = SGD(method, learning_rate=rate, batch_rows=20, seed=3, max_iterations=5).iterate(toy, toy.start())
+    np.testing.assert_allclose(it.state.theta, theta, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["asgd", "mvasgd"])
+def test_averages_are_of_the_points_of_plain_steps(method):
+    toy = Network()
+    its = list(SGD(method, learning_rate=0.2, batch_rows=20, seed=3, max_iterations=4).iterate(toy, toy.start()))
+    theta, points = toy.start().astype(float), []
+    for gradient in minibatch_gradients(Network(), 4):
+        theta = theta - 0.2 * gradient(theta)
+        points.append(theta)
+    for epoch in (1, 2, 4):
+        done = points[: 4 * epoch]
+        if method == "asgd":
+            expected = done[-1] if epoch == 1 else np.mean(done[4:], axis=0)
+        else:
+            # So early the moving average is still the mean of all.
+            expected = np.mean(done, axis=0)
+        np.testing.assert_allclose(its[epoch].state.theta, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(its[epoch].state.iterate, done[-1], rtol=1e-4, atol=1e-6)
+        assert its[epoch].loss == pytest.approx(toy.f(expected, np.arange(96)), rel=1e-5)
+
+
+def test_a_moving_average_forgets():
+    recipe = RECIPES["mvasgd"]
+    assert [recipe.weight(t, 10) for t in (1, 2, 50, 100, 10**6)] == [1, 1 / 2, 1 / 50, MOVING, MOVING]
+    assert [RECIPES["asgd"].weight(t, 10) for t in (1, 10, 11, 12, 30)] == [1, 1, 1, 1 / 2, 1 / 20]
+
+
+def test_an_average_settles_where_noise_keeps_plain_steps_moving():
+    """Polyak and Juditsky 1992: near a minimum the average is closer than the points it is of."""
+    start = Network().start()
+    plain, averaged = (
+        list(SGD(method, learning_rate=1.0, batch_rows=4, max_iterations=40).iterate(Network(n_rows=400), start))
+        for method in ("sgd", "asgd")
+    )
+    assert max(it.loss for it in averaged[-10:]) < min(it.loss for it in plain[-10:])
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_every_method_descends_at_its_default_pace(method):
+    toy = Network()
+    its = list(SGD(method, batch_rows=8, max_iterations=20).iterate(toy, toy.start()))
+    assert its[-1].loss < 0.8 * its[0].loss
+    assert [it.rounds for it in its] == [1 + 13 * i for i in range(21)]
+    assert its[-1].rounds == toy.counters.rounds
 
 
 def test_an_epoch_visits_every_row_of_its_batches_once():
@@ -69,9 +140,12 @@ def test_each_setting_matters():
         toy = Network()
         return [it.loss for it in SGD(max_iterations=3, **settings).iterate(toy, toy.start())]
 
-    base = trace(batch_rows=16)
-    for change in ({"learning_rate": 0.2}, {"momentum": 0.5}, {"seed": 1}, {"batch_rows": 17}):
-        assert trace(**({"batch_rows": 16} | change)) != base
+    changes = ({"learning_rate": 0.2}, {"momentum": 0.5}, {"seed": 1}, {"batch_rows": 17})
+    for method in RECIPES:
+        base = trace(method=method, batch_rows=16)
+        for change in changes:
+            assert trace(**({"method": method, "batch_rows": 16} | change)) != base
+    assert len({tuple(trace(method=method, learning_rate=0.1)) for method in RECIPES}) == len(RECIPES)
 
 
 def test_divergence_is_an_error_with_a_remedy():
@@ -110,3 +184,8 @@ def test_states_of_the_two_families_do_not_mix():
         HessianFree().iterate(toy, state=first)
     with pytest.raises(UsageError, match="resume with its own method"):
         SGD().iterate(toy, state=second)
+    third = list(LBFGS(max_iterations=2).iterate(toy, toy.start()))[-1].state
+    with pytest.raises(UsageError, match="state of sgd, got one of lbfgs"):
+        SGD().iterate(toy, state=third)
+    with pytest.raises(UsageError, match="state of lbfgs"):
+        LBFGS().iterate(toy, state=second)

@@ -11,9 +11,11 @@ from hfnumba.objective import RowSample
 from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.hessian_free import MAX_REJECTED, HessianFree
 from hfnumba.optim.iteration import OptimizerState
+from hfnumba.optim.methods import METHODS as ALL
+from hfnumba.optim.methods import optimizer
 
 METHODS = list(COMPOSITIONS)
-EXACT = ["hf-cg", "hybrid-cg", "hf-bicgstab"]
+EXACT = [method for method in METHODS if method != "gn-cg"]
 
 
 def run(method, toy, theta, n=15, **settings):
@@ -158,22 +160,27 @@ def test_the_matrix_of_each_method():
         {"curvature_rows": 64},
         {"krylov_iterations": 3},
         {"seed": 1},
+        {"radius": 0.5},
+        {"candidates": "last"},
+        {"line_search": "backtracking"},
     ],
     ids=str,
 )
-def test_every_setting_matters(method, change):
+def test_every_setting_matters_where_it_should(method, change):
     base = {"curvature_rows": 48, "krylov_iterations": 7}
     trace, other = (
-        [it.loss for it in run(method, Network(), Network().start(), 8, **settings)]
+        [it.loss for it in run(method, Network(seed=4), Network().start(), 15, **settings)]
         for settings in (base, base | change)
     )
     assert trace[0] == other[0]
-    assert trace != other
+    assert (trace == other) == (change.keys() <= set(COMPOSITIONS[method].without))
 
 
 def test_the_default_budget_is_ten_products():
     for method in METHODS:
-        its = run(method, Network(), Network().start(), 12, warm_start=0.0)
+        # Gauss-Newton matrices and damped Hessians of this network: some solve goes to the end.
+        its = run(method, Network(), Network().start(), 12, warm_start=0.0, damping=3.0, radius=1e3)
+        its += run(method, Quadratic(np.diag(np.geomspace(1, 1e4, 40)), np.ones(40), 1.0), np.zeros(40), 1)
         assert max(it.n_matvec for it in its) == 10
 
 
@@ -266,7 +273,10 @@ def test_ends_after_enough_rejections_with_theta_untouched(method):
     for i, it in enumerate(its[1:]):
         np.testing.assert_array_equal(it.state.theta, [3, 4])
         assert it.alpha == 0
-        assert it.damping == pytest.approx(0.1 * 1.5**i)
+        if method == "hf-steihaug":
+            assert (it.damping, it.radius) == (0, pytest.approx(0.25**i, abs=1e-6))
+        else:
+            assert (it.damping, it.radius) == (pytest.approx(0.1 * 1.5**i), None)
         assert it.note.startswith("step rejected")
 
 
@@ -335,3 +345,74 @@ def test_wrong_starts():
         HessianFree().iterate(toy, np.full(toy.n_params, np.nan))
     with pytest.raises(NumericalError, match="initialise"):
         HessianFree().iterate(toy, np.full(toy.n_params, 1e300))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_negative_curvature_is_recorded_and_is_that_of_the_hessian(method):
+    toy = Network(n_rows=150, n_in=6, n_hidden=8, n_out=4)
+    before, *its = run(method, toy, toy.start(), 10)
+    seen = 0
+    for it in its:
+        t, rows = before.state.theta.astype(float), toy.rows(None)
+        product = toy.gnvp if toy.spy.matrices[it.iteration - 1] == "gauss_newton" else toy.hvp
+        B = np.stack([product(t, e, rows) for e in np.eye(toy.n_params)])
+        lowest = np.linalg.eigvalsh((B + B.T) / 2)[0]
+        assert it.lowest_rayleigh >= lowest - 1e-4
+        if it.n_negative_curvature:
+            seen += 1
+            assert it.lowest_rayleigh < 0
+        if it.alpha:
+            d = (it.state.theta.astype(float) - t) / it.alpha
+            assert it.curvature is None or it.curvature == pytest.approx(d @ B @ d, rel=0.05, abs=1e-3 * (d @ d))
+        before = it
+    assert (seen > 0) == (method != "gn-cg")
+
+
+BREAKDOWNS = {
+    "exchange": ([[0.0, 1.0], [1.0, 0.0]], [1.0, 0.0]),
+    "plus and minus": ([[1.0, 0.0], [0.0, -1.0]], [1.0, 1.0]),
+    "rotation": ([[0.0, -1.0], [1.0, 0.0]], [1.0, 1.0]),
+    "no gradient": ([[1.0, 0.0], [0.0, -1.0]], [0.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", BREAKDOWNS)
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.filterwarnings("error")
+def test_no_method_gives_nan_on_a_breakdown_input(method, name):
+    A, b = BREAKDOWNS[name]
+    toy = Quadratic(A, b, 1.0)
+    its = list(islice(optimizer(method).iterate(toy, np.zeros(2)), 6))
+    for it in its:
+        assert np.isfinite(it.loss)
+        assert all(np.isfinite(vector).all() for vector in it.state.tensors().values())
+    if method in EXACT and name != "rotation":
+        assert its[-1].loss < its[0].loss - 1e-3
+
+
+def test_a_trust_radius_is_recorded_and_bounds_the_candidates():
+    toy = Network()
+    before, *its = run("hf-steihaug", toy, toy.start(), 12, radius=0.25)
+    radii = set()
+    for it in its:
+        assert it.radius == before.state.radius
+        radii.add(it.radius)
+        if it.alpha and it.direction == "newton":
+            walked = np.linalg.norm(it.state.theta.astype(float) - before.state.theta.astype(float))
+            assert walked <= it.alpha * it.radius * 1.001
+        before = it
+    assert len(radii) > 2
+
+
+def test_a_state_of_another_kind_of_trust_is_refused():
+    toy = Network()
+    damped = next(HessianFree("hf-cg").iterate(toy, toy.start())).state
+    with pytest.raises(UsageError, match=r"state of hf-steihaug.*resume with its own method"):
+        HessianFree("hf-steihaug").iterate(toy, state=damped)
+
+
+def test_backtracking_never_takes_a_long_step():
+    toy = Network()
+    its = run("hf-bicgstab", toy, toy.start(), 12, line_search="backtracking")
+    assert max(it.alpha for it in its[1:]) == 1
+    assert max(it.alpha for it in run("hf-bicgstab", Network(), toy.start(), 12)[1:]) > 1

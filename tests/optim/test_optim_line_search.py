@@ -56,6 +56,25 @@ def test_takes_the_lowest_sufficient_value_in_one_round(seed, kind):
         assert found.theta.dtype == np.float32
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(KINDS))
+def test_backtracking_takes_the_first_sufficient_length_in_one_round(seed, kind):
+    rng = np.random.default_rng(seed)
+    toy = Rosenbrock()
+    theta, value, c = along(toy, rng.standard_normal(2), rng.standard_normal(2) * 10.0 ** rng.uniform(-3, 1), kind)
+    if c.slope > 0:
+        c = Candidate(-c.d, -c.slope, c.curvature, kind)
+    found = search(toy, theta, value, c, "backtracking")
+    assert toy.counters.rounds == 1
+    alpha = 1.0
+    while alpha >= 2.0**-15:
+        f = toy.f((theta + np.float32(alpha) * c.d).astype(float), None)
+        if f <= min(value + ARMIJO * (alpha * c.slope + alpha**2 / 2 * min(c.curvature, 0)), value * (1 - 1e-7)):
+            break
+        alpha /= 2
+    assert found.alpha == (alpha if alpha >= 2.0**-15 else None)
+
+
 def test_climbs_nowhere():
     toy = Quadratic(np.eye(2), [0, 0], 1.0)
     theta, value, c = along(toy, [1, 1], [1e-4, 0])

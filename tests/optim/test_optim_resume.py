@@ -10,8 +10,10 @@ import pytest
 from optim_toys import Network, Saddle
 
 from hfnumba.errors import CheckpointError
+from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.iteration import OptimizerState
-from hfnumba.optim.methods import METHODS, optimizer
+from hfnumba.optim.methods import optimizer
+from hfnumba.optim.updates import RECIPES
 
 FIELDS = (
     "iteration",
@@ -22,6 +24,7 @@ FIELDS = (
     "test_error",
     "grad_norm",
     "damping",
+    "radius",
     "rho",
     "alpha",
     "direction",
@@ -47,8 +50,9 @@ def same(line, other):
     return {k: v for k, v in line.items() if k != "elapsed_s"} == {k: v for k, v in other.items() if k != "elapsed_s"}
 
 
-CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in METHODS if method != "sgd"]
-CASES += [("sgd", {"batch_rows": 16}), ("sgd", {"batch_rows": 16, "momentum": 0.9})]
+CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in COMPOSITIONS]
+CASES += [(method, {"batch_rows": 16}) for method in RECIPES] + [("sgd", {"batch_rows": 16, "momentum": 0.9})]
+CASES += [("lbfgs", {"history": 3}), ("hf-bicgstab", {"paper": True, "seed": 2})]
 
 
 @pytest.mark.parametrize(("method", "settings"), CASES, ids=str)
@@ -68,7 +72,7 @@ def test_from_every_iteration_the_same_bits_and_lines(method, settings):
             assert it.state.tensors().keys() == expected.state.tensors().keys()
 
 
-@pytest.mark.parametrize("method", ["hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
+@pytest.mark.parametrize("method", COMPOSITIONS)
 def test_through_probes_rejections_and_the_end(method):
     optimiser = optimizer(method)
     whole = list(islice(optimiser.iterate(Saddle(), [1.0, 0.0]), 40))

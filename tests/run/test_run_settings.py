@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import CheckpointError, UsageError
-from hfnumba.optim.methods import METHODS, optimizer
+from hfnumba.optim.methods import METHODS, optimizer, settings_of
+from hfnumba.optim.paper import paper
 from hfnumba.run.directory import resumed_settings
 from hfnumba.run.settings import (
     CHANGEABLE,
@@ -23,12 +24,12 @@ from hfnumba.run.settings import (
     ("given", "message"),
     [
         ({"hidden": (0,)}, r"hidden\[0\]: expected a whole number of at least 1, got 0"),
-        ({"hidden": [3, 2.5]}, r"hidden\[1\]: expected `int`, got 2.5"),
+        ({"hidden": [3, 2.5]}, r"hidden\[1\]: expected a whole number, got 2.5"),
         ({"hidden": 4}, "hidden: expected `array`, got 4"),
-        ({"hidden": (3,), "l2": -1.0}, "l2: expected `float` >= 0.0, got -1.0"),
+        ({"hidden": (3,), "l2": -1.0}, "l2: expected a number of at least 0, got -1.0"),
         ({"hidden": (3,), "l2": float("nan")}, "l2: expected .*got nan"),
-        ({"hidden": (3,), "max_iterations": "9"}, "max_iterations: expected `int`, got '9'"),
-        ({"hidden": (3,), "target_error": 1.5}, "target_error: expected `float` <= 1.0, got 1.5"),
+        ({"hidden": (3,), "max_iterations": "9"}, "max_iterations: expected a whole number, got '9'"),
+        ({"hidden": (3,), "target_error": 1.5}, "target_error: expected a number of at most 1, got 1.5"),
         ({"hidden": (3,), "time_limit_s": 0}, "time_limit_s: expected .*, got 0"),
         ({"hidden": (3,), "methd": "sgd"}, "unknown setting 'methd'; did you mean method?"),
         ({"hidden": (3,), "zzz": 1}, "unknown setting 'zzz'; the settings are hidden, activation"),
@@ -73,11 +74,10 @@ def test_a_missing_config_is_named(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_setting_reaches_its_optimizer(method):
-    of_method = (
-        {"learning_rate": 0.3, "batch_rows": 17}
-        if method == "sgd"
-        else {"damping": 0.7, "krylov_iterations": 3, "warm_start": 0.5, "curvature_rows": 600}
-    )
+    values = {"damping": 0.7, "krylov_iterations": 3, "warm_start": 0.5, "curvature_rows": 600, "radius": 2.0}
+    values |= {"candidates": "last", "line_search": "backtracking"}
+    values |= {"learning_rate": 0.3, "batch_rows": 17, "momentum": 0.4}
+    of_method = {name: value for name, value in values.items() if name in settings_of(method)}
     common = {"seed": 5, "max_iterations": 9, "target_error": 0.25}
     made = optimizer(
         method, **optimizer_settings(settings_from({"hidden": (3,), "method": method} | of_method | common))
@@ -86,9 +86,15 @@ def test_every_setting_reaches_its_optimizer(method):
         assert getattr(made, name) == value
 
 
-def test_curvature_rows_do_not_hinder_sgd():
-    given = settings_from({"hidden": (3,), "method": "sgd", "curvature_rows": 600})
+@pytest.mark.parametrize("method", ["sgd", "adam", "lbfgs"])
+def test_curvature_rows_do_not_hinder_methods_without_curvature(method):
+    given = settings_from({"hidden": (3,), "method": method, "curvature_rows": 600})
     assert "curvature_rows" not in optimizer_settings(given)
+
+
+def test_the_paper_has_its_own_defaults():
+    given = settings_from({"hidden": (3,), "paper": True, "curvature_rows": 600})
+    assert optimizer("hf-bicgstab", **optimizer_settings(given)) == paper(curvature_rows=600, max_iterations=30)
 
 
 OTHER = {
@@ -99,6 +105,11 @@ OTHER = {
     "method": "sgd",
     "curvature_rows": 9,
     "damping": 0.3,
+    "radius": 0.3,
+    "candidates": "last",
+    "line_search": "backtracking",
+    "paper": True,
+    "momentum": 0.5,
     "krylov_iterations": 2,
     "warm_start": 0.1,
     "learning_rate": 0.2,

@@ -10,6 +10,7 @@ from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations, newest_checkpoint
 from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError, UsageError
+from hfnumba.optim.methods import METHODS
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model, read_rows
 from hfnumba.run.training import Ending
@@ -93,7 +94,7 @@ def test_predictions_err_as_often_as_evaluation_says(toy_store, straight):
     assert np.mean(probabilities.argmax(1) != y) == pytest.approx(model.evaluate(split)[1])
 
 
-@pytest.mark.parametrize("method", ["hf-bicgstab", "hybrid-cg", "sgd"])
+@pytest.mark.parametrize("method", METHODS)
 def test_resumed_after_every_iteration_gives_the_same_bits(toy_store, tmp_path, method):
     given = {"method": method, "curvature_rows": 60}
     run(toy_store, tmp_path / "a", **given)

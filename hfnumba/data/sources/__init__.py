@@ -1,4 +1,8 @@
-"""Sources, one module a format: each has ``read(recipe, paths, seed) -> RawData``."""
+"""Sources, one module a format.
+
+Sources of rows have ``read(recipe, paths, seed) -> RawData``, sources of speech
+``open_corpus(recipe, paths, seed, say) -> Corpus``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from hfnumba.data.corpus import Corpus, Say
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
 
@@ -37,3 +42,26 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
     """Read the arrays of a data set with the source that its recipe names."""
     source: Source = import_module(f"{__name__}.{recipe.format}")
     return source.read(recipe, paths, seed)
+
+
+class CorpusSource(Protocol):
+    """What a module of this package for speech offers."""
+
+    def open_corpus(self, recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) -> Corpus:
+        """Find the utterances of a corpus.
+
+        Parameters are those of :meth:`Source.read`; ``say`` is called with what a user should know of what was left
+        out.
+
+        Raises
+        ------
+        DataError
+            If the corpus is not what its format or the recipe says.
+        """
+        ...
+
+
+def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) -> Corpus:
+    """Open a corpus with the source that its recipe names."""
+    source: CorpusSource = import_module(f"{__name__}.{recipe.format}")
+    return source.open_corpus(recipe, paths, seed, say)

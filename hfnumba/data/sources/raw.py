@@ -7,10 +7,11 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.data.manifest import SourceFile
@@ -23,10 +24,16 @@ DEFLATE_RATIO = 1032
 
 @dataclass(frozen=True)
 class RawData:
-    """Arrays as their source holds them, and where they came from."""
+    """Arrays as their source holds them, and where they came from.
+
+    ``subsets`` holds the row numbers of splits that share their arrays with others; ``classes`` the names of the
+    classes, if they have names.
+    """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
     sources: tuple[SourceFile, ...]
+    subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""The header of a store from what it will hold: splits, partitions, standardisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hfnumba.data.corpus import Stock, Utterance
+from hfnumba.data.frames import grouping
+from hfnumba.data.layout import SplitLayout, chunking
+from hfnumba.data.manifest import Header, SourceFile
+from hfnumba.data.prepare import Prepared, label_dtype
+from hfnumba.data.standardise import Moments, Standardisation
+from hfnumba.errors import UsageError
+
+ROW_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chooses about a store, beside its recipe."""
+
+    n_partitions: int
+    rows: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class About:
+    """What a recipe says of the store, beside its rows; the fields are those of the header and the layout."""
+
+    texts: dict[str, Any]
+    sources: tuple[SourceFile, ...]
+    context: int = 0
+    standardise: bool = False
+
+
+def describe_rows(about: About, prepared: Prepared, settings: Settings, classes: tuple[str, ...] = ()) -> Header:
+    """Describe a store of rows."""
+    layouts = {name: _rows_layout(prepared, name, settings) for name in prepared.splits}
+    return _header(
+        about,
+        settings,
+        task=prepared.task,
+        n_classes=prepared.n_classes,
+        splits=layouts,
+        standardisation=_standardisation(prepared) if about.standardise else None,
+        classes=classes,
+    )
+
+
+def describe_frames(about: About, stock: Stock, classes: tuple[str, ...], settings: Settings) -> Header:
+    """Describe a store of frames."""
+    catalogue = stock.catalogue
+    layouts = {
+        name: _frames_layout(about, stock, utterances, settings) for name, utterances in catalogue.utterances.items()
+    }
+    return _header(
+        about,
+        settings,
+        task="classification",
+        n_classes=catalogue.n_classes,
+        splits=layouts,
+        standardisation=stock.standardisation if about.standardise else None,
+        classes=classes,
+    )
+
+
+def _header(about: About, settings: Settings, **held: Any) -> Header:
+    try:
+        return Header(
+            **about.texts,
+            sources=about.sources,
+            seed=settings.seed,
+            rows=settings.rows,
+            n_partitions=settings.n_partitions,
+            **held,
+        )
+    except ValueError as error:
+        raise UsageError(f"the store cannot be described: {error}") from error
+
+
+def _layout(settings: Settings, **held: Any) -> SplitLayout:
+    try:
+        return SplitLayout(**held)
+    except ValueError as error:
+        raise UsageError(f"the store cannot be laid out in {settings.n_partitions} partitions: {error}") from error
+
+
+def _rows_layout(prepared: Prepared, name: str, settings: Settings) -> SplitLayout:
+    _refuse_partitions(settings)
+    X, y = prepared.splits[name]
+    n_rows = len(prepared.orders[name])
+    chunk_rows, partition_rows = chunking(n_rows, X.shape[1] * X.itemsize, settings.n_partitions)
+    return _layout(
+        settings,
+        n_rows=n_rows,
+        n_features=X.shape[1],
+        n_outputs=None if prepared.n_classes is not None else y.shape[1],
+        x_dtype=X.dtype.name,
+        y_dtype=y.dtype.name,
+        chunk_rows=chunk_rows,
+        partition_rows=partition_rows,
+    )
+
+
+def _frames_layout(about: About, stock: Stock, utterances: tuple[Utterance, ...], settings: Settings) -> SplitLayout:
+    _refuse_partitions(settings)
+    lengths = [utterance.n_frames for utterance in utterances]
+    sizes = tuple(sum(lengths[i] for i in group) for group in grouping(lengths, settings.n_partitions))
+    n_features = stock.catalogue.n_features
+    chunk_rows, partition_rows = chunking(max(sizes), n_features * 4, 1)
+    return _layout(
+        settings,
+        n_rows=sum(sizes),
+        n_features=n_features,
+        n_outputs=None,
+        x_dtype="float32",
+        y_dtype=label_dtype(stock.catalogue.n_classes).__name__,
+        chunk_rows=chunk_rows,
+        partition_rows=partition_rows,
+        partition_sizes=sizes,
+        context=about.context,
+    )
+
+
+def _standardisation(prepared: Prepared) -> Standardisation:
+    """Mean and deviation over the rows of the training split, read a block at a time."""
+    X, _ = prepared.splits["train"]
+    if X.dtype != "float32":
+        raise UsageError("bytes are not standardised; give scale and offset instead of standardise")
+    order = prepared.orders["train"]
+    moments = Moments(X.shape[1])
+    for first in range(0, len(order), ROW_BLOCK):
+        moments.update(X[order[first : first + ROW_BLOCK]])
+    return moments.standardisation()
+
+
+def _refuse_partitions(settings: Settings) -> None:
+    if settings.n_partitions < 1:
+        raise UsageError(f"expected at least 1 partition, got {settings.n_partitions}")

@@ -1,0 +1,132 @@
+"""What a recipe may say beyond its files, one table a kind of source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+RelativePath = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00]+$")]
+"""Below the folder of ``--source``; where it leads is checked when it is opened."""
+
+Paths = Annotated[tuple[RelativePath, ...], msgspec.Meta(min_length=1)]
+
+
+class KaldiSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Archives (``.ark``) or script files (``.scp``) of features and of alignments, joined by utterance."""
+
+    features: Paths
+    alignments: Paths
+
+
+class KaldiOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[kaldi]``.
+
+    Attributes
+    ----------
+    train, validation, test : KaldiSplit
+        Without ``test``, the seed holds out training utterances.
+    pdf_map : str or None
+        File with lines of a transition id and its class. None: the alignments are class numbers already.
+    missing : {"refuse", "skip"}
+        What becomes of utterances with features or an alignment only.
+    """
+
+    train: KaldiSplit
+    validation: KaldiSplit | None = None
+    test: KaldiSplit | None = None
+    pdf_map: RelativePath | None = None
+    missing: Literal["refuse", "skip"] = "refuse"
+
+
+class SpeechOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[speech]``, for corpora of recordings with labelled times.
+
+    Attributes
+    ----------
+    n_mels : int
+        Logarithmic mel energies of a frame (25 ms, every 10 ms).
+    sample_rate : int
+        Samples a second that every recording must have.
+    normalise : {"speaker", "none"}
+        Whether each speaker's frames are brought to mean 0 and deviation 1.
+    states : {1, 3}
+        1: a class for each phone. 3: one for each third of each phone.
+    phones : {61, 48, 39}
+        TIMIT only: the set of phones, folded after Lee and Hon (1989).
+    sa : bool
+        TIMIT only: whether the two sentences that all speakers read are taken too.
+    """
+
+    n_mels: Annotated[int, msgspec.Meta(ge=1, le=512)] = 40
+    sample_rate: Annotated[int, msgspec.Meta(ge=1000, le=192_000)] = 16_000
+    normalise: Literal["speaker", "none"] = "speaker"
+    states: Literal[1, 3] = 1
+    phones: Literal[61, 48, 39] = 61
+    sa: bool = False
+
+
+class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[table]``, for CSV, Parquet, HDF5 and libsvm.
+
+    Attributes
+    ----------
+    train, validation, test : tuple of str
+        Files of each split. Without ``test``, the seed holds out training rows.
+    label : str or tuple of str
+        CSV, Parquet: the column of the class, or for regression one column or several. HDF5: the data set, ``y``
+        unless given.
+    numeric : tuple of str or None
+        CSV, Parquet: columns that are features as they are. None: all that are not named otherwise.
+    categorical : tuple of str
+        CSV, Parquet: columns of which each value becomes a feature of 0 or 1.
+    missing : {"refuse", "mean"}
+        CSV, Parquet: whether missing values are refused, or replaced by the mean of the training rows (a missing
+        category becomes a category).
+    delimiter : str
+        CSV: between two columns.
+    features : str
+        HDF5: the data set of features.
+    zero_based : bool
+        libsvm: whether the first feature has the number 0 and not 1.
+    n_features : int or None
+        libsvm: features of a row; None: the largest number that occurs.
+    max_features : int
+        Wider rows are refused.
+    """
+
+    train: Paths
+    validation: Paths | None = None
+    test: Paths | None = None
+    label: str | tuple[str, ...] | None = None
+    numeric: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] = ()
+    missing: Literal["refuse", "mean"] = "refuse"
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    features: str = "X"
+    zero_based: bool = False
+    n_features: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_features: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+
+    @property
+    def files(self) -> dict[str, tuple[str, ...]]:
+        """Files of the splits there are."""
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: paths for split, paths in given.items() if paths is not None}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Columns of the label."""
+        if self.label is None:
+            return ()
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+
+class SyntheticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[synthetic]``: sizes, and the seed of features, teacher and classes."""
+
+    train_rows: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_013_950
+    test_rows: Annotated[int, msgspec.Meta(ge=0, le=10**11)] = 57_919
+    n_features: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 40
+    n_classes: Annotated[int, msgspec.Meta(ge=2, le=10**6)] = 1973
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0

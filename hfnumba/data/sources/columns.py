@@ -1,0 +1,169 @@
+"""Named columns to features: numbers as they are, a feature for each category; missing values refused or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data.options import TableOptions
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.raw import RawData
+from hfnumba.data.sources.table import Block, gather, located, options_of
+from hfnumba.errors import DataError
+
+MAX_CATEGORIES = 10_000
+
+Batch = Mapping[str, NDArray[Any]]
+"""A block of rows by columns: float64 with NaN where a value is missing, or objects, str or None."""
+
+Batches = Callable[[Path, "Columns"], Iterator[Batch]]
+
+
+@dataclass
+class Columns:
+    """Which columns are what, and what was found in them."""
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    labels: tuple[str, ...]
+    regression: bool
+    means: dict[str, float] = field(default_factory=dict)
+    categories: dict[str, list[str | None]] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the features."""
+        return len(self.numeric) + sum(map(len, self.categories.values()))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Columns that are read as text."""
+        return self.categorical if self.regression else (*self.categorical, *self.labels)
+
+
+def read_columns(
+    recipe: Recipe, root: Path, seed: int, names: Callable[[Path], list[str]], batches: Batches
+) -> RawData:
+    """Read the files twice: for categories and means, then for the rows.
+
+    Parameters
+    ----------
+    recipe, root, seed
+        As for any source.
+    names : callable
+        Names of the columns of a file.
+    batches : callable
+        Reads the columns of a file that are needed.
+    """
+    options = options_of(recipe)
+    files = located(recipe, root)
+    columns = _choose(options, recipe.task == "regression", names(files["train"][0]), files["train"][0])
+    for paths in files.values():
+        for path in paths:
+            lacking = {*columns.numeric, *columns.categorical, *columns.labels} - set(names(path))
+            if lacking:
+                raise DataError(f"{path} has no column {', '.join(sorted(lacking))}")
+    _survey(options, files, columns, batches)
+
+    def blocks(split: str, path: Path) -> Iterator[Block]:
+        for batch in batches(path, columns):
+            yield _encode(columns, batch)
+
+    return gather(recipe, root, seed, blocks, n_features=columns.n_features)
+
+
+def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
+    if not options.labels:
+        raise DataError("[table] needs label, the name of the column of the class")
+    if len(options.labels) > 1 and not regression:
+        raise DataError("[table] names several labels, which only regression has; set task = regression")
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} has two columns of the same name")
+    other = {*options.labels, *options.categorical}
+    numeric = tuple(name for name in names if name not in other) if options.numeric is None else options.numeric
+    chosen = [*numeric, *options.categorical, *options.labels]
+    if len(set(chosen)) != len(chosen):
+        raise DataError("[table] names a column twice among numeric, categorical and label")
+    return Columns(numeric, options.categorical, options.labels, regression)
+
+
+def _survey(options: TableOptions, files: Mapping[str, list[Path]], columns: Columns, batches: Batches) -> None:
+    """Find the categories, and the means of the training rows; refuse missing values."""
+    survey = _Survey(columns)
+    for split, paths in files.items():
+        for path in paths:
+            row = 0
+            for batch in batches(path, columns):
+                for name, values in batch.items():
+                    survey.look(name, values, split == "train", path, row)
+                row += len(next(iter(batch.values())))
+    if survey.n_missing and options.missing == "refuse":
+        raise DataError(
+            f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
+            f"to replace them"
+        )
+    survey.finish()
+
+
+class _Survey:
+    """What is gathered of the columns, batch by batch."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.seen: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
+        self.counts, self.sums = dict.fromkeys(columns.numeric, 0), dict.fromkeys(columns.numeric, 0.0)
+        self.n_missing, self.first = 0, ""
+
+    def look(self, name: str, values: NDArray[Any], training: bool, path: Path, row: int) -> None:
+        """Take in a column of a batch that begins at ``row`` of a file."""
+        missing = _missing(values)
+        if missing.any():
+            place = f"column {name}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
+            if name in self.columns.labels:
+                raise DataError(f"a label is missing in {place}")
+            self.first = self.first or place
+            self.n_missing += int(missing.sum())
+        if name in self.seen:
+            self.seen[name].update(values.tolist())
+            if len(self.seen[name]) > MAX_CATEGORIES:
+                raise DataError(f"column {name} has more than {MAX_CATEGORIES} categories")
+        elif name in self.counts and training:
+            self.counts[name] += int((~missing).sum())
+            self.sums[name] += float(values[~missing].sum())
+
+    def finish(self) -> None:
+        """Note means and categories."""
+        for name, n in self.counts.items():
+            if not n:
+                raise DataError(f"column {name} has no value in the training rows")
+            self.columns.means[name] = self.sums[name] / n
+        for name, found in self.seen.items():
+            self.columns.categories[name] = sorted(found, key=lambda value: (value is None, value or ""))
+
+
+def _encode(columns: Columns, batch: Batch) -> Block:
+    n = len(next(iter(batch.values())))
+    X = np.zeros((n, columns.n_features), np.float32)
+    with np.errstate(over="ignore"):
+        for j, name in enumerate(columns.numeric):
+            values = batch[name]
+            X[:, j] = np.where(np.isnan(values), columns.means[name], values)
+    at = len(columns.numeric)
+    for name in columns.categorical:
+        place = {value: i for i, value in enumerate(columns.categories[name])}
+        X[np.arange(n), [at + place[value] for value in batch[name].tolist()]] = 1
+        at += len(place)
+    if columns.regression:
+        return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1))
+    return Block(X, batch[columns.labels[0]].tolist(), None)
+
+
+def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.array([value is None for value in values.tolist()], bool)

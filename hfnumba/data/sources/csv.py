@@ -1,0 +1,60 @@
+"""CSV files with a line of names, read by Arrow a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.arrow import to_batch
+from hfnumba.data.sources.columns import Batch, Columns, read_columns
+from hfnumba.data.sources.extras import require
+from hfnumba.data.sources.raw import RawData
+from hfnumba.data.sources.table import options_of
+from hfnumba.errors import DataError
+
+BLOCK_NBYTES = 2**22
+"""Bytes that are read at once; a longer line is refused."""
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+    delimiter = options_of(recipe).delimiter
+
+    def names(path: Path) -> list[str]:
+        with _opened(path, delimiter, None) as reader:
+            found: list[str] = reader.schema.names
+            return found
+
+    def batches(path: Path, columns: Columns) -> Iterator[Batch]:
+        with _opened(path, delimiter, columns) as reader:
+            for batch in reader:
+                yield to_batch(path, batch, columns)
+
+    return read_columns(recipe, paths["source"], seed, names, batches)
+
+
+@contextmanager
+def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[Any]:
+    """Open a file; without columns, for their names only."""
+    arrow, csv = require("pyarrow", "tables"), require("pyarrow.csv", "tables")
+    convert = {}
+    if columns is not None:
+        kinds = dict.fromkeys((*columns.numeric, *columns.labels), arrow.float64())
+        kinds |= dict.fromkeys(columns.words, arrow.string())
+        convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
+    try:
+        with (
+            path.open("rb") as file,
+            csv.open_csv(
+                file,
+                csv.ReadOptions(block_size=BLOCK_NBYTES, use_threads=False),
+                csv.ParseOptions(delimiter=delimiter),
+                csv.ConvertOptions(**convert),
+            ) as reader,
+        ):
+            yield reader
+    except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error

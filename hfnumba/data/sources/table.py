@@ -1,0 +1,83 @@
+"""What tables share: blocks of rows from the files of each split become arrays on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data.options import TableOptions
+from hfnumba.data.prepare import hold_out_rows
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.paths import file_record, inside
+from hfnumba.data.sources.raw import RawData
+from hfnumba.data.sources.spool import Labels, Spool
+from hfnumba.errors import DataError
+
+
+class Block(NamedTuple):
+    """Some rows: features, and labels as words, or for regression as numbers of shape (rows, n_outputs)."""
+
+    X: NDArray[Any]
+    words: list[str] | None
+    targets: NDArray[np.float64] | None
+
+
+Blocks = Callable[[str, Path], Iterator[Block]]
+"""Reads the blocks of a file of a split."""
+
+
+def options_of(recipe: Recipe) -> TableOptions:
+    """Return the table of a recipe."""
+    if recipe.table is None:
+        raise DataError(f"format {recipe.format} needs a table [table]")
+    return recipe.table
+
+
+def located(recipe: Recipe, root: Path) -> dict[str, list[Path]]:
+    """Where the files of each split lie; each must be below the folder."""
+    return {split: [inside(root, name) for name in names] for split, names in options_of(recipe).files.items()}
+
+
+def gather(
+    recipe: Recipe, root: Path, seed: int, blocks: Blocks, *, n_features: int, dtype: Any = np.float32
+) -> RawData:
+    """Read all files once, a block at a time.
+
+    Raises
+    ------
+    DataError
+        If there are more features than the recipe allows, or no rows.
+    """
+    options = options_of(recipe)
+    if not 1 <= n_features <= options.max_features:
+        raise DataError(
+            f"the rows have {n_features} features, expected 1 to {options.max_features}; "
+            f"to allow more, set max_features in [table]"
+        )
+    labels = Labels()
+    spools: dict[str, Spool] = {}
+    targets: dict[str, list[NDArray[np.float64]]] = {}
+    for split, paths in located(recipe, root).items():
+        spools[split] = Spool(n_features, dtype)
+        for path in paths:
+            for block in blocks(split, path):
+                spools[split].append(block.X)
+                if block.words is not None:
+                    labels.add(split, block.words)
+                if block.targets is not None:
+                    targets.setdefault(split, []).append(block.targets)
+        if not spools[split].n_rows:
+            raise DataError(f"{split} has no rows in {', '.join(map(str, paths))}")
+    numbered, classes = labels.finish()
+    y: dict[str, NDArray[Any]] = {split: np.concatenate(held) for split, held in targets.items()} or dict(numbered)
+    splits = {split: (spool.array(), y[split]) for split, spool in spools.items()}
+    subsets: dict[str, NDArray[np.intp]] = {}
+    if "test" not in splits:
+        subsets = hold_out_rows(len(splits["train"][0]), seed, recipe.hold_out)
+        splits["test"] = splits["train"]
+    names = dict.fromkeys(name for held in options.files.values() for name in held)
+    return RawData(splits, tuple(file_record(name, inside(root, name)) for name in names), subsets, classes)

@@ -1,0 +1,169 @@
+"""MINRES for a symmetric operator that may be indefinite, up to a direction of non-positive curvature.
+
+Method: Paige and Saunders, "Solution of sparse indefinite systems of linear equations" (SIAM J. Numer. Anal. 12,
+1975), with the recurrence of the residual and the test of its curvature of Liu and Roosta, "MINRES: from negative
+curvature detection to monotonicity properties" (SIAM J. Optim. 32, 2022), Algorithm 1 and Theorem 3.3.
+
+Differences, and why:
+
+- The test of Liu and Roosta, c·gamma >= 0, is r'Ar <= 0 for the residual before the step. Here it is relative,
+  r'Ar <= eps·|r|²·|T| (eps: the rounding unit; |T|: the largest column of the tridiagonal matrix so far). Not
+  r'Ar <= eps·|r|·|Ar| as in CG: on a singular system r tends to the null space, where both sides vanish alike.
+- r'Ar is known without a product with r: it is -c·gamma·r'r. So every residual is a direction of known curvature.
+- Scalars are accumulated in float64 while vectors stay in the dtype of the system.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+
+
+def minres(
+    A: Any,
+    b: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-6,
+    maxiter: int | None = None,
+    keep: float = 1.3,
+    callback: Callable[[Vector], object] | None = None,
+) -> KrylovResult:
+    """Minimise |b - A x| over growing Krylov spaces, up to a residual of non-positive curvature.
+
+    Before that happens the residual norm falls, and with x0 = 0 so does the quadratic model x'Ax/2 - b'x, while
+    |x| grows (Liu and Roosta 2022, Theorem 3.11): every iterate is a descent direction.
+
+    Parameters
+    ----------
+    A : LinearOperator or array_like, shape (n, n)
+        Symmetric. Where it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
+    b : array_like, shape (n,)
+    x0 : array_like, shape (n,), optional
+        Starting point, zero by default. One that is not zero costs a product.
+    rtol : float, default 1e-6
+        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
+        unit of the dtype is raised to it.
+    maxiter : int, optional
+        Most iterations, n by default. An iteration is one product.
+    keep : float, default 1.3
+        Iterates ceil(keep^i) are kept, and always the last one.
+    callback : callable, optional
+        Called as ``callback(x)`` after each iteration. The array is reused: copy it to keep it.
+
+    Returns
+    -------
+    KrylovResult
+        In float32 if A and b are, else in float64. Zero b without a starting point gives ZERO_RHS and zero,
+        without a product. The directions are the residuals; after NONPOSITIVE_CURVATURE ``lowest`` is the
+        residual b - A x of the iterate handed back.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+
+    Notes
+    -----
+    Cost: one product per iteration. Memory: eight n-vectors (x, r, three of the Lanczos process, two of its
+    steps, scratch), one for ``lowest`` and one per kept iterate. b is not copied.
+
+    References
+    ----------
+    Paige and Saunders (1975); Liu and Roosta (2022), Algorithm 1.
+    """
+    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=None)
+    record = Record(system, keep)
+    r, limit, trivial = start(system, record)
+    if trivial is not None:
+        return trivial
+    return _Solve(system, record, r, limit).run(callback)
+
+
+class _Solve:
+    """The state of one solve: the vectors and scalars that one iteration hands to the next.
+
+    The scalars carry the names of Liu and Roosta's Algorithm 1: (c, s) is the last Givens rotation, ``delta``
+    and ``epsilon`` are what it left of the next columns of the tridiagonal matrix, ``phi`` is the residual norm.
+    """
+
+    def __init__(self, system: System, record: Record, r: Vector, limit: float) -> None:
+        self.system, self.record, self.limit, self.r = system, record, limit, r
+        self.phi = math.sqrt(dot(r, r))
+        self.v = r / self.phi
+        self.v_before = np.zeros_like(r)
+        self.d, self.d_before = np.zeros_like(r), np.zeros_like(r)
+        self.scratch = np.empty_like(r)
+        self.largest = 0.0
+        self.beta = self.delta = self.epsilon = self.s = 0.0
+        self.c = -1.0
+        # An upper bound of |x|, which tells before a step whether x stays finite.
+        self.reach = math.sqrt(dot(system.x, system.x))
+
+    def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
+        for index in range(1, self.system.maxiter + 1):
+            status = self._step()
+            if status is not None:
+                return self.record.finish(index - 1, self.r, status)
+            self.record.iterate(index, self.r)
+            if callback is not None:
+                callback(self.system.x)
+            if math.sqrt(dot(self.r, self.r)) <= self.limit:
+                return self.record.finish(index, self.r, KrylovStatus.CONVERGED)
+        return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
+
+    def _step(self) -> KrylovStatus | None:
+        """Extend the Krylov space by one and minimise over it; or say why not and leave x and r as they are."""
+        q = self.system.product(self.v)
+        alpha = dot(self.v, q)
+        add_scaled(q, -self.beta, self.v_before, self.scratch)
+        add_scaled(q, -alpha, self.v, self.scratch)
+        beta = math.sqrt(dot(q, q))
+        if not (math.isfinite(alpha) and math.isfinite(beta)):
+            return KrylovStatus.NONFINITE
+        gamma, coming = self.s * self.delta - self.c * alpha, -self.c * beta
+        self.largest = max(self.largest, math.hypot(self.beta, alpha, beta))
+        if self._is_flat(-self.c * gamma):
+            return KrylovStatus.NONPOSITIVE_CURVATURE
+        diagonal = math.hypot(gamma, beta)
+        if not self._move(self.c * self.delta + self.s * alpha, diagonal, gamma / diagonal):
+            return KrylovStatus.NONFINITE
+        self.epsilon, self.delta = self.s * beta, coming
+        self.c, self.s = gamma / diagonal, beta / diagonal
+        self.phi *= self.s
+        if beta > 0:
+            q /= q.dtype.type(beta)
+        self.v_before, self.v, self.beta = self.v, q, beta
+        self.r *= self.r.dtype.type(self.s * self.s)
+        add_scaled(self.r, -self.phi * self.c, q, self.scratch)
+        return None
+
+    def _is_flat(self, rayleigh: float) -> bool:
+        """Note the curvature of the residual, and tell whether it is none beyond rounding."""
+        squared_norm = dot(self.r, self.r)
+        flat = rayleigh <= float(np.finfo(self.system.dtype).eps) * self.largest
+        self.record.direction(self.r, rayleigh * squared_norm, squared_norm, ends=flat)
+        return flat
+
+    def _move(self, delta: float, diagonal: float, cosine: float) -> bool:
+        """Make d the next step's direction and walk along it; false if x would not stay finite."""
+        d = self.d_before
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(d, -self.epsilon, out=d)
+            np.add(d, self.v, out=d)
+            add_scaled(d, -delta, self.d, self.scratch)
+            np.divide(d, diagonal, out=d)
+        length = cosine * self.phi
+        reach = self.reach + abs(length) * math.sqrt(dot(d, d))
+        if not self.system.holds(abs(length), reach):
+            return False
+        self.d_before, self.d, self.reach = self.d, d, reach
+        add_scaled(self.system.x, length, d, self.scratch)
+        return True

@@ -1,0 +1,103 @@
+"""Conjugate gradients within a trust region: the method of Steihaug and Toint.
+
+Sources: Steihaug, "The conjugate gradient method and trust regions in large scale optimization" (SIAM J. Numer.
+Anal. 20, 1983); Toint, "Towards an efficient sparsity exploiting Newton method for minimization" (1981);
+Algorithm 7.2 of Nocedal and Wright, "Numerical Optimization" (2nd ed., 2006).
+
+The difference from the textbook: a starting point within the region is allowed. The norms of the iterates then
+need not grow, so a later iterate might come back into the region; the solve ends at its edge all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from hfnumba.krylov.cg import Solve
+from hfnumba.krylov.operator import System, Vector, dot, prepare
+from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+
+
+def steihaug(
+    A: Any,
+    b: ArrayLike,
+    *,
+    radius: float,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-6,
+    maxiter: int | None = None,
+    keep: float = 1.3,
+    callback: Callable[[Vector], object] | None = None,
+) -> KrylovResult:
+    """Lower x'Ax/2 - b'x over |x| <= radius by conjugate gradients, to the edge if the model falls there.
+
+    Parameters
+    ----------
+    A : LinearOperator or array_like, shape (n, n)
+        Symmetric.
+    b : array_like, shape (n,)
+    radius : float
+        Of the trust region, from 1e-100 to 1e100.
+    x0 : array_like, shape (n,), optional
+        Starting point of a norm below radius, zero by default. One that is not zero costs a product.
+    rtol, maxiter, keep, callback
+        As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is not called for the step to the edge.
+
+    Returns
+    -------
+    KrylovResult
+        Status BOUNDARY if a step of CG would have left the region, NONPOSITIVE_CURVATURE if a direction did not
+        curve up: in both cases ``x`` lies on the edge, further along that direction than the iterate before,
+        which is kept. ``lowest`` is the direction of non-positive curvature where one ended the solve.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, b or x0 is not finite, radius is out of its range, |x0| >= radius, rtol < 0,
+        maxiter < 1, or keep <= 1.
+
+    Notes
+    -----
+    Cost and memory are those of CG: one product per iteration, five n-vectors and those kept.
+
+    References
+    ----------
+    Steihaug (1983); Nocedal and Wright (2006), Algorithm 7.2.
+    """
+    if not 1e-100 <= radius <= 1e100:
+        raise ValueError(f"expected a radius between 1e-100 and 1e100, got {radius}; 1 is a usual start")
+    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=None)
+    if dot(system.x, system.x) >= radius * radius:
+        raise ValueError(f"expected |x0| < radius = {radius}, got {math.sqrt(dot(system.x, system.x))}; shorten x0")
+    record = Record(system, keep)
+    r, limit, trivial = start(system, record)
+    return trivial if trivial is not None else _Bounded(system, record, r, limit, float(radius)).run(callback)
+
+
+class _Bounded(Solve):
+    """Conjugate gradients that end on the edge of a ball."""
+
+    def __init__(self, system: System, record: Record, r: Vector, limit: float, radius: float) -> None:
+        super().__init__(system, record, r, limit, None)
+        self.radius = radius
+
+    def _at_flat(self, Ap: Vector) -> KrylovStatus:
+        # Where p does not curve up, the model falls along it without end.
+        return self._walk(self._to_the_edge(), Ap) or KrylovStatus.NONPOSITIVE_CURVATURE
+
+    def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
+        edge = self._to_the_edge()
+        if alpha < edge:
+            return self._walk(alpha, Ap)
+        return self._walk(edge, Ap) or KrylovStatus.BOUNDARY
+
+    def _to_the_edge(self) -> float:
+        """Return tau >= 0 with |x + tau·p| = radius, by the form of the root that does not cancel."""
+        x, p = self.system.x, self.p
+        xp, pp = dot(x, p), dot(p, p)
+        room = max(self.radius**2 - dot(x, x), 0.0)
+        root = math.sqrt(xp * xp + pp * room)
+        return room / (xp + root) if xp > 0 else (root - xp) / pp

@@ -1,0 +1,238 @@
+"""A Dask cluster of the ranks of one job: rank 0 is the scheduler, rank 1 the client, all others are workers.
+
+Nothing starts before the client has found its arguments, store and run to be right: the other ranks wait for its
+first message, which says how to form the cluster, or that the job ends. Its last message is the exit status of all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal
+
+from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
+from hfnumba.launch.mpi import announced, mpi_ranks
+from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
+from hfnumba.launch.security import configure, make_keys
+from hfnumba.launch.slurm import slurm_ranks
+from hfnumba.launch.versions import check_versions
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Kind = Literal["mpi", "slurm"]
+KINDS: tuple[Kind, ...] = ("mpi", "slurm")
+
+INTERFACE_VARIABLE = "HFNUMBA_INTERFACE"
+"""Environment variable with the network interface to use between machines, such as ib0."""
+
+_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 30.0
+_LOOPBACK = "127.0.0.1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Job:
+    """What the client has of its job.
+
+    Parameters
+    ----------
+    kind : str
+    ranks : Ranks
+    """
+
+    def __init__(self, kind: Kind, ranks: Ranks) -> None:
+        self.kind, self.encrypted = kind, True
+        self._ranks = ranks
+        self._state: Literal["waiting", "forming", "gone"] = "waiting"
+
+    @contextmanager
+    def cluster(self, n_threads: int) -> Iterator[Client]:
+        """Form the cluster, yield a client of it, and take it down. Once in a job.
+
+        Parameters
+        ----------
+        n_threads : int
+            Of each worker.
+
+        Raises
+        ------
+        ClusterError
+            If a rank does not come, a worker does not come within two minutes, or it has other versions.
+        """
+        if self._state != "waiting":
+            raise ClusterError(f"the ranks of this job have formed a cluster before; start {self.kind} again")
+        self._ranks.bcast({"n_threads": n_threads, "encrypted": self.encrypted}, CLIENT)
+        self._state = "forming"
+        _form(self._ranks, n_threads, self.encrypted)
+        from distributed import Client  # noqa: PLC0415 - slow to import
+
+        with Client(timeout=_CONNECT_TIMEOUT_S) as client:
+            try:
+                self._check(client)
+                yield client
+            finally:
+                # Without a scheduler this would try for half a minute to reach it.
+                if client.status == "running":
+                    client.shutdown()
+                self._state = "gone"
+
+    def _check(self, client: Client) -> None:
+        from hfnumba.launch.lifeline import Lifeline  # noqa: PLC0415 - distributed is slow to import
+
+        client.register_plugin(Lifeline())
+        n_workers = self._ranks.size - 2
+        try:
+            client.wait_for_workers(n_workers, timeout=_WORKERS_TIMEOUT_S)
+        except TimeoutError:
+            raise ClusterError(
+                f"{len(client.nthreads())} of {n_workers} workers came within {_WORKERS_TIMEOUT_S:.0f} s; if the "
+                f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
+            ) from None
+        check_versions(client, f"{self.kind} cluster")
+
+    def end(self, status: int) -> None:
+        """Let all ranks end with an exit status; the last that the client calls."""
+        if self._state == "forming":
+            self._ranks.abort(status or 1)
+        # Ranks that have failed have said so, and need no status.
+        with suppress(ClusterError):
+            self._ranks.bcast({"status": status}, CLIENT)
+            self._ranks.close()
+
+
+_current: Job | None = None
+
+
+def current(kind: str) -> Job:
+    """The job whose client this process is.
+
+    Raises
+    ------
+    UsageError
+        If it is none of this kind.
+    """
+    if _current is None or _current.kind != kind:
+        command = {"mpi": "mpirun", "slurm": "srun"}[kind]
+        raise UsageError(
+            f"--cluster {kind} works on a command line that {command} starts, with these very words on it; "
+            f"use {command} -n 4 hfnumba train … --cluster {kind}, or another --cluster"
+        )
+    return _current
+
+
+def without_encryption() -> None:
+    """Let the cluster of this job be open to whoever can reach its ports.
+
+    Raises
+    ------
+    UsageError
+        If this process is not the client of a job.
+    """
+    if _current is None:
+        raise UsageError(
+            "--insecure is for --cluster mpi and --cluster slurm; no other cluster is encrypted by hfnumba"
+        )
+    _current.encrypted = False
+
+
+def join(kind: Kind) -> tuple[Ranks, Job | None]:
+    """Join the other ranks. Return them, and for the client its job; other ranks go on with :func:`serve`.
+
+    From here on this process ends when what has started it ends, and ranks other than the client leave it to the
+    client what a signal means.
+
+    Raises
+    ------
+    UsageError, ClusterError
+        If the ranks cannot join, are fewer than three, or a package is missing; it happens in all of them alike.
+    """
+    global _current
+    if importlib.util.find_spec("dask_mpi") is None:
+        raise UsageError(f"--cluster {kind} needs the package dask-mpi; install hfnumba[{kind}]")
+    ranks: Ranks = mpi_ranks() if kind == "mpi" else slurm_ranks()
+    _quieten()
+    end_with_parent(ranks.rank == CLIENT)
+    if ranks.rank == CLIENT:
+        _current = Job(kind, ranks)
+        return ranks, _current
+    for number in _SIGNALS:
+        # For all threads, those of MPI too, and for the workers' processes, which inherit it.
+        signal.signal(number, signal.SIG_IGN)
+    return ranks, None
+
+
+def _quieten() -> None:
+    """Keep Dask from reporting what is no news, in this process and those of workers.
+
+    A lost worker is healed, a failed computation is told by the client, and at the end all connections close, which
+    Dask reports as errors, now and then. ``DASK_LOGGING__DISTRIBUTED=info`` in the environment shows everything.
+    """
+    if not any(name.startswith("DASK_LOGGING") for name in os.environ):
+        os.environ["DASK_LOGGING"] = repr(dict.fromkeys(("distributed", "distributed.client"), "critical"))
+
+
+def announced_rank(kind: Kind) -> int:
+    """Which rank this is by its environment, also if the ranks cannot be joined."""
+    if kind == "mpi":
+        return announced()[0]
+    rank = os.environ.get("SLURM_PROCID", "")
+    return int(rank) if rank.isdecimal() else 0
+
+
+def serve(ranks: Ranks) -> int:
+    """Be the scheduler or a worker until the client ends the job; return the exit status that it gives.
+
+    Raises
+    ------
+    ClusterError
+        If the client is gone or another rank has failed.
+    """
+    message = ranks.bcast(None, CLIENT)
+    if "status" not in message:
+        _form(ranks, message["n_threads"], message["encrypted"])
+        message = ranks.bcast(None, CLIENT, _STATUS_TIMEOUT_S)
+    ranks.close()
+    return int(message["status"])
+
+
+def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
+    """Start this rank's part of the cluster; returns when it has ended, but for the client at once."""
+    from dask_mpi import initialize  # noqa: PLC0415 - slow to import
+
+    if encrypted:
+        configure(ranks.bcast(make_keys() if ranks.rank == SCHEDULER else None, SCHEDULER))
+    initialize(
+        comm=ranks,
+        exit=False,
+        protocol="tls" if encrypted else "tcp",
+        interface=_interface(ranks),
+        nthreads=n_threads,
+        dashboard=has_dashboard(),
+        dashboard_address=f"{_LOOPBACK}:0",
+        # A worker that is killed comes back; without a nanny MPI would end the whole job.
+        worker_class="distributed.Nanny",
+        # The batch system limits memory; Dask would guess a worker's share by its threads.
+        memory_limit=0,
+        worker_options={
+            "env": dict.fromkeys(THREAD_VARIABLES, "1"),
+            "dashboard_address": f"{_LOOPBACK}:0",
+            "death_timeout": _WORKERS_TIMEOUT_S,
+        },
+    )
+
+
+def _interface(ranks: Ranks) -> str | None:
+    """Return the network interface to listen on: what the user names; on one machine that which no other reaches."""
+    named = os.environ.get(INTERFACE_VARIABLE)
+    if named or not ranks.one_host:
+        return named or None
+    import psutil  # noqa: PLC0415 - distributed needs it too
+
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(address.address == _LOOPBACK for address in addresses):
+            return str(interface)
+    return None

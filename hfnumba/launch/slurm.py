@@ -1,0 +1,148 @@
+"""Ranks that ``srun`` started, without MPI: they meet in a directory that all nodes see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.ranks import PATIENCE_S, Ranks, refuse_few, wait_until
+
+_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS")
+_MESSAGE = "message"
+_CLOSE_PATIENCE_S = 30.0
+
+
+class SlurmRanks(Ranks):
+    """Messages through small files, readable by their owner only, in a directory that only the owner can enter.
+
+    Parameters
+    ----------
+    rank, size : int
+    one_host : bool
+    directory : path
+        Rank 0 makes it, and removes it in :meth:`close`.
+    """
+
+    def __init__(self, rank: int, size: int, one_host: bool, directory: Path) -> None:
+        super().__init__(rank, size, one_host)
+        self._directory, self._number = directory, 0
+        if rank == 0:
+            try:
+                directory.mkdir(mode=0o700)
+            except FileExistsError:
+                raise ClusterError(f"{directory} is left from another start of this step; remove it") from None
+            except OSError as error:
+                raise ClusterError(
+                    f"{directory} cannot be made ({error.strerror}); start in a directory that all nodes can write"
+                ) from error
+
+    def bcast(self, message: Any, root: int = 0, patience_s: float = PATIENCE_S) -> Any:
+        """Write it, or wait for it."""
+        path = self._next(_MESSAGE)
+        if self.rank == root:
+            # Rank 0 makes the directory, which may be a while after this process has started.
+            wait_until(self._check, patience_s, f"the directory {self._directory} of rank 0")
+            self._write(path, message)
+            return message
+        wait_until(lambda: self._present(path), patience_s, f"a message from rank {root}")
+        return json.loads(path.read_text("utf-8"))
+
+    def Barrier(self) -> None:
+        """Let every rank tell rank 0 that it has come, and rank 0 tell all; it removes what all have read, as keys."""
+        path = self._next("barrier")
+        if self.rank == 0:
+            self._wait_for_others(path, PATIENCE_S)
+            for name in self._names():
+                if name.endswith(_MESSAGE):
+                    (self._directory / name).unlink()
+            self._write(path, None)
+        else:
+            self._come(path)
+            wait_until(lambda: self._present(path), PATIENCE_S, "all ranks")
+
+    def abort(self, status: int) -> NoReturn:
+        """Tell ranks that wait, and leave. Others end with the scheduler, or because srun is told to kill the step."""
+        with suppress(OSError):
+            self._write(self._aborted, self.rank)
+        os._exit(status)
+
+    def close(self) -> None:
+        """Remove the directory, once nobody reads in it any more."""
+        path = self._next("close")
+        if self.rank != 0:
+            self._come(path)
+            return
+        with suppress(ClusterError):
+            self._wait_for_others(path, _CLOSE_PATIENCE_S)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def _aborted(self) -> Path:
+        return self._directory / "aborted"
+
+    def _next(self, kind: str) -> Path:
+        self._number += 1
+        return self._directory / f"{self._number:03d}-{kind}"
+
+    def _come(self, path: Path) -> None:
+        self._write(path.with_name(f"{path.name}-{self.rank}"), None)
+
+    def _wait_for_others(self, path: Path, patience_s: float) -> None:
+        others = {f"{path.name}-{rank}" for rank in range(1, self.size)}
+        wait_until(lambda: self._check() and others <= self._names(), patience_s, "all ranks")
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self._directory.iterdir()}
+
+    def _present(self, path: Path) -> bool:
+        return self._check() and path.exists()
+
+    def _check(self) -> bool:
+        """Whether the directory is there; nobody else can have put something into it, and no rank has failed."""
+        try:
+            found = self._directory.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
+            raise ClusterError(f"{self._directory} is open to other users; remove it, and start in another directory")
+        if self._aborted.exists():
+            raise ClusterError(f"rank {self._aborted.read_text('utf-8')} has failed; see what it printed")
+        return True
+
+    @staticmethod
+    def _write(path: Path, message: Any) -> None:
+        """Write under another name first, so that nobody reads half of it."""
+        draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(message, file)
+        draft.rename(path)
+
+
+def slurm_ranks() -> SlurmRanks:
+    """Join the ranks of ``srun``, which must start in a directory that all nodes see.
+
+    Raises
+    ------
+    UsageError
+        If ``srun`` did not start this process, or it started too few.
+    ClusterError
+        If the directory cannot be made.
+    """
+    job, step, rank, size = (os.environ.get(name, "") for name in _VARIABLES)
+    if not (job and step and rank.isdecimal() and size.isdecimal()):
+        missing = [name for name in _VARIABLES if not os.environ.get(name)]
+        raise UsageError(
+            f"--cluster slurm needs srun, which sets {', '.join(_VARIABLES)} ({', '.join(missing)} missing); "
+            "use srun -n 4 hfnumba train … --cluster slurm within a job"
+        )
+    refuse_few(int(size), "slurm", "srun")
+    nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
+    # A job that was requeued has its old number.
+    name = f".hfnumba-slurm-{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return SlurmRanks(int(rank), int(size), nodes == "1", Path.cwd() / name)

@@ -1,0 +1,61 @@
+"""The literal reading of the paper: every choice as He et al. (2016) print it, or as near as the text allows.
+
+Source: He, Mudigere, Smelyanskiy and Takáč, *Distributed Hessian-free optimization for deep neural network*.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfnumba.errors import UsageError
+from hfnumba.optim.composition import COMPOSITIONS
+from hfnumba.optim.hessian_free import HessianFree
+
+METHODS = ("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab")
+"""The second-order methods that the paper compares."""
+
+_BUDGET = 2
+"""Solver iterations are this many times the default of the method."""
+
+
+def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
+    """Make a method as the paper describes it; settings that are given go before its choices.
+
+    ====================  ======================  =================================================================
+    setting               here                    why
+    ====================  ======================  =================================================================
+    krylov_iterations     10 for Bi-CG-STAB,      The paper fixes the number and does not give it. 10 iterations of
+                          20 for CG               Bi-CG-STAB are 20 products; CG gets as many products.
+    warm_start            0                       Algorithm 2 names a decay for it and gives no value; none is the
+                                                  reading that adds nothing.
+    candidates            ``"kept"``              The paper does not say which candidate wins, and the residual of
+                                                  Bi-CG-STAB tells nothing on an indefinite system: the kept iterates
+                                                  and the direction of negative curvature are compared by their loss.
+    line_search           ``"backtracking"``      Armijo's condition from step length 1 downwards, first fit. The
+                                                  constants, which are not given, are 1e-4 and 1/2.
+    damping               0.1                     The damping has a first value and is never updated in print; with
+                                                  a constant one nothing bounds a step that the model got wrong. So
+                                                  Levenberg and Marquardt's rule stays.
+    ====================  ======================  =================================================================
+
+    With ``candidates="last"``, the other reading of which candidate wins, ``hf-bicgstab`` needed twice the iterations
+    on 15,000 rows of MNIST (784-400-150-10, 2048 curvature rows): 2 % training error after 30 instead of 15.
+
+    Two things stay that differ from print without changing what is computed: all step lengths of the line search
+    are priced in one round (the step taken is that of backtracking), and a direction of zero slope, for which
+    sgn(g'd) gives nothing, is walked along as it is.
+
+    Raises
+    ------
+    UsageError
+        If the paper has no such method, or a setting is wrong.
+    """
+    if method not in METHODS:
+        raise UsageError(f"expected a second-order method of the paper ({', '.join(METHODS)}), got {method!r}")
+    choices: dict[str, Any] = {
+        "krylov_iterations": _BUDGET * COMPOSITIONS[method].default_iterations,
+        "warm_start": 0.0,
+        "candidates": "kept",
+        "line_search": "backtracking",
+    }
+    return HessianFree(method=method, **(choices | settings))

@@ -1,0 +1,147 @@
+"""What can be checked before a long run: derivatives, threads, BLAS, versions, disk, the store, the cluster."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hfnumba.errors import HfnumbaError
+from hfnumba.network import Network
+
+if TYPE_CHECKING:
+    from hfnumba.data import Store
+    from hfnumba.launch import Placement
+
+_PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "dask", "distributed", "zarr")
+_STEP = 1e-2
+# float32 losses with a step of 1e-2 give directional derivatives to about 1e-4 of the gradient's length.
+_TOLERANCE = 1e-3
+_MIN_FREE = 1 << 30
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: whether it is as it should be, and what was found."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+def checks(store_path: Path | None, cluster: str) -> Iterator[Check]:
+    """Look at one thing after another; a check that cannot be made is one that failed."""
+    yield Check("versions", True, _versions())
+    yield _attempt("kernels", _kernels)
+    yield _attempt("threads", _threads)
+    yield _attempt("derivatives", _derivatives)
+    yield _attempt("disk", lambda: _disk(Path.cwd()))
+    store = None
+    if store_path is not None:
+        yield _attempt("store", lambda: _store(store_path))
+        store = store_path
+    if cluster != "none":
+        yield _attempt("cluster", lambda: _cluster(cluster, store))
+
+
+def _attempt(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
+    try:
+        return Check(name, *look())
+    except HfnumbaError as error:
+        return Check(name, False, str(error))
+    except Exception as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _versions() -> str:
+    found = [f"Python {platform.python_version()}", f"hfnumba {version('hfnumba')}"]
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} missing")
+    return ", ".join(found)
+
+
+def _kernels() -> tuple[bool, str]:
+    from hfnumba.kernels import cache  # noqa: PLC0415 - slow to import
+
+    seconds = cache.warm_up()
+    return True, f"ready after {seconds:.1f} s, kept in {cache.folder()}"
+
+
+def _threads() -> tuple[bool, str]:
+    from threadpoolctl import threadpool_info  # noqa: PLC0415
+
+    from hfnumba.engine.serial import available_threads  # noqa: PLC0415
+    from hfnumba.kernels.blas import limit_blas_threads  # noqa: PLC0415
+
+    limit_blas_threads()
+    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    names = ", ".join(f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip() for lib in blas)
+    inside = {lib["num_threads"] for lib in blas}
+    return inside == {1}, f"{available_threads()} for row blocks, {max(inside, default=0)} inside each BLAS ({names})"
+
+
+def _derivatives() -> tuple[bool, str]:
+    """Slope and curvature along a line against differences of the loss and of the gradient."""
+    from hfnumba.engine import ArrayObjective  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((600, 12), dtype=np.float32), rng.integers(0, 4, 600)
+    network = Network([12, 10, 4])
+    theta, v = network.initialize(0), rng.standard_normal(network.n_params, dtype=np.float32)
+    v /= np.linalg.norm(v)
+    with ArrayObjective(network, X, y) as f:
+        point, ahead, behind = (f.linearize(theta + np.float32(s * _STEP) * v) for s in (0, 1, -1))
+        slope = (ahead.value - behind.value) / (2 * _STEP)
+        curved = (ahead.gradient - behind.gradient) / np.float32(2 * _STEP)
+        product = point.hessian().matvec(v)
+    first = abs(slope - float(point.gradient @ v)) / float(np.linalg.norm(point.gradient))
+    second = float(np.linalg.norm(curved - product) / np.linalg.norm(product))
+    return first < _TOLERANCE and second < _TOLERANCE, f"gradient to {first:.0e}, Hessian product to {second:.0e}"
+
+
+def _disk(folder: Path) -> tuple[bool, str]:
+    free = shutil.disk_usage(folder).free
+    return free >= _MIN_FREE, f"{free / 1e9:.1f} GB free for runs in {folder}"
+
+
+def _store(path: Path) -> tuple[bool, str]:
+    from hfnumba.data import open_store, verify  # noqa: PLC0415
+
+    store = open_store(path)
+    faults = verify(store)
+    if faults:
+        return False, f"{len(faults)} faults, the first: {faults[0]}"
+    return True, f"{path} is sound, digest {store.digest[:12]}"
+
+
+def _cluster(spec: str, store_path: Path | None) -> tuple[bool, str]:
+    """Start or reach the cluster; with a store, the same gradient there and here, to the bit."""
+    from hfnumba.launch import open_cluster  # noqa: PLC0415
+
+    with open_cluster(spec) as placement:
+        if store_path is None:
+            return True, placement.description
+        from hfnumba.data import open_store  # noqa: PLC0415
+
+        return _same_gradient(placement, open_store(store_path))
+
+
+def _same_gradient(placement: Placement, store: Store) -> tuple[bool, str]:
+    from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415
+    from hfnumba.run.training import LOSS_OF_TASK  # noqa: PLC0415
+
+    split = store["train"]
+    network = Network([split.n_features, 8, split.n_outputs], loss=LOSS_OF_TASK[split.task])
+    theta = network.initialize(0)
+    assert placement.client is not None
+    with DaskObjective(network, split, placement.client) as there, SplitObjective(network, split) as here:
+        same = np.array_equal(there.value_and_gradient(theta)[1], here.value_and_gradient(theta)[1])
+    told = "gives the bits of this process" if same else "gives OTHER bits than this process: its processors differ"
+    return same, f"{placement.description}; {told}"

@@ -1,0 +1,35 @@
+"""Which command lines are for several ranks; known before they are parsed."""
+
+import pytest
+
+from hfnumba.cli.ranks import launcher, refuse_many
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], None),
+        (["train", "s", "--cluster", "mpi"], "mpi"),
+        (["train", "s", "--cluster=slurm", "--run", "r"], "slurm"),
+        (["train", "s", "--cluster", "mpi", "--cluster", "none"], None),
+        (["train", "s", "--cluster"], None),
+        (["train", "mpi", "--cluster", "local"], None),
+        (["train", "s", "--run", "mpi"], None),
+    ],
+)
+def test_launcher(words, expected):
+    assert launcher(words) == expected
+
+
+@pytest.mark.parametrize(("rank", "status", "told"), [(0, 2, True), (1, 0, False)])
+def test_only_one_rank_says_that_each_would_train_by_itself(monkeypatch, capsys, rank, status, told):
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    refuse_many(["train", "s"])
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    monkeypatch.setenv("PMI_SIZE", "2")
+    refuse_many(["evaluate", "r"])
+    with pytest.raises(SystemExit) as caught:
+        refuse_many(["train", "s"])
+    assert caught.value.code == status
+    assert ("error: mpirun started 2 processes" in capsys.readouterr().err) is told

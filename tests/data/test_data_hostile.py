@@ -1,0 +1,143 @@
+"""One test a row of the table "What is refused" in datasets/README.md that no other file tests by the same words."""
+
+import gzip
+import os
+import struct
+import tracemalloc
+
+import google_crc32c
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hfnumba.data import datasets_dir, files, manifest, open_store, verify, write_store
+from hfnumba.data.layout import MAX_CHUNK_BYTES, SplitLayout
+from hfnumba.data.sources.idx import read_idx
+from hfnumba.errors import DataError, StoreError
+
+# Row of the table to the tests that hold it.
+ROWS = {
+    "a header is cut": "test_data_sources test_data_kaldi test_data_speech",
+    "gzip that expands": "test_data_sources",
+    "an absolute path": "test_data_kaldi test_data_speech test_data_tables",
+    "a pipe": "test_data_kaldi",
+    "pickles": "test_data_sources",
+    "external and soft links": "test_data_tables",
+    "999999999": "test_data_tables",
+    "terabytes": "test_data_hostile",
+    "NaN": "test_data_prepare test_data_frames",
+}
+
+
+def test_every_row_of_the_table_is_tested():
+    text = (datasets_dir() / "README.md").read_text()
+    table = text.split("## What is refused")[1].split("##")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) == len(ROWS)
+    for row, (words, modules) in zip(rows, ROWS.items(), strict=True):
+        assert words in row
+        for module in modules.split():
+            assert (datasets_dir().parent / f"tests/data/{module}.py").is_file()
+
+
+def frame(claimed):
+    """A Zstandard frame that claims a size and holds nothing, with the checksum that Zarr puts behind it."""
+    data = b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + struct.pack("<Q", claimed) + b"\x01\x00\x00"
+    return data + struct.pack("<I", google_crc32c.value(data))
+
+
+def resealed(store, key, data):
+    """Put a chunk of another hand into a store, with a manifest that says it is right."""
+    (store.path / key).write_bytes(data)
+    records = store.manifest.files | {key: files.record(data)}
+    (store.path / "manifest.json").write_bytes(manifest.sealed(store.manifest.header, records))
+    return open_store(store.path)
+
+
+@pytest.mark.parametrize("claimed", [2**42, 2**63, 0, 301])
+def test_a_chunk_whose_frame_claims_terabytes(store, claimed):
+    bad = resealed(store, "train/X/c/1/0", frame(claimed))
+    tracemalloc.start()
+    with pytest.raises(StoreError, match=f"X/c/1/0 claims {claimed} bytes, expected 300"):
+        bad["train"].load(1)
+    assert len(verify(bad)) == 1
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    bad["train"].load(0)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x00\x00\x01\x00\x00", b"x" * 50])
+def test_a_chunk_that_is_no_frame(store, data):
+    with pytest.raises(StoreError, match="partition 2 of train cannot be decoded"):
+        resealed(store, "train/y/c/2", data)["train"].load(2)
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_with_the_right_digest_are_refused_in_words(store, data):
+    with pytest.raises(StoreError, match="partition 0 of test cannot be decoded"):
+        resealed(store, "test/X/c/0/0", b"\x28\xb5\x2f\xfd" + data)["test"].load(0)
+
+
+@pytest.mark.parametrize("change", [{"chunk_rows": 2**40, "partition_rows": 2**40}, {"n_features": 2**50}])
+def test_a_manifest_whose_layout_claims_terabytes(store, change):
+    header = store.manifest.header
+    data = msgspec.json.decode((store.path / "manifest.json").read_bytes())
+    data["header"]["splits"]["train"].update(change)
+    (store.path / "manifest.json").write_bytes(msgspec.json.encode(data))
+    with pytest.raises(StoreError, match=f"damaged.*at most {MAX_CHUNK_BYTES} bytes"):
+        open_store(store.path)
+    assert header.splits["train"].n_rows == 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "context", "complaint"),
+    [
+        ((5, 6), 0, "expected partitions of 1 to"),
+        ((5, 4, 1, 0), 0, "expected partitions of 1 to"),
+        ((11, -1), 0, "expected partitions of 1 to"),
+        ((), 0, "expected partitions of 1 to"),
+        ((8, 2), -1, "expected a context of 0 to"),
+        ((8, 2), 10**9, "expected a context of 0 to"),
+        (None, 4, "expected context for frames only"),
+    ],
+)
+def test_frames_that_cannot_be(sizes, context, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        SplitLayout(
+            n_rows=10,
+            n_features=2,
+            n_outputs=None,
+            x_dtype="float32",
+            y_dtype="uint8",
+            chunk_rows=4,
+            partition_rows=8,
+            partition_sizes=sizes,
+            context=context,
+        )
+
+
+def test_a_bomb_takes_bounded_memory_whatever_it_is_called(tmp_path):
+    """10 MB of zeros in 10 KB: the source looks no further than the header goes."""
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x05" + bytes(10 * 2**20)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="holds more"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_store_opens_no_file_but_its_own(tmp_path, arrays):
+    """A chunk that is a link to elsewhere is read, but only bytes of the right digest are ever decoded."""
+    store = write_store(tmp_path / "s.zarr", arrays, n_partitions=4)
+    chunk = store.path / "train/X/c/0/0"
+    secret = tmp_path / "secret"
+    secret.write_bytes(os.urandom(chunk.stat().st_size))
+    chunk.unlink()
+    chunk.symlink_to(secret)
+    with pytest.raises(StoreError, match="has the digest"):
+        store["train"].load(0)
+    assert np.isfinite(store["train"].load(1)[0]).all()

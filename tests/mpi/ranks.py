@@ -1,0 +1,200 @@
+"""Jobs of several ranks as real processes, with time limits, and what of them is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hfnumba.checkpoint import newest_checkpoint
+
+MARKER = "HFNUMBA_TEST_JOB"
+LIMIT_S = 150
+BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
+NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
+# Open MPI refuses root, and more ranks than processors, unless it is told otherwise; MPICH does not look at these.
+ENV = {
+    **os.environ,
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":OVERSUBSCRIBE",
+    "PRTE_MCA_rmaps_default_binding_policy": "none",
+}
+# The guard matters: the processes of the workers import the main module.
+SCRIPT = """\
+import sys
+from hfnumba.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(prog_name="hfnumba"))
+"""
+FAILING_SCRIPT = """\
+import sys
+from hfnumba import ledger
+from hfnumba.cli import main
+
+def fail(path, line):
+    raise RuntimeError("injected")
+
+if __name__ == "__main__":
+    ledger.append = fail
+    sys.exit(main(prog_name="hfnumba"))
+"""
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """An MPI with an interpreter that has hfnumba and loads that MPI's library."""
+
+    name: str
+    python: Path
+
+    @property
+    def mpirun(self):
+        return str(self.python.parent / "mpirun")
+
+
+@dataclass
+class Started:
+    """A job that runs; the marker is in the environment of all its processes."""
+
+    process: subprocess.Popen
+    marker: str
+
+    def alive(self):
+        """Processes of the job, launcher included; zombies are gone for all that matters."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARKER) == self.marker and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                pass
+        return found
+
+    def workers(self):
+        """Processes that compute: those that the nannies have spawned."""
+        return [process for process in self.alive() if "spawn_main" in " ".join(command(process))]
+
+    def rank(self, number, variables=("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")):
+        """The process of a rank."""
+        workers = {process.pid for process in self.workers()}
+        found = [
+            process
+            for process in self.alive()
+            if any(process.environ().get(name) == str(number) for name in variables)
+            and process.pid not in workers
+            and "resource_tracker" not in " ".join(command(process))
+        ]
+        assert len(found) == 1, [command(process) for process in found]
+        return found[0]
+
+    def finish(self, limit_s=LIMIT_S):
+        """Return exit status and stderr; a job that hangs is killed and fails the test."""
+        try:
+            _, err = self.process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"the job hangs; it printed: {self.process.communicate()[1]}")
+        return self.process.returncode, err
+
+    def kill(self):
+        for process in self.alive():
+            process.kill()
+
+    def left(self, limit_s=20):
+        """Command lines of processes that are still there after some seconds."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end and self.alive():
+            time.sleep(0.1)
+        found = [command(process) for process in self.alive()]
+        self.kill()
+        return found
+
+
+def command(process):
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
+
+
+def start(words, cwd, **env):
+    marker = uuid.uuid4().hex
+    # Stdout into the same pipe: whatever a rank prints is seen.
+    process = subprocess.Popen(
+        list(map(str, words)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**ENV, MARKER: marker, **env},
+        start_new_session=True,
+    )
+    return Started(process, marker)
+
+
+def mpi_job(mpi, n, words, cwd, script=SCRIPT, **env):
+    """Start `mpirun -n N hfnumba …`."""
+    path = Path(cwd) / "hfnumba-script"
+    path.write_text(script)
+    return start([mpi.mpirun, "-n", n, mpi.python, path, *words], cwd, **env)
+
+
+def train_words(store, run, *more, cluster="mpi"):
+    return ["train", store, *BASE, "--run", run, *more, "--cluster", cluster]
+
+
+def alone(words, cwd):
+    """Run the command in one process, without any launcher."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        cwd=cwd,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def straight(store, run, n):
+    """The parameters after n iterations in one process."""
+    status, err = alone(train_words(store, run, "--max-iterations", n, cluster="none"), run.parent)
+    assert status == 0, err
+    return theta(run)
+
+
+def resumed(store, run, n):
+    """The parameters after n iterations of a run that was interrupted, continued in one process."""
+    status, err = alone(train_words(store, run, "--max-iterations", n, "--resume", cluster="none"), run.parent)
+    assert status == 0, err
+    assert "continuing after iteration" in err
+    return theta(run)
+
+
+def wait_for_iteration(job, run, n):
+    path = run / "ledger.jsonl"
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        if path.exists() and path.read_bytes().count(b"\n") > n:
+            return
+        if job.process.poll() is not None:
+            break
+        time.sleep(0.005)
+    job.kill()
+    pytest.fail(f"the run does not get on: {job.process.communicate()[1]}")
+
+
+def theta(run):
+    return newest_checkpoint(run / "checkpoints").tensors["theta"].tobytes()
+
+
+def sigkill(process):
+    os.kill(process.pid, signal.SIGKILL)

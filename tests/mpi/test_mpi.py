@@ -1,0 +1,318 @@
+"""`mpirun -n K hfnumba train … --cluster mpi` with real MPIs: exit statuses, bits, and that nothing is left."""
+
+import http.client
+import importlib.util
+import os
+import signal
+import socket
+import sys
+
+import psutil
+import pytest
+from distributed import Client
+from distributed.security import Security
+
+from hfnumba.checkpoint import iterations
+from hfnumba.errors import UsageError
+from hfnumba.launch.job import join
+from hfnumba.launch.mpi import mpi_ranks
+from tests.mpi.ranks import (
+    FAILING_SCRIPT,
+    NOISE,
+    alone,
+    mpi_job,
+    resumed,
+    sigkill,
+    straight,
+    theta,
+    train_words,
+    wait_for_iteration,
+)
+
+MANY = ("--max-iterations", 100_000)
+
+
+def check_good_run(mpi, store, tmp_path):
+    job = mpi_job(mpi, 4, train_words(store, tmp_path / "r", "--max-iterations", 3), tmp_path)
+    status, err = job.finish()
+    assert status == 0, err
+    assert err.count("running on mpi cluster at tls://127.0.0.1:") == 1
+    assert ", 2 workers × 1 thread" in err
+    assert "the limit of iterations is reached" in err
+    for noise in NOISE:
+        assert noise not in err
+    assert job.left() == []
+    assert theta(tmp_path / "r") == straight(store, tmp_path / "s", 3)
+
+
+def test_a_good_run_is_quiet_and_has_the_bits_of_one_process(mpich, toy_store, tmp_path):
+    check_good_run(mpich, toy_store, tmp_path)
+
+
+def test_a_store_that_is_not_there_ends_all_ranks(mpich, tmp_path):
+    job = mpi_job(mpich, 4, train_words(tmp_path / "none.zarr", tmp_path / "r"), tmp_path)
+    status, err = job.finish()
+    assert status == 1
+    assert err.count("error: ") == 1 and "none.zarr" in err
+    assert "rank" not in err and "Traceback" not in err
+    assert job.left() == []
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_good_run_with_both(mpi, toy_store, tmp_path):
+    check_good_run(mpi, toy_store, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "expected", "text"),
+    [
+        (["train", "none.zarr", "--hidden", "4", "--cluster", "mpi"], 1, "error: "),
+        (["train", "none.zarr", "--hiden", "4", "--cluster=mpi"], 2, "No such option"),
+        (["train", "--cluster", "mpi"], 2, "Missing argument"),
+        (["train", "none.zarr", "--cluster", "mpi"], 2, "give --hidden"),
+        (["train", "none.zarr", "--hidden", "4", "--threads", "0", "--cluster", "mpi"], 2, "threads"),
+    ],
+)
+def test_a_mistake_is_told_once_and_ends_all_ranks_with_its_status(mpi, tmp_path, words, expected, text):
+    job = mpi_job(mpi, 3, words, tmp_path)
+    status, err = job.finish()
+    assert (status, err.count(text)) == (expected, 1), err
+    assert job.left() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_ranks(mpi, toy_store, tmp_path, n):
+    job = mpi_job(mpi, n, train_words(toy_store, tmp_path / "r"), tmp_path)
+    status, err = job.finish()
+    assert status == 2
+    assert err.count("error: --cluster mpi needs at least 3 ranks (scheduler, client, workers), but ") == 1, err
+    assert job.left() == []
+
+
+@pytest.mark.slow
+def test_without_mpirun(mpich, toy_store, tmp_path):
+    status, err = alone(train_words(toy_store, tmp_path / "r"), tmp_path)
+    assert status == 2
+    assert "but this process is alone; use mpirun -n 4 hfnumba train" in err
+
+
+@pytest.mark.slow
+def test_mpirun_without_cluster_mpi(mpi, toy_store, tmp_path):
+    """Each rank would train by itself, in the same directory."""
+    job = mpi_job(mpi, 3, train_words(toy_store, tmp_path / "r", cluster="none"), tmp_path)
+    status, err = job.finish()
+    assert status == 2
+    assert err.count("error: mpirun started 3 processes, each of which would train by itself") == 1
+    assert job.left() == []
+
+
+@pytest.mark.slow
+def test_mpirun_of_another_mpi(mpich, toy_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    status, err = alone(train_words(toy_store, tmp_path / "r"), tmp_path)
+    assert status == 1
+    assert "mpirun started 4 processes, but the library that mpi4py has loaded (MPICH" in err
+
+
+def test_packages_that_are_missing(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "dask_mpi" else real(name))
+    with pytest.raises(UsageError, match=r"--cluster slurm needs the package dask-mpi; install hfnumba\[slurm\]"):
+        join("slurm")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(UsageError, match=r"needs the package mpi4py; install hfnumba\[mpi\]"):
+        mpi_ranks()
+
+
+@pytest.mark.slow
+def test_no_mpi_library(mpich, toy_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPI4PY_LIBMPI", str(tmp_path / "libmpi.so"))
+    status, err = alone(train_words(toy_store, tmp_path / "r"), tmp_path)
+    assert status == 1
+    assert "error: mpi4py cannot load an MPI library" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_an_exception_in_the_client(mpi, toy_store, tmp_path, debug):
+    words = train_words(toy_store, tmp_path / "r")
+    job = mpi_job(mpi, 4, words, tmp_path, script=FAILING_SCRIPT, HFNUMBA_DEBUG=debug)
+    status, err = job.finish()
+    assert status == 1
+    assert err.count("RuntimeError: injected") == 1
+    assert err.count("Traceback") == int(debug)
+    assert job.left() == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_cannot_serve_ends_the_job(mpi, toy_store, tmp_path):
+    job = mpi_job(mpi, 4, train_words(toy_store, tmp_path / "r"), tmp_path, HFNUMBA_INTERFACE="nosuch0")
+    status, err = job.finish()
+    assert status not in (0, 2, 75)
+    assert "error: rank 0: ValueError: 'nosuch0' is not a valid network interface" in err
+    assert "Traceback" not in err
+    assert job.left() == []
+
+
+@pytest.mark.slow
+def test_sigusr1_stops_at_a_checkpoint(mpi, toy_store, tmp_path):
+    check_stop(mpi, toy_store, tmp_path, signal.SIGUSR1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_mpich_passes_more_signals_on(mpich, toy_store, tmp_path, number):
+    """Open MPI kills the ranks within half a second instead; see cluster/mpi.sh."""
+    check_stop(mpich, toy_store, tmp_path, number)
+
+
+def check_stop(mpi, store, tmp_path, number):
+    run = tmp_path / "r"
+    job = mpi_job(mpi, 4, train_words(store, run, *MANY), tmp_path)
+    wait_for_iteration(job, run, 1)
+    os.kill(job.process.pid, number)
+    status, err = job.finish()
+    assert status == 75, err
+    assert err.count("stopping after this iteration") == 1 and "--resume" in err
+    assert "Traceback" not in err and "distributed." not in err
+    assert job.left() == []
+    n = iterations(run / "checkpoints")[-1] + 2
+    assert resumed(store, run, n) == straight(store, tmp_path / "s", n)
+
+
+@pytest.mark.slow
+def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_path):
+    run, n = tmp_path / "r", 150
+    job = mpi_job(mpi, 4, train_words(toy_store, run, "--max-iterations", n), tmp_path)
+    killed = []
+    for iteration in (1, 20):
+        wait_for_iteration(job, run, iteration)
+        victim = job.workers()[0]
+        sigkill(victim)
+        killed.append(victim.pid)
+    status, err = job.finish()
+    assert status == 0, err
+    assert len(killed) == 2
+    assert "Traceback" not in err
+    assert job.left() == []
+    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["scheduler", "client", "nanny", "mpirun"])
+def test_a_killed_process_of_the_job_ends_all_and_the_run_continues(mpi, toy_store, tmp_path, victim):
+    run = tmp_path / "r"
+    job = mpi_job(mpi, 4, train_words(toy_store, run, *MANY), tmp_path)
+    wait_for_iteration(job, run, 1)
+    if victim == "mpirun":
+        sigkill(job.process)
+    else:
+        sigkill(job.rank({"scheduler": 0, "client": 1, "nanny": 2}[victim]))
+    status, _ = job.finish(60)
+    assert status not in (0, 75)
+    assert job.left(30) == []
+    n = iterations(run / "checkpoints")[-1] + 2
+    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+
+
+@pytest.mark.slow
+def test_open_mpi_kills_the_ranks_at_sigterm_and_the_run_continues(open_mpi, toy_store, tmp_path):
+    """So cluster/mpi.sh sends SIGUSR1 instead."""
+    run = tmp_path / "r"
+    job = mpi_job(open_mpi, 4, train_words(toy_store, run, *MANY), tmp_path)
+    wait_for_iteration(job, run, 1)
+    os.kill(job.process.pid, signal.SIGTERM)
+    status, _ = job.finish(60)
+    assert status not in (0, 75)
+    assert job.left(30) == []
+    n = iterations(run / "checkpoints")[-1] + 2
+    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+
+
+def listening(processes):
+    """Where processes listen, as pairs of address and port."""
+    return {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in processes
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def other_interface():
+    """An interface with an address that other machines can reach, and that address."""
+    for name, addresses in psutil.net_if_addrs().items():
+        for entry in addresses:
+            if entry.family == socket.AF_INET and not entry.address.startswith("127."):
+                return name, entry.address
+    pytest.skip("this machine has no network interface but the loopback")
+
+
+def speaks_http(place):
+    connection = http.client.HTTPConnection(*place, timeout=3)
+    try:
+        connection.request("GET", "/health")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reachable", [False, True])
+def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path, reachable):
+    name, host = other_interface() if reachable else ("", "127.0.0.1")
+    run = tmp_path / "r"
+    job = mpi_job(mpich, 4, train_words(toy_store, run, *MANY), tmp_path, HFNUMBA_INTERFACE=name)
+    try:
+        first = job.process.stderr.readline()
+        wait_for_iteration(job, run, 0)
+        assert first.startswith(f"running on mpi cluster at tls://{host}:")
+        address = first.split(" at ")[1].split(",")[0]
+        # MPI has ports of its own in its ranks, but not in the processes that they spawn as workers.
+        places = listening(job.workers())
+        assert {ip for ip, _ in places} == {"127.0.0.1", host}
+        assert len([place for place in places if speaks_http(place)]) == 2
+        assert not any(speaks_http(place) for place in places if place[0] != "127.0.0.1")
+        dashboard = int(first.split("dashboard http://127.0.0.1:")[1].split("/")[0])
+        scheduler = int(address.rsplit(":", 1)[1])
+        ports = {port: ip for ip, port in listening([job.rank(0)])}
+        assert (ports[dashboard], ports[scheduler]) == ("127.0.0.1", host)
+        for attempt in (
+            {"address": address.replace("tls://", "tcp://")},
+            {"address": address, "security": Security.temporary()},
+        ):
+            # A time-out, a reset or a closed connection, as it comes; below is who does get in.
+            with pytest.raises(OSError):
+                Client(timeout=3, **attempt)
+        assert job.process.poll() is None
+    finally:
+        os.kill(job.process.pid, signal.SIGUSR1)
+    status, err = job.finish()
+    assert status == 75, err
+
+
+@pytest.mark.slow
+def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
+    job = mpi_job(mpich, 4, train_words(toy_store, tmp_path / "r", *MANY, "--insecure"), tmp_path)
+    first, second = job.process.stderr.readline(), job.process.stderr.readline()
+    assert first == "--insecure: the cluster is open; whoever reaches its ports can run code as you\n"
+    address = second.split(" at ")[1].split(",")[0]
+    assert address.startswith("tcp://127.0.0.1:")
+    wait_for_iteration(job, tmp_path / "r", 0)
+    with Client(address, timeout=10) as client:
+        assert len(client.nthreads()) == 2
+    # That client has left again; the job goes on.
+    wait_for_iteration(job, tmp_path / "r", iterations(tmp_path / "r" / "checkpoints")[-1] + 5)
+    os.kill(job.process.pid, signal.SIGUSR1)
+    status, err = job.finish()
+    assert status == 75, err
+    status, err = alone(train_words(toy_store, tmp_path / "s", "--insecure", cluster="none"), tmp_path)
+    assert status == 2
+    assert "--insecure is for --cluster mpi and --cluster slurm" in err

@@ -1,0 +1,196 @@
+"""`srun -n K hfnumba train … --cluster slurm`, played by processes with the variables that srun sets."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hfnumba.checkpoint import iterations
+from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch import slurm
+from hfnumba.launch.ranks import CLIENT
+from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
+from tests.mpi.ranks import NOISE, SCRIPT, resumed, sigkill, start, straight, theta, train_words, wait_for_iteration
+
+pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[slurm]")
+
+# Waits for all, and exits with the first status that is not 0, as srun does with --kill-on-bad-exit=0.
+SRUN = """\
+import os, signal, subprocess, sys
+size, script, *words = sys.argv[1:]
+ranks = [
+    subprocess.Popen(
+        [sys.executable, script, *words],
+        env={**os.environ, "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NNODES": "1",
+             "SLURM_NTASKS": size, "SLURM_PROCID": str(rank)},
+    )
+    for rank in range(int(size))
+]
+signal.signal(signal.SIGUSR1, lambda *_: [rank.send_signal(signal.SIGUSR1) for rank in ranks])
+statuses = [rank.wait() for rank in ranks]
+sys.exit(next((status % 256 for status in [statuses[1 % len(statuses)], *statuses] if status), 0))
+"""
+MANY = ("--max-iterations", 100_000)
+
+
+def slurm_job(n, words, cwd, **env):
+    path = Path(cwd) / "hfnumba-script"
+    path.write_text(SCRIPT)
+    (Path(cwd) / "srun").write_text(SRUN)
+    return start([sys.executable, Path(cwd) / "srun", n, path, *words], cwd, **env)
+
+
+def words_of(store, run, *more):
+    return train_words(store, run, *more, cluster="slurm")
+
+
+def left_in(folder):
+    return [path.name for path in Path(folder).iterdir() if path.name.startswith(".hfnumba")]
+
+
+def test_a_good_run(toy_store, tmp_path):
+    job = slurm_job(3, words_of(toy_store, tmp_path / "r", "--max-iterations", 3), tmp_path)
+    status, err = job.finish()
+    assert status == 0, err
+    assert err.count("running on slurm cluster at tls://127.0.0.1:") == 1
+    for noise in NOISE:
+        assert noise not in err
+    assert job.left() == []
+    assert left_in(tmp_path) == []
+    assert theta(tmp_path / "r") == straight(toy_store, tmp_path / "s", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "words", "expected", "text"),
+    [
+        (3, ["train", "none.zarr", "--hidden", "4"], 1, "error: "),
+        (3, ["train", "none.zarr", "--hiden", "4"], 2, "No such option"),
+        (2, ["train", "none.zarr", "--hidden", "4"], 2, "error: --cluster slurm needs at least 3 ranks"),
+    ],
+)
+def test_a_mistake_is_told_once_and_ends_all_ranks(tmp_path, n, words, expected, text):
+    job = slurm_job(n, [*words, "--cluster", "slurm"], tmp_path)
+    status, err = job.finish()
+    assert (status, err.count(text)) == (expected, 1), err
+    assert job.left() == []
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_sigusr1_stops_at_a_checkpoint(toy_store, tmp_path):
+    run = tmp_path / "r"
+    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    wait_for_iteration(job, run, 1)
+    os.kill(job.process.pid, signal.SIGUSR1)
+    status, err = job.finish()
+    assert status == 75, err
+    assert err.count("stopping after this iteration") == 1
+    assert job.left() == []
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_killed_worker_comes_back_and_the_bits_are_the_same(toy_store, tmp_path):
+    run, n = tmp_path / "r", 60
+    job = slurm_job(4, words_of(toy_store, run, "--max-iterations", n), tmp_path)
+    wait_for_iteration(job, run, 1)
+    sigkill(job.workers()[0])
+    status, err = job.finish()
+    assert status == 0, err
+    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert job.left() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim):
+    run = tmp_path / "r"
+    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    wait_for_iteration(job, run, 1)
+    sigkill(job.rank(victim))
+    status, err = job.finish()
+    assert status not in (0, 75)
+    assert "Traceback" not in err
+    if victim == 0:
+        assert err.count("error: the scheduler is gone") == 1
+    assert job.left() == []
+    n = iterations(run / "checkpoints")[-1] + 2
+    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+
+
+def test_without_srun(monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    with pytest.raises(UsageError, match=r"needs srun, which sets SLURM_JOB_ID.*SLURM_STEP_ID.* missing"):
+        slurm_ranks()
+
+
+def in_threads(ranks, work):
+    """Do work in each rank at once; return what came of it."""
+    results = {}
+
+    def run(one):
+        try:
+            results[one.rank] = work(one)
+        except ClusterError as error:
+            results[one.rank] = error
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in ranks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return results
+
+
+def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
+    place = tmp_path / "meet"
+    ranks = [SlurmRanks(rank, 3, True, place) for rank in (0, 1, 2)]
+    modes, left = set(), []
+
+    def work(one):
+        first = one.bcast({"key": "k"} if one.rank == 0 else None, 0)
+        if one.rank == 0:
+            modes.update(path.stat().st_mode & 0o777 for path in [place, *place.iterdir()])
+        second = one.bcast([1, 2] if one.rank == CLIENT else None, CLIENT)
+        one.Barrier()
+        if one.rank == 0:
+            left.extend(path.read_text("utf-8") for path in place.iterdir())
+        one.close()
+        return first, second
+
+    assert in_threads(ranks, work) == dict.fromkeys((0, 1, 2), ({"key": "k"}, [1, 2]))
+    assert modes == {0o700, 0o600}
+    assert set(left) == {"null"}, "the key is gone as soon as all have it"
+    assert not place.exists()
+
+
+def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
+    ranks = [SlurmRanks(rank, 3, True, tmp_path / "meet") for rank in (0, 1)]
+    (tmp_path / "meet" / "aborted").write_text(json.dumps(2))
+    for result in in_threads(ranks, lambda one: one.Barrier()).values():
+        assert "rank 2 has failed" in str(result)
+
+
+def test_nobody_waits_for_ever(tmp_path, monkeypatch):
+    ranks = SlurmRanks(0, 3, True, tmp_path / "meet")
+    with pytest.raises(ClusterError, match=r"a message from rank 1 did not come within 0 s"):
+        ranks.bcast(None, 1, patience_s=0.1)
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
+    with pytest.raises(ClusterError, match="all ranks did not come"):
+        ranks.Barrier()
+
+
+def test_a_directory_of_others_is_refused(tmp_path):
+    place = tmp_path / "meet"
+    place.mkdir(mode=0o755)
+    with pytest.raises(ClusterError, match="is left from another start of this step"):
+        SlurmRanks(0, 3, True, place)
+    with pytest.raises(ClusterError, match="is open to other users"):
+        SlurmRanks(1, 3, True, place).bcast({}, 1)
+    with pytest.raises(ClusterError, match="cannot be made"):
+        SlurmRanks(0, 3, True, tmp_path / "none" / "meet")
