@@ -7,6 +7,8 @@ to be written. What lies on the disk is a plain Zarr v3 group.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ CODECS = ("BytesCodec", "ZstdCodec", "Crc32cCodec")
 # A missing chunk would otherwise be read as zeros, and a chunk of zeros would not be written.
 CONFIG: Any = {"write_empty_chunks": True, "read_missing_chunks": False}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_EXIT_TIMEOUT_S = 5.0
 ZSTD_LEVEL = 1
 """Level 1 packs MNIST as small as level 3 in half the time; LZ4 was 1.5 times larger, as fast to read."""
 
@@ -36,7 +39,7 @@ def metadata_keys(splits: Mapping[str, SplitLayout]) -> list[str]:
 
 def metadata(splits: Mapping[str, SplitLayout]) -> dict[str, bytes]:
     """Return the metadata documents of a store by their relative paths."""
-    import zarr  # noqa: PLC0415 - slow to import
+    zarr = _zarr()
     from zarr.storage import MemoryStore  # noqa: PLC0415
 
     held: dict[str, Any] = {}
@@ -161,12 +164,28 @@ def _create(group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[
 
 
 def _open(held: dict[str, Any], array: str, documents: Mapping[str, bytes], mode: Any) -> zarr.Array[Any]:
-    import zarr  # noqa: PLC0415
     from zarr.storage import MemoryStore  # noqa: PLC0415
 
     held[f"{array}/zarr.json"] = _buffer(documents[f"{array}/zarr.json"])
     store = MemoryStore(held, read_only=mode == "r")
-    return zarr.open_array(store, path=array, mode=mode, zarr_format=3, config=CONFIG)
+    opened: zarr.Array[Any] = _zarr().open_array(store, path=array, mode=mode, zarr_format=3, config=CONFIG)
+    return opened
+
+
+@functools.cache
+def _zarr() -> Any:
+    """Zarr, whose thread is given time to end at exit: on a busy machine its own handler gives up with a traceback."""
+    import zarr  # noqa: PLC0415 - slow to import
+    from zarr.core import sync  # noqa: PLC0415
+
+    def end_thread() -> None:
+        if sync.loop[0] is not None and sync.iothread[0] is not None:
+            sync.loop[0].call_soon_threadsafe(sync.loop[0].stop)
+            sync.iothread[0].join(_EXIT_TIMEOUT_S)
+
+    # Handlers run in reverse, so this one comes before Zarr's.
+    atexit.register(end_thread)
+    return zarr
 
 
 def _buffer(data: bytes) -> Any:

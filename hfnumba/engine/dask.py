@@ -26,7 +26,7 @@ from hfnumba.errors import ClusterError
 _log = logging.getLogger(__name__)
 _GONE = (CommClosedError, OSError)
 _NO_WORKER_TIMEOUT_S = 60.0
-_RESTART_TIMEOUT_S, _FORGET_TIMEOUT_S = 30.0, 10.0
+_RESTART_TIMEOUT_S, _FORGET_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 30.0, 10.0, 30.0
 _POLL_S, _WATCH_S, _REFRESH_S = 0.1, 0.5, 2.0
 _MAX_ATTEMPTS = 50
 # First what the worker is thought to lack, then the job it turned out to lack, then vectors.
@@ -163,8 +163,11 @@ class DaskEngine:
     async def _workers(self) -> dict[str, int]:
         """Threads of each worker that the scheduler knows."""
         try:
-            identity = await self._client.scheduler.identity(n_workers=-1)
-        except _GONE as error:
+            # The client knows at once that it has lost the scheduler, where a new connection would be tried for long.
+            if self._client.status != "running":
+                raise CommClosedError(f"the client is {self._client.status}")
+            identity = await asyncio.wait_for(self._client.scheduler.identity(n_workers=-1), _SCHEDULER_TIMEOUT_S)
+        except (*_GONE, TimeoutError) as error:
             raise ClusterError("the scheduler is gone; start a cluster again and use --resume") from error
         return {address: int(worker["nthreads"]) for address, worker in identity["workers"].items()}
 

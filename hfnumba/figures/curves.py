@@ -116,11 +116,20 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float
         axes.set_yscale("symlog", linthresh=1, linscale=0.5)
         axes.set_yticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
         axes.set_ylim(bottom=-0.05)
-    axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+    if _differ_in_scale(curves, cost):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=min(0, axes.get_xlim()[0]))
     axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.03)
+
+
+def _differ_in_scale(curves: list[Curves], cost: str) -> bool:
+    """Whether one run's cost would squeeze another's against the axis; only costs that start above 0 can be logged."""
+    starts, ends = zip(*((x[0], x[-1]) for c in curves if (x := c.points(cost, "loss", 1.0)[0])), strict=True)
+    return bool(min(starts) > 0 and max(ends) > 10 * min(ends))
 
 
 def _legend(figure: Any, curves: list[Curves]) -> None:
