@@ -63,7 +63,7 @@ class HessianFree:
         after a CG solve that met non-positive curvature and the Hessian otherwise (hybrid). ``hf-steihaug``
         minimises the model within a trust radius instead of damping it; ``hf-lanczos`` takes the absolute value
         of B on one Krylov basis, and lets five dampings compete.
-    curvature_rows : int, optional
+    curvature_rows : int or None, default 4096
         Rows in total on which B is sampled, anew in each iteration; all rows if None or not fewer than there
         are. Below 512 a sample may show negative curvature that the data do not have.
     damping : float, default 0.1
@@ -107,7 +107,7 @@ class HessianFree:
     """
 
     method: str = "hf-bicgstab"
-    curvature_rows: int | None = None
+    curvature_rows: int | None = 4096
     damping: float = 0.1
     radius: float = 1.0
     krylov_iterations: int | None = None
