@@ -56,9 +56,7 @@ _SETTINGS = (
         "hf-bicgstab, hf-cg, gn-cg, hybrid-cg, hf-minres, hf-steihaug, hf-lanczos, lbfgs, sgd, momentum, asgd, mvasgd "
         "or adam.  [default: hf-bicgstab]",
     ),
-    _setting(
-        "--curvature-rows", int, "Rows in total that curvature is sampled on, anew in each iteration.  [default: 4096]"
-    ),
+    _setting("--curvature-rows", int, "Rows in total that curvature is sampled on.  [default: 4096]"),
     _setting("--damping", float, "First damping of a Hessian-free method.  [default: 0.1]"),
     _setting("--radius", float, "First trust radius of hf-steihaug.  [default: 1]"),
     _setting("--krylov-iterations", int, "Solver iterations in each step.  [default: about 10 products]"),
