@@ -41,7 +41,8 @@ class ArrayObjective(RoundObjective):
     l2 : float
         Penalty, see :class:`RoundObjective`.
     n_partitions : int, optional
-        Default: one for each 256 rows, 16 at most. The result's bits depend on it, and on nothing else but the data.
+        Default: one for each 512 rows, 16 at most, two from 257 rows on. The result's bits depend on it, and on
+        nothing else but the data.
     n_threads : int, optional
         Default: the processors this process may use.
     dtype : dtype

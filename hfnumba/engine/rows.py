@@ -13,9 +13,9 @@ from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
-# Enough partitions to keep 16 threads busy, few enough that adding their gradients costs little.
+# Enough partitions to keep 16 threads busy; so many rows in each that adding its gradient to the others costs little.
 _MAX_PARTITIONS = 16
-_MIN_PARTITION_ROWS = 256
+_PARTITION_ROWS = 512
 
 
 class Source(Protocol):
@@ -111,12 +111,17 @@ def sample_indices(sample: RowSample, start: int, stop: int, n_rows: int) -> NDA
     return np.sort(rows[(sample.index * share + np.arange(share)) % max(1, stop - start)])
 
 
+def _n_partitions(n_rows: int) -> int:
+    fewest = 1 if n_rows <= _PARTITION_ROWS // 2 else 2
+    return min(_MAX_PARTITIONS, max(fewest, n_rows // _PARTITION_ROWS))
+
+
 @dataclass(frozen=True, eq=False)
 class ArraySource:
     """Arrays in memory, cut into partitions of equal size.
 
-    The number of partitions depends on the rows alone (one for each 256, 16 at most), never on threads: it decides
-    the order of summation, and so the bits of the result.
+    The number of partitions depends on the rows alone, never on threads: it decides the order of summation, and so
+    the bits of the result. There is one for each 512 rows, 16 at most, and two from 257 rows on.
     """
 
     X: NDArray[Any]
@@ -139,9 +144,7 @@ class ArraySource:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 where = np.argwhere(~np.isfinite(array))
                 raise DataError(f"{len(where)} of the {what} are NaN or infinite, the first in row {where[0][0]}")
-        chosen = (
-            min(_MAX_PARTITIONS, -(-len(features) // _MIN_PARTITION_ROWS)) if n_partitions is None else n_partitions
-        )
+        chosen = _n_partitions(len(features)) if n_partitions is None else n_partitions
         if not 1 <= chosen <= len(features):
             raise UsageError(f"n_partitions must lie in 1 … {len(features)} (the rows), got {n_partitions}")
         return ArraySource(features, targets, chosen, scale, offset)

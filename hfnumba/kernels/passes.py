@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hfnumba.kernels.activations import ACTIVATION_CODES, activate, directional, times_derivative
+from hfnumba.kernels.activations import ACTIVATION_CODES, activate, directional, times_derivative, times_derivative_plus
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
 from hfnumba.kernels.jit import kernel
@@ -152,9 +152,10 @@ def _tangent_backward(
             gemm(False, True, rdelta, _weights(theta, at, n_in, n_out), 0.0, rbelow)
             if exact:
                 gemm(False, True, delta, _weights(v, at, n_in, n_out), 1.0, rbelow)
-            times_derivative(act, below, rbelow)
-            if exact:
-                rbelow += _segment(tangent, below_at + rows * n_in, rows, n_in)
+                second = _segment(tangent, below_at + rows * n_in, rows, n_in)
+                times_derivative_plus(act, below, rbelow, second)
+            else:
+                times_derivative(act, below, rbelow)
 
 
 @kernel

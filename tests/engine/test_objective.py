@@ -151,7 +151,7 @@ def test_operators_convert_to_scipy():
 
 
 def test_rows_of_partitions_that_went_elsewhere_are_dropped():
-    f, theta = objective()
+    f, theta = objective(n_partitions=4)
     host = f._engine._host
     host.receive({"t": theta}, ["t"])
     everyone, half = range(4), range(2)

@@ -38,7 +38,7 @@ def test_partitions_follow_the_rows_not_the_machine():
     def n_partitions(n):
         return ArraySource.of(np.zeros((n, 1)), np.zeros(n), None, 1.0, 0.0).n_partitions
 
-    assert [n_partitions(n) for n in (1, 256, 257, 512, 4096, 60_000)] == [1, 1, 2, 2, 16, 16]
+    assert [n_partitions(n) for n in (1, 256, 257, 1024, 1536, 4096, 60_000)] == [1, 1, 2, 2, 3, 8, 16]
 
 
 @pytest.mark.parametrize(
