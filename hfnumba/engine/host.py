@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,7 +101,7 @@ class PartitionHost:
         self._budget = int(_PRIMAL_SHARE * (memory or default_memory()))
         self._thread = threading.local()
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(n_threads, "hfnumba") if n_threads > 1 else None
+        self._pool = ThreadPoolExecutor(n_threads - 1, "hfnumba") if n_threads > 1 else None
 
     def receive(self, vectors: Mapping[str, NDArray[Any]], live: Sequence[str]) -> list[str]:
         """Take vectors, forget those that are not ``live``, and name the live ones that are missing."""
@@ -137,12 +137,25 @@ class PartitionHost:
             self._primals = {key: kept for key, kept in self._primals.items() if key[2] != j}
 
     def spread(self, work: Callable[[int], None], partitions: Sequence[int]) -> None:
-        """Call ``work`` on every partition, on all threads."""
-        if self._pool is None or len(partitions) == 1:
-            for j in partitions:
+        """Call ``work`` on every partition, on all threads; this one takes part, which saves a change of threads."""
+        todo = iter(partitions)
+
+        def drain() -> None:
+            while True:
+                with self._lock:
+                    j = next(todo, None)
+                if j is None:
+                    return
                 work(j)
-        else:
-            list(self._pool.map(work, partitions))
+
+        n_helpers = min(self.n_threads, len(partitions)) - 1
+        helpers = [self._pool.submit(drain) for _ in range(n_helpers)] if self._pool is not None else []
+        try:
+            drain()
+        finally:
+            wait(helpers)
+        for helper in helpers:
+            helper.result()
 
     def rows(self, j: int, sample: RowSample | None) -> Rows:
         """The rows of partition j, or of a sample of it."""
