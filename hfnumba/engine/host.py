@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -137,21 +138,26 @@ class PartitionHost:
             self._primals = {key: kept for key, kept in self._primals.items() if key[2] != j}
 
     def spread(self, work: Callable[[int], None], partitions: Sequence[int]) -> None:
-        """Call ``work`` on every partition, on all threads; this one takes part, which saves a change of threads."""
-        todo = iter(partitions)
+        """Call ``work`` on every partition, on all threads; this one takes part, which saves a change of threads.
 
-        def drain() -> None:
+        Each thread has a contiguous run, so that it adds its own subtrees; one that is done helps the others.
+        """
+        n_threads = min(self.n_threads, len(partitions))
+        cuts = [i * len(partitions) // n_threads for i in range(n_threads + 1)]
+        runs = [deque(partitions[start:stop]) for start, stop in itertools.pairwise(cuts)]
+
+        def drain(own: deque[int]) -> None:
             while True:
                 with self._lock:
-                    j = next(todo, None)
-                if j is None:
-                    return
+                    longest = max(runs, key=len)
+                    if not longest:
+                        return
+                    j = own.popleft() if own else longest.pop()
                 work(j)
 
-        n_helpers = min(self.n_threads, len(partitions)) - 1
-        helpers = [self._pool.submit(drain) for _ in range(n_helpers)] if self._pool is not None else []
+        helpers = [self._pool.submit(drain, run) for run in runs[1:]] if self._pool is not None else []
         try:
-            drain()
+            drain(runs[0])
         finally:
             wait(helpers)
         for helper in helpers:
