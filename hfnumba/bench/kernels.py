@@ -30,6 +30,7 @@ MANY_ROWS = 60000
 EVALUATIONS = ("loss", "gradient", "Hv", "Gv")
 _SGEMM_REPEATS = 4
 _SQUARE = 768
+_SETTLE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def measure(jobs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, flo
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 2:
         for name, call in jobs.items():
+            # The threads of the library before go on spinning for a while, and would be charged to this job.
+            time.sleep(_SETTLE_S)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
