@@ -14,15 +14,26 @@ TEMPORARY = ".tmp"
 """Suffix of a file that is still being written; one that is left over means nothing."""
 
 
-def write_file(path: Path, payload: bytes) -> None:
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that say that there is no space left."""
+
+
+def write_file(path: Path, payload: bytes, temporary: Path | None = None) -> None:
     """Write ``payload`` to ``path``: temporary file, fsync, rename, fsync of the folder.
+
+    Parameters
+    ----------
+    path : Path
+    payload : bytes
+    temporary : Path, optional
+        On the same file system, and nobody else's; default: beside the file.
 
     Raises
     ------
     OSError
         As the operating system raises it; ``path`` is then as it was before, or complete.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -47,7 +58,7 @@ def write_all(descriptor: int, payload: bytes) -> None:
 
 def explain(error: OSError, path: Path, remedy: str = "try again") -> str:
     """One sentence about a failed write, with what to do once there is space."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"the disk is full: {path} could not be written; free some space, then {remedy}"
     return f"{path} could not be written ({error.strerror or error})"
 

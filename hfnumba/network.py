@@ -15,9 +15,10 @@ from hfnumba.errors import UsageError
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "softplus", "identity")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
-INITIALIZATIONS = ("glorot", "he", "sparse")
+INITIALIZATIONS = ("glorot", "he", "sparse", "tiny")
 # Martens (2010), section 5: the incoming weights of a unit that are not zero.
 _SPARSE_FAN_IN = 15
+_TINY = 1e-3
 _MAX_PARAMS = 2**31 - 1
 
 
@@ -112,7 +113,7 @@ class Network:
     def initialize(
         self,
         seed: int = 0,
-        scheme: Literal["glorot", "he", "sparse"] = "glorot",
+        scheme: Literal["glorot", "he", "sparse", "tiny"] = "glorot",
         dtype: DTypeLike = np.float32,
     ) -> NDArray[np.floating[Any]]:
         """Random parameters, biases 0; the same for a seed on every machine.
@@ -120,9 +121,11 @@ class Network:
         Parameters
         ----------
         seed : int
-        scheme : {"glorot", "he", "sparse"}
+        scheme : {"glorot", "he", "sparse", "tiny"}
             Glorot & Bengio (2010, eq. 16): uniform within ±sqrt(6 / (n_in + n_out)). He et al. (2015, eq. 10): normal
             with variance 2 / n_in, for relu. Martens (2010, section 5): 15 normal weights into each unit, the rest 0.
+            Tiny: normal with deviation 0.001, which with hidden layers is on the plateau around zero, where gradients
+            vanish; for the study of saddles.
 
         Returns
         -------
@@ -138,6 +141,8 @@ class Network:
                 layer.weights[:] = rng.uniform(-bound, bound, (n_in, n_out))
             elif scheme == "he":
                 layer.weights[:] = rng.normal(0.0, math.sqrt(2.0 / n_in), (n_in, n_out))
+            elif scheme == "tiny":
+                layer.weights[:] = rng.normal(0.0, _TINY, (n_in, n_out))
             else:
                 for unit in range(n_out):
                     chosen = rng.permutation(n_in)[:_SPARSE_FAN_IN]

@@ -68,12 +68,17 @@ class Linearization(Protocol):
         f over all rows (with its penalty), and the error rate.
     gradient : ndarray
         Gradient of f over all rows, shape ``(n_params,)``.
+    fisher : ndarray or None
+        Diagonal of the empirical Fisher matrix on the curvature sample, shape ``(n_params,)``, all of it at least 0:
+        the mean over the rows of the squares of each row's gradient, plus the curvature of the penalty. None if it
+        was not asked for.
     """
 
     theta: Vector
     value: float
     error: float
     gradient: Vector
+    fisher: Vector | None
 
     def hessian(self) -> LinearOperator:
         """The exact Hessian on the curvature sample. One round per product."""
@@ -111,8 +116,13 @@ class Objective(Protocol):
         """F and its gradient, over all rows or over a sample. One round."""
         ...
 
-    def linearize(self, theta: Vector, curvature_rows: int | RowSample | None = None) -> Linearization:
-        """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round."""
+    def linearize(
+        self, theta: Vector, curvature_rows: int | RowSample | None = None, *, fisher: bool = False
+    ) -> Linearization:
+        """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round.
+
+        With ``fisher`` the same round brings the diagonal of the empirical Fisher matrix on that sample.
+        """
         ...
 
     def values_along(

@@ -26,7 +26,7 @@ def test_weights_only_clears_biases_in_a_copy():
     assert theta.sum() == network.n_params
 
 
-@pytest.mark.parametrize("scheme", ["glorot", "he", "sparse"])
+@pytest.mark.parametrize("scheme", ["glorot", "he", "sparse", "tiny"])
 def test_initialisations_have_their_stated_spread(scheme):
     network = Network([400, 300, 10])
     theta = network.initialize(seed=3, scheme=scheme)
@@ -41,6 +41,8 @@ def test_initialisations_have_their_stated_spread(scheme):
             assert np.isclose(weights.std(), bound / np.sqrt(3), rtol=0.05)
         elif scheme == "he":
             assert np.isclose(weights.std(), np.sqrt(2 / n_in), rtol=0.05)
+        elif scheme == "tiny":
+            assert np.isclose(weights.std(), 1e-3, rtol=0.05)
         else:
             assert ((weights != 0).sum(axis=0) == 15).all()
             assert np.isclose(weights[weights != 0].std(), 1, rtol=0.2)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +28,9 @@ from hfnumba.engine.dask import DaskEngine
 from hfnumba.engine.host import Job, PartitionHost
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource
-from hfnumba.engine.tree import Sums
+from hfnumba.engine.tree import Shape, Sums
 from hfnumba.network import Network
+from hfnumba.objective import RowSample
 
 SIZES = {"784-400-10": 318_010, "360-512-512-512-1973": 1_722_293}
 _WARM_UP = 5
@@ -63,6 +64,15 @@ class Echo:
     def vectors(self) -> tuple[str, ...]:
         """Names of the vectors it reads."""
         return (self.v,)
+
+    @property
+    def rows(self) -> RowSample | None:
+        """No sample."""
+        return None
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shape and dtype of the sum."""
+        return ((vectors[self.v].shape, vectors[self.v].dtype),)
 
     def prepare(self, host: PartitionHost) -> None:
         """Nothing is shared."""

@@ -36,9 +36,8 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--partitions",
             type=click.IntRange(min=1),
-            default=16,
-            show_default=True,
-            help="Units of parallel work; at least as many as workers times threads.",
+            help="Units of parallel work; at least as many as workers times threads.  "
+            "[default: 16, more where one would take over 16 MiB]",
         ),
         click.option("--out", type=StorePath, help="Folder of the store.  [default: NAME.zarr]"),
         click.option("--source", type=StorePath, help="Folder that holds the files already; without it, download."),
@@ -64,11 +63,13 @@ def list_command(as_json: bool) -> None:
 
 @data.command()
 @_build_options
-def build(*, recipe: str, source: Path | None, out: Path | None, partitions: int, rows: int | None, seed: int) -> None:
+def build(
+    *, recipe: str, source: Path | None, out: Path | None, partitions: int | None, rows: int | None, seed: int
+) -> None:
     """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
 
-    Recipes of your own name speech (Kaldi archives, recordings with labels) or tables (CSV, Parquet, HDF5, libsvm) in
-    the folder of --source.
+    Recipes of your own name speech (Kaldi archives, recordings with labels), tables (CSV, Parquet, HDF5, libsvm) or
+    arrays (.npy, Zarr) in the folder of --source.
 
     An interrupted build is continued by the same command. The path of the store is printed.
     """
@@ -85,7 +86,9 @@ def build(*, recipe: str, source: Path | None, out: Path | None, partitions: int
 
 @data.command()
 @_build_options
-def init(*, recipe: str, source: Path | None, out: Path | None, partitions: int, rows: int | None, seed: int) -> None:
+def init(
+    *, recipe: str, source: Path | None, out: Path | None, partitions: int | None, rows: int | None, seed: int
+) -> None:
     """Begin a store whose partitions are then written by any number of jobs; print how many there are.
 
     For each J from 0 to that number less one run `hfnumba data partition STORE J`, then

@@ -44,7 +44,7 @@ def _setting(flag: str, kind: Any, text: str, metavar: str | None = None) -> Cal
 _SETTINGS = (
     _setting("--hidden", Widths(), "Widths of the hidden layers, such as 400,150. Needed for a new run."),
     _setting("--activation", str, "tanh, sigmoid, relu, softplus or identity.  [default: tanh]"),
-    _setting("--init", str, "glorot, he or sparse.  [default: glorot]"),
+    _setting("--init", str, "glorot, he, sparse or tiny.  [default: glorot]"),
     _setting(
         "--loss",
         str,
@@ -61,12 +61,15 @@ _SETTINGS = (
     _setting("--radius", float, "First trust radius of hf-steihaug.  [default: 1]"),
     _setting("--krylov-iterations", int, "Solver iterations in each step.  [default: about 10 products]"),
     _setting("--warm-start", float, "Decay of the warm start; 0 for none.  [default: 0.95]"),
+    _setting("--keep", float, "Iterates 1, KEEP, KEEP², … of a solve compete.  [default: 1.3]", "KEEP"),
+    _setting("--preconditioner", str, "none, or fisher: Martens' diagonal one, of a CG-like method.  [default: none]"),
     _setting("--candidates", str, "Which iterates of a solve compete: kept or last.  [default: kept]"),
     _setting("--line-search", str, "lowest or backtracking.  [default: lowest]"),
     click.option("--paper", is_flag=True, default=None, help="Take what is not given as the paper has it."),
     _setting("--learning-rate", float, "Of a stochastic method.  [default: 0.1; momentum 0.03, adam 0.001]"),
     _setting("--batch-rows", int, "Rows of a minibatch of a stochastic method, over all partitions.  [default: 64]"),
     _setting("--momentum", float, "Of a stochastic method.  [default: 0; momentum and adam 0.9]"),
+    _setting("--history", int, "Steps that lbfgs remembers.  [default: 10]"),
     _setting("--l2", float, "Penalty l2/2 · ‖weights‖².  [default: 0]"),
     _setting("--seed", int, "Of the first parameters and of all samples.  [default: 0]"),
     _setting("--max-iterations", int, "Outer iterations (epochs of a stochastic method) in total.  [default: 30]"),
@@ -79,6 +82,7 @@ _SETTINGS = (
         "WHERE",
     ),
     _setting("--threads", int, "Threads of this process (default: one per processor), or per worker (1)."),
+    _setting("--memory", str, "Of each worker, for rows and primal passes: 2GiB.  [default: 60 % of it]", "SIZE"),
 )
 
 

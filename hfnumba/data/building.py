@@ -20,9 +20,6 @@ from hfnumba.data.store import Store
 from hfnumba.data.writer import Content, Plan, Progress
 from hfnumba.errors import DataError, StoreError
 
-N_PARTITIONS = 16
-"""Partitions unless told otherwise; a store needs at least as many as there are workers times threads."""
-
 AnyPath = str | PathLike[str]
 Say = Callable[[str], None]
 
@@ -45,7 +42,7 @@ def init(
     source: AnyPath | None = None,
     out: AnyPath | None = None,
     *,
-    n_partitions: int = N_PARTITIONS,
+    n_partitions: int | None = None,
     rows: int | None = None,
     seed: int = 0,
     say: Say = _silent,
@@ -60,8 +57,9 @@ def init(
         Folder that holds the files; by default they are downloaded into the user's cache.
     out : path, optional
         Folder of the store; by default ``NAME.zarr`` in the current folder.
-    n_partitions : int
-        Partitions of each split. A split of few rows may get fewer.
+    n_partitions : int, optional
+        Partitions of each split, by default 16, or so many that none takes more than 16 MiB as loaded. A split of few
+        rows may get fewer.
     rows : int, optional
         Keep this many training rows, the first of the shuffled order.
     seed : int
@@ -139,7 +137,7 @@ def build(
     source: AnyPath | None = None,
     out: AnyPath | None = None,
     *,
-    n_partitions: int = N_PARTITIONS,
+    n_partitions: int | None = None,
     rows: int | None = None,
     seed: int = 0,
     say: Say = _silent,

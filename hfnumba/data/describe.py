@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hfnumba.data.corpus import Stock, Utterance
@@ -14,13 +15,17 @@ from hfnumba.data.standardise import Moments, Standardisation
 from hfnumba.errors import UsageError
 
 ROW_BLOCK = 8192
+N_PARTITIONS = 16
+"""Partitions unless told otherwise; a store needs at least as many as there are workers times threads."""
+PARTITION_BYTES = 16 * 2**20
+"""There are more of them where one would be larger than this as loaded: a worker holds two for each thread."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a user chooses about a store, beside its recipe."""
 
-    n_partitions: int
+    n_partitions: int | None
     rows: int | None
     seed: int
 
@@ -37,6 +42,8 @@ class About:
 
 def describe_rows(about: About, prepared: Prepared, settings: Settings, classes: tuple[str, ...] = ()) -> Header:
     """Describe a store of rows."""
+    width = prepared.splits["train"][0].shape[1] * prepared.splits["train"][0].itemsize
+    settings = _chosen(settings, width * max(map(len, prepared.orders.values())))
     layouts = {name: _rows_layout(prepared, name, settings) for name in prepared.splits}
     return _header(
         about,
@@ -52,6 +59,8 @@ def describe_rows(about: About, prepared: Prepared, settings: Settings, classes:
 def describe_frames(about: About, stock: Stock, classes: tuple[str, ...], settings: Settings) -> Header:
     """Describe a store of frames."""
     catalogue = stock.catalogue
+    n_frames = max(sum(utterance.n_frames for utterance in held) for held in catalogue.utterances.values())
+    settings = _chosen(settings, n_frames * catalogue.n_features * 4 * (2 * about.context + 1))
     layouts = {
         name: _frames_layout(about, stock, utterances, settings) for name, utterances in catalogue.utterances.items()
     }
@@ -66,6 +75,15 @@ def describe_frames(about: About, stock: Stock, classes: tuple[str, ...], settin
     )
 
 
+def _chosen(settings: Settings, nbytes: int) -> Settings:
+    """Settings with a number of partitions for a split of so many bytes as loaded."""
+    if settings.n_partitions is None:
+        return replace(settings, n_partitions=max(N_PARTITIONS, math.ceil(nbytes / PARTITION_BYTES)))
+    if settings.n_partitions < 1:
+        raise UsageError(f"expected at least 1 partition, got {settings.n_partitions}")
+    return settings
+
+
 def _header(about: About, settings: Settings, **held: Any) -> Header:
     try:
         return Header(
@@ -73,7 +91,7 @@ def _header(about: About, settings: Settings, **held: Any) -> Header:
             sources=about.sources,
             seed=settings.seed,
             rows=settings.rows,
-            n_partitions=settings.n_partitions,
+            n_partitions=settings.n_partitions or N_PARTITIONS,
             **held,
         )
     except ValueError as error:
@@ -88,10 +106,9 @@ def _layout(settings: Settings, **held: Any) -> SplitLayout:
 
 
 def _rows_layout(prepared: Prepared, name: str, settings: Settings) -> SplitLayout:
-    _refuse_partitions(settings)
     X, y = prepared.splits[name]
     n_rows = len(prepared.orders[name])
-    chunk_rows, partition_rows = chunking(n_rows, X.shape[1] * X.itemsize, settings.n_partitions)
+    chunk_rows, partition_rows = chunking(n_rows, X.shape[1] * X.itemsize, settings.n_partitions or N_PARTITIONS)
     return _layout(
         settings,
         n_rows=n_rows,
@@ -105,9 +122,8 @@ def _rows_layout(prepared: Prepared, name: str, settings: Settings) -> SplitLayo
 
 
 def _frames_layout(about: About, stock: Stock, utterances: tuple[Utterance, ...], settings: Settings) -> SplitLayout:
-    _refuse_partitions(settings)
     lengths = [utterance.n_frames for utterance in utterances]
-    sizes = tuple(sum(lengths[i] for i in group) for group in grouping(lengths, settings.n_partitions))
+    sizes = tuple(sum(lengths[i] for i in group) for group in grouping(lengths, settings.n_partitions or N_PARTITIONS))
     n_features = stock.catalogue.n_features
     chunk_rows, partition_rows = chunking(max(sizes), n_features * 4, 1)
     return _layout(
@@ -134,8 +150,3 @@ def _standardisation(prepared: Prepared) -> Standardisation:
     for first in range(0, len(order), ROW_BLOCK):
         moments.update(X[order[first : first + ROW_BLOCK]])
     return moments.standardisation()
-
-
-def _refuse_partitions(settings: Settings) -> None:
-    if settings.n_partitions < 1:
-        raise UsageError(f"expected at least 1 partition, got {settings.n_partitions}")

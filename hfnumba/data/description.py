@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.data.codec import ZSTD_LEVEL
 from hfnumba.data.standardise import Moments
 from hfnumba.data.store import Split, Store
 
@@ -35,7 +34,7 @@ def info(store: Store) -> dict[str, Any]:
         "versions": store.manifest.versions,
         "recipe": json.loads(header.recipe or "null"),
         "standardised": header.standardisation is not None,
-        "codec": f"zstd level {ZSTD_LEVEL}, crc32c",
+        "codec": "zstd, crc32c",
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],

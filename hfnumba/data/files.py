@@ -1,19 +1,15 @@
-"""Bytes to and from disk: written whole or not at all, and read back only with the digest they had then."""
+"""Bytes of a store to and from disk: written whole or not at all, and read back only with the digest they had then."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
 import uuid
 from pathlib import Path
 
 import msgspec
 
+from hfnumba.atomic import TEMPORARY, explain, write_file
 from hfnumba.errors import StoreError
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +55,7 @@ def size_fault(path: Path, expected: FileRecord) -> str | None:
     return None if nbytes == expected.nbytes else f"has {nbytes} bytes, expected {expected.nbytes}"
 
 
-def write_atomic(path: Path, data: bytes, scratch: Path) -> None:
+def write(path: Path, data: bytes, scratch: Path) -> None:
     """Write a file so that it has either its old content or all of the new one, after a crash too.
 
     Parameters
@@ -76,40 +72,12 @@ def write_atomic(path: Path, data: bytes, scratch: Path) -> None:
     StoreError
         If it cannot be written, naming the file and, for a full disk, what to do.
     """
-    temporary = scratch / f"{uuid.uuid4().hex}.tmp"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_sync(temporary, data)
-        os.replace(temporary, path)  # noqa: PTH105 - one name for tests to make fail
-        _sync_folder(path.parent)
+        write_file(path, data, scratch / f"{uuid.uuid4().hex}{TEMPORARY}")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if error.errno in FULL:
-            raise StoreError(
-                f"the disk is full: {path} could not be written; free some space and run the same "
-                f"command again "
-                f"(it continues where it stopped)"
-            ) from error
-        raise StoreError(f"{path} could not be written: {error.strerror or error}") from error
-
-
-def _write_and_sync(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is on disk only when the folder is; file systems that cannot sync a folder do not need it.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        raise StoreError(explain(error, path, "run the same command again (it continues where it stopped)")) from error
 
 
 def _read(path: Path, expected: FileRecord) -> bytes | str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hfnumba.data.arrays import empty
 
 
 def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> NDArray[np.float32]:
@@ -35,10 +38,10 @@ def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> ND
     firsts = np.flatnonzero(start)
     lengths = np.diff(np.append(firsts, n))
     first, last = np.repeat(firsts, lengths), np.repeat(firsts + lengths - 1, lengths)
-    spliced = np.empty((n, 2 * context + 1, n_features), X.dtype)
+    spliced: NDArray[Any] = empty((n, 2 * context + 1, n_features), X.dtype)
     rows = np.arange(n)
     for k in range(2 * context + 1):
-        spliced[:, k] = X[np.clip(rows + (k - context), first, last)]
+        np.take(X, np.clip(rows + (k - context), first, last), axis=0, out=spliced[:, k], mode="clip")
     return spliced.reshape(n, -1)
 
 

@@ -147,6 +147,15 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """Key of the chunk of ``y`` in partition ``j``, relative to the split."""
         return f"y/c/{j}" if self.n_outputs is None else f"y/c/{j}/0"
 
+    def array_keys(self, array: str, j: int) -> list[tuple[int, str]]:
+        """Chunks of one array that hold rows of partition ``j``: the row each begins with, and its key."""
+        if array == "X":
+            _, stop = self.place(j)
+            firsts = ((i * self.chunk_rows, f"X/c/{i}/0") for i in self.x_chunks(j))
+            # Beyond the frames of a partition chunks are all padding.
+            return [(first, key) for first, key in firsts if first < stop]
+        return [(j * self.partition_rows, self.y_key(j) if array == "y" else f"start/c/{j}")]
+
     def keys(self, j: int) -> list[str]:
         """Keys of all chunks of partition ``j``, relative to the split."""
         return [*self.x_keys(j), self.y_key(j), *([f"start/c/{j}"] if self.is_frames else [])]

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hfnumba.data import writer
-from hfnumba.data.building import N_PARTITIONS, AnyPath
+from hfnumba.data.building import AnyPath
 from hfnumba.data.corpus import ArrayCorpus, CorpusContent, take_stock
 from hfnumba.data.describe import About, Settings, describe_frames, describe_rows
-from hfnumba.data.manifest import SourceFile, Task
+from hfnumba.data.manifest import Task
 from hfnumba.data.prepare import prepare
 from hfnumba.data.store import Store
+from hfnumba.data.streamed import gather_arrays
 from hfnumba.data.writer import Plan
 
 
 def write_store(
     out: AnyPath,
-    splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    splits: Mapping[str, tuple[Any, Any]],
     *,
-    n_partitions: int = N_PARTITIONS,
+    n_partitions: int | None = None,
     seed: int = 0,
     scale: float = 1.0,
     offset: float = 0.0,
@@ -36,7 +35,7 @@ def write_store(
     licence: str = "",
     homepage: str = "",
 ) -> Store:
-    """Write a store from arrays in memory.
+    """Write a store from arrays: in memory, or of Dask, Zarr, h5py or a map, which are read a block at a time.
 
     Parameters
     ----------
@@ -46,8 +45,8 @@ def write_store(
         ``"train"``, and optionally ``"test"`` and ``"validation"``. ``X`` has rows along its first axis;
         bytes stay bytes, whole numbers from 0 to 255 become bytes, anything else float32. ``y`` holds class
         numbers, or targets of shape (rows,) or (rows, n_outputs).
-    n_partitions : int
-        Partitions of each split.
+    n_partitions : int, optional
+        Partitions of each split; by default 16, or so many that none takes more than 16 MiB as loaded.
     seed : int
         Key of the shuffle.
     scale, offset : float
@@ -72,13 +71,8 @@ def write_store(
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
     """
-    arrays = {key: (np.asarray(X), np.asarray(y)) for key, (X, y) in splits.items()}
+    arrays, records = gather_arrays(splits)
     prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed)
-    records = tuple(
-        SourceFile(f"{key}.{role}", array.nbytes, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
-        for key, pair in arrays.items()
-        for role, array in zip(("X", "y"), pair, strict=True)
-    )
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
     about = About(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
     header = describe_rows(about, prepared, Settings(n_partitions, None, seed))
@@ -93,7 +87,7 @@ def write_frames(
     *,
     context: int = 0,
     standardise: bool = True,
-    n_partitions: int = N_PARTITIONS,
+    n_partitions: int | None = None,
     seed: int = 0,
     n_classes: int | None = None,
     name: str = "frames",

@@ -122,6 +122,40 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return (self.label,) if isinstance(self.label, str) else self.label
 
 
+class ArraySplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Arrays of features and, in the same order, arrays of labels with as many rows each."""
+
+    features: Paths
+    labels: Paths
+
+    def __post_init__(self) -> None:
+        if len(self.features) != len(self.labels):
+            raise ValueError(f"expected as many labels as features, got {len(self.labels)} and {len(self.features)}")
+
+
+class ArrayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table ``[arrays]``, for ``.npy`` files and Zarr arrays.
+
+    Attributes
+    ----------
+    train, validation, test : ArraySplit
+        Without ``test``, the seed holds out training rows.
+    max_features : int
+        Wider rows are refused.
+    """
+
+    train: ArraySplit
+    validation: ArraySplit | None = None
+    test: ArraySplit | None = None
+    max_features: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+
+    @property
+    def splits(self) -> dict[str, ArraySplit]:
+        """The splits there are."""
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: held for split, held in given.items() if held is not None}
+
+
 class SyntheticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[synthetic]``: sizes, and the seed of features, teacher and classes."""
 

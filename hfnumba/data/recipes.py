@@ -11,18 +11,37 @@ import msgspec
 
 from hfnumba.data.layout import MAX_CONTEXT, SPLITS
 from hfnumba.data.manifest import Task
-from hfnumba.data.options import KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
+from hfnumba.data.options import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
 from hfnumba.errors import DataError
 
 PlainName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\.][^/\\]*$")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-Format = Literal["idx", "npz", "digits", "kaldi", "timit", "festvox", "csv", "parquet", "hdf5", "libsvm", "synthetic"]
+Format = Literal[
+    "idx",
+    "npz",
+    "digits",
+    "kaldi",
+    "timit",
+    "festvox",
+    "csv",
+    "parquet",
+    "hdf5",
+    "libsvm",
+    "npy",
+    "zarr",
+    "synthetic",
+]
 
-TABLES = {"kaldi": "kaldi", "timit": "speech", "festvox": "speech", "synthetic": "synthetic"} | dict.fromkeys(
-    ("csv", "parquet", "hdf5", "libsvm"), "table"
-)
+TABLES = {
+    "kaldi": "kaldi",
+    "timit": "speech",
+    "festvox": "speech",
+    "synthetic": "synthetic",
+    "npy": "arrays",
+    "zarr": "arrays",
+} | dict.fromkeys(("csv", "parquet", "hdf5", "libsvm"), "table")
 """Formats that have a table of their own in the recipe, and its name."""
 
 FOLDERS = TABLES.keys() - {"synthetic"}
@@ -80,7 +99,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Frames on each side that are spliced to a frame of speech.
     hold_out : float
         Part of the utterances (or of the rows of a table) that becomes the test split where the source has none.
-    kaldi, speech, table, synthetic
+    kaldi, speech, table, arrays, synthetic
         What these sources need to know; see :mod:`hfnumba.data.options`.
     mirrors : tuple of str
         Addresses that end in a slash, to which ``name.gz`` is appended; tried in order.
@@ -92,9 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     licence: str = ""
     homepage: str = ""
     note: str = ""
-    format: Literal[
-        "idx", "npz", "digits", "kaldi", "timit", "festvox", "csv", "parquet", "hdf5", "libsvm", "synthetic"
-    ]
+    format: Format
     task: Task | None = None
     n_classes: Annotated[int, msgspec.Meta(ge=2)] | None = None
     scale: float = 1.0
@@ -105,6 +122,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     kaldi: KaldiOptions | None = None
     speech: SpeechOptions | None = None
     table: TableOptions | None = None
+    arrays: ArrayOptions | None = None
     synthetic: SyntheticOptions | None = None
     mirrors: tuple[Annotated[str, msgspec.Meta(pattern="^https?://.*/$")], ...] = ()
     files: tuple[RecipeFile, ...] = ()
@@ -130,7 +148,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if getattr(self, table) is not None and table != TABLES.get(self.format):
                 raise ValueError(f"[{table}] is for format {format_name}, not for {self.format}")
         needed = TABLES.get(self.format)
-        if needed in ("kaldi", "table") and getattr(self, needed) is None:
+        if needed in ("kaldi", "table", "arrays") and getattr(self, needed) is None:
             raise ValueError(f"format {self.format} needs a table [{needed}]")
         if self.context and self.format not in CORPORA:
             raise ValueError(f"context is for speech, not for format {self.format}")

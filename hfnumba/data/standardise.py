@@ -28,9 +28,13 @@ class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def apply(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """Return ``(X - mean) / deviation`` in float32, a new array."""
         values = X.astype(np.float32)
-        values -= np.array(self.mean, np.float32)
-        values /= np.array(self.deviation, np.float32)
+        self.apply_in_place(values)
         return values
+
+    def apply_in_place(self, X: NDArray[np.float32]) -> None:
+        """Replace float32 features by ``(X - mean) / deviation``."""
+        X -= np.array(self.mean, np.float32)
+        X /= np.array(self.deviation, np.float32)
 
 
 class Moments:

@@ -82,6 +82,11 @@ class Split:
         """First row of partition ``j`` and the row after its last."""
         return self.layout.bounds(j)
 
+    @property
+    def x_dtype(self) -> np.dtype[Any]:
+        """Dtype of the features that loading returns."""
+        return np.dtype(self.layout.x_dtype)
+
     def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Load the rows of partition ``j``. Each file is read once and decoded only if its digest is right.
 
@@ -99,17 +104,38 @@ class Split:
 
         Notes
         -----
-        Thread-safe. Takes the compressed and the decoded bytes of one partition in memory, and the spliced ones.
+        Thread-safe. Takes the decoded bytes of one partition in memory, one compressed chunk, and the spliced rows.
         """
-        stored = self._decoded(j)
-        X = stored["X"] if self.standardisation is None else self.standardisation.apply(stored["X"])
-        if self.layout.is_frames:
-            X = splice(X, stored["start"], self.layout.context)
-        return X, self._targets(stored)
+        return self.expand(self.load_compact(j))
 
-    def load_stored(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Load partition ``j`` as :meth:`load` does, but features as stored: neither standardised nor spliced."""
+    def load_compact(self, j: int) -> dict[str, NDArray[Any]]:
+        """Load partition ``j`` in the form in which it takes least memory: its context is not spliced yet."""
         stored = self._decoded(j)
+        if self.standardisation is not None:
+            self.standardisation.apply_in_place(stored["X"])
+        stored["y"] = self._targets(stored)
+        return stored
+
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows as :meth:`load` returns them, from what :meth:`load_compact` returned; without context no copy."""
+        X = compact["X"]
+        if self.layout.is_frames:
+            X = splice(X, compact["start"], self.layout.context)
+        return X, compact["y"]
+
+    def compact_nbytes(self, j: int) -> int:
+        """Bytes of what :meth:`load_compact` returns."""
+        first, stop = self.partition_rows(j)
+        layout = self.layout
+        row = layout.n_features * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
+        return (stop - first) * row
+
+    def load_stored(self, j: int, chunks: Mapping[str, bytes] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Load partition ``j`` as :meth:`load` does, but features as stored: neither standardised nor spliced.
+
+        ``chunks`` are its files by their keys, if the caller has read and verified them already.
+        """
+        stored = self._decoded(j, chunks)
         return stored["X"], self._targets(stored)
 
     def load_utterances(self, j: int) -> list[tuple[NDArray[np.float32], NDArray[Any]]]:
@@ -132,16 +158,19 @@ class Split:
     def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
 
-    def _decoded(self, j: int) -> dict[str, NDArray[Any]]:
+    def _decoded(self, j: int, chunks: Mapping[str, bytes] | None = None) -> dict[str, NDArray[Any]]:
         """Return the arrays of partition ``j`` as they are stored."""
         manifest = _pinned_manifest(self.path, self.digest)
         documents = {key: self._bytes(manifest, key, "metadata file") for key in self.layout.documents()}
-        chunks = {key: self._bytes(manifest, key, f"chunk of partition {j},") for key in self.layout.keys(j)}
+
+        def read(key: str) -> bytes:
+            return chunks[key] if chunks is not None else self._bytes(manifest, key, f"chunk of partition {j},")
+
         try:
-            stored = codec.decode(self.layout, documents, chunks, j)
+            stored = codec.decode(self.layout, documents, read, j)
             if self.layout.is_frames and not stored["start"][0]:
-                raise StoreError("starts within an utterance")
-        except StoreError as error:
+                raise codec.UndecodableError("starts within an utterance")
+        except codec.UndecodableError as error:
             raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
         return stored
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from hfnumba.data import files
 from hfnumba.data import manifest as manifests
+from hfnumba.data.codec import metadata_keys
 from hfnumba.data.store import Split, Store, read_manifest
 from hfnumba.errors import StoreError
 
@@ -38,45 +39,57 @@ def verify(store: Store | str | PathLike[str], progress: Progress | None = None)
 
     Notes
     -----
-    Reads every chunk twice: for its digest, and to look at its rows. One partition is in memory at a time.
+    Reads every file once, for its digest and to look at its rows. One partition is in memory at a time.
     """
     if not isinstance(store, Store):
         store = read_manifest(store)
-    splits = store.splits
-    total = len(store.manifest.files) + sum(split.n_partitions for split in splits.values())
-    done = 0
+    splits, records = store.splits, store.manifest.files
+    steps = _Steps(len(records) + sum(split.n_partitions for split in splits.values()), progress)
     faults: dict[str, str] = {}
-    for key, record in store.manifest.files.items():
-        seen = files.fault(store.path / key, record)
-        if seen is not None:
-            faults[key] = f"{key} {seen}"
-        done += 1
-        if progress is not None:
-            progress(done, total)
-    problems = [*faults.values(), *_unlisted(store)]
+    problems: list[str] = []
+
+    def read(key: str) -> bytes:
+        try:
+            return files.read_verified(store.path / key, records[key])
+        except StoreError as error:
+            faults[key] = f"{key} {error}"
+            return b""
+        finally:
+            steps.step()
+
+    for key in metadata_keys(store.manifest.header.splits):
+        read(key)
     for split in splits.values():
+        documents = {f"{split.name}/{key}" for key in split.layout.documents()}
         for j in range(split.n_partitions):
-            if not faults.keys() & _needed(split, j):
-                problems += _row_faults(split, j)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    return problems
+            chunks = {key: read(f"{split.name}/{key}") for key in split.layout.keys(j)}
+            if not faults.keys() & (documents | {f"{split.name}/{key}" for key in chunks}):
+                problems += _row_faults(split, j, chunks)
+            steps.step()
+    return [*faults.values(), *_unlisted(store), *problems]
 
 
-def _needed(split: Split, j: int) -> set[str]:
-    return {f"{split.name}/{key}" for key in (*split.layout.documents(), *split.layout.keys(j))}
+class _Steps:
+    """Counts, and tells."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def step(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
-def _row_faults(split: Split, j: int) -> Iterator[str]:
+def _row_faults(split: Split, j: int, chunks: Mapping[str, bytes]) -> Iterator[str]:
     """Faults of rows whose files are what the manifest says: the store was wrong when it was written."""
     try:
-        X, y = split.load_stored(j)
+        X, y = split.load_stored(j, chunks)
     except StoreError as error:
         yield str(error)
         return
     keys = split.layout
-    if not np.isfinite(X).all():
+    if X.dtype.kind == "f" and not np.isfinite(X).all():
         yield f"{split.name}/{keys.x_keys(j)[0]} partition {j} holds features that are not finite"
     if not np.isfinite(y).all():
         yield f"{split.name}/{keys.y_key(j)} partition {j} holds targets that are not finite"

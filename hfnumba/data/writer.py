@@ -203,7 +203,7 @@ def _part_path(out: Path, j: int) -> Path:
 
 
 def _write(out: Path, path: Path, data: bytes) -> None:
-    files.write_atomic(path, data, out / SCRATCH)
+    files.write(path, data, out / SCRATCH)
 
 
 def _documents(header: Header) -> dict[str, bytes]:

@@ -6,15 +6,16 @@ are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.host import PartitionHost
-from hfnumba.engine.tree import Sums
-from hfnumba.kernels import passes
+from hfnumba.engine.host import Job, PartitionHost
+from hfnumba.engine.tree import Shape, Sums
+from hfnumba.kernels import passes, squares
 from hfnumba.objective import RowSample
 
 
@@ -30,6 +31,10 @@ class Loss:
         """Names of the vectors it reads."""
         return (self.theta,)
 
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        return (((2,), np.dtype(np.float64)),)
+
     def prepare(self, host: PartitionHost) -> None:
         """Nothing is shared."""
 
@@ -43,17 +48,23 @@ class Loss:
 class Gradient:
     """Sum of losses and errors, and the sum of gradients (n_params,).
 
-    With ``keep`` the primal pass stays behind for products on the same rows.
+    With ``keep`` the primal pass stays behind for products on the same rows. ``draw`` is the sample that products will
+    read: it is drawn while the rows are at hand, so that they are not read again for it.
     """
 
     theta: str
     rows: RowSample | None = None
     keep: bool = False
+    draw: RowSample | None = None
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """Names of the vectors it reads."""
         return (self.theta,)
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        return ((2,), np.dtype(np.float64)), ((job.network.n_params,), job.dtype)
 
     def prepare(self, host: PartitionHost) -> None:
         """Nothing is shared."""
@@ -64,6 +75,8 @@ class Gradient:
         kept = host.empty_primal(j, self.rows) if self.keep else np.empty(0, host.dtype)
         gradient = _output(host, len(rows.X))
         sums = passes.gradient_pass(host.vectors[self.theta], *host.arguments(rows), kept, gradient)
+        if self.draw is not None:
+            host.rows(j, self.draw)
         host.keep_primal(self.theta, j, self.rows, kept)
         return np.array(sums), gradient
 
@@ -82,6 +95,10 @@ class Product:
         """Names of the vectors it reads."""
         return (self.theta, self.v)
 
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        return (((job.network.n_params,), job.dtype),)
+
     def prepare(self, host: PartitionHost) -> None:
         """Nothing is shared."""
 
@@ -91,6 +108,37 @@ class Product:
         kept, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
         arguments = host.arguments(rows)
         passes.product_pass(host.vectors[self.theta], *arguments, kept, host.vectors[self.v], self.exact, out)
+        return (out,)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """The sum of the squares of each row's gradient, entry by entry, (n_params,).
+
+    It uses the primal pass that products on the same rows need anyway, and leaves it behind for them. In a round with
+    a :class:`Gradient` that keeps its own it comes after it.
+    """
+
+    theta: str
+    rows: RowSample | None = None
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors it reads."""
+        return (self.theta,)
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        return (((job.network.n_params,), job.dtype),)
+
+    def prepare(self, host: PartitionHost) -> None:
+        """Nothing is shared."""
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        rows = host.rows(j, self.rows)
+        kept, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        squares.squares_pass(host.vectors[self.theta], *host.arguments(rows), kept, out)
         return (out,)
 
 
@@ -107,6 +155,11 @@ class Along:
     def vectors(self) -> tuple[str, ...]:
         """Names of the vectors it reads."""
         return (self.theta, self.directions)
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        n_directions = vectors[self.directions].size // job.network.n_params
+        return (((n_directions, len(self.alphas)), np.dtype(np.float64)),)
 
     def prepare(self, host: PartitionHost) -> NDArray[Any]:
         """All points theta + alpha d, without the first layer's weights: (n_directions, n_alphas, n_rest)."""

@@ -12,15 +12,17 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.rows import Rows, Source, as_rows, sample_indices
-from hfnumba.engine.tree import Node, Sums, TreeSum
+from hfnumba.engine.held import Budget, HeldRows, Plan, nbytes, plan
+from hfnumba.engine.rows import Rows, Source, sample_indices
+from hfnumba.engine.threads import Team
+from hfnumba.engine.tree import Node, Shape, Sums, TreeSum
 from hfnumba.kernels import activations, blas, blocks, losses, passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
@@ -30,18 +32,24 @@ _log = logging.getLogger(__name__)
 _KEPT_SAMPLES = 2
 # Rounds for which a host keeps rows that it is not asked about: they may come back from a worker that was restarted.
 _KEPT_ROUNDS = 64
-# The share of memory that kept primal passes may take before they are recomputed instead.
-_PRIMAL_SHARE = 0.4
+# The share of a machine's memory that is used where nobody says how much.
+_MEMORY_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a host needs to know once: the network, where its rows are, and the dtype it computes in."""
+    """What a host needs to know once: the network, where its rows are, and the dtype it computes in.
+
+    ``memory`` is the bytes for rows, samples and primal passes on each host; None for 60 % of what the host has.
+    With ``keep`` false nothing stays between rounds: another job of the same host has the memory.
+    """
 
     id: str
     network: Network
     source: Source
     dtype: np.dtype[Any]
+    memory: int | None = None
+    keep: bool = True
 
 
 def default_memory() -> int:
@@ -62,6 +70,15 @@ class Evaluation(Protocol):
         """Names of the vectors it reads."""
         ...
 
+    @property
+    def rows(self) -> RowSample | None:
+        """The sample it reads; None for all rows."""
+        ...
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums, by which an answer is checked."""
+        ...
+
     def prepare(self, host: PartitionHost) -> Any:
         """What the partitions share."""
         ...
@@ -80,7 +97,7 @@ class PartitionHost:
     n_threads : int
         Threads; the results do not depend on it.
     memory : int, optional
-        Bytes this host may use; kept primal passes take 40 % of it at most.
+        Bytes of memory of this host, if the job does not say how much of them to use.
     """
 
     def __init__(self, job: Job, n_threads: int, memory: int | None = None) -> None:
@@ -95,14 +112,15 @@ class PartitionHost:
         )
         self.scale, self.offset = self.dtype.type(job.source.scale), self.dtype.type(job.source.offset)
         self.vectors: dict[str, NDArray[Any]] = {}
-        self._partitions: dict[int, Rows] = {}
+        self._held = HeldRows(network, job.source, job.dtype)
         self._samples: dict[RowSample, dict[int, Rows]] = {}
         self._primals: dict[tuple[str, RowSample | None, int], NDArray[Any]] = {}
         self._n_rounds, self._last_used = 0, dict[int, int]()
-        self._budget = int(_PRIMAL_SHARE * (memory or default_memory()))
+        self._memory = job.memory or int(_MEMORY_SHARE * (memory or default_memory()))
+        self._derived = Budget()
         self._thread = threading.local()
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(n_threads - 1, "hfnumba") if n_threads > 1 else None
+        self._team = Team(n_threads)
 
     def receive(self, vectors: Mapping[str, NDArray[Any]], live: Sequence[str]) -> list[str]:
         """Take vectors, forget those that are not ``live``, and name the live ones that are missing."""
@@ -111,36 +129,62 @@ class PartitionHost:
             self.vectors[name] = np.require(vector, self.dtype, ["C", "W"])
         alive = set(live)
         self.vectors = {name: vector for name, vector in self.vectors.items() if name in alive}
-        self._primals = {key: kept for key, kept in self._primals.items() if key[0] in alive}
+        self._drop_primals([key for key in self._primals if key[0] not in alive])
         return sorted(alive - set(self.vectors))
 
     def evaluate(self, evaluations: Sequence[Evaluation], partitions: Sequence[int]) -> dict[Node, Sums]:
         """The sums over the partitions, as few nodes of the tree as they make."""
         self._forget_unused(partitions)
+        self._follow_plan()
         tree = TreeSum(self.job.source.n_partitions)
         shared = [evaluation.prepare(self) for evaluation in evaluations]
+        samples = {evaluation.rows for evaluation in evaluations}
 
-        def work(j: int) -> None:
-            parts = (evaluation(self, j, common) for evaluation, common in zip(evaluations, shared, strict=True))
-            tree.add((0, j), tuple(itertools.chain.from_iterable(parts)))
+        def work(j: int, following: int | None) -> None:
+            if following is not None and any(self._needs_rows(following, sample) for sample in samples):
+                self._held.prefetch(following)
+            try:
+                parts = (evaluation(self, j, common) for evaluation, common in zip(evaluations, shared, strict=True))
+                tree.add((0, j), tuple(itertools.chain.from_iterable(parts)))
+            finally:
+                self._thread.rows = {}
 
-        self.spread(work, partitions)
+        try:
+            self.spread(work, partitions)
+        finally:
+            self._held.end_round()
         return tree.nodes()
+
+    def _follow_plan(self) -> None:
+        """Divide the memory among rows and what follows from them, for the partitions that are asked about."""
+        job, asked = self.job, self._last_used
+        chosen = plan(job.network, job.source, self.dtype, self._memory, n_threads=self.n_threads, partitions=asked)
+        if not job.keep:
+            chosen = Plan(whole=False, rows=0, derived=0)
+        self._held.follow(chosen)
+        self._derived.limit = chosen.derived
 
     def _forget_unused(self, partitions: Sequence[int]) -> None:
         """Drop the rows of partitions that others have taken over since."""
         self._n_rounds += 1
         self._last_used |= dict.fromkeys(partitions, self._n_rounds)
-        for j in [j for j in self._partitions if self._last_used[j] < self._n_rounds - _KEPT_ROUNDS]:
-            del self._partitions[j]
+        for j in [j for j, used in self._last_used.items() if used < self._n_rounds - _KEPT_ROUNDS]:
+            del self._last_used[j]
+            self._held.forget(j)
             for drawn in self._samples.values():
-                drawn.pop(j, None)
-            self._primals = {key: kept for key, kept in self._primals.items() if key[2] != j}
+                if j in drawn:
+                    self._derived.give(nbytes(drawn.pop(j)))
+            self._drop_primals([key for key in self._primals if key[2] == j])
 
-    def spread(self, work: Callable[[int], None], partitions: Sequence[int]) -> None:
+    def _drop_primals(self, keys: Sequence[tuple[str, RowSample | None, int]]) -> None:
+        for key in keys:
+            self._derived.give(self._primals.pop(key).nbytes)
+
+    def spread(self, work: Callable[[int, int | None], None], partitions: Sequence[int]) -> None:
         """Call ``work`` on every partition, on all threads; this one takes part, which saves a change of threads.
 
-        Each thread has a contiguous run, so that it adds its own subtrees; one that is done helps the others.
+        Each thread has a contiguous run, so that it adds its own subtrees; one that is done helps the others. Work is
+        told the partition and the one that follows in the run. A failure ends the round early.
         """
         n_threads = min(self.n_threads, len(partitions))
         cuts = [i * len(partitions) // n_threads for i in range(n_threads + 1)]
@@ -153,32 +197,46 @@ class PartitionHost:
                     if not longest:
                         return
                     j = own.popleft() if own else longest.pop()
-                work(j)
+                    following = own[0] if own else None
+                try:
+                    work(j, following)
+                except BaseException:
+                    with self._lock:
+                        for run in runs:
+                            run.clear()
+                    raise
 
-        helpers = [self._pool.submit(drain, run) for run in runs[1:]] if self._pool is not None else []
-        try:
-            drain(runs[0])
-        finally:
-            wait(helpers)
-        for helper in helpers:
-            helper.result()
+        self._team.run([partial(drain, run) for run in runs])
 
     def rows(self, j: int, sample: RowSample | None) -> Rows:
         """The rows of partition j, or of a sample of it."""
-        rows = self._partitions.get(j)
+        mine: dict[RowSample | None, Rows] = self._thread.__dict__.setdefault("rows", {})
+        rows = mine.get(sample)
         if rows is None:
-            X, y = self.job.source.load(j)
-            rows = self._partitions.setdefault(j, as_rows(self.job.network, X, y, self.dtype))
-        if sample is None:
-            return rows
+            rows = mine[sample] = self._held.get(j) if sample is None else self._sampled(j, sample)
+        return rows
+
+    def _sampled(self, j: int, sample: RowSample) -> Rows:
+        drawn, source = self._drawn(sample), self.job.source
+        rows = drawn.get(j)
+        if rows is None:
+            rows = self.rows(j, None).take(sample_indices(sample, *source.partition_rows(j), source.n_rows))
+            if self._derived.take(nbytes(rows)):
+                drawn[j] = rows
+        return rows
+
+    def _drawn(self, sample: RowSample) -> dict[int, Rows]:
+        """What is held of a sample; the oldest samples make room for a new one."""
         with self._lock:
             drawn = self._samples.setdefault(sample, {})
             while len(self._samples) > _KEPT_SAMPLES:
-                del self._samples[next(iter(self._samples))]
-        if j not in drawn:
-            source = self.job.source
-            drawn[j] = rows.take(sample_indices(sample, *source.partition_rows(j), source.n_rows))
-        return drawn[j]
+                for rows in self._samples.pop(next(iter(self._samples))).values():
+                    self._derived.give(nbytes(rows))
+        return drawn
+
+    def _needs_rows(self, j: int, sample: RowSample | None) -> bool:
+        """Whether an evaluation on a sample will read partition j."""
+        return sample is None or j not in self._samples.get(sample, {})
 
     def arguments(self, rows: Rows) -> tuple[Any, ...]:
         """What every pass takes after theta: codes, rows, scaling, block size and this thread's scratch."""
@@ -190,28 +248,20 @@ class PartitionHost:
             work = self._thread.work = np.empty(size, self.dtype)
         return (*self.code, rows.X, rows.labels, rows.targets, self.scale, self.offset, block, work)
 
-    def keeps_primal(self, sample: RowSample | None) -> bool:
-        """Whether the primal pass of a sample fits into this host's share of memory, had it all partitions."""
-        n_rows = self.job.source.n_rows if sample is None else sample.n_rows
-        estimate = n_rows * 2 * sum(self.job.network.sizes[1:]) * self.dtype.itemsize
-        if estimate > self._budget:
-            _log.info(
-                "the primal pass (%d bytes) exceeds %d; it is recomputed for each product",
-                estimate,
-                self._budget,
-            )
-        return estimate <= self._budget
-
     def empty_primal(self, j: int, sample: RowSample | None) -> NDArray[Any]:
-        """An array for a pass to write partition j's primal pass into; empty if it would not fit."""
-        if not self.keeps_primal(sample):
-            return np.empty(0, self.dtype)
-        return np.empty(len(self.rows(j, sample).X) * 2 * sum(self.job.network.sizes[1:]), self.dtype)
+        """An array for a pass to write partition j's primal pass into; empty if there is no memory to keep it."""
+        size = len(self.rows(j, sample).X) * 2 * sum(self.job.network.sizes[1:])
+        if not self._derived.take(size * self.dtype.itemsize):
+            _log.info("primal passes take more than their part of memory; some are recomputed for each product")
+            size = 0
+        return np.empty(size, self.dtype)
 
     def keep_primal(self, theta: str, j: int, sample: RowSample | None, kept: NDArray[Any]) -> None:
         """Hold a primal pass that is complete, until theta is forgotten."""
         if kept.size:
+            before = self._primals.get((theta, sample, j))
             self._primals[theta, sample, j] = kept
+            self._derived.give(0 if before is None else before.nbytes)
 
     def primal(self, theta: str, j: int, sample: RowSample | None) -> NDArray[Any]:
         """The primal pass of partition j at theta, computed if it is not there; empty if it would not fit."""
@@ -226,5 +276,5 @@ class PartitionHost:
 
     def close(self) -> None:
         """Stop the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._team.close()
+        self._held.close()

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from hfnumba.data import Split
 
 
-def _job(network: Network, source: Source, dtype: DTypeLike) -> Job:
+def _job(network: Network, source: Source, dtype: DTypeLike, memory: int | None = None, keep: bool = True) -> Job:
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise UsageError(f"dtype must be float32 or float64, got {kind}")
-    return Job(uuid.uuid4().hex, network, source, kind)
+    return Job(uuid.uuid4().hex, network, source, kind, memory, keep)
 
 
 class ArrayObjective(RoundObjective):
@@ -73,11 +73,32 @@ class ArrayObjective(RoundObjective):
 class SplitObjective(RoundObjective):
     """F over a split of a store, evaluated on threads of this process; the same bits as on any cluster.
 
-    The rows are read when they are first needed, and kept in their stored dtype.
+    The rows are read when they are first needed, and kept in their stored dtype as far as memory goes; what does not
+    fit is read again in each round, to the same bits.
+
+    Parameters
+    ----------
+    network : Network
+    split : Split
+    l2 : float
+    n_threads : int, optional
+    memory : int, optional
+        Bytes for rows, samples of them, and primal passes; default: 60 % of the machine's memory.
+    keep : bool
+        If false, only what is being computed is in memory.
     """
 
-    def __init__(self, network: Network, split: Split, *, l2: float = 0.0, n_threads: int | None = None) -> None:
-        job = _job(network, split, np.float32)
+    def __init__(
+        self,
+        network: Network,
+        split: Split,
+        *,
+        l2: float = 0.0,
+        n_threads: int | None = None,
+        memory: int | None = None,
+        keep: bool = True,
+    ) -> None:
+        job = _job(network, split, np.float32, memory, keep)
         super().__init__(network, SerialEngine(job, n_threads), split.n_rows, l2, job.dtype)
 
 
@@ -94,13 +115,29 @@ class DaskObjective(RoundObjective):
     client : distributed.Client
     l2 : float
     timeout_s : float
-        A worker that does not answer a round for so long is restarted, and its partitions go to others.
+        A worker that gives no sign of life for so long during a round is restarted, and its partitions go to others.
+    memory, keep
+        Of each worker, as for :class:`SplitObjective`; default: 60 % of the worker's memory.
     """
 
     def __init__(
-        self, network: Network, split: Split, client: Client, *, l2: float = 0.0, timeout_s: float = 600.0
+        self,
+        network: Network,
+        split: Split,
+        client: Client,
+        *,
+        l2: float = 0.0,
+        timeout_s: float = 60.0,
+        memory: int | None = None,
+        keep: bool = True,
     ) -> None:
         from hfnumba.engine.dask import DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
-        job = _job(network, split, np.float32)
-        super().__init__(network, DaskEngine(job, client, timeout_s), split.n_rows, l2, job.dtype)
+        job = _job(network, split, np.float32, memory, keep)
+        engine = DaskEngine(job, client, timeout_s)
+        super().__init__(network, engine, split.n_rows, l2, job.dtype)
+        self._sharing = engine.sharing
+
+    def sharing(self) -> tuple[int, int]:
+        """How many of the workers see this process's memory, and how many there are; asks the scheduler."""
+        return self._sharing()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.engine.evaluations import Along, Gradient, Loss, Product
-from hfnumba.engine.host import Evaluation
+from hfnumba.engine.evaluations import Along, Gradient, Loss, Product, Squares
 from hfnumba.engine.protocol import Engine, Round
 from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
@@ -18,9 +17,6 @@ from hfnumba.errors import UsageError
 from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.network import Network
 from hfnumba.objective import Counters, RowSample, Vector
-
-if TYPE_CHECKING:
-    pass
 
 
 class RoundLinearization:
@@ -36,9 +32,11 @@ class RoundLinearization:
         name: str,
         sample: RowSample | None,
         known: tuple[float, float, Vector],
+        fisher: Vector | None,
     ) -> None:
         self.theta = objective.vectors.live[name]
         self.value, self.error, self.gradient = known
+        self.fisher = fisher
         self._objective, self._name, self._sample = objective, name, sample
         weakref.finalize(self, objective.vectors.release, name)
 
@@ -117,29 +115,41 @@ class RoundObjective:
         """F and the error rate at theta over all rows. One round; no vector comes back."""
         theta = self._checked(theta)
         with self.vectors.holding(theta) as name:
-            (sums,) = self._run(Loss(name), None)
+            (sums,) = self._run(Loss(name))
         loss, error = (sums / self._n_rows).tolist()
         return loss + self._penalty(theta), error
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """F and its gradient (n_params,), over all rows or over a sample. One round."""
         with self.vectors.holding(self._checked(theta)) as name:
-            value, _, gradient = self._gradient(Gradient(name, self._sample(rows)))
+            evaluation = Gradient(name, self._sample(rows))
+            value, _, gradient = self._known(evaluation, *self._run(evaluation))
         return value, gradient
 
-    def linearize(self, theta: Vector, curvature_rows: int | RowSample | None = None) -> RoundLinearization:
+    def linearize(
+        self, theta: Vector, curvature_rows: int | RowSample | None = None, *, fisher: bool = False
+    ) -> RoundLinearization:
         """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round.
 
         The primal pass on a sample is computed with the first product; on all rows it comes with the gradient.
+
+        With ``fisher`` the same round brings the diagonal of the empirical Fisher matrix on the sample. Cost: one GEMM
+        a layer on the sample, one n-vector more in the answer, and no pass over the network: its primal pass is the
+        one that products need, computed a round sooner. On all rows it would cost a third to a half of a gradient.
         """
         sample = self._sample(RowSample(curvature_rows) if isinstance(curvature_rows, int) else curvature_rows)
-        name = self.vectors.hold(self._checked(theta))
+        # A private copy: what the workers go on using must not change under us.
+        name = self.vectors.hold(self._checked(theta).copy())
         try:
-            known = self._gradient(Gradient(name, keep=sample is None))
+            gradient = Gradient(name, keep=sample is None, draw=sample)
+            asked = (gradient, Squares(name, sample)) if fisher else (gradient,)
+            sums = self._run(*asked)
+            known = self._known(gradient, *sums[:2])
+            diagonal = self._mean_squares(sums[2], sample) if fisher else None
         except BaseException:
             self.vectors.release(name)
             raise
-        return RoundLinearization(self, name, sample, known)
+        return RoundLinearization(self, name, sample, known, diagonal)
 
     def values_along(
         self, theta: Vector, directions: ArrayLike, alphas: ArrayLike, rows: RowSample | None = None
@@ -158,7 +168,7 @@ class RoundObjective:
             )
         theta, rows = self._checked(theta), self._sample(rows)
         with self.vectors.holding(theta) as name, self.vectors.holding(lines.ravel()) as line_name:
-            (sums,) = self._run(Along(name, line_name, tuple(steps.tolist()), rows), rows)
+            (sums,) = self._run(Along(name, line_name, tuple(steps.tolist()), rows))
         values: NDArray[np.float64] = sums / self._count(rows) + self._penalties_along(theta, lines, steps)
         return values
 
@@ -166,7 +176,7 @@ class RoundObjective:
         """The (exact or Gauss-Newton) curvature at the theta of that name times v, on a sample. One round."""
         v = self._checked(v)
         with self.vectors.holding(v) as v_name:
-            (out,) = self._run(Product(name, v_name, exact, sample), sample)
+            (out,) = self._run(Product(name, v_name, exact, sample))
         out /= self.dtype.type(self._count(sample))
         if self.l2:
             out += self.dtype.type(self.l2) * self.network.weights_only(v)
@@ -184,19 +194,25 @@ class RoundObjective:
     ) -> None:
         self.close()
 
-    def _gradient(self, evaluation: Gradient) -> tuple[float, float, Vector]:
-        sums, gradient = self._run(evaluation, evaluation.rows)
+    def _known(self, evaluation: Gradient, sums: Vector, gradient: Vector) -> tuple[float, float, Vector]:
+        """F, the error rate and the gradient, from their sums."""
         n, theta = self._count(evaluation.rows), self.vectors.live[evaluation.theta]
         gradient /= self.dtype.type(n)
         if self.l2:
             gradient += self.dtype.type(self.l2) * self.network.weights_only(theta)
         return float(sums[0]) / n + self._penalty(theta), float(sums[1]) / n, gradient
 
-    def _run(self, evaluation: Evaluation, rows: RowSample | None) -> Sums:
+    def _mean_squares(self, squares: Vector, sample: RowSample | None) -> Vector:
+        squares /= self.dtype.type(self._count(sample))
+        if self.l2:
+            squares += self.dtype.type(self.l2) * self.network.weights_only(np.ones_like(squares))
+        return squares
+
+    def _run(self, *evaluations: Loss | Gradient | Product | Squares | Along) -> Sums:
         """One round, counted: a broadcast of what is new, and one reduced answer."""
-        sums = self._engine.run(Round((evaluation,), dict(self.vectors.live)))
+        sums = self._engine.run(Round(evaluations, dict(self.vectors.live)))
         self.counters.rounds += 1
-        self.counters.row_reads += self._count(rows)
+        self.counters.row_reads += sum(self._count(evaluation.rows) for evaluation in evaluations)
         self.counters.nbytes += self.vectors.take_nbytes() + sum(array.nbytes for array in sums)
         return sums
 
@@ -204,11 +220,11 @@ class RoundObjective:
         return self._n_rows if rows is None else rows.n_rows
 
     def _checked(self, vector: Vector) -> Vector:
-        """A private copy in our dtype: what the workers have must not change under us."""
-        copy = np.array(vector, self.dtype)
-        if copy.shape != (self.n_params,):
-            raise UsageError(f"expected a vector of shape ({self.n_params},) for this network, got {copy.shape}")
-        return copy
+        """The vector in our dtype, not copied unless it has another."""
+        checked = np.ascontiguousarray(vector, self.dtype)
+        if checked.shape != (self.n_params,):
+            raise UsageError(f"expected a vector of shape ({self.n_params},) for this network, got {checked.shape}")
+        return checked
 
     def _sample(self, rows: RowSample | None) -> RowSample | None:
         """A sample of as many rows as there are, or more, means all of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -45,8 +46,21 @@ class Source(Protocol):
         """First row of partition j, and the one after its last."""
         ...
 
-    def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """X (rows, n_features) in its stored dtype, and y."""
+    @property
+    def x_dtype(self) -> np.dtype[Any]:
+        """Dtype of X."""
+        ...
+
+    def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
+        """Partition j in the form in which it takes least memory."""
+        ...
+
+    def compact_nbytes(self, j: int) -> int:
+        """Bytes of what ``load_compact`` returns."""
+        ...
+
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X (rows, n_features) and y, from what ``load_compact`` returned."""
         ...
 
 
@@ -158,7 +172,20 @@ class ArraySource:
         """First row of partition j, and the one after its last."""
         return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
 
-    def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    @property
+    def x_dtype(self) -> np.dtype[Any]:
+        """Dtype of X."""
+        return self.X.dtype
+
+    def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """Views of the rows of partition j."""
         start, stop = self.partition_rows(j)
-        return self.X[start:stop], self.y[start:stop]
+        return {"X": self.X[start:stop], "y": self.y[start:stop]}
+
+    def compact_nbytes(self, j: int) -> int:
+        """Nothing: views take no memory of their own."""
+        return 0
+
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X and y."""
+        return compact["X"], compact["y"]

@@ -2,12 +2,14 @@
 
 Floating-point addition is not associative; here the order of additions follows from partition numbers alone. Node
 (level, i) is the sum of nodes (level - 1, 2i) and (level - 1, 2i + 1); a node without a right sibling passes up
-unchanged. So any worker may add whatever whole subtrees it holds, and the result has the same bits.
+unchanged. So any worker may add whatever whole subtrees it holds, and the result has the same bits. Elements are
+independent of each other, so it makes no difference either whether whole arrays or pieces of them are added.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,80 @@ from numpy.typing import NDArray
 # A node's number in the tree, and what an evaluation sums: a few arrays of fixed shapes.
 Node = tuple[int, int]
 Sums = tuple[NDArray[Any], ...]
+Shape = tuple[tuple[int, ...], np.dtype[Any]]
+# Elements that are added at a time: all operands of a piece stay in a processor's second cache.
+_PIECE = 1 << 15
+
+
+def _widths(n_partitions: int) -> list[int]:
+    """Nodes on each level."""
+    widths = [n_partitions]
+    while widths[-1] > 1:
+        widths.append((widths[-1] + 1) // 2)
+    return widths
+
+
+def leaves(node: Node, n_partitions: int) -> range:
+    """The partitions below a node."""
+    level, index = node
+    return range(index << level, min((index + 1) << level, n_partitions))
+
+
+def covering(partitions: Iterable[int], n_partitions: int) -> set[Node]:
+    """The nodes that :class:`TreeSum` makes of some partitions: the fewest that have them all below."""
+    here, covered = set(partitions), set[Node]()
+    for level, width in enumerate(_widths(n_partitions)):
+        above = {i // 2 for i in here if i ^ 1 in here or i ^ 1 >= width} if width > 1 else set()
+        covered |= {(level, i) for i in here if i // 2 not in above}
+        here = above
+    return covered
+
+
+def add_up(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[Sums, bool]:
+    """The sum of nodes that have all partitions below them, in new arrays, and whether it is finite.
+
+    Every operand is read once, and every element of the sum written once.
+    """
+    some = next(iter(nodes.values()))
+    total = tuple(np.empty(array.shape, array.dtype) for array in some)
+    finite = True
+    for k, out in enumerate(total):
+        flat = {node: sums[k].reshape(-1) for node, sums in nodes.items()}
+        finite &= _add_flat(flat, out.reshape(-1), _widths(n_partitions))
+    return total, finite
+
+
+def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: list[int]) -> bool:
+    """Write the sum of one-dimensional arrays into ``out``; whether it is finite."""
+    top, n_scratch = len(widths) - 1, min(_PIECE, out.size)
+    scratch = {(level, side): np.empty(n_scratch, out.dtype) for level in range(1, top) for side in (0, 1)}
+
+    def value(level: int, index: int, piece: slice, target: NDArray[Any]) -> NDArray[Any]:
+        """A node's piece: as it came, or added into ``target``."""
+        known = operands.get((level, index))
+        if known is not None:
+            return known[piece]
+        size = len(target)
+        left = value(level - 1, 2 * index, piece, scratch[level - 1, 0][:size] if level > 1 else target)
+        if 2 * index + 1 >= widths[level - 1]:
+            return left
+        right = value(level - 1, 2 * index + 1, piece, scratch[level - 1, 1][:size] if level > 1 else target)
+        np.add(left, right, out=target)
+        return target
+
+    finite = True
+    # Who asked looks for what has overflowed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, out.size, _PIECE):
+            piece = slice(start, start + _PIECE)
+            target = out[piece]
+            if (top, 0) in operands:
+                target[...] = operands[top, 0][piece]
+            else:
+                value(top, 0, piece, target)
+            # A sum is finite only if all its terms are; here they are in the cache.
+            finite &= bool(np.isfinite(target.sum()))
+    return finite
 
 
 class TreeSum:
@@ -30,9 +106,7 @@ class TreeSum:
     """
 
     def __init__(self, n_partitions: int) -> None:
-        self._widths = [n_partitions]
-        while self._widths[-1] > 1:
-            self._widths.append((self._widths[-1] + 1) // 2)
+        self._widths = _widths(n_partitions)
         self._waiting: dict[Node, Sums] = {}
         self._lock = threading.Lock()
 

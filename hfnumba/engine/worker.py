@@ -2,12 +2,15 @@
 
 A request carries its job's number, the names of the live vectors, and the vectors the client thinks are new here.
 What the worker lacks (it was restarted, it joined) it names, and the client sends the request again with it. So no
-answer ever rests on state that the request did not name.
+answer ever rests on state that the request did not name. Where client and worker see the same memory, arrays are
+in boxes (:mod:`hfnumba.engine.shared`) and the messages say where.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import logging
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +22,20 @@ from distributed.protocol import to_serialize
 from numpy.typing import NDArray
 
 from hfnumba.engine.host import Evaluation, Job, PartitionHost, default_memory
+from hfnumba.engine.shared import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import cache
+from hfnumba.versions import installed
 
+_log = logging.getLogger(__name__)
+GREET = "hfnumba_greet"
 OPERATION = "hfnumba_round"
 FORGET = "hfnumba_forget"
+# Of glibc's mallopt. Dask's nanny asks it to give all memory back at once, and so each new vector would be new pages.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 28
+_MAX_MMAP_THRESHOLD = 1 << 25
 # Clients that died without a word leave jobs behind; the oldest make room for new ones.
 _MAX_JOBS = 8
 
@@ -38,8 +49,10 @@ class Request:
     evaluations: tuple[Evaluation, ...]
     partitions: tuple[int, ...]
     live: tuple[str, ...]
-    vectors: Mapping[str, NDArray[Any]]
+    vectors: Mapping[str, NDArray[Any] | Parcel]
     job: Job | None = None
+    # Tokens of the client's boxes; None asks for an answer without boxes.
+    boxes: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,20 +60,65 @@ class Answer:
     """Sums of some nodes of the tree; or what the worker lacks; or the error that kept it from answering."""
 
     number: int
-    nodes: dict[Node, Sums] = field(default_factory=dict)
+    nodes: dict[Node, tuple[NDArray[Any] | Parcel, ...]] = field(default_factory=dict)
     lacks_job: bool = False
     missing: tuple[str, ...] = ()
+    lacks_sight: bool = False
     error: HfnumbaError | None = None
     failure: str | None = None
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a worker has of one job."""
+
+    host: PartitionHost
+    windows: Windows = field(default_factory=Windows)
+    box: AnswerBox = field(default_factory=AnswerBox)
+
+    def receive(self, request: Request) -> list[str]:
+        """Take the request's vectors; return the names of those that are missing."""
+        vectors = {
+            name: self.windows.open(vector.place).array(vector) if isinstance(vector, Parcel) else vector
+            for name, vector in request.vectors.items()
+        }
+        missing = self.host.receive(vectors, request.live)
+        self.windows.keep(request.boxes or ())
+        return missing
+
+    def packed(self, request: Request, nodes: dict[Node, Sums]) -> dict[Node, tuple[NDArray[Any] | Parcel, ...]]:
+        """The sums in the box, if the client looks there and there is memory for one."""
+        if request.boxes is not None:
+            try:
+                parcels = iter(self.box.pack(request.number, [array for sums in nodes.values() for array in sums]))
+            except SharedMemoryError as error:
+                _log.debug("the answer travels by itself: %s", error)
+            else:
+                return {node: tuple(next(parcels) for _ in sums) for node, sums in nodes.items()}
+        return dict(nodes)
+
+
 class RoundServer:
-    """The handler of one worker; it computes in a thread of its own, so that the worker's event loop stays free."""
+    """The handler of one worker; it computes in a thread of its own, so that the worker's event loop stays free.
+
+    One request is computed after another. So a request that its client has given up is done before the next one
+    is begun, and cannot write over that one's answer.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._hosts: dict[str, PartitionHost] = {}
+        self._jobs: dict[str, _Kept] = {}
         self._executor = ThreadPoolExecutor(1, "hfnumba-round")
+
+    async def greet(self, probe: tuple[Any, ...] | None) -> dict[str, Any]:
+        """Say which versions are here, and whether this process can look into the client's box."""
+        sees = False
+        if probe is not None:
+            try:
+                sees = Window(Place(*probe)) is not None
+            except SharedMemoryError as error:
+                _log.debug("vectors travel by the network: %s", error)
+        return {"versions": installed(), "sees": sees}
 
     async def answer(self, request: Request) -> Any:
         """Answer a round."""
@@ -69,39 +127,54 @@ class RoundServer:
 
     async def forget(self, job_id: str) -> None:
         """Drop a job with its rows."""
-        host = self._hosts.pop(job_id, None)
-        if host is not None:
-            host.close()
+        kept = self._jobs.pop(job_id, None)
+        if kept is not None:
+            kept.host.close()
 
     def _answer(self, request: Request) -> Answer:
         try:
-            host = self._host(request)
-            if host is None:
+            kept = self._job(request)
+            if kept is None:
                 return Answer(request.number, lacks_job=True)
-            missing = host.receive(request.vectors, request.live)
+            missing = kept.receive(request)
             if missing:
                 return Answer(request.number, missing=tuple(missing))
-            return Answer(request.number, host.evaluate(request.evaluations, request.partitions))
+            nodes = kept.host.evaluate(request.evaluations, request.partitions)
+            return Answer(request.number, kept.packed(request, nodes))
+        except SharedMemoryError as error:
+            _log.debug("a box could not be opened: %s", error)
+            return Answer(request.number, lacks_sight=True)
         except HfnumbaError as error:
             return Answer(request.number, error=error)
         except Exception:
             return Answer(request.number, failure=traceback.format_exc(limit=-3))
 
-    def _host(self, request: Request) -> PartitionHost | None:
-        if request.job_id not in self._hosts:
+    def _job(self, request: Request) -> _Kept | None:
+        if request.job_id not in self._jobs:
             if request.job is None:
                 return None
-            while len(self._hosts) >= _MAX_JOBS:
-                self._hosts.pop(next(iter(self._hosts))).close()
+            while len(self._jobs) >= _MAX_JOBS:
+                self._jobs.pop(next(iter(self._jobs))).host.close()
             memory = self._worker.memory_manager.memory_limit or default_memory()
-            self._hosts[request.job_id] = PartitionHost(request.job, self._worker.state.nthreads, memory)
-        return self._hosts[request.job_id]
+            host = PartitionHost(request.job, self._worker.state.nthreads, memory)
+            self._jobs[request.job_id] = _Kept(host)
+        return self._jobs[request.job_id]
 
     def close(self) -> None:
         """Stop all threads."""
         self._executor.shutdown(wait=False)
-        for host in self._hosts.values():
-            host.close()
+        for kept in self._jobs.values():
+            kept.host.close()
+
+
+def _keep_freed_memory() -> None:
+    """Let this process reuse the memory of a round's vectors in the next; a page that is new costs more than a copy."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # Another C library, with ways of its own.
+    mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class RoundPlugin(WorkerPlugin):
@@ -112,14 +185,16 @@ class RoundPlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker."""
+        _keep_freed_memory()
         await asyncio.get_running_loop().run_in_executor(None, cache.warm_up)
         self._server = RoundServer(worker)
+        worker.handlers[GREET] = self._server.greet
         worker.handlers[OPERATION] = self._server.answer
         worker.handlers[FORGET] = self._server.forget
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes."""
-        worker.handlers.pop(OPERATION, None)
-        worker.handlers.pop(FORGET, None)
+        for operation in (GREET, OPERATION, FORGET):
+            worker.handlers.pop(operation, None)
         if hasattr(self, "_server"):
             self._server.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfnumba import ledger
-from hfnumba.atomic import explain, write_file
 from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +19,6 @@ _COSTS = {
     "rounds": "rounds of communication",
     "elapsed_s": "seconds",
 }
-# Okabe and Ito (2008), in an order whose neighbours also differ in lightness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
-_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -72,15 +66,10 @@ def draw(curves: list[Curves], out: Path) -> None:
     CheckpointError
         If the file cannot be written.
     """
-    if out.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"expected a file that ends in {', '.join(_SUFFIXES)}, got {out}")
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
-    except ImportError as error:
-        raise UsageError("drawing needs matplotlib; install it with `pip install hfnumba[plot]`") from error
-
+    if out.suffix.lower() not in style.SUFFIXES:
+        raise UsageError(f"expected a file that ends in {', '.join(style.SUFFIXES)}, got {out}")
+    figure = style.new_figure(14, 6.6)
     unit = all(0 <= y <= 1 for c in curves for y in c.points("iteration", "error", 1.0)[1])
-    figure = Figure(figsize=(14, 6.6), dpi=120, layout="constrained")
     axes: Any = figure.subplots(2, 4, sharex="col", sharey="row")
     rows = (("loss", "loss", 1.0), ("error", "error in %" if unit else "error", 100.0 if unit else 1.0))
     for i, (field, title, scale) in enumerate(rows):
@@ -90,39 +79,27 @@ def draw(curves: list[Curves], out: Path) -> None:
                 axes[i, j].set_xlabel(label)
         axes[i, 0].set_ylabel(title)
     _legend(figure, curves)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=out.suffix[1:].lower())
-    try:
-        write_file(out, drawn.getvalue())
-    except OSError as error:
-        raise CheckpointError(explain(error, out)) from error
+    style.save(figure, out)
 
 
 def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float) -> None:
     everything: list[float] = []
     for k, curve in enumerate(curves):
-        look: dict[str, Any] = {"color": _COLOURS[k % len(_COLOURS)], "linewidth": 1.8}
-        mark: dict[str, Any] = {"marker": _MARKERS[k % len(_MARKERS)], "markersize": 3.5}
         x, y = curve.points(cost, field, scale)
-        axes.plot(x, y, **look, **mark)
+        axes.plot(x, y, **style.look(k), linewidth=1.8, markersize=3.5)
         everything += y
         x, y = curve.points(cost, f"test_{field}", scale)
-        axes.plot(x, y, **look, linestyle=(0, (4, 2)), alpha=0.85)
+        axes.plot(x, y, color=style.look(k)["color"], linewidth=1.8, linestyle=style.DASHED, alpha=0.85)
         everything += y
     if field == "loss" and everything and min(everything) > 0 and max(everything) > 3 * min(everything):
         axes.set_yscale("log")
     elif scale == 100 and everything and max(everything) > 5:
-        # Linear below 1 %, so that an error of zero has a place too.
-        axes.set_yscale("symlog", linthresh=1, linscale=0.5)
-        axes.set_yticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
-        axes.set_ylim(bottom=-0.05)
+        style.error_axis(axes)
     if _differ_in_scale(curves, cost):
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=min(0, axes.get_xlim()[0]))
-    axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    style.tidy(axes)
     axes.margins(x=0.03)
 
 
@@ -135,13 +112,10 @@ def _differ_in_scale(curves: list[Curves], cost: str) -> bool:
 def _legend(figure: Any, curves: list[Curves]) -> None:
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    handles = [
-        Line2D([], [], color=_COLOURS[k % len(_COLOURS)], marker=_MARKERS[k % len(_MARKERS)], label=curve.name)
-        for k, curve in enumerate(curves)
-    ]
+    handles = [Line2D([], [], **style.look(k), label=curve.name) for k, curve in enumerate(curves)]
     kinds = [
         Line2D([], [], color="0.35", label="training"),
-        Line2D([], [], color="0.35", linestyle=(0, (4, 2)), label="test"),
+        Line2D([], [], color="0.35", linestyle=style.DASHED, label="test"),
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 3), frameon=False)
     figure.legend(handles=kinds, loc="outside upper right", ncols=2, frameon=False)

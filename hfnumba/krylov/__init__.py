@@ -1,4 +1,8 @@
-"""Krylov solvers for symmetric operators, definite or not, that are known by their products. NumPy only."""
+"""Krylov solvers for symmetric operators, definite or not, that are known by their products. NumPy only.
+
+A solver is called as ``solver(A, b, *, x0, rtol, maxiter, …)`` and returns a :class:`KrylovResult`. The parameters that
+solvers share are described once, at :func:`cg`; the others say where they differ.
+"""
 
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg

@@ -55,28 +55,20 @@ def bicgstab(
     A : LinearOperator or array_like, shape (n, n)
         Any real operator; the curvature d'Ad is that of its symmetric part.
     b : array_like, shape (n,)
-    x0 : array_like, shape (n,), optional
-        Starting point, zero by default. One that is not zero costs a product.
-    rtol : float, default 1e-6
-        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
-        unit of the dtype is raised to it.
+    x0, rtol, keep, callback
+        As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
     maxiter : int, optional
         Most iterations, n by default. An iteration is two products, so a budget of k products is
         ``maxiter = k // 2``; the last may end after one product, when the step along p_j was enough.
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner near the inverse of A, applied from the right: directions are then M p_j and M s_j. Two
         applications per iteration, not counted in ``n_matvec``.
-    keep : float, default 1.3
-        Iterates ceil(keep^i) are kept, and always the last one.
-    callback : callable, optional
-        Called as ``callback(x)`` after each whole iteration. The array is reused: copy it to keep it.
 
     Returns
     -------
     KrylovResult
-        In float32 if A and b are, else in float64. Zero b without a starting point gives ZERO_RHS and zero,
-        without a product. After BREAKDOWN, ``x`` is the last iterate (or half iterate) before it and
-        ``lowest`` is set, even if no step was taken.
+        Zero b without a starting point gives ZERO_RHS and zero, without a product. After BREAKDOWN, ``x`` is
+        the last iterate (or half iterate) before it and ``lowest`` is set, even if no step was taken.
 
     Raises
     ------

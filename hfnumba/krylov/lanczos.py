@@ -51,7 +51,7 @@ def lanczos(
         if it is not zero or (nearly) in the space already.
     rtol : float, default 1e-6
         The space counts as invariant when what a product adds to it is at most rtol times the largest product
-        of a basis vector so far. A value under the rounding unit of the dtype is raised to it.
+        of a basis vector so far. Raised to the rounding unit of the dtype.
     maxiter : int, optional
         Most products for the space of b, n by default.
 

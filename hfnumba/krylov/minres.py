@@ -10,6 +10,9 @@ Differences, and why:
   r'Ar <= eps·|r|²·|T| (eps: the rounding unit; |T|: the largest column of the tridiagonal matrix so far). Not
   r'Ar <= eps·|r|·|Ar| as in CG: on a singular system r tends to the null space, where both sides vanish alike.
 - r'Ar is known without a product with r: it is -c·gamma·r'r. So every residual is a direction of known curvature.
+- With a preconditioner M all this is done for sqrt(M) A sqrt(M), as Choi, Paige and Saunders have it ("MINRES-QLP: a
+  Krylov subspace method for indefinite or singular symmetric systems", SIAM J. Sci. Comput. 33, 2011), without the
+  square roots. The directions of known curvature are then M r, and d'Ad = -c·gamma·r'Mr.
 - Scalars are accumulated in float64 while vectors stay in the dtype of the system.
 """
 
@@ -33,37 +36,32 @@ def minres(
     x0: ArrayLike | None = None,
     rtol: float = 1e-6,
     maxiter: int | None = None,
+    M: Any | None = None,
     keep: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Minimise |b - A x| over growing Krylov spaces, up to a residual of non-positive curvature.
 
     Before that happens the residual norm falls, and with x0 = 0 so does the quadratic model x'Ax/2 - b'x, while
-    |x| grows (Liu and Roosta 2022, Theorem 3.11): every iterate is a descent direction.
+    |x| grows (Liu and Roosta 2022, Theorem 3.11): every iterate is a descent direction. With M it is sqrt(r'Mr) that
+    is minimised and sqrt(x'M^-1 x) that grows.
 
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
         Symmetric. Where it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
     b : array_like, shape (n,)
-    x0 : array_like, shape (n,), optional
-        Starting point, zero by default. One that is not zero costs a product.
-    rtol : float, default 1e-6
-        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
-        unit of the dtype is raised to it.
-    maxiter : int, optional
-        Most iterations, n by default. An iteration is one product.
-    keep : float, default 1.3
-        Iterates ceil(keep^i) are kept, and always the last one.
-    callback : callable, optional
-        Called as ``callback(x)`` after each iteration. The array is reused: copy it to keep it.
+    M : LinearOperator or array_like, shape (n, n), optional
+        Preconditioner, symmetric positive definite, near the inverse of A or of its absolute value. Two applications
+        per iteration, not counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
+    x0, rtol, maxiter, keep, callback
+        As of :func:`hfnumba.krylov.cg.cg`.
 
     Returns
     -------
     KrylovResult
-        In float32 if A and b are, else in float64. Zero b without a starting point gives ZERO_RHS and zero,
-        without a product. The directions are the residuals; after NONPOSITIVE_CURVATURE ``lowest`` is the
-        residual b - A x of the iterate handed back.
+        Zero b without a starting point gives ZERO_RHS and zero, without a product. The directions are the residuals
+        (times M); after NONPOSITIVE_CURVATURE ``lowest`` is that of the iterate handed back.
 
     Raises
     ------
@@ -73,13 +71,13 @@ def minres(
     Notes
     -----
     Cost: one product per iteration. Memory: eight n-vectors (x, r, three of the Lanczos process, two of its
-    steps, scratch), one for ``lowest`` and one per kept iterate. b is not copied.
+    steps, scratch), one for ``lowest``, one per kept iterate, and two with M. b is not copied.
 
     References
     ----------
     Paige and Saunders (1975); Liu and Roosta (2022), Algorithm 1.
     """
-    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=None)
+    system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
     record = Record(system, keep)
     r, limit, trivial = start(system, record)
     if trivial is not None:
@@ -91,14 +89,20 @@ class _Solve:
     """The state of one solve: the vectors and scalars that one iteration hands to the next.
 
     The scalars carry the names of Liu and Roosta's Algorithm 1: (c, s) is the last Givens rotation, ``delta``
-    and ``epsilon`` are what it left of the next columns of the tridiagonal matrix, ``phi`` is the residual norm.
+    and ``epsilon`` are what it left of the next columns of the tridiagonal matrix, ``phi`` is the residual norm. Of
+    the Lanczos vectors u of sqrt(M) A sqrt(M) there are z = sqrt(M)^-1 u and v = sqrt(M) u: without M one array.
     """
 
     def __init__(self, system: System, record: Record, r: Vector, limit: float) -> None:
         self.system, self.record, self.limit, self.r = system, record, limit, r
-        self.phi = math.sqrt(dot(r, r))
-        self.v = r / self.phi
-        self.v_before = np.zeros_like(r)
+        v = system.precondition(r)
+        self.along = dot(r, v)
+        self.phi = math.sqrt(max(self.along, 0.0))
+        self.z, self.v = r, v
+        if self.phi > 0:
+            self.z = r / self.phi
+            self.v = self.z if v is r else v / self.phi
+        self.z_before = np.zeros_like(r)
         self.d, self.d_before = np.zeros_like(r), np.zeros_like(r)
         self.scratch = np.empty_like(r)
         self.largest = 0.0
@@ -108,6 +112,8 @@ class _Solve:
         self.reach = math.sqrt(dot(system.x, system.x))
 
     def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
+        if not self.along > 0:
+            return self.record.finish(0, self.r, KrylovStatus.BREAKDOWN)
         for index in range(1, self.system.maxiter + 1):
             status = self._step()
             if status is not None:
@@ -123,11 +129,15 @@ class _Solve:
         """Extend the Krylov space by one and minimise over it; or say why not and leave x and r as they are."""
         q = self.system.product(self.v)
         alpha = dot(self.v, q)
-        add_scaled(q, -self.beta, self.v_before, self.scratch)
-        add_scaled(q, -alpha, self.v, self.scratch)
-        beta = math.sqrt(dot(q, q))
-        if not (math.isfinite(alpha) and math.isfinite(beta)):
+        add_scaled(q, -self.beta, self.z_before, self.scratch)
+        add_scaled(q, -alpha, self.z, self.scratch)
+        v = self.system.precondition(q)
+        squared = dot(q, v)
+        if not (math.isfinite(alpha) and math.isfinite(squared)):
             return KrylovStatus.NONFINITE
+        if squared < 0:
+            return KrylovStatus.BREAKDOWN
+        beta = math.sqrt(squared)
         gamma, coming = self.s * self.delta - self.c * alpha, -self.c * beta
         self.largest = max(self.largest, math.hypot(self.beta, alpha, beta))
         if self._is_flat(-self.c * gamma):
@@ -140,16 +150,18 @@ class _Solve:
         self.phi *= self.s
         if beta > 0:
             q /= q.dtype.type(beta)
-        self.v_before, self.v, self.beta = self.v, q, beta
+            if v is not q:
+                v /= v.dtype.type(beta)
+        self.z_before, self.z, self.v, self.beta = self.z, q, v, beta
         self.r *= self.r.dtype.type(self.s * self.s)
         add_scaled(self.r, -self.phi * self.c, q, self.scratch)
         return None
 
     def _is_flat(self, rayleigh: float) -> bool:
         """Note the curvature of the residual, and tell whether it is none beyond rounding."""
-        squared_norm = dot(self.r, self.r)
         flat = rayleigh <= float(np.finfo(self.system.dtype).eps) * self.largest
-        self.record.direction(self.r, rayleigh * squared_norm, squared_norm, ends=flat)
+        d = self.system.precondition(self.r)
+        self.record.direction(d, rayleigh * dot(self.r, d), dot(d, d), ends=flat)
         return flat
 
     def _move(self, delta: float, diagonal: float, cosine: float) -> bool:

@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
 
@@ -86,8 +86,20 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"{n_workers} worker processes could not be started on this machine ({error}); "
             "ask for fewer with local:N, or use no cluster at all"
         ) from error
-    with _quiet_loggers(), cluster, Client(cluster) as client:
+    with _quiet_loggers(), _patience(), cluster, Client(cluster) as client:
         yield client
+
+
+def _patience() -> AbstractContextManager[Any]:
+    """Let Dask wait for workers that come back.
+
+    It looks some seconds after each death whether the worker is there, and if it has died again in the meantime and
+    is just starting, gives it up for good.
+    """
+    import dask  # noqa: PLC0415 - not needed without a cluster
+
+    settings: AbstractContextManager[Any] = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
+    return settings
 
 
 @contextmanager

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from hfnumba.errors import ClusterError
+from hfnumba.versions import difference, installed, spelled
 
 if TYPE_CHECKING:
     from distributed import Client
 
-PACKAGES = ("hfnumba", "numpy", "numba")
-"""What decides the bits of a sum."""
-
 _MAX_NAMED = 3
-
-
-def installed() -> dict[str, str]:
-    """Versions of :data:`PACKAGES` in the process that calls this; "missing" for one that is not there."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
 
 
 def check_versions(client: Client, where: str) -> None:
     """Refuse a cluster of which a worker has other versions than this process.
 
-    Costs one message to each worker. Workers that join later are not asked.
+    Costs one message to each worker. Workers that join later are asked before their first round.
 
     Parameters
     ----------
@@ -55,17 +41,9 @@ def check_versions(client: Client, where: str) -> None:
     wrong = {worker: theirs for worker, theirs in sorted(found.items()) if theirs != ours}
     if not wrong:
         return
-    named = [f"{worker} has {_difference(theirs, ours)}" for worker, theirs in list(wrong.items())[:_MAX_NAMED]]
+    named = [f"{worker} has {difference(theirs, ours)}" for worker, theirs in list(wrong.items())[:_MAX_NAMED]]
     more = f", and {len(wrong) - len(named)} more" if len(wrong) > len(named) else ""
     raise ClusterError(
         f"{len(wrong)} of {len(found)} workers of the {where} have other versions than this process "
-        f"({'; '.join(named)}{more}); install {_spelled(ours)} everywhere"
+        f"({'; '.join(named)}{more}); install {spelled(ours)} everywhere"
     )
-
-
-def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
-    return ", ".join(f"{name} {theirs[name]}" for name in PACKAGES if theirs[name] != ours[name])
-
-
-def _spelled(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {versions[name]}" for name in PACKAGES)

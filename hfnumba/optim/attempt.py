@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from hfnumba.errors import NumericalError
 from hfnumba.krylov.operator import shifted
 from hfnumba.krylov.result import KrylovResult, KrylovStatus
 from hfnumba.objective import Linearization, Objective, RowSample
@@ -22,6 +24,7 @@ from hfnumba.optim.direction import (
     predicts_nothing,
     steepest_descent,
 )
+from hfnumba.optim.limits import LOST, is_finite
 from hfnumba.optim.line_search import LineSearch, SearchRule, search
 from hfnumba.optim.vectors import Vector, norm
 
@@ -139,7 +142,11 @@ def attempt_newton(
     best, found = walk(objective, lin, theta, candidates, rows=rows, line_search=line_search)
     rho = None if best is None else reduction_ratio(value, found.value_at_one, best.predicted())
     if found.theta is not None and best is not None:
-        note = "the iterate pointed uphill and was flipped" if best.kind == "newton" and best.sign < 0 else ""
+        note = ""
+        if best.kind == "newton" and best.sign < 0:
+            note = "the iterate pointed uphill and was flipped"
+        elif best.kind == "negative_curvature":
+            note = f"negative curvature had the lowest loss of {len(candidates)} candidates on the curvature sample"
         return Attempt(result, seen, best, found, rho, note=note)
     flat = result.status is KrylovStatus.ZERO_RHS or (bool(candidates) and predicts_nothing(candidates, value))
     fallback = steepest_descent(lin.gradient, value, 0.0 if best is None else norm(best.d))
@@ -181,3 +188,27 @@ def attempt_escape(
         else "no step along negative curvature was acceptable"
     )
     return Attempt(result, seen, best or curved, found, rho, note=note)
+
+
+def confirm(
+    linearize: Callable[[Vector], Linearization], theta: Vector, value: float, attempt: Attempt
+) -> tuple[Linearization, Attempt]:
+    """Linearise where the attempt leads; go back to theta if f is higher or not finite. One or two rounds.
+
+    Raises
+    ------
+    NumericalError
+        If theta, where f was finite before, is lost too.
+    """
+    if attempt.found.theta is not None:
+        lin = linearize(attempt.found.theta)
+        if is_finite(lin) and lin.value <= value:
+            return lin, attempt
+        why = "is higher than at the old one" if is_finite(lin) else "or its gradient is not finite"
+        del lin
+        note = f"step rejected: the loss at the new point {why}; damping is raised"
+        attempt = replace(attempt, found=NO_STEP, note=note)
+    lin = linearize(theta)
+    if not is_finite(lin):
+        raise NumericalError(LOST)
+    return lin, attempt

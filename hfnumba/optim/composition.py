@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,18 @@ from hfnumba.krylov.minres import minres
 from hfnumba.krylov.result import KrylovResult
 from hfnumba.krylov.steihaug import steihaug
 from hfnumba.optim.trust import Damped, Priced, Radius, TrustRule
+
+_DAMPED = "its steps are bounded by a damping"
+_OF_STEIHAUG = {
+    "damping": "its steps are bounded by a trust radius",
+    "preconditioner": "the trust region would be an ellipsoid, and there is no damping to make the preconditioner of",
+}
+_OF_LANCZOS = {
+    "radius": _DAMPED,
+    "keep": "its candidates are steps of several dampings",
+    "candidates": "its candidates are steps of several dampings",
+    "preconditioner": "the absolute value of a scaled matrix is not that of the matrix, and its dampings share a basis",
+}
 
 
 @dataclass(frozen=True)
@@ -26,15 +38,15 @@ class Composition:
     default_iterations : int
         Solver iterations that cost about 10 products.
     trust : TrustRule
-    without : tuple of str
-        Settings of :class:`hfnumba.optim.hessian_free.HessianFree` that mean nothing to this method.
+    without : mapping of str to str
+        Settings of :class:`hfnumba.optim.hessian_free.HessianFree` that mean nothing to this method, and why.
     """
 
     curvature: Literal["exact", "gauss-newton", "hybrid"]
     solver: Callable[..., KrylovResult]
     default_iterations: int
     trust: TrustRule = field(default_factory=Damped)
-    without: tuple[str, ...] = ("radius",)
+    without: Mapping[str, str] = field(default_factory=lambda: {"radius": _DAMPED})
 
 
 COMPOSITIONS = {
@@ -43,6 +55,6 @@ COMPOSITIONS = {
     "hybrid-cg": Composition("hybrid", cg, 10),
     "hf-bicgstab": Composition("exact", bicgstab, 5),
     "hf-minres": Composition("exact", minres, 10),
-    "hf-steihaug": Composition("exact", steihaug, 10, Radius(), without=("damping",)),
-    "hf-lanczos": Composition("exact", lanczos, 10, Priced(), without=("radius", "keep", "candidates")),
+    "hf-steihaug": Composition("exact", steihaug, 10, Radius(), _OF_STEIHAUG),
+    "hf-lanczos": Composition("exact", lanczos, 10, Priced(), _OF_LANCZOS),
 }

@@ -10,7 +10,7 @@ from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import Objective, RowSample
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import START_NOT_FINITE, is_over
-from hfnumba.optim.settings import require_choice, require_integer, require_limits, require_real
+from hfnumba.optim.settings import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.updates import RECIPES, Memory, Pace, Recipe
 from hfnumba.optim.vectors import Vector, all_finite, norm, step
 
@@ -66,8 +66,7 @@ class SGD:
         require_integer("batch_rows", self.batch_rows, 1, "64 is a usual choice")
         if self.momentum is not None:
             require_real("momentum", self.momentum, 0.0, 0.9999, "0.9 is a usual choice")
-        require_integer("seed", self.seed, 0, "any will do")
-        require_limits(self.max_iterations, self.target_error)
+        require_common(self.seed, self.max_iterations, self.target_error)
 
     def iterate(
         self,

@@ -9,38 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.objective import Linearization, Objective, RowSample
-from hfnumba.optim.attempt import NO_STEP, Attempt, attempt_escape, attempt_newton, describe, probe, solve
+from hfnumba.optim.attempt import Attempt, attempt_escape, attempt_newton, confirm, describe, probe, solve
 from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
-from hfnumba.optim.limits import START_NOT_FINITE, is_finite, is_over
+from hfnumba.optim.limits import FLAT, MAX_REJECTED, START_NOT_FINITE, STUCK, is_finite, is_over, verdict
 from hfnumba.optim.line_search import SearchRule
-from hfnumba.optim.settings import require_choice, require_integer, require_limits, require_real
+from hfnumba.optim.preconditioner import Preconditioner, martens
+from hfnumba.optim.settings import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radius_of
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
-MAX_REJECTED = 10
-"""Iterations in a row without an acceptable step after which the optimiser ends."""
-
 _RTOL = 1e-6  # Below it the true residual of a float32 solve has stalled.
-_STUCK = (
-    f"stopped: {MAX_REJECTED} iterations in a row found no step that lowers the loss; take this point as "
-    "converged, or go on with more curvature rows or another seed"
-)
-_FLAT = (
-    "stopped: the loss is flat here to float32 precision; training is complete, unless this is a saddle, "
-    "which only the exact Hessian of an hf method can tell"
-)
-_MINIMUM = "stopped: the loss is flat here to float32 precision, with no negative curvature; training is complete"
-_LOST = (
-    "the loss or the gradient is no longer finite at a point where it was before; "
-    "check the data and the workers' memory, then resume from the last checkpoint"
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,10 @@ class HessianFree:
         A solve starts at this multiple of the last step taken, for one product more; 0 always starts at zero,
         and so does the solve after a rejected step.
     keep : float, default 1.3
-        Iterates 1, keep, keep², … (rounded up) of a solve become candidates.
+        Iterates 1, keep, keep², … (rounded up) of a solve become candidates (Martens' CG backtracking).
+    preconditioner : {"none", "fisher"}
+        "fisher": Martens' (2010, section 4.7), made of the empirical Fisher diagonal on the curvature sample and the
+        damping; see :mod:`hfnumba.optim.preconditioner`. ``hf-steihaug`` and ``hf-lanczos`` refuse it.
     candidates : {"kept", "last"}
         "last": the last iterate of a solve and the direction of negative curvature compete, and nothing else.
     line_search : {"lowest", "backtracking"}
@@ -96,7 +85,9 @@ class HessianFree:
     -----
     Rounds per iteration: products + 3 (ranking, line search, linearisation at the new point), + 1 for the
     fallback, + 1 if a step was taken back because f at the new point, evaluated anew, was higher or not
-    finite. Memory on the client: about 20 n-vectors, 30 of ``hf-lanczos``.
+    finite. Memory on the client: about 20 n-vectors, 30 of ``hf-lanczos``. The Fisher diagonal comes with the
+    linearisation: no round, one n-vector more in its answer, one GEMM a layer on the curvature sample. It is taken on
+    that sample because it stands for the matrix of that sample, whose primal pass is there anyway.
 
     The paper has no damping update; here it is that of Levenberg and Marquardt (Martens 2010). Its line
     search backtracks; here all step lengths, longer ones too, are priced in one round. Martens starts a solve
@@ -113,6 +104,7 @@ class HessianFree:
     krylov_iterations: int | None = None
     warm_start: float = 0.95
     keep: float = 1.3
+    preconditioner: Preconditioner = "none"
     candidates: Literal["kept", "last"] = "kept"
     line_search: SearchRule = "lowest"
     seed: int = 0
@@ -127,14 +119,16 @@ class HessianFree:
             require_integer("curvature_rows", self.curvature_rows, 1, "leave it out for all rows")
         if self.krylov_iterations is not None:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
-        require_integer("seed", self.seed, 0, "any will do")
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
+        require_choice("preconditioner", self.preconditioner, ("none", "fisher"))
+        if self.preconditioner != "none" and (why := COMPOSITIONS[self.method].without.get("preconditioner")):
+            raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
         require_choice("candidates", self.candidates, ("kept", "last"))
         require_choice("line_search", self.line_search, ("lowest", "backtracking"))
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
         require_real("keep", self.keep, 1.01, 1e6, "1.3 keeps iterates 1, 2, 3, 4, 5, 7, 9, 11, …")
-        require_limits(self.max_iterations, self.target_error)
+        require_common(self.seed, self.max_iterations, self.target_error)
 
     def iterate(
         self,
@@ -184,41 +178,23 @@ class HessianFree:
             raise NumericalError(START_NOT_FINITE)
         if state is None:
             state = self._first_state(theta, lin, meter)
-            yield record(
-                state,
-                lin.value,
-                lin.error,
-                objective,
-                test,
-                grad_norm=norm(lin.gradient),
-                damping=state.damping,
-                radius=state.radius,
-                note=state.stopped,
-            )
+            told: dict[str, Any] = {"damping": state.damping, "radius": state.radius, "note": state.stopped}
+            yield record(state, lin.value, lin.error, objective, test, grad_norm=norm(lin.gradient), **told)
             meter.go_on()
         else:
             state = replace(state, theta=theta)
             meter.resume(state)
         while not is_over(state, self.max_iterations, self.target_error):
-            value, damping, radius = float(lin.value), state.damping, state.radius
+            value, told = float(lin.value), {"damping": state.damping, "radius": state.radius}
             attempt = self._attempt(objective, lin, state)
             # Workers keep a primal pass while anything here refers to it: let go before the next one is made.
             del lin
-            lin, attempt = self._confirm(objective, state, value, attempt)
+            linearize = partial(self._linearize, objective, iteration=state.iteration + 2)
+            lin, attempt = confirm(linearize, state.theta, value, attempt)
             state = self._next_state(state, attempt, lin, meter)
-            told = describe(attempt, state.stopped)
+            told |= describe(attempt, state.stopped)
             del attempt
-            yield record(
-                state,
-                lin.value,
-                lin.error,
-                objective,
-                test,
-                grad_norm=norm(lin.gradient),
-                damping=damping,
-                radius=radius,
-                **told,
-            )
+            yield record(state, lin.value, lin.error, objective, test, grad_norm=norm(lin.gradient), **told)
             meter.go_on()
 
     def _rows(self, objective: Objective, iteration: int) -> RowSample | None:
@@ -228,7 +204,7 @@ class HessianFree:
 
     def _linearize(self, objective: Objective, theta: Vector, iteration: int) -> Linearization:
         """Ask for f at theta, with the curvature sample of the iteration that starts there. One round."""
-        return objective.linearize(theta, self._rows(objective, iteration))
+        return objective.linearize(theta, self._rows(objective, iteration), fisher=self.preconditioner == "fisher")
 
     @property
     def _curvature(self) -> str:
@@ -250,6 +226,8 @@ class HessianFree:
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or composition.default_iterations),
         }
+        if lin.fisher is not None:
+            settings["M"] = martens(lin.fisher, trust.shift(state))
         rest: dict[str, Any] = {
             "damping": trust.shift(state),
             "rows": self._rows(objective, iteration),
@@ -275,24 +253,6 @@ class HessianFree:
         x0: Vector = state.warm_start * state.warm_start.dtype.type(self.warm_start)
         return x0 if all_finite(x0) else None
 
-    def _confirm(
-        self, objective: Objective, state: OptimizerState, value: float, attempt: Attempt
-    ) -> tuple[Linearization, Attempt]:
-        """Linearise where the attempt leads; go back if f is higher or not finite. One or two rounds."""
-        following = state.iteration + 2
-        if attempt.found.theta is not None:
-            lin = self._linearize(objective, attempt.found.theta, following)
-            if is_finite(lin) and lin.value <= value:
-                return lin, attempt
-            why = "is higher than at the old one" if is_finite(lin) else "or its gradient is not finite"
-            del lin
-            note = f"step rejected: the loss at the new point {why}; damping is raised"
-            attempt = replace(attempt, found=NO_STEP, note=note)
-        lin = self._linearize(objective, state.theta, following)
-        if not is_finite(lin):
-            raise NumericalError(_LOST)
-        return lin, attempt
-
     def _first_state(self, theta: Vector, lin: Linearization, meter: Meter) -> OptimizerState:
         vanished = norm(lin.gradient) == 0
         return OptimizerState(
@@ -301,7 +261,7 @@ class HessianFree:
             radius=float(self.radius) if self._has_radius else None,
             error=finite_or_none(lin.error),
             probe_next=vanished,
-            stopped=_FLAT if vanished and self._curvature == "gauss-newton" else "",
+            stopped=FLAT if vanished and self._curvature == "gauss-newton" else "",
             **meter.cost(),
         )
 
@@ -309,7 +269,8 @@ class HessianFree:
         rejected = attempt.found.theta is None
         n_rejected = before.n_rejected + 1 if rejected else 0
         flat = norm(lin.gradient) == 0 or (rejected and (attempt.flat or before.probe_next))
-        stopped = self._verdict(before, attempt, flat) or (_STUCK if n_rejected >= MAX_REJECTED else "")
+        found_none = before.probe_next and attempt.candidate is None and attempt.flat
+        stopped = verdict(self._curvature != "gauss-newton", found_none) if flat else ""
         of_hessian = not self._uses_gauss_newton(before)
         met_curvature = of_hessian and attempt.krylov.status is KrylovStatus.NONPOSITIVE_CURVATURE
         return replace(
@@ -321,15 +282,7 @@ class HessianFree:
             gauss_newton_next=met_curvature and self._curvature == "hybrid",
             n_rejected=n_rejected,
             probe_next=flat,
-            stopped=stopped,
+            stopped=stopped or (STUCK if n_rejected >= MAX_REJECTED else ""),
             **COMPOSITIONS[self.method].trust.following(before, attempt),
             **meter.cost(),
         )
-
-    def _verdict(self, before: OptimizerState, attempt: Attempt, flat: bool) -> str:
-        """Say why a flat point is the end: nothing can look for a saddle, or a probe found none."""
-        if not flat:
-            return ""
-        if self._curvature == "gauss-newton":
-            return _FLAT
-        return _MINIMUM if before.probe_next and attempt.candidate is None and attempt.flat else ""

@@ -23,7 +23,7 @@ from hfnumba.optim.direction import Candidate, steepest_descent
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import START_NOT_FINITE, is_finite, is_over
 from hfnumba.optim.line_search import LineSearch, search
-from hfnumba.optim.settings import require_integer, require_limits
+from hfnumba.optim.settings import require_common, require_integer
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
 _CURVED = 1e-8
@@ -74,8 +74,7 @@ class LBFGS:
 
     def __post_init__(self) -> None:
         require_integer("history", self.history, 1, "10 is a usual choice")
-        require_integer("seed", self.seed, 0, "any will do")
-        require_limits(self.max_iterations, self.target_error)
+        require_common(self.seed, self.max_iterations, self.target_error)
 
     def iterate(
         self,

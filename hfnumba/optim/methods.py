@@ -36,6 +36,11 @@ def settings_of(method: str) -> tuple[str, ...]:
     return (*names, "paper") if method in OF_PAPER else names
 
 
+def _why_not(method: str, unknown: list[str]) -> str:
+    reasons = COMPOSITIONS[method].without if method in COMPOSITIONS else {}
+    return "".join(f"no {name}, as {reasons[name]}; " for name in unknown if name in reasons)
+
+
 def optimizer(method: str, **settings: Any) -> Optimizer:
     """Make the optimiser of a name, e.g. ``optimizer("gn-cg", curvature_rows=4096)``.
 
@@ -52,7 +57,7 @@ def optimizer(method: str, **settings: Any) -> Optimizer:
     if unknown:
         raise UsageError(
             f"expected settings of {method} ({', '.join(known)}), got {', '.join(unknown)}; "
-            "leave out what this method does not have"
+            f"{_why_not(method, unknown)}leave out what this method does not have"
         )
     if settings.pop("paper", False):
         return paper_method(method, **settings)

@@ -28,8 +28,9 @@ def require_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise UsageError(f"expected {name} to be {' or '.join(known)}, got {value!r}; choose one of them")
 
 
-def require_limits(max_iterations: int | None, target_error: float | None) -> None:
-    """Refuse limits that no run could meet."""
+def require_common(seed: Any, max_iterations: Any, target_error: Any) -> None:
+    """Refuse a wrong value of the settings that every method has: its seed, and limits that no run could meet."""
+    require_integer("seed", seed, 0, "any will do")
     if max_iterations is not None:
         require_integer("max_iterations", max_iterations, 0, "leave it out for no limit")
     if target_error is not None:

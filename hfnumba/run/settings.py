@@ -33,12 +33,14 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :class:`hfnumba.network.Network`.
     method : str
         One of :data:`hfnumba.optim.methods.METHODS`.
-    curvature_rows, damping, radius, krylov_iterations, warm_start, candidates, line_search
+    curvature_rows, damping, radius, krylov_iterations, warm_start, keep, preconditioner, candidates, line_search
         See :class:`hfnumba.optim.hessian_free.HessianFree`.
     paper : bool or None
         Take every choice that is not given from :func:`hfnumba.optim.paper.paper`.
     learning_rate, batch_rows, momentum
         See :class:`hfnumba.optim.first_order.SGD`.
+    history : int or None
+        See :class:`hfnumba.optim.lbfgs.LBFGS`.
     l2 : float
         f has the penalty l2/2 · ‖weights‖².
     seed : int
@@ -53,6 +55,8 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :func:`hfnumba.launch.open_cluster`.
     threads : int or None
         Threads of this process, or of each local worker.
+    memory : str or None
+        What each worker may use for rows, samples and primal passes, such as ``"2GiB"``; None for 60 % of what it has.
     """
 
     hidden: tuple[Count, ...]
@@ -65,12 +69,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     radius: Positive | None = None
     krylov_iterations: Count | None = None
     warm_start: Share | None = None
+    keep: Positive | None = None
+    preconditioner: str | None = None
     candidates: str | None = None
     line_search: str | None = None
     paper: bool | None = None
     learning_rate: Positive | None = None
     batch_rows: Count | None = None
     momentum: Share | None = None
+    history: Count | None = None
     l2: NotNegative = 0.0
     seed: Natural = 0
     max_iterations: Natural = 30
@@ -78,9 +85,10 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     time_limit_s: Positive | None = None
     cluster: str = "none"
     threads: Count | None = None
+    memory: str | None = None
 
 
-CHANGEABLE = ("max_iterations", "time_limit_s", "target_error", "cluster", "threads")
+CHANGEABLE = ("max_iterations", "time_limit_s", "target_error", "cluster", "threads", "memory")
 """Limits and placement: they may differ when a run is resumed. Anything else would make it another run."""
 
 _OF_OPTIMIZERS = (
@@ -89,12 +97,15 @@ _OF_OPTIMIZERS = (
     "radius",
     "krylov_iterations",
     "warm_start",
+    "keep",
+    "preconditioner",
     "candidates",
     "line_search",
     "paper",
     "learning_rate",
     "batch_rows",
     "momentum",
+    "history",
     "seed",
     "max_iterations",
     "target_error",
@@ -158,6 +169,27 @@ def as_dict(settings: TrainSettings) -> dict[str, Any]:
 def fixed(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings that must not change within a run."""
     return {name: value for name, value in as_dict(settings).items() if name not in CHANGEABLE}
+
+
+def memory_bytes(settings: TrainSettings) -> int | None:
+    """Return the bytes of the setting ``memory``.
+
+    Raises
+    ------
+    UsageError
+        If it is no size.
+    """
+    from dask.utils import parse_bytes  # noqa: PLC0415 - slow to import
+
+    if settings.memory is None:
+        return None
+    try:
+        n = int(parse_bytes(settings.memory))
+    except (ValueError, AttributeError):
+        n = 0
+    if n < 1:
+        raise UsageError(f"setting memory: expected a size such as 2GiB or 500MB, got {settings.memory!r}")
+    return n
 
 
 def optimizer_settings(settings: TrainSettings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
-from hfnumba.run.settings import TrainSettings, optimizer_settings, settings_from
+from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
 from hfnumba.run.stop import StopSignals
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def train(
     recorded = directory.record() if resume and begun else None
     settings = settings_from(given) if recorded is None else resumed_settings(recorded.settings, given)
     parse(settings.cluster)
+    memory_bytes(settings)
     store = open_store(store_path)
     record = _record(store, settings)
     if recorded is None:
@@ -188,10 +189,12 @@ class _Loop:
                 report.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
             warm_up(report.note)
-            objective = stack.enter_context(self._objective(store["train"], placement))
+            memory, for_test = self._memory(store)
+            objective = stack.enter_context(self._objective(store["train"], placement, memory))
             test = None
             if "test" in store.splits:
-                test = stack.enter_context(self._objective(store["test"], placement))
+                keep = memory is None or for_test is not None
+                test = stack.enter_context(self._objective(store["test"], placement, for_test or memory, keep))
             if stop.received is not None:
                 self.directory.write_config(self.record)
                 return Ending.SIGNAL
@@ -199,13 +202,24 @@ class _Loop:
             iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
             return self._iterate(iterations, last, report, stop)
 
-    def _objective(self, split: Split, placement: Placement) -> RoundObjective:
+    def _memory(self, store: Store) -> tuple[int | None, int | None]:
+        """Return the bytes of a worker for the training rows and for the test rows to stay in."""
+        from hfnumba.engine.held import divided  # noqa: PLC0415 - slow to import
+
+        memory = memory_bytes(self.record.settings)
+        if memory is None or "test" not in store.splits:
+            return memory, None
+        return divided(self.network, store["train"], store["test"], memory)
+
+    def _objective(self, split: Split, placement: Placement, memory: int | None, keep: bool = True) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
         if placement.client is None:
-            return SplitObjective(self.network, split, l2=settings.l2, n_threads=settings.threads)
-        return DaskObjective(self.network, split, placement.client, l2=settings.l2)
+            return SplitObjective(
+                self.network, split, l2=settings.l2, n_threads=settings.threads, memory=memory, keep=keep
+            )
+        return DaskObjective(self.network, split, placement.client, l2=settings.l2, memory=memory, keep=keep)
 
     def _iterate(
         self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals

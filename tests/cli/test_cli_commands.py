@@ -58,6 +58,9 @@ FLAGS = {
     "--radius": ("2", 2.0),
     "--krylov-iterations": ("7", 7),
     "--warm-start": ("0", 0.0),
+    "--keep": ("2", 2.0),
+    "--preconditioner": ("fisher", "fisher"),
+    "--history": ("3", 3),
     "--candidates": ("last", "last"),
     "--line-search": ("backtracking", "backtracking"),
     "--paper": (None, True),
@@ -71,6 +74,7 @@ FLAGS = {
     "--time-limit-s": ("60", 60.0),
     "--cluster": ("local:2", "local:2"),
     "--threads": ("2", 2),
+    "--memory": ("2GiB", "2GiB"),
 }
 
 

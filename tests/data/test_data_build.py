@@ -7,7 +7,8 @@ import signal
 import numpy as np
 import pytest
 
-from hfnumba.data import build, files, finalise, init, open_store, verify, write_frames, write_partition, write_store
+from hfnumba import atomic
+from hfnumba.data import build, finalise, init, open_store, verify, write_frames, write_partition, write_store
 from hfnumba.errors import DataError, StoreError, UsageError
 
 
@@ -154,13 +155,13 @@ class Disk:
 
     def __init__(self, monkeypatch, error):
         self.error, self.fail_at, self.count = error, None, 0
-        real_write, real_replace, real_sync = files._write_and_sync, os.replace, files._sync_folder
+        real_write, real_replace, real_sync = atomic.write_all, os.replace, atomic._sync_folder
 
-        def write(path, data):
+        def write(descriptor, data):
             if self.due():
-                path.write_bytes(data[: len(data) // 2])
+                os.write(descriptor, data[: len(data) // 2])
                 raise self.error
-            real_write(path, data)
+            real_write(descriptor, data)
 
         def replace(source, target):
             if self.due():
@@ -172,9 +173,9 @@ class Disk:
             if self.due():
                 raise self.error
 
-        monkeypatch.setattr(files, "_write_and_sync", write)
-        monkeypatch.setattr(files.os, "replace", replace)
-        monkeypatch.setattr(files, "_sync_folder", sync)
+        monkeypatch.setattr(atomic, "write_all", write)
+        monkeypatch.setattr(atomic.os, "replace", replace)
+        monkeypatch.setattr(atomic, "_sync_folder", sync)
 
     def due(self):
         self.count += 1
@@ -246,7 +247,7 @@ def _build_and_die(recipe, out, k):
         count += 1
         real(source, target)
 
-    files.os.replace = replace
+    os.replace = replace
     build(recipe, recipe.parent, out, n_partitions=3)
 
 

@@ -1,17 +1,22 @@
 """Long runs of each parser of foreign files on damaged and arbitrary bytes: `-m slow`.
 
 A parser reads, or raises a DataError; anything else fails. The same is tried briefly in the tests of each source.
+HFNUMBA_FUZZ_SECONDS is the time for all parsers together, 50 seconds unless given.
 """
+
+import os
+import time
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfnumba.data import sources
-from hfnumba.data.options import SpeechOptions, TableOptions
+from hfnumba.data.options import ArrayOptions, ArraySplit, SpeechOptions, TableOptions
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources import ark, festvox, idx, kaldi, npz, timit
+from hfnumba.data.sources import ark, festvox, idx, kaldi, npy, npz, timit
 from hfnumba.data.sources.speech import read_samples
 from hfnumba.errors import DataError
 
@@ -56,6 +61,35 @@ def table(format_name):
     return lambda path: sources.read(recipe, {"source": path.parent}, 0)
 
 
+def npy_file(path):
+    with path.open("wb") as file:
+        np.save(file, np.arange(12.0).reshape(4, 3))
+
+
+def zarr_file(document, compressors):
+    """An array in the folder of the damaged file, of which that file is the metadata or a chunk."""
+
+    def make(path):
+        version = 2 if document == ".zarray" else 3
+        array = zarr.create_array(
+            path.parent / "X", shape=(8, 2), chunks=(4, 2), dtype="f4", zarr_format=version, compressors=compressors
+        )
+        array[:] = np.arange(16).reshape(8, 2) + 1
+        labels = zarr.create_array(path.parent / "y", shape=(8,), dtype="u1", zarr_format=3)
+        labels[:] = np.arange(8) % 2
+        part = path.parent / "X" / document
+        path.write_bytes(part.read_bytes())
+        part.unlink()
+        part.symlink_to(path)
+
+    return make
+
+
+def zarr_array(path):
+    pair = ArraySplit(features=("X",), labels=("y",))
+    sources.read(Recipe(name="t", format="zarr", arrays=ArrayOptions(train=pair)), {"source": path.parent}, 0)
+
+
 def archive(path):
     for entry in ark.read_index(path.parent, path.name).values():
         for read in (ark.read_matrix, ark.read_ints):
@@ -77,7 +111,15 @@ PARSERS = {
     "libsvm": (text_file(b"0 1:1\n1 2:2\n0 1:3\n"), table("libsvm")),
     "parquet": (parquet_file, table("parquet")),
     "hdf5": (hdf5_file, table("hdf5")),
+    "npy": (npy_file, npy.map_npy),
+    "zarr 2": (zarr_file(".zarray", None), zarr_array),
+    "zarr 3": (zarr_file("zarr.json", None), zarr_array),
+    "blosc chunk": (zarr_file("c/0/0", zarr.codecs.BloscCodec()), zarr_array),
+    "zstd chunk": (zarr_file("c/0/0", zarr.codecs.ZstdCodec()), zarr_array),
 }
+
+SECONDS = float(os.environ.get("HFNUMBA_FUZZ_SECONDS", "50")) / len(PARSERS)
+EXAMPLES = 100
 
 
 @pytest.mark.slow
@@ -91,7 +133,7 @@ def test_fuzz(tmp_path, kind):
     parse(path)
 
     @given(st.data())
-    @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def run(data):
         content = bytearray(good)
         for _ in range(data.draw(st.integers(1, 6))):
@@ -103,4 +145,7 @@ def test_fuzz(tmp_path, kind):
         except DataError as error:
             assert str(error)
 
-    run()
+    # Each call draws anew.
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        run()

@@ -198,6 +198,14 @@ def test_npz_members_that_lie_about_their_size(tmp_path, shape):
         read_npz(path)
 
 
+def test_an_npz_member_whose_header_never_ends(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((\n\n")
+    with pytest.raises(DataError, match="header that cannot be read"):
+        read_npz(path)
+
+
 def test_npz_without_what_is_needed(tmp_path):
     with pytest.raises(DataError, match="holds X; expected X_train, y_train"):
         read(npz(tmp_path, X=np.zeros((3, 2))))

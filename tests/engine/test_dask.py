@@ -1,7 +1,5 @@
 """The Dask engine on real worker processes: the bits of one process, also when workers die."""
 
-import os
-import signal
 import uuid
 
 import numpy as np
@@ -12,6 +10,7 @@ from hfnumba.engine.host import Job
 from hfnumba.engine.round_objective import RoundObjective
 from hfnumba.engine.rows import ArraySource
 from hfnumba.engine.serial import SerialEngine
+from hfnumba.engine.shared import SharedMemoryError
 from hfnumba.errors import DataError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
@@ -64,7 +63,7 @@ def test_laws_and_bits_on_two_processes(client):
 
 def test_a_closed_objective_leaves_nothing_on_the_workers(client):
     def jobs(dask_worker):
-        return len(dask_worker.plugins["hfnumba"]._server._hosts)
+        return len(dask_worker.plugins["hfnumba"]._server._jobs)
 
     f = objective(client)
     f.value(NETWORK.initialize(0))
@@ -95,62 +94,59 @@ def test_assignment_covers_all_partitions_in_contiguous_runs():
     assert assign(range(10), {"a": 4, "b": 1}) == {"a": tuple(range(8)), "b": (8, 9)}
 
 
-def _harm(client, number):
-    """A function that sends ``number`` to one worker process, and counts."""
-    harmed = []
-
-    def strike():
-        pids = client.run(os.getpid, on_error="ignore")
-        address = sorted(pids)[len(harmed) % len(pids)]
-        os.kill(pids[address], number)
-        harmed.append(address)
-
-    return strike, harmed
-
-
-@pytest.fixture
-def own_client():
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypatch):
+    with objective(client) as f:
+        f.counters.rounds = f.counters.nbytes = f.counters.row_reads = 0
+        seen, shared = everything(f), f._engine.sharing()
+        counters = f.counters
+    assert shared == (2, 2)
+    monkeypatch.setattr("hfnumba.engine.workers.Box", _no_box)
+    with objective(client) as f:
+        sent, shared = everything(f), f._engine.sharing()
+        assert f.counters == counters
+    assert shared == (0, 2)
+    assert_same_bits(seen, sent)
 
 
-@pytest.mark.slow
-def test_killed_workers_change_no_bit(own_client):
-    reference = everything(objective())
-    with objective(own_client) as f:
-        strike, harmed = _harm(own_client, signal.SIGKILL)
-        for kill_at in range(6):
-            assert_same_bits(everything(f, lambda step, at=kill_at: strike() if step == at else None), reference)
-            own_client.wait_for_workers(2, timeout=30)
-        assert len(harmed) == 6
+def _no_box(*_):
+    raise SharedMemoryError("no memory of this kind")
 
 
-@pytest.mark.slow
-def test_a_frozen_worker_is_replaced(own_client):
-    reference = everything(objective())
-    with objective(own_client, timeout_s=3.0) as f:
-        strike, harmed = _harm(own_client, signal.SIGSTOP)
-        assert_same_bits(everything(f, lambda step: strike() if step == 2 else None), reference)
-        assert len(harmed) == 1
+@pytest.mark.parametrize("what", ["hfnumba.engine.shared.Box", "hfnumba.engine.dask.Windows.open"])
+def test_shared_memory_that_fails_later_is_done_without(client, monkeypatch, what):
+    with objective(client) as f:
+        monkeypatch.setattr(what, _no_box)
+        assert_same_bits(everything(f), everything(objective()))
 
 
-@pytest.mark.slow
-def test_workers_that_join_and_leave_change_no_bit(own_client):
-    reference = everything(objective())
-    cluster = own_client.cluster
-    with objective(own_client) as f:
-        sizes = {0: 2, 1: 3, 2: 1, 3: 2, 4: 4, 5: 2}
-        seen = []
+def test_a_worker_that_cannot_open_a_box_gets_the_vector(client):
+    client.run(_blind, True)
+    try:
+        with objective(client) as f:
+            f._engine.sharing()
+            for known in f._engine._workers.known.values():
+                known.sees = True
+            assert_same_bits(everything(f), everything(objective()))
+            assert f._engine.sharing() == (0, 2)
+    finally:
+        client.run(_blind, False)
 
-        def rescale(step):
-            cluster.scale(sizes[step])
-            own_client.wait_for_workers(min(sizes[step], 2), timeout=30)
-            seen.append(step)
 
-        assert_same_bits(everything(f, rescale), reference)
-        assert seen == list(range(6))
+def _blind(blind):
+    from hfnumba.engine import shared
+
+    if blind:
+        shared.Windows.open_before = shared.Windows.open
+        shared.Windows.open = _no_box
+    else:
+        shared.Windows.open = shared.Windows.open_before
+
+
+def test_overflow_is_an_answer(client):
+    """A theta that overflows gives the same infinities or NaN as in one process, and no worker is refused."""
+    with objective(client) as f, objective() as serial:
+        theta = np.full(f.n_params, 3e38, np.float32)
+        mine, theirs = f.value_and_gradient(theta), serial.value_and_gradient(theta)
+        assert not np.isfinite(mine[1]).all()
+        assert_same_bits(mine, theirs)
+        assert sum(f._engine._workers._refusals.values()) == 0

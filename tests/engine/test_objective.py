@@ -6,7 +6,7 @@ import pytest
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.evaluations import Loss
-from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.held import Budget
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
@@ -45,7 +45,7 @@ def test_bits_do_not_depend_on_threads():
 
 def test_a_primal_pass_that_does_not_fit_is_recomputed_to_the_same_bits(monkeypatch):
     reference = everything(*objective())
-    monkeypatch.setattr(PartitionHost, "keeps_primal", lambda self, sample: False)
+    monkeypatch.setattr(Budget, "take", lambda self, n: False)
     for a, b in zip(everything(*objective()), reference, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -156,13 +156,13 @@ def test_rows_of_partitions_that_went_elsewhere_are_dropped():
     host.receive({"t": theta}, ["t"])
     everyone, half = range(4), range(2)
     assert f.linearize(theta, 300).hessian().matvec(theta).any()
-    assert set(host._partitions) == set(everyone)
+    assert set(host._held._held) == set(everyone)
     host.receive({"t": theta}, ["t"])
     for _ in range(70):
         host.evaluate((Loss("t"),), half)
-    assert set(host._partitions) == set(half)
+    assert set(host._held._held) == set(half)
     host.evaluate((Loss("t"),), everyone)
-    assert set(host._partitions) == set(everyone)
+    assert set(host._held._held) == set(everyone)
 
 
 def peak_bytes(call):

@@ -1,3 +1,4 @@
+import itertools
 import random
 import threading
 
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hfnumba.engine import tree
 from hfnumba.engine.tree import TreeSum
 
 
@@ -70,3 +72,33 @@ def test_a_missing_or_repeated_part_is_refused():
         tree.total()
     with pytest.raises(RuntimeError, match="twice"):
         tree.add((0, 0), (np.ones(1),))
+
+
+@given(n=st.integers(1, 40), cuts=st.sets(st.integers(1, 39)), seed=st.integers(0, 99))
+def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
+    """Runs of partitions, each summed by itself; nodes are those foreseen, and pieces make no difference."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "_PIECE", 3)
+        parts = [(rng.standard_normal(size).astype(np.float32), rng.standard_normal((2, 2))) for _ in range(n)]
+        whole = TreeSum(n)
+        for j in range(n):
+            whole.add((0, j), tuple(array.copy() for array in parts[j]))
+        edges = [0, *sorted(cut for cut in cuts if cut < n), n]
+        nodes = {}
+        for run in (range(a, b) for a, b in itertools.pairwise(edges)):
+            some = TreeSum(n)
+            for j in run:
+                some.add((0, j), tuple(array.copy() for array in parts[j]))
+            assert set(some.nodes()) == tree.covering(run, n)
+            assert sorted(j for node in some.nodes() for j in tree.leaves(node, n)) == list(run)
+            nodes |= some.nodes()
+        total, finite = tree.add_up(nodes, n)
+        assert finite
+        for a, b in zip(total, whole.total(), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        node = sorted(nodes)[seed % len(nodes)]
+        nodes[node][1][1, 0] = (np.nan, np.inf, -np.inf)[seed % 3]
+        assert not tree.add_up(nodes, n)[1]

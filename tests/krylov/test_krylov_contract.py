@@ -26,7 +26,7 @@ from hfnumba.krylov.operator import prepare
 from hfnumba.krylov.result import Record
 
 SOLVERS = pytest.mark.parametrize("solver", [cg, bicgstab, minres])
-PRECONDITIONED = pytest.mark.parametrize("solver", [cg, bicgstab])
+PRECONDITIONED = pytest.mark.parametrize("solver", [cg, bicgstab, minres])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 

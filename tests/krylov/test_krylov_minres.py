@@ -13,12 +13,14 @@ from hfnumba.krylov import KrylovStatus, cg, minres
 
 
 @pytest.mark.parametrize("k", [1, 2, 8, 15])
+@pytest.mark.parametrize("preconditioned", [False, True])
 @pytest.mark.parametrize("started", [False, True])
-def test_iterates_are_scipys(k, started):
+def test_iterates_are_scipys(k, preconditioned, started):
     A, b = definite(condition=1000.0), vector(40)
+    M = np.diag(1 / np.diag(A)) if preconditioned else None
     x0 = vector(40, seed=7) if started else None
-    expected, _ = sla.minres(A, b, x0=x0, rtol=0, maxiter=k)
-    result = minres(A, b, x0=x0, rtol=0, maxiter=k)
+    expected, _ = sla.minres(A, b, x0=x0, rtol=0, maxiter=k, M=M)
+    result = minres(A, b, x0=x0, rtol=0, maxiter=k, M=M)
     assert result.status is KrylovStatus.MAXITER
     assert result.n_matvec == k + started
     np.testing.assert_allclose(result.x, expected, rtol=1e-8, atol=1e-11)
@@ -82,6 +84,36 @@ def test_the_curvature_of_every_residual_is_free():
     residuals += [b - A @ iterate.x for iterate in result.iterates[:-1]]
     quotients = [r @ A @ r / (r @ r) for r in residuals]
     np.testing.assert_allclose(result.rayleighs, quotients, rtol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_preconditioner_is_a_change_of_variables(seed):
+    """With x = S y and M = S², all is that of S A S y = S b: iterates, curvature, and the direction that ends it."""
+    A, b = indefinite(30, seed), vector(30, seed)
+    scale = np.geomspace(0.2, 5.0, 30)
+    result = minres(A, b, M=np.diag(scale**2))
+    scaled = minres(scale[:, None] * A * scale, scale * b)
+    assert (result.status, result.n_matvec) == (scaled.status, scaled.n_matvec)
+    assert result.status is KrylovStatus.NONPOSITIVE_CURVATURE
+    np.testing.assert_allclose(result.x, scale * scaled.x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.lowest.d, scale * scaled.lowest.d, rtol=1e-9, atol=1e-12)
+    d = result.lowest.d
+    assert result.lowest.curvature == pytest.approx(d @ A @ d, rel=1e-8, abs=1e-12 * (d @ d))
+    assert result.lowest.squared_norm == pytest.approx(d @ d)
+
+
+def test_the_inverse_as_preconditioner_solves_in_one_step():
+    A, b = definite(condition=1e4), vector(40)
+    result = minres(A, b, M=np.linalg.inv(A))
+    assert (result.status, result.n_matvec) == (KrylovStatus.CONVERGED, 1)
+    np.testing.assert_allclose(result.x, np.linalg.solve(A, b), rtol=1e-7)
+
+
+@pytest.mark.parametrize("diagonal, n_matvec", [([-1.0, -1.0], 0), ([0.0, 0.0], 0), ([1.0, -1.0], 1)])
+def test_a_preconditioner_that_is_not_positive_is_a_breakdown(diagonal, n_matvec):
+    result = minres([[1.0, 2.0], [2.0, 9.0]], [1.0, 0.0], M=np.diag(diagonal))
+    assert (result.status, result.n_matvec) == (KrylovStatus.BREAKDOWN, n_matvec)
+    assert not result.x.any()
 
 
 def test_negative_curvature_is_met_no_later_than_conjugate_gradients_meet_it():

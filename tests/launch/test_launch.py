@@ -9,6 +9,7 @@ import time
 import pytest
 from distributed import LocalCluster
 
+import hfnumba.versions
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import address, local, open_cluster, versions
 from hfnumba.launch.spec import parse
@@ -113,8 +114,8 @@ def test_addresses(monkeypatch):
         with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
             pass
         # A function is sent by its name, so workers look at what they have really installed.
-        real = versions.version
-        monkeypatch.setattr(versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
+        real = hfnumba.versions.version
+        monkeypatch.setattr(hfnumba.versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
         with pytest.raises(ClusterError) as caught, open_cluster(cluster.scheduler_address):
             pass
         message = str(caught.value)

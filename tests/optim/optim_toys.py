@@ -37,6 +37,7 @@ class ToyLinearization:
     gradient: np.ndarray
     toy: object
     rows: np.ndarray
+    fisher: np.ndarray | None = None
 
     def _operator(self, product):
         def matvec(v):
@@ -111,7 +112,12 @@ class Toy:
         self.charge("gradient", len(rows))
         return self.loss(theta, rows), self.grad(theta, rows)
 
-    def linearize(self, theta, curvature_rows=None):
+    def fisher(self, theta, rows):
+        """By the definition: the gradient of every row by itself."""
+        each = [self.g(np.asarray(theta, float), rows[[i]]) for i in range(len(rows))]
+        return (np.stack(each) ** 2).mean(0).astype(np.float32)
+
+    def linearize(self, theta, curvature_rows=None, *, fisher=False):
         self.charge("linearize", self.n_rows)
         every = self.rows(None)
         value, gradient = self.loss(theta, every), self.grad(theta, every)
@@ -121,7 +127,8 @@ class Toy:
             self.error_of(np.asarray(theta, float), every),
             gradient,
             self,
-            self.rows(curvature_rows),
+            rows := self.rows(curvature_rows),
+            self.fisher(theta, rows) if fisher else None,
         )
         self.spy.alive = [r for r in self.spy.alive if r() is not None] + [weakref.ref(lin)]
         self.spy.most_alive = max(self.spy.most_alive, len(self.spy.alive))

@@ -85,11 +85,14 @@ def test_a_gradient_lost_on_the_way_is_a_rejected_step():
 def test_a_point_that_is_lost_where_it_was_finite_is_an_error_with_a_remedy():
     toy = Network()
     linearize = toy.linearize
-    toy.linearize = lambda *args: spoil(linearize(*args)) if toy.counters.rounds else linearize(*args)
 
-    def spoil(lin):
-        lin.gradient[:] = np.nan
+    def spoiled(*args, **settings):
+        late, lin = toy.counters.rounds > 0, linearize(*args, **settings)
+        if late:
+            lin.gradient[:] = np.nan
         return lin
+
+    toy.linearize = spoiled
 
     iterations = optimizer("hf-cg").iterate(toy, toy.start())
     assert next(iterations).iteration == 0

@@ -9,13 +9,17 @@ from optim_toys import Network, Quadratic, Rosenbrock, Saddle
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import RowSample
 from hfnumba.optim.composition import COMPOSITIONS
-from hfnumba.optim.hessian_free import MAX_REJECTED, HessianFree
+from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.iteration import OptimizerState
+from hfnumba.optim.limits import MAX_REJECTED
 from hfnumba.optim.methods import METHODS as ALL
 from hfnumba.optim.methods import optimizer
 
 METHODS = list(COMPOSITIONS)
 EXACT = [method for method in METHODS if method != "gn-cg"]
+PRECONDITIONED = [method for method in METHODS if "preconditioner" not in COMPOSITIONS[method].without]
+# A method, and settings beside the defaults of a test: all methods, and those that can once more with a preconditioner.
+VARIANTS = [(method, {}) for method in METHODS] + [(method, {"preconditioner": "fisher"}) for method in PRECONDITIONED]
 
 
 def run(method, toy, theta, n=15, **settings):
@@ -31,11 +35,11 @@ def toys():
     ]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "settings"), VARIANTS)
 @pytest.mark.parametrize("which", range(4))
-def test_loss_never_rises_and_is_that_of_the_state(method, which):
+def test_loss_never_rises_and_is_that_of_the_state(method, settings, which):
     toy, theta, rows = toys()[which]
-    its = run(method, toy, theta, curvature_rows=rows)
+    its = run(method, toy, theta, curvature_rows=rows, **settings)
     assert its[-1].loss < its[0].loss - 0.05
     for before, after in pairwise(its):
         assert after.iteration == before.iteration + 1
@@ -51,11 +55,11 @@ def test_loss_never_rises_and_is_that_of_the_state(method, which):
         assert it.state.theta.dtype == np.float32
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "settings"), [*VARIANTS, *((m, {"warm_start": 0.0}) for m in METHODS)])
 @pytest.mark.parametrize("which", range(4))
-def test_rounds_follow_the_closed_form_call_by_call(method, which):
+def test_rounds_follow_the_closed_form_call_by_call(method, settings, which):
     toy, theta, rows = toys()[which]
-    optimiser = HessianFree(method, curvature_rows=rows).iterate(toy, theta)
+    optimiser = HessianFree(method, curvature_rows=rows, **settings).iterate(toy, theta)
     before = next(optimiser)
     assert toy.spy.calls == ["linearize"]
     for it in islice(optimiser, 15):
@@ -154,6 +158,7 @@ def test_the_matrix_of_each_method():
     "change",
     [
         {"keep": 3.0},
+        {"preconditioner": "fisher"},
         {"warm_start": 0.0},
         {"warm_start": 0.5},
         {"damping": 1.0},
@@ -167,6 +172,8 @@ def test_the_matrix_of_each_method():
     ids=str,
 )
 def test_every_setting_matters_where_it_should(method, change):
+    if "preconditioner" in change and method not in PRECONDITIONED:
+        pytest.skip("it refuses one")
     base = {"curvature_rows": 48, "krylov_iterations": 7}
     trace, other = (
         [it.loss for it in run(method, Network(seed=4), Network().start(), 15, **settings)]
@@ -238,9 +245,9 @@ def test_clock_stands_between_yields(monkeypatch):
     toy = Network()
     linearize = toy.linearize
 
-    def slow(*args):
+    def slow(*args, **settings):
         now[0] += 1.0
-        return linearize(*args)
+        return linearize(*args, **settings)
 
     toy.linearize = slow
     for it in HessianFree(max_iterations=3).iterate(toy, toy.start()):
@@ -377,12 +384,14 @@ BREAKDOWNS = {
 
 
 @pytest.mark.parametrize("name", BREAKDOWNS)
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize(
+    ("method", "settings"), [*VARIANTS, *((method, {}) for method in ALL if method not in METHODS)]
+)
 @pytest.mark.filterwarnings("error")
-def test_no_method_gives_nan_on_a_breakdown_input(method, name):
+def test_no_method_gives_nan_on_a_breakdown_input(method, settings, name):
     A, b = BREAKDOWNS[name]
     toy = Quadratic(A, b, 1.0)
-    its = list(islice(optimizer(method).iterate(toy, np.zeros(2)), 6))
+    its = list(islice(optimizer(method, **settings).iterate(toy, np.zeros(2)), 6))
     for it in its:
         assert np.isfinite(it.loss)
         assert all(np.isfinite(vector).all() for vector in it.state.tensors().values())
@@ -416,3 +425,11 @@ def test_backtracking_never_takes_a_long_step():
     its = run("hf-bicgstab", toy, toy.start(), 12, line_search="backtracking")
     assert max(it.alpha for it in its[1:]) == 1
     assert max(it.alpha for it in run("hf-bicgstab", Network(), toy.start(), 12)[1:]) > 1
+
+
+def test_what_was_taken_and_why_is_told():
+    toy = Network(n_rows=150, n_in=6, n_hidden=8, n_out=4)
+    its = run("hf-bicgstab", toy, toy.start(), 12, krylov_iterations=2)[1:]
+    taken = [it for it in its if it.direction == "negative_curvature"]
+    assert taken
+    assert all("lowest loss of" in it.note and it.curvature < 0 < it.n_negative_curvature for it in taken)

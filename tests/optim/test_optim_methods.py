@@ -34,6 +34,9 @@ def test_settings_that_mean_nothing_to_a_method_are_refused():
         ("hf-steihaug", "damping"),
         ("hf-lanczos", "keep"),
         ("hf-lanczos", "candidates"),
+        ("hf-lanczos", "preconditioner"),
+        ("hf-steihaug", "preconditioner"),
+        ("adam", "preconditioner"),
         ("hf-minres", "paper"),
         ("adam", "paper"),
         ("lbfgs", "batch_rows"),
@@ -44,9 +47,19 @@ def test_settings_that_mean_nothing_to_a_method_are_refused():
     assert "radius" in settings_of("hf-steihaug")
 
 
+def test_a_method_says_why_it_cannot_have_a_setting():
+    with pytest.raises(UsageError, match=r"got preconditioner; no preconditioner, as the trust region would be an ell"):
+        optimizer("hf-steihaug", preconditioner="fisher")
+    with pytest.raises(
+        UsageError, match=r"hf-lanczos cannot have a preconditioner: the absolute value.*; leave it out"
+    ):
+        HessianFree("hf-lanczos", preconditioner="fisher")
+
+
 def test_every_setting_of_every_method_can_be_given():
     values = {"max_iterations": 3, "target_error": 0.5, "seed": 1, "curvature_rows": 9, "krylov_iterations": 2}
     values |= {"candidates": "last", "line_search": "backtracking", "batch_rows": 3, "history": 2, "keep": 2.0}
+    values |= {"preconditioner": "fisher"}
     values |= dict.fromkeys(("damping", "radius", "warm_start", "learning_rate", "momentum"), 0.5)
     for method in METHODS:
         given = {name: values[name] for name in settings_of(method) if name != "paper"}
@@ -105,6 +118,7 @@ def test_unknown_names_list_the_known_ones():
         ("hf-steihaug", "radius", float("inf")),
         ("hf-cg", "candidates", "first"),
         ("hf-cg", "line_search", "wolfe"),
+        ("hf-cg", "preconditioner", "jacobi"),
         ("sgd", "seed", 0.5),
         ("sgd", "max_iterations", 1.5),
         ("sgd", "target_error", -1),

@@ -52,6 +52,7 @@ def same(line, other):
 
 CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in COMPOSITIONS]
 CASES += [(method, {"batch_rows": 16}) for method in RECIPES] + [("sgd", {"batch_rows": 16, "momentum": 0.9})]
+CASES += [(m, {"curvature_rows": 48, "preconditioner": "fisher"}) for m in ("hf-cg", "hf-bicgstab", "hf-minres")]
 CASES += [("lbfgs", {"history": 3}), ("hf-bicgstab", {"paper": True, "seed": 2})]
 
 

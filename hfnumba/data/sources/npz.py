@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hfnumba.data.prepare import hold_out
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.npy import HEADER_ERRORS
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
 from hfnumba.errors import DataError
 
@@ -84,7 +85,10 @@ def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
         }.get(version)
         if read_header is None:
             raise DataError(f"{where} has the NPY version {version}, expected 1.0 or 2.0")
-        shape, _, dtype = read_header(file)
+        try:
+            shape, _, dtype = read_header(file)
+        except HEADER_ERRORS as error:
+            raise DataError(f"{where} has a header that cannot be read: {error}") from error
         n_header = file.tell()
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.data.files import FULL
+from hfnumba.atomic import FULL
 from hfnumba.errors import DataError
 
 MAX_NAMES = 100_000

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import TableOptions
 from hfnumba.data.prepare import hold_out_rows
 from hfnumba.data.recipes import Recipe
@@ -45,39 +46,69 @@ def located(recipe: Recipe, root: Path) -> dict[str, list[Path]]:
 def gather(
     recipe: Recipe, root: Path, seed: int, blocks: Blocks, *, n_features: int, dtype: Any = np.float32
 ) -> RawData:
-    """Read all files once, a block at a time.
+    """Read all files of ``[table]`` once, a block at a time. Errors are those of :func:`gather_blocks`."""
+    options = options_of(recipe)
+
+    def chained(split: str, paths: list[Path]) -> Iterator[Block]:
+        for path in paths:
+            yield from blocks(split, path)
+
+    held = {split: chained(split, paths) for split, paths in located(recipe, root).items()}
+    names = dict.fromkeys(name for given in options.files.values() for name in given)
+
+    def records() -> tuple[SourceFile, ...]:
+        return tuple(file_record(name, inside(root, name)) for name in names)
+
+    kind = Kind(n_features, dtype, options.max_features, "table")
+    return gather_blocks(recipe, seed, held, kind, records)
+
+
+class Kind(NamedTuple):
+    """Width and dtype of the rows, the widest that is allowed, and the table of the recipe that allows more."""
+
+    n_features: int
+    dtype: Any
+    max_features: int
+    table: str
+
+
+def gather_blocks(
+    recipe: Recipe,
+    seed: int,
+    splits: Mapping[str, Iterator[Block]],
+    kind: Kind,
+    records: Callable[[], tuple[SourceFile, ...]],
+) -> RawData:
+    """Keep the blocks of each split on disk, number the labels, and hold rows out if there is no test.
 
     Raises
     ------
     DataError
         If there are more features than the recipe allows, or no rows.
     """
-    options = options_of(recipe)
-    if not 1 <= n_features <= options.max_features:
+    if not 1 <= kind.n_features <= kind.max_features:
         raise DataError(
-            f"the rows have {n_features} features, expected 1 to {options.max_features}; "
-            f"to allow more, set max_features in [table]"
+            f"the rows have {kind.n_features} features, expected 1 to {kind.max_features}; "
+            f"to allow more, set max_features in [{kind.table}]"
         )
     labels = Labels()
     spools: dict[str, Spool] = {}
     targets: dict[str, list[NDArray[np.float64]]] = {}
-    for split, paths in located(recipe, root).items():
-        spools[split] = Spool(n_features, dtype)
-        for path in paths:
-            for block in blocks(split, path):
-                spools[split].append(block.X)
-                if block.words is not None:
-                    labels.add(split, block.words)
-                if block.targets is not None:
-                    targets.setdefault(split, []).append(block.targets)
+    for split, blocks in splits.items():
+        spools[split] = Spool(kind.n_features, kind.dtype)
+        for block in blocks:
+            spools[split].append(block.X)
+            if block.words is not None:
+                labels.add(split, block.words)
+            if block.targets is not None:
+                targets.setdefault(split, []).append(block.targets)
         if not spools[split].n_rows:
-            raise DataError(f"{split} has no rows in {', '.join(map(str, paths))}")
+            raise DataError(f"{split} has no rows")
     numbered, classes = labels.finish()
     y: dict[str, NDArray[Any]] = {split: np.concatenate(held) for split, held in targets.items()} or dict(numbered)
-    splits = {split: (spool.array(), y[split]) for split, spool in spools.items()}
+    found = {split: (spool.array(), y[split]) for split, spool in spools.items()}
     subsets: dict[str, NDArray[np.intp]] = {}
-    if "test" not in splits:
-        subsets = hold_out_rows(len(splits["train"][0]), seed, recipe.hold_out)
-        splits["test"] = splits["train"]
-    names = dict.fromkeys(name for held in options.files.values() for name in held)
-    return RawData(splits, tuple(file_record(name, inside(root, name)) for name in names), subsets, classes)
+    if "test" not in found:
+        subsets = hold_out_rows(len(found["train"][0]), seed, recipe.hold_out)
+        found["test"] = found["train"]
+    return RawData(found, records(), subsets, classes)

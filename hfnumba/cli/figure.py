@@ -1,0 +1,50 @@
+"""`hfnumba figure`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from hfnumba.cli import RESUMABLE, Failure
+
+AnyPath = click.Path(path_type=Path)
+FIGURES = {"1": "one", "3": "three", "saddle": "saddle"}
+"""The module of :mod:`hfnumba.figures` that makes each; it has ``make(options, say)``, which returns the files."""
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(FIGURES)))
+@click.option("--store", type=AnyPath, help="The data.  [default: as each figure says]")
+@click.option("--quick", is_flag=True, help="A small version, in under 3 minutes on two processors.")
+@click.option("-o", "--out", type=AnyPath, default=Path("figures"), show_default=True, help="Folder to write to.")
+@click.option(
+    "--cluster",
+    default="none",
+    show_default=True,
+    help="none, local, local:N, tcp://HOST:PORT, tls://HOST:PORT, mpi (of mpirun) or slurm (of srun).",
+    metavar="WHERE",
+)
+def figure(name: str, store: Path | None, quick: bool, out: Path, cluster: str) -> None:
+    r"""Make a figure of the paper from runs of your own: pictures (PNG, SVG) and a table; print their paths.
+
+    \b
+    1       loss against iterations, passes and rounds, by method
+    3       errors, and iterations to an error, by the size of the curvature sample
+    saddle  which methods leave the plateau around zero weights
+
+    They take mnist.zarr here unless --store names another store.
+    The runs are kept below the folder that is written to. Runs that are complete are not repeated, and after Ctrl-C
+    (exit status 75) the same command goes on.
+    """
+    from hfnumba.figures.options import FigureOptions, FigureStopped
+
+    module = import_module(f"hfnumba.figures.{FIGURES[name]}")
+    options = FigureOptions(store=store, out=out, quick=quick, cluster=cluster)
+    try:
+        paths = module.make(options, lambda text: click.echo(text, err=True))
+    except (FigureStopped, KeyboardInterrupt) as stop:
+        raise Failure(f"{str(stop) or 'interrupted'}; the same command goes on from there", RESUMABLE) from None
+    for path in paths:
+        click.echo(path)

@@ -1,0 +1,118 @@
+"""What formats of whole arrays share: pairs of features and labels become blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data.manifest import SourceFile
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.raw import RawData
+from hfnumba.data.sources.table import Block, Kind, gather_blocks
+from hfnumba.errors import DataError
+
+BLOCK_NBYTES = 2**22
+
+
+class Rows(Protocol):
+    """An array on disk.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    step : int
+        Rows that are best read together.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+
+    def read(self, first: int, stop: int) -> NDArray[Any]:
+        """Read some rows."""
+        ...
+
+    def record(self, name: str) -> SourceFile:
+        """Record the bytes that were read."""
+        ...
+
+
+def read_pairs(recipe: Recipe, seed: int, opened: Callable[[str], Rows]) -> RawData:
+    """Read the arrays that ``[arrays]`` names, pair by pair and a block of rows at a time.
+
+    Parameters
+    ----------
+    recipe, seed
+        As for any source.
+    opened : callable
+        Opens and checks an array by its path.
+    """
+    if recipe.arrays is None:
+        raise DataError(f"format {recipe.format} needs a table [arrays]")
+    splits = recipe.arrays.splits
+    arrays = {name: opened(name) for held in splits.values() for name in (*held.features, *held.labels)}
+    first = arrays[splits["train"].features[0]]
+    kind = Kind(
+        width(first.shape), np.uint8 if first.dtype == np.uint8 else np.float32, recipe.arrays.max_features, "arrays"
+    )
+    for held in splits.values():
+        for X_name, y_name in zip(held.features, held.labels, strict=True):
+            _refuse_pair(X_name, arrays[X_name], y_name, arrays[y_name], kind)
+    regression = recipe.task == "regression"
+    blocks: Mapping[str, Iterator[Block]] = {
+        split: (
+            block
+            for X, y in zip(held.features, held.labels, strict=True)
+            for block in _blocks(arrays[X], arrays[y], regression)
+        )
+        for split, held in splits.items()
+    }
+    return gather_blocks(
+        recipe, seed, blocks, kind, lambda: tuple(array.record(name) for name, array in arrays.items())
+    )
+
+
+def width(shape: tuple[int, ...]) -> int:
+    """Features of a row of an array: all axes but the first, flattened."""
+    return int(np.prod(shape[1:], dtype=object))
+
+
+def refuse_dtype(where: str | Path, dtype: np.dtype[Any]) -> None:
+    """Refuse what are not numbers, Python objects first of all."""
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    if dtype.kind not in "buif":
+        raise DataError(f"{where} has dtype {dtype}, expected real numbers")
+
+
+def labelled(X: NDArray[Any], y: NDArray[Any], regression: bool) -> Block:
+    """Make a block of rows and their labels or targets."""
+    rows = X.reshape(len(X), -1)
+    if regression:
+        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1))
+    return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None)
+
+
+def _blocks(X: Rows, y: Rows, regression: bool) -> Iterator[Block]:
+    # The labels of all rows are kept anyway, so an array of them is read at once, by its own blocks.
+    labels = np.concatenate([y.read(i, min(i + y.step, y.shape[0])) for i in range(0, y.shape[0], y.step)])
+    for start in range(0, X.shape[0], X.step):
+        stop = min(start + X.step, X.shape[0])
+        yield labelled(X.read(start, stop), labels[start:stop], regression)
+
+
+def _refuse_pair(X_name: str, X: Rows, y_name: str, y: Rows, kind: Kind) -> None:
+    if len(X.shape) < 2 or width(X.shape) != kind.n_features:
+        raise DataError(f"{X_name} has shape {X.shape}, expected rows of {kind.n_features} features as the first array")
+    if not X.shape[0] or not y.shape or X.shape[0] != y.shape[0]:
+        raise DataError(f"{X_name} has shape {X.shape} and {y_name} {y.shape}; expected as many rows, and some")
+    if (X.dtype == np.uint8) != (kind.dtype is np.uint8):
+        raise DataError(f"{X_name} has dtype {X.dtype}, which differs from that of the first array")

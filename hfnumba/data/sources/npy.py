@@ -1,0 +1,104 @@
+"""Pairs of NumPy's ``.npy`` files, mapped into memory and read a block at a time. Never unpickled."""
+
+from __future__ import annotations
+
+import math
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.data.manifest import SourceFile
+from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, width
+from hfnumba.data.sources.paths import file_record, inside
+from hfnumba.data.sources.raw import RawData, opened
+from hfnumba.errors import DataError
+
+HEADER_ERRORS = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What NumPy raises for headers of the wrong kind."""
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+    """Read the splits that ``[arrays]`` names; of a training split alone, the seed holds rows out."""
+    return read_pairs(recipe, seed, partial(_open, paths["source"]))
+
+
+@dataclass(frozen=True)
+class NpyRows:
+    """The array of a file."""
+
+    path: Path
+    values: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the header says, which was checked."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As the header says."""
+        return self.values.dtype
+
+    @property
+    def step(self) -> int:
+        """Rows of about 4 MB."""
+        return max(1, BLOCK_NBYTES // max(1, width(self.shape) * self.dtype.itemsize))
+
+    def read(self, first: int, stop: int) -> NDArray[Any]:
+        """Copy some rows."""
+        return np.array(self.values[first:stop])
+
+    def record(self, name: str) -> SourceFile:
+        """Record the file."""
+        return file_record(name, self.path)
+
+
+def _open(root: Path, name: str) -> NpyRows:
+    path = inside(root, name)
+    return NpyRows(path, map_npy(path))
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """Map the array of an ``.npy`` file into memory, read-only.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, holds Python objects, or is not as large as its header says.
+    """
+    with opened(path) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if read_header is None:
+                raise ValueError(f"version {version}, expected 1.0 or 2.0")
+            shape, fortran, dtype = read_header(file)
+        except HEADER_ERRORS as error:
+            raise DataError(f"{path} is not an .npy file that can be read: {error}") from error
+        start = file.tell()
+    refuse_dtype(path, dtype)
+    nbytes, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
+    if nbytes != held or min(shape, default=0) < 0:
+        raise DataError(f"{path} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, but holds {held}")
+    if not nbytes:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")

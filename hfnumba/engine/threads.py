@@ -1,0 +1,68 @@
+"""Threads that take part in a round.
+
+A thread pool of the standard library does the same, but hands over through a future, a lock and two conditions; from
+a queue in C a thread starts 0.1 to 0.2 ms sooner, which is a twentieth of an evaluation on few rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+Task = Callable[[], None]
+
+
+class Team:
+    """The calling thread and ``n_threads - 1`` others, which end with this object.
+
+    Parameters
+    ----------
+    n_threads : int
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        for i in range(1, n_threads):
+            threading.Thread(target=_serve, args=(self._inbox,), name=f"hfnumba-{i}", daemon=True).start()
+        self.close = weakref.finalize(self, _dismiss, self._inbox, n_threads - 1)
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Run at most ``n_threads`` tasks, the first in this thread; return when all have ended.
+
+        Raises
+        ------
+        BaseException
+            What a task raised, this thread's before others'.
+        """
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        for task in tasks[1:]:
+            self._inbox.put((task, done))
+        try:
+            tasks[0]()
+        finally:
+            errors = [done.get() for _ in tasks[1:]]
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+def _serve(inbox: SimpleQueue[Any]) -> None:
+    # No reference to the team: it would never be collected.
+    while (item := inbox.get()) is not None:
+        task, done = item
+        try:
+            task()
+        except BaseException as error:
+            done.put(error)
+        else:
+            done.put(None)
+        del item, task, done
+
+
+def _dismiss(inbox: SimpleQueue[Any], n: int) -> None:
+    for _ in range(n):
+        inbox.put(None)

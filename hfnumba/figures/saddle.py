@@ -1,0 +1,77 @@
+"""Which methods leave the plateau around zero weights, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hfnumba.figures import style
+from hfnumba.figures.experiment import Experiment, Laboratory, Lines
+from hfnumba.figures.material import QUICK_ROWS, ROWS, material
+from hfnumba.figures.options import FigureOptions, Say
+from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
+
+METHODS = ("hf-bicgstab", "hf-cg", "gn-cg", "hf-steihaug", "sgd", "momentum", "adam")
+LEFT = 0.95
+"""The plateau is left where the loss is below this share of the loss at the start."""
+
+
+def make(options: FigureOptions, say: Say) -> list[Path]:
+    """Carry out the runs, draw, and return the files written.
+
+    The store's features, 400 and 150 hidden units, the store's classes; all weights are normal with deviation 0.001.
+
+    Raises
+    ------
+    HfnumbaError
+        As of training; :class:`FigureStopped` after a signal.
+    """
+    store = material(options, say, QUICK_ROWS if options.quick else ROWS)
+    lab = Laboratory(store, options.out / "runs", options.cluster, say)
+    seeds = (0,) if options.quick else (0, 1, 2)
+    base = Experiment.of(hidden=(400, 150), init="tiny", max_iterations=8 if options.quick else 20)
+    series = []
+    for method in ("hf-bicgstab", "gn-cg", "hf-steihaug", "momentum") if options.quick else METHODS:
+        given = {"curvature_rows": 1024 if options.quick else 2048} if "-" in method else {}
+        series.append(carry_out(lab, method, base.but(method=method, **given), seeds))
+    return [*_draw(options.out, series), *write_table(options.out, "saddle", _table(series), series)]
+
+
+def leaves(lines: Lines, cost: str) -> float | None:
+    """Return the cost at which a run has left the plateau; None if it has not."""
+    start = lines[0]["loss"]
+    return next((line[cost] for line in lines if line["loss"] is not None and line["loss"] < LEFT * start), None)
+
+
+def _table(series: list[Series]) -> str:
+    header = ["", *(f"{what} on the plateau" for what in ("iterations", "passes", "rounds"))]
+    header += ["directions of negative curvature taken there", "loss at the end"]
+    rows = []
+    for one in series:
+        row = [f"`{one.name}`", *(spread([leaves(lines, cost) for lines in one.ledgers]) for cost in COSTS)]
+        taken = [_taken(lines) for lines in one.ledgers]
+        rows.append([*row, spread(taken), spread([lines[-1]["loss"] for lines in one.ledgers], "{:.3f}".format)])
+    return markdown(header, rows)
+
+
+def _taken(lines: Lines) -> int:
+    """Count the steps along negative curvature until the plateau is left."""
+    end = leaves(lines, "iteration")
+    stay = [line for line in lines if end is None or line["iteration"] <= end]
+    return sum(line.get("direction") == "negative_curvature" for line in stay)
+
+
+def _draw(out: Path, series: list[Series]) -> list[Path]:
+    figure = style.new_figure(10.5, 3.9)
+    axes: Any = figure.subplots(1, len(COSTS), sharey=True)
+    for j, (cost, label) in enumerate(COSTS.items()):
+        for k, one in enumerate(series):
+            band(axes[j], one, cost, "loss", **style.look(k), linewidth=1.6, markersize=3.2, label=one.name)
+        axes[j].set_xlabel(label if cost != "iteration" else "iterations (first-order: epochs)")
+        if cost == "rounds":
+            axes[j].set_xscale("symlog", linthresh=10)
+        axes[j].axhline(LEFT * series[0].ledgers[0][0]["loss"], color="0.5", linewidth=0.9, linestyle=style.DASHED)
+        style.tidy(axes[j])
+    axes[0].set_ylabel("training loss")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return style.save_both(figure, out, "saddle")

@@ -1,0 +1,109 @@
+"""How all pictures look: colours that everybody can tell apart, quiet axes, both formats."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfnumba.atomic import explain, write_file
+from hfnumba.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), in an order whose neighbours also differ in lightness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHED = (0, (4, 2))
+SUFFIXES = (".png", ".svg", ".pdf")
+_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches.
+
+    Raises
+    ------
+    UsageError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise UsageError("drawing needs matplotlib; install it with `pip install hfnumba[plot]`") from error
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def look(k: int) -> dict[str, Any]:
+    """Return colour and marker of the k-th of several things."""
+    return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+
+
+def shades(n: int) -> list[Any]:
+    """Return n colours of a quantity that grows, from dark to light; the palest yellow is left out."""
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    return [colormaps["viridis"](0.9 * k / max(1, n - 1)) for k in range(n)]
+
+
+def tidy(axes: Axes) -> None:
+    """Give axes a pale grid and no frame at the top and the right."""
+    axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def error_axis(axes: Axes) -> None:
+    """Make y the error in %: linear below 1 %, so that an error of zero has a place too, and logarithmic above."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_yticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
+    axes.set_ylim(bottom=-0.05)
+
+
+def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
+    """Make x logarithmic with the given numbers written out."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axes.set_xlim(min(ticks) / 1.4, max(ticks) * 1.4)
+    axes.minorticks_off()
+
+
+def save(figure: Any, out: Path, dpi: int | None = None) -> Path:
+    """Write a picture in the format of the file's suffix: the old one or the new one is there, never half a file.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is unknown.
+    CheckpointError
+        If it cannot be written.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {out}")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix[1:].lower(), dpi=dpi or figure.dpi)
+    write(out, drawn.getvalue())
+    return out
+
+
+def save_both(figure: Any, out: Path, name: str) -> list[Path]:
+    """Write ``name`` as PNG, fine enough for print, and as SVG."""
+    return [save(figure, out / f"{name}.png", dpi=200), save(figure, out / f"{name}.svg")]
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file; its folder must exist.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    try:
+        write_file(path, content)
+    except OSError as error:
+        raise CheckpointError(explain(error, path)) from error
+    return path

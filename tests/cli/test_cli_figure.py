@@ -1,0 +1,53 @@
+"""`hfnumba figure`: paths on stdout, sentences and statuses otherwise."""
+
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from hfnumba.cli import figure as command
+from hfnumba.cli import main
+from hfnumba.errors import StoreError
+from hfnumba.figures.options import FigureStopped
+
+
+def run(monkeypatch, make, *words):
+    monkeypatch.setattr(command, "import_module", lambda name: SimpleNamespace(name=name, make=make))
+    return CliRunner().invoke(main, ["figure", *words])
+
+
+def test_flags_reach_the_figure_and_paths_are_printed(monkeypatch, tmp_path):
+    seen = []
+
+    def make(options, say):
+        seen.append(options)
+        say("working")
+        return [options.out / "one.png"]
+
+    words = ["1", "--store", "a.zarr", "--quick", "-o", str(tmp_path), "--cluster", "local:2"]
+    result = run(monkeypatch, make, *words)
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'one.png'}\n" and result.stderr == "working\n"
+    (options,) = seen
+    assert (str(options.store), options.out, options.quick, options.cluster) == ("a.zarr", tmp_path, True, "local:2")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (FigureStopped("stopped at a checkpoint of r"), 75, "error: stopped at a checkpoint of r; the same command"),
+        (KeyboardInterrupt(), 75, "error: interrupted; the same command"),
+        (StoreError("there is no store"), 1, "error: there is no store"),
+    ],
+    ids=["stopped", "interrupted", "failed"],
+)
+def test_endings(monkeypatch, error, status, text):
+    def make(options, say):
+        raise error
+
+    result = run(monkeypatch, make, "saddle")
+    assert result.exit_code == status and result.stderr.startswith(text)
+
+
+def test_an_unknown_figure_is_wrong_use():
+    assert CliRunner().invoke(main, ["figure", "4"]).exit_code == 2

@@ -1,0 +1,152 @@
+"""Rows that do not fit into memory: the same bits as in memory, few reads, and a sentence where it cannot be."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from hfnumba.data import write_frames, write_store
+from hfnumba.data.store import Split
+from hfnumba.engine import SplitObjective
+from hfnumba.engine.held import divided, plan
+from hfnumba.errors import StoreError, UsageError
+from hfnumba.network import Network
+from hfnumba.objective import RowSample
+
+N_PARTITIONS = 8
+
+
+@pytest.fixture(params=["uint8", "float32", "frames"])
+def split(request, tmp_path):
+    rng = np.random.default_rng(0)
+    if request.param == "frames":
+        lengths = rng.integers(30, 60, 40)
+        utterances = [(rng.standard_normal((n, 6), dtype=np.float32), rng.integers(0, 4, n)) for n in lengths]
+        return write_frames(tmp_path / "s.zarr", {"train": utterances}, context=2, n_partitions=N_PARTITIONS)["train"]
+    X = rng.integers(0, 256, (2000, 30)).astype(np.uint8)
+    X = X if request.param == "uint8" else X / np.float32(255)
+    return write_store(tmp_path / "s.zarr", {"train": (X, rng.integers(0, 4, 2000))}, n_partitions=N_PARTITIONS)[
+        "train"
+    ]
+
+
+def everything(split, n_threads, memory, keep=True):
+    network = Network([split.n_features, 9, split.n_outputs])
+    theta = network.initialize(0)
+    v = np.arange(network.n_params, dtype=np.float32) / network.n_params
+    found = []
+    with SplitObjective(network, split, n_threads=n_threads, memory=memory, keep=keep) as f:
+        for sample in (RowSample(300, seed=1), RowSample(300, seed=1, draw=1), None):
+            point = f.linearize(theta, sample)
+            found += [point.value, point.gradient, point.hessian().matvec(v), point.gauss_newton().matvec(v)]
+            found += [f.values_along(theta, [v, -v], [1.0, 0.25], sample), f.value(theta)]
+            theta = theta - point.gradient
+    return found
+
+
+def least(split, n_threads):
+    """The smallest memory that is accepted, found by halving."""
+    network, low, high = Network([split.n_features, 9, split.n_outputs]), 1, 2**30
+    partitions = range(split.n_partitions)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            plan(network, split, np.dtype(np.float32), middle, n_threads=n_threads, partitions=partitions)
+            high = middle
+        except UsageError:
+            low = middle
+    return high
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_the_bits_do_not_depend_on_memory(split, n_threads):
+    reference = everything(split, 1, None)
+    smallest = least(split, n_threads)
+    for memory, keep in ((smallest, True), (2 * smallest, True), (None, False)):
+        for a, b in zip(everything(split, n_threads, memory, keep), reference, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def counted(monkeypatch):
+    """Count reads of partitions, and how many are under way or alive at once."""
+    counts, lock, real = {"reads": 0}, threading.Lock(), Split.load_compact
+
+    def load(self, j):
+        with lock:
+            counts["reads"] += 1
+        return real(self, j)
+
+    monkeypatch.setattr(Split, "load_compact", load)
+    return counts
+
+
+def test_what_fits_is_read_once_and_what_does_not_in_each_round(split, monkeypatch):
+    counts = counted(monkeypatch)
+    network = Network([split.n_features, 9, split.n_outputs])
+    theta = network.initialize(0)
+    with SplitObjective(network, split, n_threads=2) as f:
+        f.value(theta)
+        f.value(theta)
+        assert counts["reads"] == split.n_partitions
+    counts["reads"] = 0
+    with SplitObjective(network, split, n_threads=2, memory=least(split, 2)) as f:
+        f.value(theta)
+        first = counts["reads"]
+        f.value(theta)
+        assert first == split.n_partitions
+        assert 0 < counts["reads"] - first <= split.n_partitions
+
+
+def test_products_on_a_sample_read_nothing_again(split, monkeypatch):
+    counts = counted(monkeypatch)
+    network = Network([split.n_features, 9, split.n_outputs])
+    theta = network.initialize(0)
+    total = sum(split.compact_nbytes(j) for j in range(split.n_partitions)) * (2 * split.layout.context + 1)
+    with SplitObjective(network, split, n_threads=1, memory=int(total * 1.2)) as f:
+        operator = f.linearize(theta, RowSample(40, seed=3)).gauss_newton()
+        operator.matvec(theta)
+        before = counts["reads"]
+        operator.matvec(theta)
+        assert counts["reads"] == before
+
+
+def test_too_little_memory_is_refused_with_what_would_do(split):
+    network = Network([split.n_features, 9, split.n_outputs])
+    with (
+        SplitObjective(network, split, n_threads=2, memory=1000) as f,
+        pytest.raises(UsageError, match=r"1000 bytes of memory are too few .* --memory 1MiB.*--partitions"),
+    ):
+        f.value(network.initialize(0))
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_damaged_chunk_is_named_and_ends_the_round(split, n_threads):
+    from pathlib import Path
+
+    network = Network([split.n_features, 9, split.n_outputs])
+    with SplitObjective(network, split, n_threads=n_threads, memory=least(split, n_threads)) as f:
+        f.value(network.initialize(0))
+        bad = Path(split.path) / "train" / split.layout.x_keys(5)[0]
+        data = bad.read_bytes()
+        bad.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(StoreError, match=r"partition 5, train/X/c/5/0 has the digest"):
+            f.value(network.initialize(0))
+        bad.write_bytes(data)
+        f.value(network.initialize(0))
+
+
+def test_two_splits_share_a_memory(split):
+    network, total = Network([split.n_features, 9, split.n_outputs]), 0
+    for memory in (1000, 2**30):
+        train, test = divided(network, split, split, memory)
+        kind = np.dtype(np.float32)
+        if test is None:
+            assert train == memory
+            continue
+        plans = [
+            plan(network, split, kind, part, n_threads=2, partitions=range(N_PARTITIONS)) for part in (train, test)
+        ]
+        assert all(chosen.whole for chosen in plans)
+        assert sum(chosen.rows for chosen in plans) + plans[0].derived == memory
+        total += 1
+    assert total == 1

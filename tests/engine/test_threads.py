@@ -1,0 +1,63 @@
+"""A round's threads: all take part, errors come out, nothing stays behind."""
+
+import gc
+import threading
+
+import pytest
+
+from hfnumba.engine.threads import Team
+
+
+def _names() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("hfnumba-")}
+
+
+def test_tasks_run_at_the_same_time_and_the_first_in_the_calling_thread() -> None:
+    team, met, seen = Team(3), threading.Barrier(3, timeout=20), {}
+
+    def task(i: int) -> None:
+        met.wait()
+        seen[i] = threading.current_thread()
+
+    for _ in range(20):
+        team.run([lambda i=i: task(i) for i in range(3)])
+        assert seen[0] is threading.current_thread()
+        assert len(set(seen.values())) == 3
+    team.close()
+
+
+def test_an_error_in_any_thread_comes_out_after_all_have_ended() -> None:
+    team, ended = Team(2), []
+
+    def fail() -> None:
+        raise ValueError("in a thread")
+
+    for tasks in ([fail, lambda: ended.append(1)], [lambda: ended.append(1), fail]):
+        with pytest.raises(ValueError, match="in a thread"):
+            team.run(tasks)
+    assert len(ended) == 2
+    team.run([lambda: ended.append(1)] * 2)
+    assert len(ended) == 4
+    team.close()
+
+
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_threads_end_with_the_team(how: str) -> None:
+    before = set(threading.enumerate())
+    team = Team(3)
+    mine = set(threading.enumerate()) - before
+    assert len(mine) == 2
+    if how == "close":
+        team.close()
+    del team
+    gc.collect()
+    for thread in mine:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_one_thread_needs_no_others() -> None:
+    names, team, ran = _names(), Team(1), []
+    team.run([lambda: ran.append(threading.current_thread())])
+    assert ran == [threading.current_thread()]
+    assert _names() == names

@@ -1,0 +1,150 @@
+"""Figures from a small store: what is drawn and tabulated is what the ledgers say, however often they are asked."""
+
+import json
+
+import pytest
+
+from hfnumba import ledger
+from hfnumba.errors import CheckpointError, StoreError
+from hfnumba.figures import one, saddle, three
+from hfnumba.figures.experiment import Experiment, Laboratory
+from hfnumba.figures.material import material
+from hfnumba.figures.options import FigureOptions, FigureStopped
+from hfnumba.figures.summary import Series, best_of, reaches, spread
+from tests.toy_store import write_toy_store
+
+TOY = Experiment.of(hidden=(6,), curvature_rows=60, max_iterations=4)
+
+
+def silent(text):
+    pass
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return material(
+        FigureOptions(write_toy_store(tmp_path_factory.mktemp("s") / "toy.zarr"), tmp_path_factory.mktemp("o")), silent
+    )
+
+
+def laboratory(store, runs, said=None):
+    return Laboratory(store, runs, "none", silent if said is None else said.append)
+
+
+def without_seconds(lines):
+    return [{key: value for key, value in line.items() if key != "elapsed_s"} for line in lines]
+
+
+def test_a_run_that_is_complete_is_not_repeated_and_a_longer_one_goes_on(store, tmp_path):
+    said = []
+    lab = laboratory(store, tmp_path, said)
+    (first,) = lab.ledgers([TOY])
+    before = (tmp_path / TOY.name / "ledger.jsonl").read_bytes()
+    said.clear()
+    assert lab.ledgers([TOY]) == [first]
+    assert said == [] and (tmp_path / TOY.name / "ledger.jsonl").read_bytes() == before
+    (longer,) = lab.ledgers([TOY.but(max_iterations=6)])
+    assert [line["iteration"] for line in longer] == list(range(7)) and longer[:5] == first
+    assert lab.ledgers([TOY]) == [first], "the shorter figure does not see the lines beyond its limit"
+
+
+def test_interrupted_and_uninterrupted_runs_are_equal(store, tmp_path, monkeypatch):
+    (whole,) = laboratory(store, tmp_path / "a").ledgers([TOY])
+    real, count = ledger.append, []
+
+    def stopping(path, line):
+        real(path, line)
+        count.append(line)
+        if len(count) == 3:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ledger, "append", stopping)
+    lab = laboratory(store, tmp_path / "b")
+    with pytest.raises(FigureStopped, match="checkpoint"):
+        lab.ledgers([TOY])
+    assert len(ledger.read(tmp_path / "b" / TOY.name / "ledger.jsonl")) == 3
+    (resumed,) = lab.ledgers([TOY])
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+def test_runs_of_other_settings_or_data_are_refused(store, tmp_path):
+    laboratory(store, tmp_path).ledgers([TOY])
+    config = tmp_path / TOY.name / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("curvature_rows = 60", "curvature_rows = 61"))
+    with pytest.raises(CheckpointError, match="other curvature_rows than the figure needs"):
+        laboratory(store, tmp_path).ledgers([TOY])
+    config.write_text(text)
+    other = material(FigureOptions(write_toy_store(tmp_path / "other.zarr", seed=1), tmp_path), silent)
+    with pytest.raises(CheckpointError, match="other data"):
+        laboratory(other, tmp_path).ledgers([TOY])
+    (tmp_path / TOY.name / "ledger.jsonl").write_text("nonsense\n")
+    with pytest.raises(CheckpointError, match="not a line of a ledger"):
+        laboratory(store, tmp_path).ledgers([TOY])
+
+
+def test_the_first_rows_of_a_store_are_taken_once(store, tmp_path):
+    options = FigureOptions(store.path, tmp_path)
+    part = material(options, silent, rows=100)
+    assert part["train"].n_rows == 100 and part["test"].n_rows == store["test"].n_rows
+    assert part["train"].n_outputs == store["train"].n_outputs
+    said = []
+    assert material(options, said.append, rows=100).digest == part.digest and said == []
+    rows = {tuple(row) for j in range(store["train"].n_partitions) for row in store["train"].load(j)[0].tolist()}
+    taken = [tuple(row) for j in range(part["train"].n_partitions) for row in part["train"].load(j)[0].tolist()]
+    assert len(set(taken)) == 100 and set(taken) <= rows
+
+
+def test_without_a_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="hfnumba data build mnist"):
+        material(FigureOptions(None, tmp_path), silent)
+
+
+def test_the_best_of_a_grid_has_the_fewest_rounds(store, tmp_path):
+    lab = laboratory(store, tmp_path)
+    grid = [TOY.but(method="sgd", batch_rows=30, learning_rate=rate) for rate in (0.001, 0.3)]
+    best = best_of(lab, grid, 0.3)
+    found = [reaches(lines, 0.3) for lines in lab.ledgers(grid)]
+    assert found[0] is None and found[1] is not None and best is grid[1]
+
+
+def test_spread():
+    assert spread([3, 1, 2]) == "2 (1–3)"
+    assert spread([2, 2]) == "2"
+    assert spread([None, None]) == "–"
+    assert spread([1000, None, 3000]) == "2,000 (2 of 3 seeds)"
+
+
+def test_series_reads_costs_where_the_error_is_first_reached():
+    lines = tuple({"iteration": i, "error": e, "rounds": 7 * i} for i, e in enumerate((0.9, 0.03, 0.05, 0.01)))
+    series = Series("s", (TOY,), (lines,))
+    assert series.to_error(0.04, "rounds") == [7] and series.to_error(0.005, "rounds") == [None]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "n_series"),
+    [
+        pytest.param(one, "one", 10, marks=pytest.mark.slow),
+        pytest.param(three, "three", 2, marks=pytest.mark.slow),
+        (saddle, "saddle", 4),
+    ],
+)
+def test_every_figure_is_drawn_and_says_what_the_ledgers_say(store, tmp_path, module, name, n_series):
+    options = FigureOptions(store.path, tmp_path, quick=True)
+    paths = module.make(options, silent)
+    assert [path.name for path in paths] == [f"{name}.{suffix}" for suffix in ("png", "svg", "md", "json")]
+    png, svg, table, numbers = (path.read_bytes() for path in paths)
+    assert png.startswith(b"\x89PNG") and len(png) > 10_000 and b"</svg>" in svg
+    kept = json.loads(numbers)
+    assert len(kept) == n_series
+    recorded = [ledger.read(path) for path in (tmp_path / "runs").glob("*/ledger.jsonl")]
+    losses = [[line["loss"] for line in lines] for lines in recorded]
+    for label, (run,) in kept.items():
+        assert run["loss"] in losses
+        ending = f"{run['loss'][-1]:.3f}" if name == "saddle" else f"{run['loss'][-1]:.4f}"
+        assert any(label in row and ending in row for row in table.decode().splitlines())
+    assert [path.read_bytes() for path in module.make(options, silent)[2:]] == [table, numbers]
