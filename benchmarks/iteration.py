@@ -1,0 +1,66 @@
+"""One iteration by two worker processes of one thread each, against one process of two threads.
+
+784-400-150-10 on 60,000 rows of MNIST's shape (random bytes; the time does not depend on them): loss and gradient
+over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both ways
+take turns. Prints the medians in seconds and their ratio.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from hfnumba.data import open_store, write_store
+from hfnumba.engine import DaskObjective, SplitObjective
+from hfnumba.launch import local
+from hfnumba.network import Network
+
+PARTS = ("gradient", "products", "line search")
+
+
+def iteration(objective, theta, n_products=20):
+    """Seconds of each part."""
+    marks = [time.perf_counter()]
+    point = objective.linearize(theta, 4096)
+    marks.append(time.perf_counter())
+    operator, v = point.gauss_newton(), point.gradient
+    for _ in range(n_products):
+        v = operator.matvec(v)
+        v /= np.linalg.norm(v)
+    marks.append(time.perf_counter())
+    objective.values_along(theta, -point.gradient, 0.8 ** np.arange(12))
+    marks.append(time.perf_counter())
+    return np.diff(marks)
+
+
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Iterations of each way.")
+@click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="Of the store.")
+def main(repeats, partitions):
+    """Measure both ways."""
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (60_000, 784), dtype=np.uint8), rng.integers(0, 10, 60_000)
+    network = Network([784, 400, 150, 10])
+    with tempfile.TemporaryDirectory() as folder, local(2) as client:
+        write_store(Path(folder) / "s.zarr", {"train": (X, y)}, n_partitions=partitions, scale=1 / 255)
+        split = open_store(Path(folder) / "s.zarr")["train"]
+        with SplitObjective(network, split, n_threads=2) as here, DaskObjective(network, split, client) as there:
+            ways = {"one process, 2 threads": here, "2 workers of 1 thread": there}
+            taken = {name: [] for name in ways}
+            for i in range(repeats + 1):
+                for name, objective in ways.items():
+                    parts = iteration(objective, network.initialize(i))
+                    if i:
+                        taken[name].append(parts)
+    medians = {name: np.median(parts, axis=0) for name, parts in taken.items()}
+    for name, parts in medians.items():
+        told = ", ".join(f"{part} {seconds:.3f}" for part, seconds in zip(PARTS, parts, strict=True))
+        click.echo(f"{name}: {parts.sum():.3f} s ({told})")
+    one, two = (parts.sum() for parts in medians.values())
+    click.echo(f"ratio {two / one:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Does Martens' preconditioner help? Rounds to a training error with it and without it, from ledgers.
+
+    hfnumba data build mnist --rows 15000 --out mnist15.zarr
+    hfnumba data build digits --out digits.zarr
+    python benchmarks/preconditioner.py mnist15.zarr digits.zarr [--write docs/preconditioner.md]
+
+Runs that are complete are not repeated, and those that were interrupted go on. With --write the table replaces what
+stands between the two markers of that file.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+METHODS = ("hf-cg", "gn-cg", "hf-bicgstab")
+HIDDEN = ("400", "400,150")
+PRECONDITIONERS = ("none", "fisher")
+ERRORS = (0.04, 0.02, 0.01)
+BEGIN, END = "<!-- preconditioner: begin -->", "<!-- preconditioner: end -->"
+HEADER = (
+    "| data | hidden layers | method | preconditioner | seeds | 4 % | 2 % | 1 % | loss at the end |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def train(options, cell, seed):
+    """The ledger of one run by the command line, continued if it was interrupted."""
+    store, hidden, method, preconditioner = cell
+    run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{preconditioner}-{seed}"
+    command = ["hfnumba", "train", store, "--hidden", hidden, "--method", method, "--seed", seed]
+    command += ["--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
+    command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run]
+    ledger = run / "ledger.jsonl"
+    lines = read(ledger) if ledger.exists() else []
+    if not lines or (lines[-1]["error"] > ERRORS[-1] and lines[-1]["iteration"] < options.iterations):
+        command += ["--resume"] if lines else []
+        print("$", *command, file=sys.stderr)
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        lines = read(ledger)
+    return lines
+
+
+def read(ledger):
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+
+def reached(ledgers, error):
+    """Median rounds and iterations to an error, with the range of rounds; how many got there, if not all did."""
+    firsts = [line for ledger in ledgers if (line := next((x for x in ledger if x["error"] <= error), None))]
+    if len(firsts) < len(ledgers):
+        return f"{len(firsts)} of {len(ledgers)} got there"
+    rounds = [line["rounds"] for line in firsts]
+    iterations = statistics.median(line["iteration"] for line in firsts)
+    return f"{statistics.median(rounds):g} ({min(rounds)}–{max(rounds)}); {iterations:g} it."
+
+
+def rows(options):
+    for store in options.stores:
+        for hidden in options.hidden:
+            for method in METHODS:
+                for preconditioner in PRECONDITIONERS:
+                    cell = (store, hidden, method, preconditioner)
+                    ledgers = [train(options, cell, seed) for seed in range(options.seeds)]
+                    figures = [reached(ledgers, error) for error in ERRORS]
+                    loss = statistics.median(ledger[-1]["loss"] for ledger in ledgers)
+                    names = (store.stem, hidden.replace(",", "-"), f"`{method}`", preconditioner, options.seeds)
+                    yield "| " + " | ".join(map(str, (*names, *figures, f"{loss:.4f}"))) + " |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stores", type=Path, nargs="+")
+    parser.add_argument("--runs", type=Path, default=Path("runs/preconditioner"))
+    parser.add_argument("--hidden", nargs="+", default=HIDDEN, help="networks, each as of hfnumba train")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--curvature-rows", type=int, default=2048)
+    parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
+    options = parser.parse_args()
+    table = "\n".join((HEADER, *rows(options)))
+    print(table)
+    if options.write is not None:
+        text = options.write.read_text()
+        before, rest = text.split(BEGIN)
+        after = rest.split(END)[1]
+        options.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
