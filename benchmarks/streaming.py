@@ -1,8 +1,10 @@
 """Training on stores four times larger than the memory budget, beside the same run in memory.
 
-Each run is a process of its own, which makes a few Hessian-free iterations and reports the time of one and the
-largest resident memory. Growth is counted from the process as it stands when its kernels are compiled and it has
-read and dropped one partition. `--json` prints a line for each run.
+    HFNUMBA_DATA=... python benchmarks/streaming.py [--pairs 3] [--write docs/data.md]
+
+Each run is a process of its own, which makes a Hessian-free iteration and reports its time and the largest resident
+memory. Growth is counted from the process as it stands when its kernels are compiled and it has read and dropped one
+partition. With --write the table replaces what stands between the two markers of that file.
 """
 
 import argparse
@@ -18,7 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-HIDDEN = {"bytes": (400,), "float32": (512, 512, 512), "frames": (512, 512, 512)}
+HIDDEN = {"bytes": (400,), "float32": (256, 256), "frames": (256, 256)}
+BEGIN, END = "<!-- streaming: begin -->", "<!-- streaming: end -->"
+COLUMNS = {
+    "kind": "rows",
+    "store_mib": "MiB",
+    "budget_mib": "budget",
+    "growth_mib": "growth",
+    "growth_of_budget": "of the budget",
+    "peak_mib": "peak",
+    "in_memory_growth_mib": "growth in memory",
+    "speed": "speed of in memory",
+}
 ITERATIONS, PAIRS, LARGER = 1, 3, 4
 _PAGE = 4096
 
@@ -91,6 +104,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=512, help="size of the store as loaded")
     parser.add_argument("--kind", choices=HIDDEN, action="append")
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -98,11 +112,10 @@ def main() -> None:
         path, kind, memory = given.one
         print(json.dumps(one_run(path, kind, int(memory) or None)))
         return
-    budget = given.mib * 2**20 // LARGER
+    budget, lines = given.mib * 2**20 // LARGER, []
     for kind in given.kind or HIDDEN:
         with tempfile.TemporaryDirectory(prefix="hfnumba-") as folder:
             out = Path(folder) / "s.zarr"
-            # In a process of its own, so that this one stays small.
             subprocess.run(
                 [
                     sys.executable,
@@ -128,7 +141,16 @@ def main() -> None:
             "peak_mib": round(peak / 2**20), "in_memory_growth_mib": round(whole / 2**20),
             "seconds": round(statistics.median(run["seconds"] for run in runs[budget]), 2), "speed": round(speed, 3),
         }  # fmt: skip
-        print(json.dumps(line) if given.json else "  ".join(f"{key} {value}" for key, value in line.items()))
+        print(
+            json.dumps(line) if given.json else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True
+        )
+        lines.append(line)
+    if given.write:
+        rows = [COLUMNS.values(), ["---"] * len(COLUMNS), *([str(line[key]) for key in COLUMNS] for line in lines)]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        text = given.write.read_text("utf-8")
+        head, tail = text.split(BEGIN)[0], text.split(END)[1]
+        given.write.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", "utf-8")
 
 
 if __name__ == "__main__":

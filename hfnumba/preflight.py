@@ -143,5 +143,7 @@ def _same_gradient(placement: Placement, store: Store) -> tuple[bool, str]:
     assert placement.client is not None
     with DaskObjective(network, split, placement.client) as there, SplitObjective(network, split) as here:
         same = np.array_equal(there.value_and_gradient(theta)[1], here.value_and_gradient(theta)[1])
+        n_seeing, n_workers = there.sharing()
     told = "gives the bits of this process" if same else "gives OTHER bits than this process: its processors differ"
-    return same, f"{placement.description}; {told}"
+    shared = f"{n_seeing} of {n_workers} workers share this process's memory, the others get vectors by the network"
+    return same, f"{placement.description}; {shared}; {told}"

@@ -37,7 +37,7 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
             "--partitions",
             type=click.IntRange(min=1),
             help="Units of parallel work; at least as many as workers times threads.  "
-            "[default: 16, more where one would take over 16 MiB]",
+            "[default: 16, more where one would take over 15 MiB]",
         ),
         click.option("--out", type=StorePath, help="Folder of the store.  [default: NAME.zarr]"),
         click.option("--source", type=StorePath, help="Folder that holds the files already; without it, download."),

@@ -21,7 +21,8 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     n = math.prod(shape) * kind.itemsize
     if n < _LARGE:
         return np.empty(shape, kind)
-    pages = mmap.mmap(-1, n)
+    # Private, since shared pages are never huge.
+    pages = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, kind, math.prod(shape)).reshape(shape)

@@ -58,7 +58,7 @@ def init(
     out : path, optional
         Folder of the store; by default ``NAME.zarr`` in the current folder.
     n_partitions : int, optional
-        Partitions of each split, by default 16, or so many that none takes more than 16 MiB as loaded. A split of few
+        Partitions of each split, by default 16, or so many that none takes more than 15 MiB as loaded. A split of few
         rows may get fewer.
     rows : int, optional
         Keep this many training rows, the first of the shuffled order.

@@ -17,8 +17,9 @@ from hfnumba.errors import UsageError
 ROW_BLOCK = 8192
 N_PARTITIONS = 16
 """Partitions unless told otherwise; a store needs at least as many as there are workers times threads."""
-PARTITION_BYTES = 16 * 2**20
-"""There are more of them where one would be larger than this as loaded: a worker holds two for each thread."""
+PARTITION_BYTES = 15 * 2**20
+"""There are more of them where one would be larger than this as loaded (a little less than a chunk may hold): a worker
+holds two for each thread."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def write_store(
         bytes stay bytes, whole numbers from 0 to 255 become bytes, anything else float32. ``y`` holds class
         numbers, or targets of shape (rows,) or (rows, n_outputs).
     n_partitions : int, optional
-        Partitions of each split; by default 16, or so many that none takes more than 16 MiB as loaded.
+        Partitions of each split; by default 16, or so many that none takes more than 15 MiB as loaded.
     seed : int
         Key of the shuffle.
     scale, offset : float
