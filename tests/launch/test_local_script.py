@@ -1,6 +1,7 @@
 """cluster/local.sh: a scheduler and workers that are commands of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def test_it_trains_passes_the_status_on_and_leaves_nothing_running(tmp_path):
     store = write_toy_store(tmp_path / "toy.zarr")
     done = run(2, "train", store, "--hidden", "4", "--max-iterations", "1", "--run", tmp_path / "r")
     assert done.returncode == 0, done.stderr
-    assert ", 2 workers × 1 thread\n" in done.stderr
+    # Training begins with the first worker; on a busy machine the second joins later.
+    assert re.search(", (1 worker|2 workers) × 1 thread\n", done.stderr)
     assert len(ledger.read(tmp_path / "r" / "ledger.jsonl")) == 2
     assert run(1, "train", tmp_path / "none", "--hidden", "4").returncode == 1
     table = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
