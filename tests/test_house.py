@@ -31,7 +31,7 @@ ALLOWED = {
     "bench": {"engine", "kernels", "network", "objective", "optim"},
     "checkpoint": {"atomic"},
     "ledger": {"atomic"},
-    "figures": {"atomic", "data", "ledger", "run"},
+    "figures": {"atomic", "bench", "data", "ledger", "network", "run"},
     "preflight": {"data", "engine", "kernels", "launch", "network", "run"},
     "run": {"atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"},
 }

@@ -10,7 +10,7 @@ import click
 from hfnumba.cli import RESUMABLE, Failure
 
 AnyPath = click.Path(path_type=Path)
-FIGURES = {"1": "one", "3": "three", "saddle": "saddle"}
+FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
 """The module of :mod:`hfnumba.figures` that makes each; it has ``make(options, say)``, which returns the files."""
 
 
@@ -31,10 +31,12 @@ def figure(name: str, store: Path | None, quick: bool, out: Path, cluster: str) 
 
     \b
     1       loss against iterations, passes and rounds, by method
+    2       time of an iteration against the number of workers: measured, and modelled up to 1,024
     3       errors, and iterations to an error, by the size of the curvature sample
     saddle  which methods leave the plateau around zero weights
 
-    They take mnist.zarr here unless --store names another store.
+    They take mnist.zarr here unless --store names another store; figure 2 builds synthetic data of TIMIT's shape, and
+    starts workers of its own.
     The runs are kept below the folder that is written to. Runs that are complete are not repeated, and after Ctrl-C
     (exit status 75) the same command goes on.
     """

@@ -1,0 +1,204 @@
+"""Iterations to hold the model of scaling against: of real workers, and of workers that wait instead of computing.
+
+Where workers wait as long as the model says they compute, messages, sums and waiting for the last are real, and only
+the computing is not. So many more workers than processors can be tried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+
+from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload
+from hfnumba.bench.scaling import TIMEOUT_S, NoRows, job_of
+from hfnumba.engine import RoundObjective
+from hfnumba.engine.dask import DaskEngine
+from hfnumba.engine.evaluations import Along, Gradient
+from hfnumba.engine.host import Evaluation, Job, PartitionHost
+from hfnumba.engine.protocol import Engine, Round
+from hfnumba.engine.rows import Source
+from hfnumba.engine.tree import Shape, Sums
+from hfnumba.network import Network
+from hfnumba.objective import RowSample
+from hfnumba.optim.hessian_free import HessianFree
+
+METHOD = "hf-bicgstab"
+_NO_TIME = Rate(0.0, 0.0, 0.0)
+
+
+class Stopwatch:
+    """An engine that notes how long each round of another one takes, by parts of an iteration."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget."""
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.counts = dict.fromkeys(PARTS, 0)
+        self.n_candidates = self.n_alphas = 0
+
+    def run(self, request: Round) -> Sums:
+        """Pass a round on."""
+        start = time.perf_counter()
+        sums = self._engine.run(request)
+        part = self._part(request, request.evaluations[0])
+        self.seconds[part] += time.perf_counter() - start
+        self.counts[part] += 1
+        return sums
+
+    def _part(self, request: Round, evaluation: Evaluation) -> Part:
+        if isinstance(evaluation, Gradient):
+            return "gradient"
+        if isinstance(evaluation, Along) and evaluation.rows is None:
+            self.n_alphas = len(evaluation.alphas)
+            return "line_search"
+        if isinstance(evaluation, Along):
+            theta, lines = (request.vectors[name].size for name in evaluation.vectors)
+            self.n_candidates = lines // theta
+        return "krylov"
+
+    def close(self) -> None:
+        """Close the other."""
+        self._engine.close()
+
+
+def run_iterations(
+    network: Network, source: Source, client: Client, curvature_rows: int, iterations: int = 2
+) -> dict[str, Any]:
+    """The last of a few iterations of the real optimiser on the workers of a client: seconds, rounds, bytes, counts."""
+    watch = Stopwatch(DaskEngine(job_of(network, source), client, TIMEOUT_S))
+    objective = RoundObjective(network, watch, source.n_rows, 0.0, np.dtype(np.float32))
+    optimizer = HessianFree(METHOD, curvature_rows=curvature_rows, max_iterations=iterations)
+    found: dict[str, Any] = {}
+    elapsed_s, nbytes = 0.0, 0
+    with objective:
+        for line in optimizer.iterate(objective, network.initialize(0)):
+            taken = line.elapsed_s - elapsed_s
+            found = {
+                "seconds": watch.seconds | {"iteration": taken, "client": taken - sum(watch.seconds.values())},
+                "rounds": watch.counts,
+                "nbytes": line.nbytes - nbytes,
+                "n_products": line.n_matvec,
+                "n_candidates": watch.n_candidates,
+                "n_alphas": watch.n_alphas,
+            }
+            elapsed_s, nbytes = line.elapsed_s, line.nbytes
+            watch.restart()
+    return found
+
+
+@dataclass(frozen=True)
+class Wait:
+    """An evaluation that sleeps as long as another one is modelled to compute, and answers in its shape."""
+
+    evaluation: Evaluation
+    rate: Rate
+    points: int
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors, which travel as ever."""
+        return self.evaluation.vectors
+
+    @property
+    def rows(self) -> RowSample | None:
+        """Its sample."""
+        return self.evaluation.rows
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Its shapes and dtypes."""
+        return self.evaluation.results(job, vectors)
+
+    def prepare(self, host: PartitionHost) -> tuple[Shape, ...]:
+        """What a worker computes once a round."""
+        time.sleep(self.rate.seconds(0, 0, self.points))
+        return self.results(host.job, host.vectors)
+
+    def __call__(self, host: PartitionHost, j: int, shared: tuple[Shape, ...]) -> Sums:
+        """Zeros, after the time for partition j's rows."""
+        source = host.job.source
+        start, stop = source.partition_rows(j)
+        rows = stop - start
+        if self.rows is not None:
+            rows = stop * self.rows.n_rows // source.n_rows - start * self.rows.n_rows // source.n_rows
+        time.sleep(replace(self.rate, worker_s=0.0).seconds(rows, 1, self.points))
+        return tuple(np.zeros(shape, dtype) for shape, dtype in shared)
+
+
+class WaitingEngine:
+    """An engine whose evaluations wait."""
+
+    def __init__(self, engine: Engine, constants: Constants, work: Workload) -> None:
+        self._engine, self._constants, self._work, self._has_primal = engine, constants, work, False
+
+    def run(self, request: Round) -> Sums:
+        """Pass a round on, with its evaluations replaced."""
+        waits = tuple(self._wait(evaluation) for evaluation in request.evaluations)
+        return self._engine.run(replace(request, evaluations=waits))
+
+    def _wait(self, evaluation: Evaluation) -> Wait:
+        if isinstance(evaluation, Gradient):
+            self._has_primal = False
+            return Wait(evaluation, self._constants.gradient, 1)
+        if isinstance(evaluation, Along):
+            if evaluation.rows is None:
+                return Wait(evaluation, self._constants.line, self._work.n_alphas)
+            return Wait(evaluation, self._constants.ranking, self._work.n_candidates)
+        first, self._has_primal = not self._has_primal, True
+        return Wait(evaluation, self._constants.first_product if first else self._constants.product, 1)
+
+    def close(self) -> None:
+        """Close the other."""
+        self._engine.close()
+
+
+def replay(network: Network, engine: Engine, work: Workload) -> RoundObjective:
+    """Ask an engine for the rounds of one iteration, in their order; return the objective with its counters."""
+    objective = RoundObjective(network, engine, work.n_rows, 0.0, np.dtype(np.float32))
+    sample = RowSample(work.curvature_rows)
+    theta = network.initialize(0)
+    hessian = objective.linearize(theta, sample).hessian()
+    for k in range(work.n_products):
+        # A vector that is equal to one on its way would not be sent again.
+        hessian.matvec(theta + np.float32(k + 1))
+    lines = np.stack([theta + np.float32(-k - 1) for k in range(work.n_candidates)])
+    objective.values_along(theta, lines, [1.0], rows=sample)
+    objective.values_along(theta, lines[0] / 2, 2.0 ** -np.arange(work.n_alphas))
+    return objective
+
+
+def emulate(network: Network, client: Client, constants: Constants, work: Workload) -> dict[str, Any]:
+    """One iteration's rounds on workers that wait: seconds by parts, and processor seconds of client and scheduler."""
+    engine = DaskEngine(job_of(network, NoRows(work.n_rows, work.n_partitions)), client, TIMEOUT_S)
+    # Connections are made, and the job is sent, before anything counts.
+    no_time = replace(
+        constants, gradient=_NO_TIME, first_product=_NO_TIME, product=_NO_TIME, ranking=_NO_TIME, line=_NO_TIME
+    )
+    short = replace(work, n_products=1, n_candidates=1)
+    replay(network, WaitingEngine(engine, no_time, short), short)
+    watch = Stopwatch(WaitingEngine(engine, constants, work))
+    scheduler, processor = client.run_on_scheduler(time.process_time), time.process_time()
+    start = time.perf_counter()
+    objective = replay(network, watch, work)
+    elapsed = time.perf_counter() - start
+    spent = {
+        "client_processor_s": time.process_time() - processor,
+        "scheduler_processor_s": float(client.run_on_scheduler(time.process_time) - scheduler),
+    }
+    engine.close()
+    nbytes = objective.counters.nbytes
+    return {
+        "seconds": dict(watch.seconds),
+        "rounds": dict(watch.counts),
+        "elapsed_s": elapsed,
+        "nbytes": nbytes,
+        **spent,
+    }

@@ -1,0 +1,227 @@
+"""The constants of the model of scaling (:mod:`hfnumba.bench.model`), measured on this machine: kernels and rounds."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from hfnumba.bench.model import KINDS, Rate
+from hfnumba.engine.dask import DaskEngine
+from hfnumba.engine.evaluations import Along, Gradient, Product
+from hfnumba.engine.host import Evaluation, Job, PartitionHost
+from hfnumba.engine.protocol import Round
+from hfnumba.engine.rows import Source
+from hfnumba.engine.tree import Shape, Sums, add_up
+from hfnumba.network import Network
+from hfnumba.objective import RowSample
+
+TIMEOUT_S = 600.0
+_FEW, _MANY, _SEVERAL = 16, 1024, 4
+_ADDED = 8
+_WARM_UP = 2
+
+Array = NDArray[np.float32]
+
+
+def job_of(network: Network, source: Source) -> Job:
+    """A job of float32 of its own."""
+    return Job(uuid.uuid4().hex, network, source, np.dtype(np.float32))
+
+
+def measure_rates(network: Network, source: Source, *, points: int, repeats: int) -> dict[str, Rate]:
+    """Seconds of each evaluation on one thread, alone on the machine: medians at three sizes, solved for the rates.
+
+    Parameters
+    ----------
+    network : Network
+    source : Source
+        Its first partitions are read.
+    points : int
+        Candidates that are ranked, and step lengths that are priced.
+    repeats : int
+    """
+    host = PartitionHost(job_of(network, source), 1)
+    theta = network.initialize(0)
+    lines = np.tile(theta, points)
+    several = min(_SEVERAL, source.n_partitions)
+    in_first = source.partition_rows(0)[1]
+    rates = {}
+    try:
+        for kind in KINDS:
+            few, many = min(_FEW, in_first), min(_MANY, in_first)
+            taken = [
+                _seconds_of(
+                    host,
+                    kind,
+                    _evaluation(kind, _sample(source, rows), points),
+                    n,
+                    theta=theta,
+                    other=lines if kind == "ranking" else theta,
+                    repeats=repeats,
+                )
+                for rows, n in ((few, 1), (many, 1), (few, several))
+            ]
+            rates[kind] = _solved(few, many, several, taken, points if kind in ("ranking", "line") else 1)
+    finally:
+        host.close()
+    return rates
+
+
+def _sample(source: Source, rows: int) -> RowSample:
+    """So many rows of each partition."""
+    return RowSample(min(source.n_rows, rows * source.n_partitions))
+
+
+def _evaluation(kind: str, sample: RowSample, points: int) -> Callable[[str, str], Evaluation]:
+    """An evaluation of the names of theta and of another vector."""
+    if kind == "gradient":
+        return lambda theta, _: Gradient(theta, sample)
+    if kind == "ranking":
+        return lambda theta, v: Along(theta, v, (1.0,), sample)
+    if kind == "line":
+        alphas = tuple(2.0**-k for k in range(points))
+        return lambda theta, v: Along(theta, v, alphas, sample)
+    return lambda theta, v: Product(theta, v, True, sample)
+
+
+def _seconds_of(
+    host: PartitionHost,
+    kind: str,
+    make: Callable[[str, str], Evaluation],
+    n_partitions: int,
+    *,
+    theta: Array,
+    other: Array,
+    repeats: int,
+) -> float:
+    """Median time on the first partitions."""
+    taken = []
+    for k in range(repeats + _WARM_UP):
+        # The primal pass belongs to a name of theta; under a new name it is made anew.
+        name = f"theta{k}" if kind == "first_product" else "theta"
+        host.receive({name: theta, "v": other}, [name, "v"])
+        start = time.perf_counter()
+        host.evaluate((make(name, "v"),), range(n_partitions))
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken[_WARM_UP:]))
+
+
+def _solved(few: int, many: int, several: int, taken: list[float], points: int) -> Rate:
+    """The rates from times of few rows, many rows, and few rows in each of several partitions."""
+    row_s = max(0.0, (taken[1] - taken[0]) / max(1, many - few))
+    partition_s = max(0.0, (taken[2] - taken[0]) / max(1, several - 1) - row_s * few)
+    worker_s = max(0.0, taken[0] - row_s * few - partition_s)
+    return Rate(row_s / points, partition_s, worker_s / points)
+
+
+@dataclass(frozen=True)
+class NoRows:
+    """A source of which only the sizes are known: for evaluations that compute nothing."""
+
+    n_rows: int
+    n_partitions: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def partition_rows(self, j: int) -> tuple[int, int]:
+        """First row of partition j, and the one after its last."""
+        return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
+
+    @property
+    def x_dtype(self) -> np.dtype[Any]:
+        """Of no rows."""
+        return np.dtype(np.float32)
+
+    def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
+        """Nothing."""
+        return {}
+
+    def compact_nbytes(self, j: int) -> int:
+        """None."""
+        return 0
+
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """No rows."""
+        return np.empty((0, 1), np.float32), np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An evaluation that only costs its messages: one vector goes out, another, which the worker has, comes back."""
+
+    out: str
+    back: str
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors."""
+        return (self.out, self.back)
+
+    @property
+    def rows(self) -> RowSample | None:
+        """No sample."""
+        return None
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shape and dtype of the sum."""
+        return ((vectors[self.back].shape, vectors[self.back].dtype),)
+
+    def prepare(self, host: PartitionHost) -> None:
+        """Nothing is shared."""
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """A copy, since sums are added in place."""
+        return (host.vectors[self.back].copy(),)
+
+
+def measure_rounds(client: Client, n_workers: int, n_params: int, repeats: int) -> list[dict[str, float]]:
+    """Seconds of rounds that compute nothing: with nothing, with a vector out, and with one back, to each worker."""
+    engine = DaskEngine(job_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, TIMEOUT_S)
+    large, small = np.ones(n_params, np.float32), np.ones(1, np.float32)
+    kinds = {"nothing": (small, small), "out": (large, small), "back": (small, large)}
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for k in range(repeats + _WARM_UP):
+        for kind, (out, back) in kinds.items():
+            vectors = {f"{kind}{k}": out, f"back {back.size}": back}
+            if kind == "back":
+                engine.run(Round((Probe(f"back {back.size}", f"back {back.size}"),), {f"back {back.size}": back}))
+            start = time.perf_counter()
+            engine.run(Round((Probe(f"{kind}{k}", f"back {back.size}"),), vectors))
+            taken[kind].append(time.perf_counter() - start)
+    engine.close()
+    found: list[dict[str, float]] = []
+    for kind, (out, back) in kinds.items():
+        seconds = float(np.median(taken[kind][_WARM_UP:]))
+        found.append({"workers": n_workers, "out": out.nbytes, "in": back.nbytes, "seconds": seconds})
+    return found
+
+
+def measure_adding(n_params: int, repeats: int) -> float:
+    """Seconds the client takes to add one byte of one answer."""
+    nodes = {(0, j): (np.ones(n_params, np.float32),) for j in range(_ADDED)}
+    taken = []
+    for _ in range(repeats + _WARM_UP):
+        start = time.perf_counter()
+        add_up(nodes, _ADDED)
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken[_WARM_UP:])) / (_ADDED * 4 * n_params)
+
+
+def fit_rounds(found: list[dict[str, float]], add_s_per_byte: float) -> dict[str, float]:
+    """The constants of a round from those that compute nothing: least squares of relative errors, none below zero."""
+    seconds = np.array([row["seconds"] for row in found])
+    columns = np.array([[1.0, r["workers"], r["workers"] * r["out"], r["workers"] * r["in"]] for r in found])
+    target = np.maximum(seconds - add_s_per_byte * columns[:, 3], 0.0)
+    scale = np.abs(columns).max(axis=0)
+    solution, _ = nnls(columns / scale / seconds[:, None], target / seconds)
+    names = ("round_s", "message_s", "send_s_per_byte", "receive_s_per_byte")
+    fitted = dict(zip(names, (solution / scale).tolist(), strict=True))
+    return fitted | {"add_s_per_byte": add_s_per_byte}

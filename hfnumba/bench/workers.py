@@ -1,0 +1,103 @@
+"""A scheduler and many workers in few processes, as if each worker were on another machine: vectors go by TCP.
+
+The processes end when their standard input does, so none outlives whoever started them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from distributed import Client, Scheduler, Worker
+
+from hfnumba.engine import shared
+from hfnumba.errors import ClusterError
+
+_START_TIMEOUT_S, _END_TIMEOUT_S = 120, 20
+_NO_LIMIT = 0
+
+
+@contextmanager
+def distant_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
+    """Yield a client of ``n_workers`` workers of one thread each, in ``n_processes`` processes, over loopback.
+
+    Raises
+    ------
+    ClusterError
+        If they do not start.
+    """
+    with ExitStack() as stack:
+        scheduler = _child(stack, "scheduler")
+        assert scheduler.stdout is not None
+        address = scheduler.stdout.readline().decode().strip()
+        if not address:
+            raise ClusterError("the scheduler of the measurement did not start; see what it wrote above")
+        for k in range(n_processes):
+            count = (k + 1) * n_workers // n_processes - k * n_workers // n_processes
+            if count:
+                _child(stack, address, str(count))
+        client = stack.enter_context(Client(address))
+        try:
+            client.wait_for_workers(n_workers, timeout=_START_TIMEOUT_S)
+        except TimeoutError as error:
+            raise ClusterError(f"{n_workers} workers of the measurement did not start; try fewer") from error
+        yield client
+
+
+def _child(stack: ExitStack, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hfnumba.bench.workers", *arguments]
+    quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "error"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    stack.callback(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+async def _schedule() -> None:
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
+        sys.stdout.write(f"{scheduler.address}\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+
+async def _work(address: str, count: int) -> None:
+    # Client and workers must not find each other's memory: between machines there is none to be found.
+    setattr(shared, "machine", lambda: "another machine")  # noqa: B010 - a decorated function has a type of its own
+    async with _Workers(address, count):
+        await asyncio.to_thread(sys.stdin.read)
+
+
+class _Workers:
+    """Some workers in this process."""
+
+    def __init__(self, address: str, count: int) -> None:
+        rest = {"memory_limit": _NO_LIMIT, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        self._workers = [Worker(address, nthreads=1, host="127.0.0.1", **rest) for _ in range(count)]
+
+    async def __aenter__(self) -> None:
+        await asyncio.gather(*self._workers)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(worker.close(nanny=False) for worker in self._workers), return_exceptions=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "scheduler":
+        asyncio.run(_schedule())
+    else:
+        asyncio.run(_work(sys.argv[1], int(sys.argv[2])))

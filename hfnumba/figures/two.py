@@ -1,0 +1,238 @@
+"""Time of an iteration and of its parts against the number of workers: measured, emulated, and modelled further."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from hfnumba.errors import CheckpointError
+from hfnumba.figures import style
+from hfnumba.figures.material import material
+from hfnumba.figures.options import FigureOptions, FigureStopped, Say
+
+if TYPE_CHECKING:
+    from hfnumba.bench.model import Constants, Workload
+    from hfnumba.data import Split, Store
+
+HIDDEN = (512, 512, 512)
+TIMIT_ROWS = 1_013_950
+"""Rows of the paper's TIMIT; where the model goes on, it goes on with so many."""
+PARTITIONS = 16
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes
+    ----------
+    rows : int
+        Of the store that is built.
+    curvature_rows : tuple of int
+    workers : tuple of int
+        Processes that really compute.
+    waiting : tuple of int
+        Workers that wait, with the store's rows.
+    waiting_timit : tuple of int
+        The same with the rows of TIMIT.
+    fitted : tuple of int
+        Workers of the empty rounds that the constants of a round are taken from.
+    repeats : int
+    """
+
+    rows: int
+    curvature_rows: tuple[int, ...]
+    workers: tuple[int, ...]
+    waiting: tuple[int, ...]
+    waiting_timit: tuple[int, ...]
+    fitted: tuple[int, ...]
+    repeats: int
+
+
+FULL = Plan(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
+QUICK = Plan(4_096, (512, 2048), (1, 2), (8, 32), (32,), (1, 2, 4), 5)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was found, and what was modelled with it.
+
+    ``measured`` and ``waited`` are keyed by workers, rows and curvature rows.
+    """
+
+    plan: Plan
+    rows: int
+    sizes: tuple[int, ...]
+    constants: Constants
+    measured: dict[tuple[int, int, int], Found]
+    waited: dict[tuple[int, int, int], Found]
+    machine: str
+
+    def workload(self, rows: int, curvature_rows: int, n_workers: int) -> Workload:
+        """What an iteration has to do, with the counts of the measured ones and a partition for every worker."""
+        from hfnumba.bench.model import Workload  # noqa: PLC0415
+
+        counts = _counts(self.measured[self.plan.workers[0], self.rows, curvature_rows])
+        return Workload(_n_params(self.sizes), rows, curvature_rows, *counts, max(PARTITIONS, n_workers))
+
+
+class Pieces:
+    """Measurements in files of their own: what was measured once, of the same thing, is not measured again."""
+
+    def __init__(self, folder: Path, say: Say, limit_s: float | None) -> None:
+        self._folder, self._say = folder, say
+        self._end = None if limit_s is None else time.monotonic() + limit_s
+
+    def get(self, name: str, settings: Found, measure: Callable[[], Any]) -> Any:
+        """The result of ``measure``, or what it was before with the same settings.
+
+        Raises
+        ------
+        FigureStopped
+            If it has to be measured and the time is up.
+        CheckpointError
+            If the file is no result, or cannot be written.
+        """
+        path, key = self._folder / f"{name}.json", json.loads(json.dumps(settings))
+        if path.exists():
+            try:
+                kept = json.loads(path.read_bytes())
+                if kept["settings"] == key:
+                    return kept["found"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(f"{path} is not a measurement of this figure; delete it") from error
+        if self._end is not None and time.monotonic() > self._end:
+            raise FigureStopped(f"the time is up before {name!r} is measured")
+        self._say(f"measuring {name}")
+        found = json.loads(json.dumps(measure()))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        style.write(path, (json.dumps({"settings": key, "found": found}, indent=1) + "\n").encode())
+        return found
+
+
+def make(options: FigureOptions, say: Say, limit_s: float | None = None) -> list[Path]:
+    """Measure, draw, and return the files written.
+
+    The network is that of the paper, 360-512-512-512-1973 with the store's features and classes. Without a store,
+    synthetic data of TIMIT's shape are built. The figure starts workers of its own; ``options.cluster`` is not used.
+
+    Parameters
+    ----------
+    options : FigureOptions
+    say : callable
+    limit_s : float, optional
+        Begin no measurement after so many seconds; what is done stays, and the same call goes on.
+
+    Raises
+    ------
+    HfnumbaError
+        As of building a store and of rounds; :class:`FigureStopped` at the limit.
+    """
+    from hfnumba.figures.two_picture import draw  # noqa: PLC0415
+    from hfnumba.figures.two_table import write_tables  # noqa: PLC0415
+
+    plan = QUICK if options.quick else FULL
+    if options.cluster != "none":
+        say("figure 2 starts its own workers; --cluster has no effect")
+    store = _store(options, plan, say)
+    pieces = Pieces(options.out / "runs" / "two", say, limit_s)
+    results = measured(plan, store, pieces)
+    return [*draw(options.out, results), *write_tables(options.out, results)]
+
+
+def _store(options: FigureOptions, plan: Plan, say: Say) -> Store:
+    from hfnumba.data import build  # noqa: PLC0415 - slow to import
+
+    if options.store is not None:
+        return material(options, say, plan.rows)
+    path = options.out / "data" / f"synthetic-speech-{plan.rows}.zarr"
+    say(f"synthetic data of TIMIT's shape: `hfnumba data build synthetic-speech --rows {plan.rows} --out {path}`")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return build("synthetic-speech", None, path, n_partitions=PARTITIONS, rows=plan.rows)
+
+
+def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
+    """Carry out the plan, or read what is there of it."""
+    from hfnumba.bench import emulation  # noqa: PLC0415 - slow to import
+    from hfnumba.bench.model import Constants  # noqa: PLC0415
+    from hfnumba.bench.workers import distant_workers  # noqa: PLC0415
+    from hfnumba.network import Network  # noqa: PLC0415
+
+    split = store["train"]
+    network = Network((split.n_features, *HIDDEN, split.n_outputs))
+    base = {"sizes": network.sizes, "digest": store.digest, "machine": _machine()}
+    real = {}
+    for p in plan.workers:
+        for s in plan.curvature_rows:
+
+            def run(p: int = p, s: int = s) -> Found:
+                with distant_workers(p, p) as client:
+                    return emulation.run_iterations(network, split, client, s)
+
+            real[p, split.n_rows, s] = pieces.get(f"iteration-{p}-workers-{s}-rows", base | {"rows": s}, run)
+    counts = _counts(real[plan.workers[0], split.n_rows, plan.curvature_rows[0]])
+    parts = _constants(plan, split, network, pieces, base, points=counts[2])
+    constants = Constants.of(parts["rates"] | parts["rounds"] | {"client_s": 0.0, "scheduler_share": 0.0})
+    results = Results(plan, split.n_rows, network.sizes, constants, real, {}, _machine())
+    wanted = [(p, split.n_rows) for p in plan.waiting] + [(p, TIMIT_ROWS) for p in plan.waiting_timit]
+    s = plan.curvature_rows[-1] if len(plan.curvature_rows) < 3 else plan.curvature_rows[1]
+    waited = {}
+    for p, n in wanted:
+        work = results.workload(n, s, p)
+
+        def wait(p: int = p, work: Workload = work) -> Found:
+            with distant_workers(p, os.cpu_count() or 1) as client:
+                return emulation.emulate(network, client, constants, work)
+
+        settings = base | {"work": asdict(work), "constants": constants.as_dict()}
+        waited[p, n, s] = pieces.get(f"waiting-{p}-workers-{n}-rows", settings, wait)
+    client_s = median(found["seconds"]["client"] for (p, _, _), found in real.items() if p == plan.workers[0])
+    many, most = max(waited.items())
+    share = most["scheduler_processor_s"] / most["elapsed_s"] / many[0]
+    return replace(results, waited=waited, constants=replace(constants, client_s=client_s, scheduler_share=share))
+
+
+def _constants(plan: Plan, split: Split, network: Any, pieces: Pieces, base: Found, *, points: int) -> Found:
+    from hfnumba.bench import scaling  # noqa: PLC0415
+    from hfnumba.bench.workers import distant_workers  # noqa: PLC0415
+
+    settings = base | {"repeats": plan.repeats}
+    rates = pieces.get(
+        "kernels",
+        settings | {"points": points},
+        lambda: {
+            name: asdict(rate)
+            for name, rate in scaling.measure_rates(network, split, points=points, repeats=plan.repeats).items()
+        },
+    )
+    rounds = []
+    for p in plan.fitted:
+
+        def empty(p: int = p) -> list[dict[str, float]]:
+            with distant_workers(p, min(p, os.cpu_count() or 1)) as client:
+                return scaling.measure_rounds(client, p, network.n_params, plan.repeats)
+
+        rounds += pieces.get(f"rounds-{p}-workers", settings, empty)
+    adding = pieces.get("adding", settings, lambda: scaling.measure_adding(network.n_params, plan.repeats))
+    return {"rates": rates, "rounds": scaling.fit_rounds(rounds, adding)}
+
+
+def _counts(found: Found) -> tuple[int, int, int]:
+    return found["n_products"], found["n_candidates"], found["n_alphas"]
+
+
+def _n_params(sizes: tuple[int, ...]) -> int:
+    return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} x {platform.machine()}"

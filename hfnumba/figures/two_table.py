@@ -1,0 +1,153 @@
+"""The numbers of figure 2: constants, what the model was held against, and where it leads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hfnumba.bench.model import KINDS, PARTS, best_fan_in, best_workers, exchanges, iteration_s, transport_share
+from hfnumba.figures import style
+from hfnumba.figures.summary import markdown
+from hfnumba.figures.two import TIMIT_ROWS, Results
+
+WORKERS = tuple(2**k for k in range(11))
+"""As far as the model is shown."""
+MANY = (32, 128, 1024, 8192)
+"""As far as it is asked for what limits."""
+NAMES = {"iteration": "iteration", "gradient": "gradient", "krylov": "Krylov", "line_search": "line search"}
+
+
+def modelled(results: Results, rows: int, curvature_rows: int, p: int, tree: bool = False) -> dict[str, float]:
+    """Seconds of the parts for p workers, as a star or with the best of the trees."""
+    work = results.workload(rows, curvature_rows, p)
+    fan_in = best_fan_in(results.constants, work, p) if tree else None
+    return iteration_s(results.constants, work, p, fan_in)
+
+
+def total(results: Results, seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds of parts that waited, with the client's own work, which it was not asked to do meanwhile."""
+    everything = sum(seconds[part] for part in PARTS) + results.constants.client_s
+    return {**seconds, "iteration": everything}
+
+
+def checks(results: Results) -> list[dict[str, Any]]:
+    """Each run beside the model of it."""
+    found = [("computing", key, run["seconds"]) for key, run in results.measured.items()]
+    found += [("waiting", key, total(results, run["seconds"])) for key, run in results.waited.items()]
+    rows = []
+    for kernel, (p, n, s), seconds in found:
+        model = modelled(results, n, s, p)
+        one: dict[str, Any] = {"kernel": kernel, "workers": p, "rows": n, "curvature_rows": s}
+        for part in NAMES:
+            one[part] = {"run_s": seconds[part], "model_s": model[part], "error": model[part] / seconds[part] - 1}
+        rows.append(one)
+    return rows
+
+
+def write_tables(out: Path, results: Results) -> list[Path]:
+    """Write ``two.md`` for readers and ``two.json`` with every number."""
+    numbers = {
+        "machine": results.machine,
+        "sizes": results.sizes,
+        "synthetic": "data of TIMIT's shape; or those of --store",
+        "constants": results.constants.as_dict(),
+        "checks": checks(results),
+        "model": [
+            {"rows": n, "curvature_rows": s, "workers": p, "star": modelled(results, n, s, p)}
+            | {"tree": modelled(results, n, s, p, tree=True)}
+            for n in (results.rows, TIMIT_ROWS)
+            for s in results.plan.curvature_rows
+            for p in WORKERS
+        ],
+        "plan": asdict(results.plan),
+    }
+    text = "\n\n".join((_constants(results), _check(results), _model(results), _limits(results))) + "\n"
+    return [
+        style.write(out / "two.md", text.encode()),
+        style.write(out / "two.json", (json.dumps(numbers, indent=1) + "\n").encode()),
+    ]
+
+
+def _constants(results: Results) -> str:
+    c = results.constants
+    rates = [
+        [
+            kind.replace("_", " "),
+            *(f"{1e6 * rate.row_s:.1f}", f"{1e3 * rate.partition_s:.2f}"),
+            f"{1e3 * rate.worker_s:.2f}",
+        ]
+        for kind in KINDS
+        if (rate := getattr(c, kind))
+    ]
+    link = 8e-9 / max(c.send_s_per_byte, 1e-15), 8e-9 / max(c.receive_s_per_byte, 1e-15)
+    rest = [
+        ["a round", "L", f"{1e3 * c.round_s:.2f} ms"],
+        ["a worker's message, there and back", "m", f"{1e3 * c.message_s:.2f} ms"],
+        ["a byte out to a worker", "s", f"{1e9 * c.send_s_per_byte:.2f} ns (as a link of {link[0]:.0f} Gbit/s)"],
+        ["a byte back from a worker", "r", f"{1e9 * c.receive_s_per_byte:.2f} ns (as a link of {link[1]:.0f} Gbit/s)"],
+        ["adding a byte of an answer", "a", f"{1e9 * c.add_s_per_byte:.3f} ns"],
+        ["the client's own work, an iteration", "c", f"{c.client_s:.2f} s"],
+        ["the scheduler, for each worker", "", f"{100 * c.scheduler_share:.2f} % of a processor"],
+    ]
+    kernels = markdown(["kernel, one thread", "µs a row and point", "ms a partition", "ms a worker and point"], rates)
+    return f"{kernels}\n\n{markdown(['transport', 'symbol', 'measured'], rest)}"
+
+
+def _check(results: Results) -> str:
+    header = [
+        "kernel",
+        "workers",
+        "rows",
+        "curvature rows",
+        *(f"{name}, s (model)" for name in NAMES.values()),
+        "error",
+    ]
+    lines = []
+    for row in checks(results):
+        parts = [f"{row[part]['run_s']:.2f} ({row[part]['model_s']:.2f})" for part in NAMES]
+        told = [row["kernel"], str(row["workers"]), f"{row['rows']:,}", f"{row['curvature_rows']:,}"]
+        lines.append([*told, *parts, f"{row['iteration']['error']:+.0%}"])
+    errors = [abs(row["iteration"]["error"]) for row in checks(results)]
+    said = f"Error of the model, whole iterations: median {median(errors):.0%}, largest {max(errors):.0%}."
+    return f"{markdown(header, lines)}\n\n{said}"
+
+
+def _model(results: Results) -> str:
+    """The rows of TIMIT: seconds and efficiency of the star and of the best tree."""
+    header = ["workers", *(f"{s:,} curvature rows: s, efficiency (best tree)" for s in results.plan.curvature_rows)]
+    lines = []
+    for p in WORKERS:
+        cells = []
+        for s in results.plan.curvature_rows:
+            one = modelled(results, TIMIT_ROWS, s, 1)["iteration"]
+            star, tree = (modelled(results, TIMIT_ROWS, s, p, t)["iteration"] for t in (False, True))
+            cells.append(f"{star:,.1f}, {one / star / p:.0%} ({tree:,.1f}, {one / tree / p:.0%})")
+        lines.append([f"{p:,}", *cells])
+    return f"Modelled, {TIMIT_ROWS:,} rows.\n\n{markdown(header, lines)}"
+
+
+def _limits(results: Results) -> str:
+    """What a round trip costs for many workers, and what part of an iteration nobody computes in."""
+    c, s = results.constants, results.plan.curvature_rows[-1]
+    header = [
+        "workers",
+        "bytes through the client, MB",
+        "without computing, star",
+        "best fan-in",
+        "without computing, tree",
+    ]
+    header += ["scheduler's processor"]
+    lines = []
+    for p in MANY:
+        work = results.workload(TIMIT_ROWS, s, p)
+        nbytes = p * sum(e.count * (e.nbytes_out + e.nbytes_in) for e in exchanges(work))
+        fan_in = best_fan_in(c, work, p)
+        shares = [f"{transport_share(c, work, p, f):.0%}" for f in (None, fan_in)]
+        cells = [f"{p:,}", f"{nbytes / 1e6:,.0f}", shares[0], str(fan_in or "star"), shares[1]]
+        lines.append([*cells, f"{p * c.scheduler_share:.0%}"])
+    fastest = best_workers(c, results.workload(TIMIT_ROWS, s, max(WORKERS)), WORKERS)
+    said = f"With {s:,} curvature rows the star is fastest with {fastest:,} workers."
+    return f"{markdown(header, lines)}\n\n{said}"

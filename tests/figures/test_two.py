@@ -1,0 +1,84 @@
+"""Figure 2 with toy budgets: rounds in this process, since figures only arrange what is measured."""
+
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from hfnumba.bench import emulation, scaling, workers
+from hfnumba.data import write_store
+from hfnumba.engine.serial import SerialEngine
+from hfnumba.errors import CheckpointError
+from hfnumba.figures import two
+from hfnumba.figures.options import FigureOptions, FigureStopped
+
+TOY = two.Plan(300, (64, 128), (1, 2), (4,), (8,), (1, 2), 1)
+
+
+class HereClient:
+    def run_on_scheduler(self, function):
+        return function()
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    @contextmanager
+    def here(n_workers, n_processes):
+        yield HereClient()
+
+    for module in (scaling, emulation):
+        monkeypatch.setattr(module, "DaskEngine", lambda job, client, timeout_s: SerialEngine(job, 1))
+    monkeypatch.setattr(workers, "distant_workers", here)
+    monkeypatch.setattr(two, "QUICK", TOY)
+    monkeypatch.setattr(two, "HIDDEN", (5,))
+    monkeypatch.setattr(two, "TIMIT_ROWS", 2000)
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 6)).astype(np.float32), rng.integers(0, 3, 300)
+    write_store(tmp_path / "toy.zarr", {"train": (X, y)}, n_partitions=4)
+    return FigureOptions(store=tmp_path / "toy.zarr", out=tmp_path / "out", quick=True)
+
+
+def test_pictures_and_tables_are_written_and_nothing_is_measured_twice(options):
+    said = []
+    paths = two.make(options, said.append)
+    assert [path.name for path in paths] == ["two.png", "two.svg", "two.md", "two.json"]
+    assert all(path.stat().st_size > 500 for path in paths)
+    assert sum("measuring" in text for text in said) == 10
+    again = []
+    two.make(options, again.append)
+    assert again == []
+
+
+def test_the_table_says_what_was_found(options):
+    *_, text, numbers = two.make(options, lambda _: None)
+    found = json.loads(numbers.read_text())
+    checks = {(row["kernel"], row["workers"], row["rows"], row["curvature_rows"]): row for row in found["checks"]}
+    assert len(checks) == 2 * 2 + 2
+    kept = json.loads((options.out / "runs" / "two" / "iteration-2-workers-64-rows.json").read_text())["found"]
+    row = checks["computing", 2, 300, 64]
+    assert row["iteration"]["run_s"] == kept["seconds"]["iteration"]
+    assert row["iteration"]["error"] == pytest.approx(row["iteration"]["model_s"] / row["iteration"]["run_s"] - 1)
+    assert f"{row['krylov']['run_s']:.2f} ({row['krylov']['model_s']:.2f})" in text.read_text()
+    assert found["constants"]["client_s"] > 0
+
+
+def test_a_figure_that_was_stopped_goes_on(options):
+    with pytest.raises(FigureStopped, match="iteration-1-workers-64-rows"):
+        two.make(options, lambda _: None, limit_s=0)
+    said = []
+    two.make(options, said.append)
+    assert len(said) == 10
+
+
+def test_other_settings_are_measured_anew_and_damage_is_named(options, monkeypatch):
+    two.make(options, lambda _: None)
+    said = []
+    monkeypatch.setattr(two, "_machine", lambda: "another")
+    two.make(options, said.append)
+    assert len(said) == 10
+    (options.out / "runs" / "two" / "kernels.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not a measurement"):
+        two.make(options, lambda _: None)
