@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.data.arrays import empty
+from hfnumba.data.files import Data
 from hfnumba.data.layout import SplitLayout
 from hfnumba.errors import StoreError
 
@@ -85,7 +86,7 @@ def encode(
 
 
 def decode(
-    layout: SplitLayout, documents: Mapping[str, bytes], read: Callable[[str], bytes], j: int
+    layout: SplitLayout, documents: Mapping[str, bytes], read: Callable[[str], Data], j: int
 ) -> dict[str, NDArray[Any]]:
     """Decode the rows of partition ``j`` from its chunk files into new arrays of the stored dtypes, by their names.
 
@@ -120,7 +121,7 @@ def decode(
     return found
 
 
-def _decode_chunk(data: bytes, key: str, chunk: tuple[int, ...], rows: NDArray[Any]) -> None:
+def _decode_chunk(data: Data, key: str, chunk: tuple[int, ...], rows: NDArray[Any]) -> None:
     """Decode one chunk into the first of the rows; what it holds beyond them is padding."""
     crc32c, zstd = _codecs()
     n = chunk[0]
@@ -165,7 +166,7 @@ def _check_documents(layout: SplitLayout, documents: tuple[tuple[str, bytes], ..
         raise UndecodableError(f"cannot be decoded ({error})") from error
 
 
-def _refuse_size(expected: int, key: str, data: bytes) -> None:
+def _refuse_size(expected: int, key: str, data: Data) -> None:
     """Refuse a chunk whose Zstandard frame does not say that it holds the bytes that a chunk of the layout holds.
 
     The decoder takes as much memory as the frame's header claims (RFC 8878, section 3.1.1.1), whatever the manifest

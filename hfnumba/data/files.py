@@ -7,9 +7,13 @@ import uuid
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from hfnumba.atomic import TEMPORARY, explain, write_file
+from hfnumba.data.arrays import empty
 from hfnumba.errors import StoreError
+
+Data = bytes | memoryview
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,7 +23,7 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blake2b: str
 
 
-def record(data: bytes) -> FileRecord:
+def record(data: Data) -> FileRecord:
     """Record some bytes."""
     return FileRecord(len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
 
@@ -30,7 +34,7 @@ def fault(path: Path, expected: FileRecord) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def read_verified(path: Path, expected: FileRecord) -> bytes:
+def read_verified(path: Path, expected: FileRecord) -> Data:
     """Read a file once, and return its bytes if they are the right ones.
 
     Raises
@@ -80,14 +84,15 @@ def write(path: Path, data: bytes, scratch: Path) -> None:
         raise StoreError(explain(error, path, "run the same command again (it continues where it stopped)")) from error
 
 
-def _read(path: Path, expected: FileRecord) -> bytes | str:
+def _read(path: Path, expected: FileRecord) -> Data | str:
     """Return the verified bytes, or the fault as a string."""
     seen = size_fault(path, expected)
     if seen is not None:
         return seen
     try:
         with path.open("rb") as file:
-            data = file.read(expected.nbytes + 1)
+            room = empty((expected.nbytes + 1,), np.uint8)
+            data = memoryview(room)[: file.readinto(room)]
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

@@ -130,7 +130,7 @@ class Split:
         row = layout.n_features * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
         return (stop - first) * row
 
-    def load_stored(self, j: int, chunks: Mapping[str, bytes] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+    def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Load partition ``j`` as :meth:`load` does, but features as stored: neither standardised nor spliced.
 
         ``chunks`` are its files by their keys, if the caller has read and verified them already.
@@ -158,12 +158,12 @@ class Split:
     def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
 
-    def _decoded(self, j: int, chunks: Mapping[str, bytes] | None = None) -> dict[str, NDArray[Any]]:
+    def _decoded(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> dict[str, NDArray[Any]]:
         """Return the arrays of partition ``j`` as they are stored."""
         manifest = _pinned_manifest(self.path, self.digest)
-        documents = {key: self._bytes(manifest, key, "metadata file") for key in self.layout.documents()}
+        documents = {key: bytes(self._bytes(manifest, key, "metadata file")) for key in self.layout.documents()}
 
-        def read(key: str) -> bytes:
+        def read(key: str) -> files.Data:
             return chunks[key] if chunks is not None else self._bytes(manifest, key, f"chunk of partition {j},")
 
         try:
@@ -174,7 +174,7 @@ class Split:
             raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
         return stored
 
-    def _bytes(self, manifest: Manifest, key: str, what: str) -> bytes:
+    def _bytes(self, manifest: Manifest, key: str, what: str) -> files.Data:
         relative = f"{self.name}/{key}"
         try:
             return files.read_verified(Path(self.path) / relative, manifest.files[relative])

@@ -48,7 +48,7 @@ def verify(store: Store | str | PathLike[str], progress: Progress | None = None)
     faults: dict[str, str] = {}
     problems: list[str] = []
 
-    def read(key: str) -> bytes:
+    def read(key: str) -> files.Data:
         try:
             return files.read_verified(store.path / key, records[key])
         except StoreError as error:
@@ -81,7 +81,7 @@ class _Steps:
             self._progress(self._done, self._total)
 
 
-def _row_faults(split: Split, j: int, chunks: Mapping[str, bytes]) -> Iterator[str]:
+def _row_faults(split: Split, j: int, chunks: Mapping[str, files.Data]) -> Iterator[str]:
     """Faults of rows whose files are what the manifest says: the store was wrong when it was written."""
     try:
         X, y = split.load_stored(j, chunks)
