@@ -7,28 +7,41 @@ the computing is not. So many more workers than processors can be tried.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from distributed import Client
 from numpy.typing import NDArray
 
-from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload
-from hfnumba.bench.scaling import TIMEOUT_S, NoRows, job_of
+from hfnumba.bench.kernels import NETWORKS
+from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload, iteration_s, transport_share
+from hfnumba.bench.scaling import (
+    TIMEOUT_S,
+    NoRows,
+    fit_rounds,
+    job_of,
+    measure_adding,
+    measure_rates,
+    measure_rounds,
+)
+from hfnumba.bench.workers import distant_workers
 from hfnumba.engine import RoundObjective
 from hfnumba.engine.dask import DaskEngine
 from hfnumba.engine.evaluations import Along, Gradient
 from hfnumba.engine.host import Evaluation, Job, PartitionHost
 from hfnumba.engine.protocol import Engine, Round
-from hfnumba.engine.rows import Source
+from hfnumba.engine.rows import ArraySource, Source
+from hfnumba.engine.serial import available_threads
 from hfnumba.engine.tree import Shape, Sums
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.line_search import step_lengths
 
 METHOD = "hf-bicgstab"
+_HELD_ROWS, _FITTED = 16_384, (1, 2, 4)
 _NO_TIME = Rate(0.0, 0.0, 0.0)
 
 
@@ -202,3 +215,47 @@ def emulate(network: Network, client: Client, constants: Constants, work: Worklo
         "nbytes": nbytes,
         **spent,
     }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One iteration on so many workers: by the model, on workers that wait, and the model's efficiency.
+
+    ``ratio`` is the model's time over the other; efficiency is the time of one worker over that of all together.
+    """
+
+    workers: int
+    modelled_s: float
+    waited_s: float
+    ratio: float
+    efficiency: float
+    transport_share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def comparisons(workers: tuple[int, ...], rows: int, curvature_rows: int, repeats: int) -> Iterator[Comparison]:
+    """Measure the constants with few workers, then compare with more of them, on 360-512-512-512-1973."""
+    network, rng = Network(NETWORKS["C"]), np.random.default_rng(0)
+    held = _HELD_ROWS
+    X = rng.standard_normal((held, network.n_features), dtype=np.float32)
+    source = ArraySource.of(X, rng.integers(0, network.n_outputs, held), None, 1.0, 0.0)
+    counts = {"n_products": 11, "n_candidates": 6, "n_alphas": len(step_lengths("newton"))}
+    rates = measure_rates(network, source, points=counts["n_candidates"], repeats=repeats)
+    found = []
+    for p in _FITTED:
+        with distant_workers(p, min(p, available_threads())) as client:
+            found += measure_rounds(client, p, network.n_params, repeats)
+    rounds = fit_rounds(found, measure_adding(network.n_params, repeats))
+    rest: dict[str, Any] = {**rates, **rounds, "client_s": 0.0, "scheduler_share": 0.0}
+    constants = Constants(**rest)
+    for p in workers:
+        work = Workload(network.n_params, rows, curvature_rows, **counts, n_partitions=max(16, p))
+        alone = iteration_s(constants, replace(work, n_partitions=16), 1)["iteration"]
+        with distant_workers(p, available_threads()) as client:
+            waited = sum(emulate(network, client, constants, work)["seconds"].values())
+        model = iteration_s(constants, work, p)["iteration"]
+        share = transport_share(constants, work, p)
+        yield Comparison(p, model, waited, model / waited, alone / model / p, share)

@@ -58,19 +58,48 @@ def rounds(as_json: bool, workers: str, repeats: int) -> None:
     """Milliseconds of one round on this machine: this package, plain Dask futures, and mpi4py where installed."""
     from hfnumba.bench.rounds import timings
 
-    try:
-        numbers = tuple(int(word) for word in workers.split(","))
-    except ValueError:
-        raise UsageError(f"expected --workers to be whole numbers such as 1,2,4, got {workers!r}") from None
-    if min(numbers) < 1:
-        raise UsageError(f"expected at least one worker process, got {min(numbers)}")
-    for found in timings(numbers, repeats):
+    for found in timings(_numbers(workers), repeats):
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
         scheduler = "" if found.scheduler_ms is None else f", {found.scheduler_ms:.2f} ms of the scheduler's processor"
         where = f"{found.network:<21} {found.workers} workers  {found.way:<8}"
         click.echo(f"{where} {found.milliseconds:7.2f} ms{scheduler}")
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON line for each number of workers, on stdout.")
+@click.option(
+    "--workers", default="8,32", show_default=True, help="Numbers of workers, which wait instead of computing."
+)
+@click.option("--rows", type=click.IntRange(1024), default=131_072, show_default=True, help="Of all data.")
+@click.option("--curvature-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of the sample.")
+@click.option("--repeats", type=click.IntRange(1), default=10, show_default=True, help="For each constant.")
+def scaling(as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int) -> None:
+    """The model of an iteration's time against the real engine on many workers, over the network interface.
+
+    Constants are measured with 1, 2 and 4 workers; then workers wait as long as the model says they compute. A ratio
+    above 1 says that the model is too slow. Efficiency is that of the model. `hfnumba figure 2` measures more.
+    """
+    from hfnumba.bench.emulation import comparisons
+
+    for found in comparisons(_numbers(workers), rows, curvature_rows, repeats):
+        if as_json:
+            click.echo(json.dumps(found.as_dict()))
+            continue
+        times = f"modelled {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
+        shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time nobody computes"
+        click.echo(f"{found.workers:>5} workers: {times}; {shares}")
+
+
+def _numbers(workers: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(word) for word in workers.split(","))
+    except ValueError:
+        raise UsageError(f"expected --workers to be whole numbers such as 1,2,4, got {workers!r}") from None
+    if min(numbers) < 1:
+        raise UsageError(f"expected at least one worker process, got {min(numbers)}")
+    return numbers
 
 
 def _line(row: Row) -> str:

@@ -59,12 +59,12 @@ class Plan:
 
 
 FULL = Plan(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
-QUICK = Plan(4_096, (512, 2048), (1, 2), (8, 32), (32,), (1, 2, 4), 5)
+QUICK = Plan(4_096, (512, 1024), (1, 2), (16,), (32,), (1, 4), 5)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was found, and what was modelled with it.
+    """Everything that was found, and on which data.
 
     ``measured`` and ``waited`` are keyed by workers, rows and curvature rows.
     """
@@ -76,6 +76,7 @@ class Results:
     measured: dict[tuple[int, int, int], Found]
     waited: dict[tuple[int, int, int], Found]
     machine: str
+    data: str
 
     def workload(self, rows: int, curvature_rows: int, n_workers: int) -> Workload:
         """What an iteration has to do, with the counts of the measured ones and a partition for every worker."""
@@ -182,7 +183,7 @@ def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
     counts = _counts(real[plan.workers[0], split.n_rows, plan.curvature_rows[0]])
     parts = _constants(plan, split, network, pieces, base, points=counts[2])
     constants = Constants.of(parts["rates"] | parts["rounds"] | {"client_s": 0.0, "scheduler_share": 0.0})
-    results = Results(plan, split.n_rows, network.sizes, constants, real, {}, _machine())
+    results = Results(plan, split.n_rows, network.sizes, constants, real, {}, _machine(), store.manifest.header.title)
     wanted = [(p, split.n_rows) for p in plan.waiting] + [(p, TIMIT_ROWS) for p in plan.waiting_timit]
     s = plan.curvature_rows[-1] if len(plan.curvature_rows) < 3 else plan.curvature_rows[1]
     waited = {}

@@ -31,7 +31,7 @@ def draw(out: Path, results: Results) -> list[Path]:
             else:
                 axes[i, j].set_xlabel("workers")
         axes[i, 0].set_ylabel(f"seconds, {n:,} rows{'' if n == results.rows else ' (TIMIT)'}")
-    _legend(figure, colours)
+    _legend(figure, colours, results.data)
     return style.save_both(figure, out, "two")
 
 
@@ -64,7 +64,7 @@ def _panel(
     style.tidy(axes)
 
 
-def _legend(figure: Any, colours: dict[int, Any]) -> None:
+def _legend(figure: Any, colours: dict[int, Any], data: str) -> None:
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     def line(label: str, **looks: Any) -> Any:
@@ -82,4 +82,5 @@ def _legend(figure: Any, colours: dict[int, Any]) -> None:
         line("the paper's largest run", color="0.6", linewidth=0.8, linestyle=(0, (1, 2))),
     ]
     figure.legend(handles=rows, loc="outside upper center", ncols=len(rows), frameon=False)
-    figure.legend(handles=kinds, loc="outside lower center", ncols=3, frameon=False)
+    said: dict[str, Any] = {"title": f"data: {data}", "title_fontsize": 9} if data else {}
+    figure.legend(handles=kinds, loc="outside lower center", ncols=3, frameon=False, **said)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hfnumba.bench.model import KINDS, PARTS, best_fan_in, best_workers, exchanges, iteration_s, transport_share
+from hfnumba.bench.model import (
+    KINDS,
+    PARTS,
+    Rate,
+    best_fan_in,
+    best_workers,
+    exchanges,
+    iteration_s,
+    transport_share,
+)
 from hfnumba.figures import style
 from hfnumba.figures.summary import markdown
 from hfnumba.figures.two import TIMIT_ROWS, Results
 
 WORKERS = tuple(2**k for k in range(11))
 """As far as the model is shown."""
+NODE = 36
+"""Processors of a large node."""
 MANY = (32, 128, 1024, 8192)
 """As far as it is asked for what limits."""
 NAMES = {"iteration": "iteration", "gradient": "gradient", "krylov": "Krylov", "line_search": "line search"}
@@ -52,7 +63,7 @@ def write_tables(out: Path, results: Results) -> list[Path]:
     numbers = {
         "machine": results.machine,
         "sizes": results.sizes,
-        "synthetic": "data of TIMIT's shape; or those of --store",
+        "data": results.data,
         "constants": results.constants.as_dict(),
         "checks": checks(results),
         "model": [
@@ -104,15 +115,32 @@ def _check(results: Results) -> str:
         "curvature rows",
         *(f"{name}, s (model)" for name in NAMES.values()),
         "error",
+        "client's processor, s",
     ]
     lines = []
     for row in checks(results):
         parts = [f"{row[part]['run_s']:.2f} ({row[part]['model_s']:.2f})" for part in NAMES]
         told = [row["kernel"], str(row["workers"]), f"{row['rows']:,}", f"{row['curvature_rows']:,}"]
-        lines.append([*told, *parts, f"{row['iteration']['error']:+.0%}"])
+        key = row["workers"], row["rows"], row["curvature_rows"]
+        busy = f"{results.waited[key]['client_processor_s']:.1f}" if row["kernel"] == "waiting" else ""
+        lines.append([*told, *parts, f"{row['iteration']['error']:+.0%}", busy])
     errors = [abs(row["iteration"]["error"]) for row in checks(results)]
     said = f"Error of the model, whole iterations: median {median(errors):.0%}, largest {max(errors):.0%}."
-    return f"{markdown(header, lines)}\n\n{said}"
+    return f"{markdown(header, lines)}\n\n{said} {_efficiency(results)}"
+
+
+def _efficiency(results: Results) -> str:
+    """What the processes that compute made of each other."""
+    one, *more = results.plan.workers
+    lines = []
+    for p in more:
+        shares = []
+        for s in results.plan.curvature_rows:
+            alone, together = (results.measured[k, results.rows, s]["seconds"]["iteration"] for k in (one, p))
+            shares.append(f"{alone * one / together / p:.0%}")
+        told = ", ".join(f"{s:,}" for s in results.plan.curvature_rows)
+        lines.append(f"Efficiency of {p} processes that compute, with {told} curvature rows: {', '.join(shares)}.")
+    return " ".join(lines)
 
 
 def _model(results: Results) -> str:
@@ -127,6 +155,23 @@ def _model(results: Results) -> str:
             cells.append(f"{star:,.1f}, {one / star / p:.0%} ({tree:,.1f}, {one / tree / p:.0%})")
         lines.append([f"{p:,}", *cells])
     return f"Modelled, {TIMIT_ROWS:,} rows.\n\n{markdown(header, lines)}"
+
+
+def _nodes(results: Results, s: int) -> str:
+    """The same with workers that compute as much faster as a node of many processors, and talk no faster."""
+    c, p = results.constants, MANY[0]
+    kernels = {kind: getattr(c, kind) for kind in KINDS}
+    rates = {k: Rate(r.row_s / NODE, r.partition_s / NODE, r.worker_s / NODE) for k, r in kernels.items()}
+    node, shares = replace(c, **rates), []  # type: ignore[arg-type]  # mypy looks at one type for all fields
+    for tree in (False, True):
+        alone, together = (results.workload(TIMIT_ROWS, s, n) for n in (1, p))
+        fan_in = best_fan_in(node, together, p) if tree else None
+        seconds = [iteration_s(node, w, n, f)["iteration"] for w, n, f in ((alone, 1, None), (together, p, fan_in))]
+        shares.append(f"{seconds[0] / seconds[1] / p:.0%}")
+    return (
+        f"Were each worker a node that computes {NODE} times as fast and talks no faster, the efficiency of {p} of "
+        f"them would be {shares[0]} as a star and {shares[1]} as the best tree."
+    )
 
 
 def _limits(results: Results) -> str:
@@ -149,5 +194,5 @@ def _limits(results: Results) -> str:
         cells = [f"{p:,}", f"{nbytes / 1e6:,.0f}", shares[0], str(fan_in or "star"), shares[1]]
         lines.append([*cells, f"{p * c.scheduler_share:.0%}"])
     fastest = best_workers(c, results.workload(TIMIT_ROWS, s, max(WORKERS)), WORKERS)
-    said = f"With {s:,} curvature rows the star is fastest with {fastest:,} workers."
+    said = f"With {s:,} curvature rows the star is fastest with {fastest:,} workers. {_nodes(results, s)}"
     return f"{markdown(header, lines)}\n\n{said}"

@@ -1,15 +1,17 @@
 """Constants of the model, and iterations to hold it against; counts and bytes, never seconds."""
 
-import time
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hfnumba.bench import emulation, scaling
 from hfnumba.bench.model import KINDS, Constants, Rate, Workload, exchanges
 from hfnumba.bench.workers import distant_workers
+from hfnumba.cli import main
 from hfnumba.engine.rows import ArraySource
 from hfnumba.engine.serial import SerialEngine
 from hfnumba.network import Network
@@ -91,16 +93,24 @@ def test_constants_of_a_round_are_found_again():
     assert scaling.fit_rounds(found, 1e-10) == pytest.approx(known | {"add_s_per_byte": 1e-10})
 
 
-@contextmanager
-def nothing_left():
-    before = time.monotonic()
-    yield
-    assert time.monotonic() - before < 120
+def test_the_command_prints_a_line_for_each_number_of_workers(here, monkeypatch):
+    @contextmanager
+    def distant(n_workers, n_processes):
+        yield here
+
+    monkeypatch.setattr(emulation, "distant_workers", distant)
+    monkeypatch.setattr(emulation, "NETWORKS", {"C": (6, 8, 4)})
+    monkeypatch.setattr(emulation, "_HELD_ROWS", 2048)
+    arguments = ["bench", "scaling", "--json", "--workers", "2,4", "--rows", "2048", "--repeats", "1"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    lines = [json.loads(text) for text in done.stdout.splitlines()]
+    assert [line["workers"] for line in lines] == [2, 4]
+    assert all(line["ratio"] == pytest.approx(line["modelled_s"] / line["waited_s"]) for line in lines)
 
 
 @pytest.mark.slow
 def test_many_workers_in_few_processes_answer_over_the_network():
-    with nothing_left(), distant_workers(5, 2) as client:
+    with distant_workers(5, 2) as client:
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 5
         engine = scaling.DaskEngine(scaling.job_of(NETWORK, scaling.NoRows(10, 5)), client, 60.0)
         assert engine.sharing() == (0, 5)

@@ -1,0 +1,50 @@
+"""Figure 2 in pieces, for a machine that is quiet for a while only; and its numbers and pictures into the docs.
+
+    python benchmarks/scaling.py --out figures --seconds 90       # again and again, until nothing is left to measure
+    python benchmarks/scaling.py --out figures --docs docs
+
+The same as `hfnumba figure 2`, which goes on from what is measured.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from hfnumba.cli import RESUMABLE
+from hfnumba.figures import two
+from hfnumba.figures.options import FigureOptions, FigureStopped
+
+BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
+PATH = click.Path(path_type=Path)
+
+
+def insert(page, table):
+    text = page.read_text()
+    before, rest = text.split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{table}{END}{rest.split(END)[1]}")
+
+
+@click.command()
+@click.option("--out", type=PATH, default=Path("figures"), show_default=True)
+@click.option("--quick", is_flag=True)
+@click.option("--store", type=PATH)
+@click.option("--seconds", type=float, help="Begin no measurement after so long, and exit with status 75.")
+@click.option("--docs", type=PATH, help="Copy pictures to DOCS/figures and tables into DOCS/scaling.md.")
+def main(out, quick, store, seconds, docs):
+    """Measure what is missing, draw, and copy."""
+    try:
+        paths = two.make(FigureOptions(store, out, quick), lambda text: click.echo(text, err=True), limit_s=seconds)
+    except FigureStopped as stop:
+        click.echo(f"{stop}; the same command goes on from there", err=True)
+        sys.exit(RESUMABLE)
+    if docs is not None:
+        for path in paths:
+            if path.suffix in (".png", ".svg", ".json"):
+                shutil.copy(path, docs / "figures" / path.name)
+        insert(docs / "scaling.md", (out / "two.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
