@@ -12,9 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pages import insert
+
 METHODS = ("sgd", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab")
 HIDDEN = ("400", "400,150")
-BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 HEADER = (
     "| network | method | training loss | training error | test error | passes | rounds | MB per worker |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -65,10 +66,7 @@ def main() -> None:
     table = "\n".join((HEADER, *rows))
     print(table)
     if options.write is not None:
-        text = options.write.read_text()
-        before, rest = text.split(BEGIN)
-        after = rest.split(END)[1]
-        options.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+        insert(options.write, "methods", table)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pages import insert
+
 METHODS = ("hf-cg", "gn-cg", "hf-bicgstab")
 HIDDEN = ("400", "400,150")
 PRECONDITIONERS = ("none", "fisher")
 ERRORS = (0.04, 0.02, 0.01)
-BEGIN, END = "<!-- preconditioner: begin -->", "<!-- preconditioner: end -->"
 HEADER = (
     "| data | hidden layers | method | preconditioner | seeds | 4 % | 2 % | 1 % | loss at the end |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -83,10 +84,7 @@ def main():
     table = "\n".join((HEADER, *rows(options)))
     print(table)
     if options.write is not None:
-        text = options.write.read_text()
-        before, rest = text.split(BEGIN)
-        after = rest.split(END)[1]
-        options.write.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+        insert(options.write, "preconditioner", table)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import claims
+from pages import insert
 
 from hfnumba.data import open_store
 from hfnumba.errors import HfnumbaError
@@ -76,16 +77,6 @@ def tables(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def insert(path: Path, found: dict[str, str]) -> None:
-    """Replace what stands between the markers of each table."""
-    text = path.read_text()
-    for name, table in found.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    path.write_text(text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
@@ -100,7 +91,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     print(found["claims"], found["runs"], sep="\n\n")
     if options.write is not None:
-        insert(options.write, found)
+        for name, table in found.items():
+            insert(options.write, name, table)
 
 
 if __name__ == "__main__":

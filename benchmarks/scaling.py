@@ -11,19 +11,13 @@ import sys
 from pathlib import Path
 
 import click
+from pages import insert
 
 from hfnumba.cli import RESUMABLE
 from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped
 
-BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
 PATH = click.Path(path_type=Path)
-
-
-def insert(page, table):
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{table}{END}{rest.split(END)[1]}")
 
 
 @click.command()
@@ -43,7 +37,7 @@ def main(out, quick, store, seconds, docs):
         for path in paths:
             if path.suffix in (".png", ".svg", ".json"):
                 shutil.copy(path, docs / "figures" / path.name)
-        insert(docs / "scaling.md", (out / "two.md").read_text())
+        insert(docs / "scaling.md", "scaling", (out / "two.md").read_text())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pages import insert
 
 from hfnumba import Network, open_store
 from hfnumba.engine import SplitObjective
@@ -27,7 +28,6 @@ METHODS = {
     "hf-bicgstab": ("--curvature-rows", "8192", "--damping", "0.01"),
 }
 BATCH = 512
-BEGIN, END = "<!-- speech: begin -->", "<!-- speech: end -->"
 HEADER = (
     "| method | iterations | frame accuracy, held-out utterances | held-out loss | training loss | passes | rounds |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
@@ -156,9 +156,7 @@ def main() -> None:
     held = table(options)
     print(held)
     if options.write is not None:
-        text = options.write.read_text()
-        before, rest = text.split(BEGIN)
-        options.write.write_text(f"{before}{BEGIN}\n{held}\n{END}{rest.split(END)[1]}")
+        insert(options.write, "speech", held)
 
 
 if __name__ == "__main__":

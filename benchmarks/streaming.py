@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pages import insert, marked
 
 HIDDEN = {"bytes": (400,), "float32": (256, 256), "frames": (256, 256)}
-BEGIN, END = "<!-- streaming: begin -->", "<!-- streaming: end -->"
 COLUMNS = {
     "kind": "rows",
     "store_mib": "MiB",
@@ -147,13 +147,11 @@ def main() -> None:
         )
         lines.append(line)
     if given.write:
-        text = given.write.read_text("utf-8")
-        before = text.split(BEGIN)[1].split(END)[0].strip().splitlines()[2:]
+        before = marked(given.write, "streaming").splitlines()[2:]
         rows = {row.split()[1]: row for row in before}
         rows |= {line["kind"]: f"| {' | '.join(str(line[key]) for key in COLUMNS)} |" for line in lines}
         table = "\n".join([f"| {' | '.join(COLUMNS.values())} |", "| --- " * len(COLUMNS) + "|", *rows.values()])
-        head, tail = text.split(BEGIN)[0], text.split(END)[1]
-        given.write.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", "utf-8")
+        insert(given.write, "streaming", table)
 
 
 if __name__ == "__main__":

@@ -77,14 +77,15 @@ def _kernels() -> tuple[bool, str]:
 def _threads() -> tuple[bool, str]:
     from threadpoolctl import threadpool_info  # noqa: PLC0415
 
-    from hfnumba.engine.serial import available_threads  # noqa: PLC0415
     from hfnumba.kernels.blas import limit_blas_threads  # noqa: PLC0415
+    from hfnumba.processors import available_processors  # noqa: PLC0415
 
     limit_blas_threads()
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     names = ", ".join(f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip() for lib in blas)
     inside = {lib["num_threads"] for lib in blas}
-    return inside == {1}, f"{available_threads()} for row blocks, {max(inside, default=0)} inside each BLAS ({names})"
+    told = f"{available_processors()} for row blocks, {max(inside, default=0)} inside each BLAS ({names})"
+    return inside == {1}, told
 
 
 def _derivatives() -> tuple[bool, str]:

@@ -33,12 +33,12 @@ from hfnumba.engine.evaluations import Along, Gradient
 from hfnumba.engine.host import Evaluation, Job, PartitionHost
 from hfnumba.engine.protocol import Engine, Round
 from hfnumba.engine.rows import ArraySource, Source
-from hfnumba.engine.serial import available_threads
 from hfnumba.engine.tree import Shape, Sums
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.line_search import step_lengths
+from hfnumba.processors import available_processors
 
 METHOD = "hf-bicgstab"
 _HELD_ROWS, _FITTED = 16_384, (1, 2, 4)
@@ -246,7 +246,7 @@ def comparisons(workers: tuple[int, ...], rows: int, curvature_rows: int, repeat
     rates = measure_rates(network, source, points=counts["n_candidates"], repeats=repeats)
     found = []
     for p in _FITTED:
-        with distant_workers(p, min(p, available_threads())) as client:
+        with distant_workers(p, min(p, available_processors())) as client:
             found += measure_rounds(client, p, network.n_params, repeats)
     rounds = fit_rounds(found, measure_adding(network.n_params, repeats))
     rest: dict[str, Any] = {**rates, **rounds, "client_s": 0.0, "scheduler_share": 0.0}
@@ -254,7 +254,7 @@ def comparisons(workers: tuple[int, ...], rows: int, curvature_rows: int, repeat
     for p in workers:
         work = Workload(network.n_params, rows, curvature_rows, **counts, n_partitions=max(16, p))
         alone = iteration_s(constants, replace(work, n_partitions=16), 1)["iteration"]
-        with distant_workers(p, available_threads()) as client:
+        with distant_workers(p, available_processors()) as client:
             waited = sum(emulate(network, client, constants, work)["seconds"].values())
         model = iteration_s(constants, work, p)["iteration"]
         share = transport_share(constants, work, p)

@@ -19,10 +19,10 @@ from threadpoolctl import threadpool_info
 
 from hfnumba.bench.peers import PEERS, Evaluations, Problem
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.serial import available_threads
 from hfnumba.kernels.blas import limit_blas_threads
 from hfnumba.kernels.blocks import BLOCK_ROWS
 from hfnumba.network import Network
+from hfnumba.processors import available_processors
 
 NETWORKS = {"A": (784, 400, 10), "B": (784, 400, 150, 10), "C": (360, 512, 512, 512, 1973)}
 ROWS = (512, 4096, 16384)
@@ -55,7 +55,7 @@ def setting(n_threads: int | None) -> str:
     limit_blas_threads()
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     names = ", ".join(f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', '?')})" for lib in blas)
-    return f"{n_threads or available_threads()} threads; BLAS at one thread each: {names}"
+    return f"{n_threads or available_processors()} threads; BLAS at one thread each: {names}"
 
 
 def flops(sizes: tuple[int, ...], evaluation: str) -> int:
@@ -129,7 +129,7 @@ def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: 
     n_threads : int, optional
         Ours; peers use what their libraries choose.
     """
-    threads = n_threads or available_threads()
+    threads = n_threads or available_processors()
     for name, sizes in NETWORKS.items():
         sizes_of_rows = ROWS if name == "C" else (*ROWS, MANY_ROWS)
         for activation in ("tanh",) if quick else ("tanh", "relu"):

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from hfnumba.engine.host import Job, PartitionHost
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.tree import Sums, TreeSum
 from hfnumba.errors import UsageError
-
-
-def available_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from hfnumba.processors import available_processors
 
 
 class SerialEngine:
@@ -28,7 +22,7 @@ class SerialEngine:
     def __init__(self, job: Job, n_threads: int | None = None) -> None:
         if n_threads is not None and n_threads < 1:
             raise UsageError(f"the number of threads must be at least 1, got {n_threads}")
-        self._host = PartitionHost(job, n_threads or available_threads())
+        self._host = PartitionHost(job, n_threads or available_processors())
 
     def run(self, request: Round) -> Sums:
         """The sums over all partitions."""

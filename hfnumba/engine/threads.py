@@ -1,7 +1,7 @@
 """Threads that take part in a round.
 
 A thread pool of the standard library does the same, but hands over through a future, a lock and two conditions; from
-a queue in C a thread starts 0.1 to 0.2 ms sooner, which is a twentieth of an evaluation on few rows.
+a queue in C a thread starts sooner, which tells in evaluations on few rows.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import StoreError
+from hfnumba.figures.experiment import Laboratory
 from hfnumba.figures.options import FigureOptions, Say
 
 if TYPE_CHECKING:
@@ -18,6 +19,18 @@ ROWS = 15_000
 """Training rows at most: enough for the paper's effects, and a figure takes minutes, not hours."""
 QUICK_ROWS = 5_000
 DEFAULT = Path("mnist.zarr")
+
+
+def laboratory(options: FigureOptions, say: Say) -> tuple[Laboratory, tuple[int, ...]]:
+    """Return where a figure's experiments are carried out, on its rows, and their seeds.
+
+    Raises
+    ------
+    StoreError
+        As of :func:`material`.
+    """
+    store = material(options, say, QUICK_ROWS if options.quick else ROWS)
+    return Laboratory(store, options.out / "runs", options.cluster, say), (0,) if options.quick else (0, 1, 2)
 
 
 def material(options: FigureOptions, say: Say, rows: int = ROWS) -> Store:

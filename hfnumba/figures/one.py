@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment, Laboratory
-from hfnumba.figures.material import QUICK_ROWS, ROWS, material
+from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions, Say
 from hfnumba.figures.summary import COSTS, ERRORS, Series, band, best_of, carry_out, results, write_table
 
@@ -32,9 +32,7 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
     HfnumbaError
         As of training; :class:`FigureStopped` after a signal.
     """
-    store = material(options, say, QUICK_ROWS if options.quick else ROWS)
-    lab = Laboratory(store, options.out / "runs", options.cluster, say)
-    seeds = (0,) if options.quick else (0, 1, 2)
+    lab, seeds = laboratory(options, say)
     base = Experiment.of(hidden=(400,), max_iterations=8 if options.quick else 30)
     curvature = 1024 if options.quick else 2048
     first_order = [

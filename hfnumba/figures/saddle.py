@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hfnumba.figures import style
-from hfnumba.figures.experiment import Experiment, Laboratory, Lines
-from hfnumba.figures.material import QUICK_ROWS, ROWS, material
+from hfnumba.figures.experiment import Experiment, Lines
+from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions, Say
 from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
 
@@ -26,9 +26,7 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
     HfnumbaError
         As of training; :class:`FigureStopped` after a signal.
     """
-    store = material(options, say, QUICK_ROWS if options.quick else ROWS)
-    lab = Laboratory(store, options.out / "runs", options.cluster, say)
-    seeds = (0,) if options.quick else (0, 1, 2)
+    lab, seeds = laboratory(options, say)
     base = Experiment.of(hidden=(400, 150), init="tiny", max_iterations=8 if options.quick else 20)
     series = []
     for method in ("hf-bicgstab", "gn-cg", "hf-steihaug", "momentum") if options.quick else METHODS:

@@ -7,8 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.figures import style
-from hfnumba.figures.experiment import Experiment, Laboratory
-from hfnumba.figures.material import QUICK_ROWS, ROWS, material
+from hfnumba.figures.experiment import Experiment
+from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions, Say
 from hfnumba.figures.summary import ERRORS, Series, band, best_of, carry_out, results, write_table
 
@@ -32,11 +32,9 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
     HfnumbaError
         As of training; :class:`FigureStopped` after a signal.
     """
-    store = material(options, say, QUICK_ROWS if options.quick else ROWS)
-    lab = Laboratory(store, options.out / "runs", options.cluster, say)
-    seeds = (0,) if options.quick else (0, 1, 2)
+    lab, seeds = laboratory(options, say)
     base = Experiment.of(hidden=(400, 150), max_iterations=8 if options.quick else 25)
-    n_rows = store["train"].n_rows
+    n_rows = lab.store["train"].n_rows
     hf = {
         rows: carry_out(lab, f"hf-bicgstab, {rows} rows", base.but(curvature_rows=rows), seeds)
         for rows in _sizes((256, 1024, 4096) if options.quick else CURVATURE, n_rows)

@@ -36,7 +36,8 @@ def _segment(flat: Any, offset: int, rows: int, n: int) -> Any:
 
 
 @kernel
-def _add_row_sums(d: Any, out: Any, first: bool) -> None:
+def add_row_sums(d: Any, out: Any, first: bool) -> None:
+    """Add the rows of d (rows, n) to ``out`` (n,), which holds nothing yet if this is the ``first`` block."""
     rows, n = d.shape
     if first:
         for j in range(n):
@@ -82,7 +83,7 @@ def _backward(theta: Any, sizes: Any, act: int, x: Any, primal: Any, gradient: A
         below = x if layer == 0 else _segment(primal, position - 2 * rows * n_in, rows, n_in)
         if gradient.size > 0:
             gemm(True, False, below, delta, beta, _weights(gradient, at, n_in, n_out))
-            _add_row_sums(delta, gradient[at + n_in * n_out : at + (n_in + 1) * n_out], first)
+            add_row_sums(delta, gradient[at + n_in * n_out : at + (n_in + 1) * n_out], first)
         if layer > 0:
             delta_below = _segment(primal, position - rows * n_in, rows, n_in)
             gemm(False, True, delta, _weights(theta, at, n_in, n_out), 0.0, delta_below)
@@ -144,7 +145,7 @@ def _tangent_backward(
         below = x if layer == 0 else _segment(primal, below_at, rows, n_in)
         product = _weights(out, at, n_in, n_out)
         gemm(True, False, below, rdelta, beta, product)
-        _add_row_sums(rdelta, out[at + n_in * n_out : at + (n_in + 1) * n_out], first)
+        add_row_sums(rdelta, out[at + n_in * n_out : at + (n_in + 1) * n_out], first)
         if layer > 0:
             rbelow = _segment(tangent, below_at, rows, n_in)
             if exact:

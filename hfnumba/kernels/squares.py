@@ -17,7 +17,7 @@ from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
 from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import LOSS_CODES
-from hfnumba.kernels.passes import gradient_pass
+from hfnumba.kernels.passes import add_row_sums, gradient_pass
 
 
 @kernel
@@ -63,12 +63,7 @@ def squares_pass(
             delta = _squares(primal[position + size : position + 2 * size].reshape(rows, n_out), scratch)
             end = at + n_in * n_out
             gemm(True, False, below, delta, beta, out[at:end].reshape(n_in, n_out))
-            bias = out[end : end + n_out]
-            if start == 0:
-                bias[:] = 0
-            for i in range(rows):
-                for j in range(n_out):
-                    bias[j] += delta[i, j]
+            add_row_sums(delta, out[end : end + n_out], start == 0)
             below = _squares(value, scratch[rows * widest :])
             at = end + n_out
             position += 2 * size

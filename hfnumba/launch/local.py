@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +11,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -24,11 +24,6 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
-
-
-def n_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_dashboard() -> bool:
@@ -65,7 +60,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     client alone decides what it means. The scheduler listens on 127.0.0.1 only, and so does the dashboard,
     which runs where bokeh is installed. Takes about a second.
     """
-    n_workers = n_cores() if n_workers is None else n_workers
+    n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
         raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
     from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from hfnumba.errors import UsageError
 from hfnumba.launch.address import connected
 from hfnumba.launch.job import KINDS, current
-from hfnumba.launch.local import has_dashboard, local, n_cores
+from hfnumba.launch.local import has_dashboard, local
+from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -82,7 +83,7 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
     if n_threads is not None and n_threads < 1:
         raise UsageError(f"expected at least 1 thread, got {n_threads}")
     if kind == "none":
-        n = n_threads or n_cores()
+        n = n_threads or available_processors()
         yield Placement(None, f"this process, {n} thread{'s' if n > 1 else ''}")
     elif kind == "local":
         with local(n_workers, n_threads=n_threads or 1) as client:

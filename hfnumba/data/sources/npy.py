@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from hfnumba.data.sources.paths import file_record, inside
 from hfnumba.data.sources.raw import RawData, opened
 from hfnumba.errors import DataError
 
-HEADER_ERRORS = (
+_HEADER_ERRORS = (
     ValueError,
     TypeError,
     SyntaxError,
@@ -74,6 +74,28 @@ def _open(root: Path, name: str) -> NpyRows:
     return NpyRows(path, map_npy(path))
 
 
+def read_npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the shape, whether it is in Fortran's order, and the dtype; ``file`` is then at the first element.
+
+    Raises
+    ------
+    DataError
+        If it is no header, or a newer one; ``where`` names the file.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise ValueError(f"NPY version {version}, expected 1.0 or 2.0")
+        header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
+    except _HEADER_ERRORS as error:
+        raise DataError(f"{where} has a header that cannot be read: {error}") from error
+    return header
+
+
 def map_npy(path: Path) -> NDArray[Any]:
     """Map the array of an ``.npy`` file into memory, read-only.
 
@@ -83,17 +105,7 @@ def map_npy(path: Path) -> NDArray[Any]:
         If it is damaged, holds Python objects, or is not as large as its header says.
     """
     with opened(path) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read_header is None:
-                raise ValueError(f"version {version}, expected 1.0 or 2.0")
-            shape, fortran, dtype = read_header(file)
-        except HEADER_ERRORS as error:
-            raise DataError(f"{path} is not an .npy file that can be read: {error}") from error
+        shape, fortran, dtype = read_npy_header(file, str(path))
         start = file.tell()
     refuse_dtype(path, dtype)
     nbytes, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start

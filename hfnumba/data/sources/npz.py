@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hfnumba.data.prepare import hold_out
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.npy import HEADER_ERRORS
+from hfnumba.data.sources.npy import read_npy_header
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
 from hfnumba.errors import DataError
 
@@ -78,17 +78,7 @@ def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
     """Refuse an array by its header, before memory is taken for it."""
     where = f"{path}: {member.filename}"
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise DataError(f"{where} has the NPY version {version}, expected 1.0 or 2.0")
-        try:
-            shape, _, dtype = read_header(file)
-        except HEADER_ERRORS as error:
-            raise DataError(f"{where} has a header that cannot be read: {error}") from error
+        shape, _, dtype = read_npy_header(file, where)
         n_header = file.tell()
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
