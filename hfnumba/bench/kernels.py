@@ -30,7 +30,7 @@ MANY_ROWS = 60000
 EVALUATIONS = ("loss", "gradient", "Hv", "Gv")
 _SGEMM_REPEATS = 4
 _SQUARE = 768
-_SETTLE_S = 0.02
+_SETTLE_S = _TURN_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -102,19 +102,34 @@ def sgemm(sizes: tuple[int, ...], n_threads: int) -> dict[str, tuple[Callable[[]
 
 
 def measure(jobs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median of the faster half of the times of each job, all taken in turn for so long (twice at least)."""
+    """Median of the faster half of the times of each job, all taken in turn for so long (twice at least).
+
+    A turn is one call, and then as many as fit into 20 ms, which are timed: a solver's loop, and as long as a turn of
+    sgemm.
+    """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for call in jobs.values():
         call()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 2:
         for name, call in jobs.items():
-            # The threads of the library before go on spinning for a while, and would be charged to this job.
-            time.sleep(_SETTLE_S)
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(_turn(call))
     return {name: float(np.median(sorted(taken)[: (len(taken) + 1) // 2])) for name, taken in times.items()}
+
+
+def _turn(call: Callable[[], Any]) -> float:
+    """Seconds of a call, in a loop."""
+    # The threads of the library before go on spinning for a while, and would be charged to this job. This thread
+    # stays awake meanwhile: after a sleep, Linux may put all threads that it wakes on its own processor.
+    settled = time.perf_counter() + _SETTLE_S
+    while time.perf_counter() < settled:
+        pass
+    call()
+    start, n_calls = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < _TURN_S or n_calls == 0:
+        call()
+        n_calls += 1
+    return passed / n_calls
 
 
 def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: bool) -> Iterator[list[Row]]:

@@ -1,11 +1,13 @@
 """A round's threads: all take part, errors come out, nothing stays behind."""
 
 import gc
+import os
 import threading
 
 import pytest
 
 from hfnumba.engine.threads import Team
+from hfnumba.processors import available_processors
 
 
 def _names() -> set[str]:
@@ -61,3 +63,23 @@ def test_one_thread_needs_no_others() -> None:
     team.run([lambda: ran.append(threading.current_thread())])
     assert ran == [threading.current_thread()]
     assert _names() == names
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or available_processors() < 2, reason="needs two processors")
+def test_other_threads_keep_off_the_calling_threads_processor() -> None:
+    all_of_them = os.sched_getaffinity(0)
+    team, seen = Team(2), []
+
+    def look() -> None:
+        seen.append(os.sched_getaffinity(0))
+
+    os.sched_setaffinity(0, {min(all_of_them)})
+    try:
+        team.run([lambda: None, look])
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+    assert seen.pop() == all_of_them, "two threads on the one processor that there is cannot be kept apart"
+    for _ in range(5):
+        team.run([lambda: None, look])
+        assert len(all_of_them - seen.pop()) == 1
+    team.close()
