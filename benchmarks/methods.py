@@ -28,9 +28,7 @@ def train(options: argparse.Namespace, hidden: str, method: str, run: Path) -> N
     command += ["--max-iterations", options.iterations]
     if method != "sgd":
         command += ["--curvature-rows", 4096]
-    command += ["--cluster", options.cluster, "--run", run]
-    if (run / "ledger.jsonl").exists():
-        command.append("--resume")
+    command += ["--cluster", options.cluster, "--run", run, "--resume"]
     print("$", *command, file=sys.stderr)
     subprocess.run([str(word) for word in command], check=True)
 

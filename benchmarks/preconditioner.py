@@ -2,13 +2,14 @@
 
     hfnumba data build mnist --rows 15000 --out mnist15.zarr
     hfnumba data build digits --out digits.zarr
-    python benchmarks/preconditioner.py mnist15.zarr digits.zarr [--write docs/preconditioner.md]
+    python benchmarks/preconditioner.py digits.zarr mnist15.zarr [--write docs/preconditioner.md]
 
 Runs that are complete are not repeated, and those that were interrupted go on. With --write the table replaces what
 stands between the two markers of that file.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,26 +19,26 @@ from pathlib import Path
 from pages import insert
 
 METHODS = ("hf-cg", "gn-cg", "hf-bicgstab")
-HIDDEN = ("400", "400,150")
+HIDDEN = ("400,150",)
 PRECONDITIONERS = ("none", "fisher")
 ERRORS = (0.04, 0.02, 0.01)
+DAMPINGS = (0.1, 0.001)
 HEADER = (
-    "| data | hidden layers | method | preconditioner | seeds | 4 % | 2 % | 1 % | loss at the end |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| data | hidden layers | method | first damping | preconditioner | seeds | 4 % | 2 % | 1 % | loss at the end |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
 def train(options, cell, seed):
     """The ledger of one run by the command line, continued if it was interrupted."""
-    store, hidden, method, preconditioner = cell
-    run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{preconditioner}-{seed}"
+    store, hidden, method, damping, preconditioner = cell
+    run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{damping:g}-{preconditioner}-{seed}"
     command = ["hfnumba", "train", store, "--hidden", hidden, "--method", method, "--seed", seed]
-    command += ["--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
-    command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run]
+    command += ["--damping", damping, "--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
+    command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run, "--resume"]
     ledger = run / "ledger.jsonl"
     lines = read(ledger) if ledger.exists() else []
     if not lines or (lines[-1]["error"] > ERRORS[-1] and lines[-1]["iteration"] < options.iterations):
-        command += ["--resume"] if lines else []
         print("$", *command, file=sys.stderr)
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         lines = read(ledger)
@@ -59,16 +60,14 @@ def reached(ledgers, error):
 
 
 def rows(options):
-    for store in options.stores:
-        for hidden in options.hidden:
-            for method in METHODS:
-                for preconditioner in PRECONDITIONERS:
-                    cell = (store, hidden, method, preconditioner)
-                    ledgers = [train(options, cell, seed) for seed in range(options.seeds)]
-                    figures = [reached(ledgers, error) for error in ERRORS]
-                    loss = statistics.median(ledger[-1]["loss"] for ledger in ledgers)
-                    names = (store.stem, hidden.replace(",", "-"), f"`{method}`", preconditioner, options.seeds)
-                    yield "| " + " | ".join(map(str, (*names, *figures, f"{loss:.4f}"))) + " |"
+    for cell in itertools.product(options.stores, options.hidden, METHODS, options.damping, PRECONDITIONERS):
+        ledgers = [train(options, cell, seed) for seed in range(options.seeds)]
+        figures = [reached(ledgers, error) for error in ERRORS]
+        loss = statistics.median(ledger[-1]["loss"] for ledger in ledgers)
+        store, hidden, method, damping, preconditioner = cell
+        name = store.stem.partition("-")[0]
+        names = (name, hidden.replace(",", "-"), f"`{method}`", f"{damping:g}", preconditioner, options.seeds)
+        yield "| " + " | ".join(map(str, (*names, *figures, f"{loss:.4f}"))) + " |"
 
 
 def main():
@@ -76,6 +75,7 @@ def main():
     parser.add_argument("stores", type=Path, nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/preconditioner"))
     parser.add_argument("--hidden", nargs="+", default=HIDDEN, help="networks, each as of hfnumba train")
+    parser.add_argument("--damping", nargs="+", type=float, default=DAMPINGS, help="first dampings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--curvature-rows", type=int, default=2048)

@@ -3,8 +3,8 @@
     python benchmarks/reproduction.py mnist.zarr --out figures [--write docs/reproduction.md]
 
 STORE is the whole of MNIST. Runs that are complete are not repeated; an interrupted command goes on when it is given
-again. With --write, the table of the runs replaces what stands between the markers named `runs`, and those of
-`hfnumba figure`, where they exist in the folder, what stands between markers of their names.
+again. With --write, the tables replace what stands between the markers of their names, and those of `hfnumba figure`,
+where they exist in the folder, what stands between markers of theirs.
 """
 
 import argparse
@@ -12,87 +12,168 @@ import sys
 from pathlib import Path
 
 import claims
+from experiments import (
+    DEFAULTS,
+    GRIDS,
+    SADDLE,
+    SAMPLES,
+    SMALL,
+    TEXT,
+    TINY,
+    WHOLE,
+    first_order,
+    name,
+)
 from pages import insert
 
-from hfnumba.data import open_store
+from hfnumba.data import Store, open_store
 from hfnumba.errors import HfnumbaError
-from hfnumba.figures.experiment import Experiment, Laboratory
+from hfnumba.figures.communication import (
+    Counts,
+    break_even,
+    counts_of,
+    disagreements,
+    model_parallel,
+    planned,
+    rows_of,
+)
+from hfnumba.figures.experiment import Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions
-from hfnumba.figures.summary import Series, carry_out, results
+from hfnumba.figures.saddle import until_left
+from hfnumba.figures.summary import ERRORS, Series, best_of, carry_out, markdown, reaches, results, spread
+from hfnumba.network import Network
+from hfnumba.optim.methods import optimizer
+from hfnumba.run.settings import optimizer_settings
 
-DEEP = Experiment.of(hidden=(400, 150), max_iterations=30, target_error=0.01, curvature_rows=2048)
-FIRST = Experiment.of(hidden=(400, 150), max_iterations=40, target_error=0.01)
-SMALL = {
-    "hf-bicgstab": DEEP,
-    "hf-bicgstab, the paper's text": DEEP.but(paper=True),
-    "hf-bicgstab, the paper's text, 512 curvature rows": DEEP.but(paper=True, curvature_rows=512),
-    "hf-bicgstab, the paper's text, 4096 curvature rows": DEEP.but(paper=True, curvature_rows=4096),
-    "hf-cg, the paper's text": DEEP.but(paper=True, method="hf-cg"),
-    "gn-cg, the paper's text": DEEP.but(paper=True, method="gn-cg"),
-    "hybrid-cg, the paper's text": DEEP.but(paper=True, method="hybrid-cg"),
-    "hf-lanczos": DEEP.but(method="hf-lanczos"),
-    "hf-lanczos, 5 products": DEEP.but(method="hf-lanczos", krylov_iterations=5),
-    "hf-steihaug": DEEP.but(method="hf-steihaug"),
-    "hf-minres": DEEP.but(method="hf-minres"),
-    "hf-bicgstab, relu and He's start": DEEP.but(activation="relu", init="he"),
-    "lbfgs": FIRST.but(method="lbfgs", max_iterations=60),
-    "adam, 2048 rows, rate 0.016": FIRST.but(method="adam", batch_rows=2048, learning_rate=0.016),
-    "adam, 1024 rows, rate 0.008": FIRST.but(method="adam", batch_rows=1024, learning_rate=0.008),
-    "momentum, 1024 rows, rate 0.3": FIRST.but(method="momentum", batch_rows=1024, learning_rate=0.3),
-    "sgd, 64 rows, rate 0.1": FIRST.but(method="sgd"),
-    "sgd, 64 rows, rate 0.3": FIRST.but(method="sgd", learning_rate=0.3),
-}
-TINY = Experiment.of(hidden=(400, 150), init="tiny", max_iterations=20)
-SADDLE = {
-    "hf-bicgstab, tiny start": TINY.but(curvature_rows=2048),
-    "gn-cg, tiny start": TINY.but(curvature_rows=2048, method="gn-cg"),
-    "hf-steihaug, tiny start": TINY.but(curvature_rows=2048, method="hf-steihaug"),
-    "momentum, tiny start": TINY.but(method="momentum"),
-}
-WHOLE = {"hf-bicgstab, all rows, 4096 curvature rows": DEEP.but(curvature_rows=4096, target_error=0.02)}
 FIGURES = ("one", "three", "saddle")
+OTHER_NETWORKS = ((784, 400, 10), (784, 400, 150, 10), (360, 512, 512, 512, 1973))
+
+
+def grids(lab: Laboratory, seeds: list[int]) -> tuple[dict[tuple[str, int], Series], str]:
+    """The best learning rate of each size of a minibatch with all seeds, and what the first seed made of all rates."""
+    best, rows = {}, []
+    for method, (sizes, rates) in GRIDS.items():
+        for size in sizes:
+            tried = [first_order(method, size, rate)[1].but(seed=seeds[0]) for rate in rates]
+            chosen = best_of(lab, tried, ERRORS[-1]).settings.learning_rate
+            label, experiment = first_order(method, size, chosen)
+            best[method, size] = carry_out(lab, label, experiment, seeds)
+            cells = []
+            for rate, lines in zip(rates, lab.ledgers(tried), strict=True):
+                line = reaches(lines, ERRORS[-1])
+                reached = "not reached" if line is None else f"{line['rounds']:,} in {line['iteration']}"
+                cells.append(f"{rate:g}: " + (f"**{reached}**" if rate == chosen else reached))
+            rows.append([f"`{method}`", f"{size:,}", "; ".join(cells)])
+    header = ["method", "rows of a minibatch", f"learning rate: rounds, and epochs, to {ERRORS[-1]:.0%}"]
+    return best, markdown(header, rows)
+
+
+def by_sample(found: claims.Found) -> str:
+    """Iterations to an error against the rows of the curvature sample, by both readings."""
+    header = ["hf-bicgstab", "iterations to", *(f"{rows} rows" for rows in SAMPLES), "512 : 4096"]
+    rows = []
+    for reading in (TEXT, DEFAULTS):
+        for error in ERRORS[:2]:
+            runs = {size: found.series[name("hf-bicgstab", reading, size)] for size in SAMPLES}
+            cells = [spread(run.to_error(error, "iteration")) for run in runs.values()]
+            small, large = (found.cost(runs[size].name, "iteration", error) for size in (512, 4096))
+            ratio = f"{small / large:.2f}" if small < float("inf") else "–"
+            rows.append([reading, f"{error:.0%}", *cells, ratio])
+    return markdown(header, rows)
+
+
+def communication(store: Store, found: claims.Found) -> str:
+    """Rounds and bytes of some runs, counted and by formula, and how many ledgers the closed form was held against."""
+    n_rows, features, outputs = store["train"].n_rows, store["train"].n_features, store["train"].n_outputs
+    names = [name("hf-bicgstab", TEXT), name("hf-bicgstab", DEFAULTS), name("gn-cg", TEXT), "lbfgs", claims.SGD]
+    names += [found.best("momentum"), found.best("adam")]
+    header = ["to 1 %", "iterations (epochs)", "rounds: counted", "by formula", "MB: counted", "by formula"]
+    header += ["model parallelism: waits", "MB"]
+    rows, n_lines, n_wrong, n_runs = [], 0, 0, 0
+    for label, series in found.series.items():
+        cells: list[list[float]] = []
+        for experiment, lines in zip(series.experiments, series.ledgers, strict=True):
+            settings = experiment.settings
+            made = optimizer(settings.method, **optimizer_settings(settings))
+            network = Network((features, *settings.hidden, outputs), settings.activation, "softmax_cross_entropy")
+            counts = counts_of(made, lines, n_rows, network.n_params)
+            n_wrong += len(disagreements(lines, counts, network.n_params))
+            n_lines, n_runs = n_lines + len(lines), n_runs + 1
+            plan = planned(made, lines[-1]["iteration"], n_rows) if label in names else Counts()
+            waits, nbytes = model_parallel(sum(counts, Counts()), network.sizes, rows_of(made, n_rows))
+            last = lines[-1]
+            data = (last["rounds"], plan.rounds, last["nbytes"] / 1e6, plan.nbytes(network.n_params) / 1e6)
+            cells.append([last["iteration"], *data, waits, nbytes / 1e6])
+        if label in names:
+            rows.append([label, *(spread(list(column)) for column in zip(*cells, strict=True))])
+    return "\n\n".join((markdown(header, rows), _held(n_lines, n_wrong, n_runs), _break_even()))
+
+
+def _held(n_lines: int, n_wrong: int, n_runs: int) -> str:
+    return (
+        f"From what each line of a ledger says that was done, the closed form gives the rounds and the bytes that were "
+        f"counted in {n_lines - n_wrong:,} of {n_lines:,} lines of {n_runs} runs."
+    )
+
+
+def _break_even() -> str:
+    cells = [
+        ["-".join(map(str, sizes)), f"{(n := Network(sizes).n_params):,}", f"{break_even(sizes, n):,.0f}"]
+        for sizes in OTHER_NETWORKS
+    ]
+    return markdown(["network", "parameters", "rows from which on data parallelism moves fewer bytes"], cells)
 
 
 def tables(options: argparse.Namespace) -> dict[str, str]:
-    """Carry out what is missing; the table of the runs and those of the figures that have been made."""
+    """Carry out what is missing; all tables, and those of the figures that have been made."""
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
     small = material(FigureOptions(options.store, options.out), say)
-    series: list[Series] = []
-    for store, folder, experiments in (
-        (small, "runs", SMALL | SADDLE),
-        (open_store(options.store), "runs-all-rows", WHOLE),
-    ):
-        lab = Laboratory(store, options.out / folder, options.cluster, say)
-        series += [carry_out(lab, name, experiment, options.seeds) for name, experiment in experiments.items()]
-    named = {one.name: one for one in series}
-    found = {"claims": claims.table(named), "runs": results([one for one in series if one.name not in SADDLE])}
-    for name in FIGURES:
-        path = options.out / f"{name}.md"
+    lab = Laboratory(small, options.out / "runs", options.cluster, say)
+    runs = {label: carry_out(lab, label, experiment, options.seeds) for label, experiment in SMALL.items()}
+    best, tried = grids(lab, options.seeds)
+    runs |= {series.name: series for series in best.values()}
+    plateau = {label: carry_out(lab, label, experiment, options.seeds) for label, experiment in SADDLE.items()}
+    label = "momentum, tiny start"
+    plateau[label] = until_left(lab, label, TINY.but(method="momentum"), options.seeds)
+    found = claims.Found(runs | plateau, {key: series.name for key, series in best.items()})
+    everything = Laboratory(open_store(options.store), options.out / "runs-all-rows", options.cluster, say)
+    whole = [carry_out(everything, label, experiment, options.seeds) for label, experiment in WHOLE.items()]
+    made = {
+        "claims": claims.table(found, options.scaling),
+        "changes": claims.changes(found),
+        "samples": by_sample(found),
+        "grids": tried,
+        "communication": communication(small, found),
+        "runs": results([*runs.values(), *whole]),
+    }
+    for figure in FIGURES:
+        path = options.out / f"{figure}.md"
         if path.exists():
-            found[name] = path.read_text().split("\n\n")[0]
-    return found
+            made[figure] = path.read_text().split("\n\n")[0]
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument("--scaling", type=Path, default=Path("docs/figures/two.json"), help="numbers of figure 2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cluster", default="none")
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers")
     options = parser.parse_args()
     try:
-        found = tables(options)
+        made = tables(options)
     except HfnumbaError as error:
         sys.exit(f"error: {error}")
-    print(found["claims"], found["runs"], sep="\n\n")
+    print("\n\n".join(made.values()))
     if options.write is not None:
-        for name, table in found.items():
-            insert(options.write, name, table)
+        for marker, table in made.items():
+            insert(options.write, marker, table)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Train one network on speech by Hessian-free methods and by PyTorch's Adam, and tabulate what each reached.
+"""Train one network on speech by Hessian-free methods and by PyTorch's Adam, in equal time, and tabulate the results.
 
     hfnumba data build festvox-ru --source festvox --out festvox-ru.zarr
-    python benchmarks/speech.py festvox-ru.zarr --runs runs/speech [--time-limit-s 140] [--write docs/data.md]
+    python benchmarks/speech.py festvox-ru.zarr --runs runs/speech [--piece-s 120] [--write docs/data.md]
 
-All runs have the same store, splits, standardisation, network (tanh) and first parameters. Each run is continued where
-it stopped; with --time-limit-s every run takes one piece of about that many seconds, so the command can be repeated
-until all are complete. The table is made of the ledgers, complete or not. Without PyTorch, Adam is left out.
-With --adam-only or --table-only only that is done, for instance by a Python that has PyTorch.
+Each method has three settings. First each setting trains for --select-s seconds on an eighth of the training
+utterances, and is judged on a sixteenth that it does not see; the held-out utterances of the store (its test split)
+have no part in this. Then the best setting of each method trains for --minutes on all training utterances. All runs
+have the same network (tanh), the same first parameters and as many threads. Needs PyTorch (pip install torch).
+
+The command may be interrupted and repeated: every run goes on at its last checkpoint. With --piece-s it stops by itself
+after about so many seconds, or one iteration more, with exit status 75 as long as there is more to do.
 """
 
 import argparse
@@ -14,85 +17,148 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from pages import insert
 
 from hfnumba import Network, open_store
+from hfnumba.data import write_frames
 from hfnumba.engine import SplitObjective
+from hfnumba.processors import available_processors
 
 HIDDEN = (512, 512, 512)
-METHODS = {
-    "gn-cg": ("--curvature-rows", "8192"),
-    "hf-bicgstab": ("--curvature-rows", "8192", "--damping", "0.01"),
-}
 BATCH = 512
-HEADER = (
-    "| method | iterations | frame accuracy, held-out utterances | held-out loss | training loss | passes | rounds |\n"
-    "| --- | --- | --- | --- | --- | --- | --- |"
-)
+TRAIN_PART, JUDGE_PART = 8, 16
+"""The first eighth of the training partitions is there to try settings on, the last sixteenth to judge them by."""
+SETTINGS = {
+    "gn-cg": ({}, {"damping": 0.01}, {"curvature-rows": 16384}),
+    "hf-bicgstab": ({}, {"damping": 0.01}, {"curvature-rows": 16384}),
+    "adam": ({"learning-rate": 0.0003}, {"learning-rate": 0.001}, {"learning-rate": 0.003}),
+}
+NAMES = {"gn-cg": "`gn-cg`", "hf-bicgstab": "`hf-bicgstab`", "adam": "PyTorch Adam"}
+MORE_TO_DO = 75
 
 
-def train(options: argparse.Namespace, method: str) -> None:
-    """A run, or a piece of it, by the command line."""
-    command = ["hfnumba", "train", options.store, "--hidden", ",".join(map(str, HIDDEN)), "--method", method]
-    command += [*METHODS[method], "--max-iterations", options.iterations, "--run", options.runs / method, "--resume"]
-    if options.time_limit_s is not None:
-        command += ["--time-limit-s", options.time_limit_s]
-    print("$", *command, file=sys.stderr)
-    subprocess.run([str(word) for word in command], check=True)
+@dataclass(frozen=True)
+class Run:
+    """A method with a setting on a store, for so many seconds of training."""
+
+    folder: Path
+    store: Path
+    method: str
+    setting: dict
+    seconds: float
+
+    @property
+    def lines(self) -> list[dict]:
+        """The ledger."""
+        ledger = self.folder / "ledger.jsonl"
+        return [json.loads(text) for text in ledger.read_text().splitlines()] if ledger.exists() else []
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of training still to do."""
+        return self.seconds - max((line["elapsed_s"] for line in self.lines), default=0.0)
+
+    def last(self, *, seconds: float = np.inf, passes: float = np.inf) -> dict:
+        """The last iteration that ended within both limits."""
+        within = [line for line in self.lines if line["elapsed_s"] <= seconds and line["epoch"] <= passes]
+        if not within:
+            raise SystemExit(f"error: {self.folder}: no iteration ended within {seconds:g} s; give more seconds")
+        return within[-1]
 
 
-def adam(options: argparse.Namespace, rate: float) -> None:
-    """Epochs of PyTorch's Adam from the same first parameters, with a checkpoint and a ledger line after each."""
-    import torch
+class UnfinishedError(Exception):
+    """The time of this piece is over."""
 
-    run = options.runs / f"adam-{rate:g}"
-    run.mkdir(parents=True, exist_ok=True)
-    ledger, checkpoint = run / "ledger.jsonl", run / "state.pt"
-    store = open_store(options.store)
+
+def complete(run: Run, threads: int, deadline: float) -> None:
+    """Train until the run has had its seconds, or raise when the deadline has passed."""
+    while run.left_s > 0:
+        if time.monotonic() >= deadline:
+            raise UnfinishedError
+        done = len(run.lines)
+        print(f"{run.folder}: {run.left_s:.0f} s of training left", file=sys.stderr)
+        (adam if run.method == "adam" else hessian_free)(run, threads, deadline)
+        if len(run.lines) == done:
+            return  # the optimiser has ended by itself
+
+
+def hessian_free(run: Run, threads: int, deadline: float) -> None:
+    """A piece of a run by the command line."""
+    piece = min(run.left_s, max(1.0, deadline - time.monotonic()))
+    words = [
+        "hfnumba",
+        "train",
+        run.store,
+        "--hidden",
+        ",".join(map(str, HIDDEN)),
+        "--method",
+        run.method,
+        "--threads",
+        threads,
+    ]
+    words += [word for name, value in run.setting.items() for word in (f"--{name}", value)]
+    words += ["--max-iterations", 10**6, "--run", run.folder, "--resume", "--time-limit-s", piece]
+    if subprocess.run(list(map(str, words)), check=False).returncode:
+        raise SystemExit(f"error: {run.folder} failed")
+
+
+def adam(run: Run, threads: int, deadline: float) -> None:
+    """Epochs of PyTorch's Adam, each with a checkpoint that holds the ledger too. Only its steps are timed."""
+    torch.set_num_threads(threads)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = run.folder / "state.pt"
+    store = open_store(run.store)
     network = Network([store["train"].n_features, *HIDDEN, store["train"].n_outputs])
-    model, theta = _module(torch, network)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    done = 0
+    model, theta = _module(network)
+    optimiser = torch.optim.Adam(model.parameters(), lr=run.setting["learning-rate"])
+    lines: list[dict] = []
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        done = saved["epoch"]
-    if done >= options.epochs:
-        return
-    started = time.monotonic()
+        lines = saved["lines"]
     rows = [store["train"].load(j) for j in range(store["train"].n_partitions)]
     X, y = (torch.from_numpy(np.concatenate(held)) for held in zip(*rows, strict=True))
     del rows
+    y = y.long()
     with SplitObjective(network, store["train"]) as train_set, SplitObjective(network, store["test"]) as test_set:
-        for epoch in range(done + 1, options.epochs + 1):
-            order = torch.randperm(len(X), generator=torch.Generator().manual_seed(epoch))
-            for chosen in order.split(BATCH):
-                optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(model(X[chosen]), y[chosen].long()).backward()
-                optimiser.step()
+        while True:
+            line = {"iteration": len(lines), "epoch": float(len(lines)), "elapsed_s": 0.0}
+            if lines:
+                started = time.monotonic()
+                _epoch(model, optimiser, X, y, seed=len(lines))
+                line["elapsed_s"] = lines[-1]["elapsed_s"] + time.monotonic() - started
             _copy_parameters(network, model, theta)
             # Both kinds of run are judged by the same code.
-            trained, tested = train_set.value_and_error(theta), test_set.value_and_error(theta)
-            line = {"iteration": epoch, "epoch": 2 * epoch, "rounds": epoch * -(-len(X) // BATCH)}
-            line |= dict(zip(("loss", "error", "test_loss", "test_error"), (*trained, *tested), strict=True))
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}
+            for name, objective in (("", train_set), ("test_", test_set)):
+                line[f"{name}loss"], line[f"{name}error"] = map(float, objective.value_and_error(theta))
+            lines.append(line)
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "lines": lines}
             torch.save(state, checkpoint.with_suffix(".tmp"))
-            with ledger.open("a") as file:
-                file.write(json.dumps(line) + "\n")
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-            print(f"adam {rate:g}", line, file=sys.stderr)
-            if options.time_limit_s is not None and time.monotonic() - started > options.time_limit_s:
+            (run.folder / "ledger.jsonl").write_text("".join(f"{json.dumps(held)}\n" for held in lines))
+            print("adam", run.setting["learning-rate"], line, file=sys.stderr)
+            if line["elapsed_s"] >= run.seconds or time.monotonic() >= deadline:
                 return
 
 
-def _module(torch, network):
+def _epoch(model: torch.nn.Module, optimiser: torch.optim.Optimizer, X: torch.Tensor, y: torch.Tensor, seed: int):
+    """Steps over all rows in an order drawn by the seed."""
+    for chosen in torch.randperm(len(X), generator=torch.Generator().manual_seed(seed)).split(BATCH):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(X[chosen]), y[chosen]).backward()
+        optimiser.step()
+
+
+def _module(network: Network) -> tuple[torch.nn.Module, np.ndarray]:
     """The network as a PyTorch module with the first parameters that hfnumba gives it, and those as theta."""
     theta = network.initialize(seed=0)
-    parts = []
+    parts: list[torch.nn.Module] = []
     for layer in network.layers(theta):
         linear = torch.nn.Linear(*layer.weights.shape)
         with torch.no_grad():
@@ -102,61 +168,117 @@ def _module(torch, network):
     return torch.nn.Sequential(*parts[:-1]), theta
 
 
-def _copy_parameters(network, model, theta) -> None:
-    linears = [part for part in model if hasattr(part, "weight")]
+def _copy_parameters(network: Network, model: torch.nn.Module, theta: np.ndarray) -> None:
+    linears = [part for part in model if isinstance(part, torch.nn.Linear)]
     for layer, linear in zip(network.layers(theta), linears, strict=True):
         layer.weights[:] = linear.weight.detach().numpy().T
         layer.biases[:] = linear.bias.detach().numpy()
 
 
-def row(run: Path, name: str) -> str:
-    """The iteration of a run's ledger with the lowest held-out error as a row of the table."""
-    lines = [json.loads(text) for text in (run / "ledger.jsonl").read_text().splitlines()]
-    best = min(lines, key=lambda line: line["test_error"])
-    figures = (
-        f"{best['iteration']} of {lines[-1]['iteration']}",
-        f"{100 * (1 - best['test_error']):.2f} %",
-        f"{best['test_loss']:.3f}",
-        f"{best['loss']:.3f}",
-        f"{best['epoch']:.0f}",
-        f"{best['rounds']:,}",
-    )
-    return f"| {name} | " + " | ".join(figures) + " |"
+def selection_store(store: Path, out: Path) -> Path:
+    """Write a store of training utterances only: some to train on, and as its test split some to judge settings by."""
+    if (out / "manifest.json").exists():
+        return out
+    split = open_store(store)["train"]
+    n = split.n_partitions
+    parts = {"train": range(max(1, n // TRAIN_PART)), "test": range(n - max(1, n // JUDGE_PART), n)}
+    utterances: dict[str, list] = {}
+    for name, chosen in parts.items():
+        held = utterances[name] = []
+        for rows in map(split.load_compact, chosen):
+            firsts = np.flatnonzero(rows["start"])[1:]
+            held += zip(np.split(rows["X"], firsts), np.split(rows["y"], firsts), strict=True)
+    context, n_classes = split.layout.context, split.n_classes
+    write_frames(out, utterances, context=context, standardise=False, n_classes=n_classes, name="selection")
+    return out
 
 
-def table(options: argparse.Namespace) -> str:
-    """All runs there are."""
-    names = {options.runs / method: f"`{method}`" for method in METHODS}
-    names |= {run: f"PyTorch Adam, rate {run.name[5:]}" for run in sorted(options.runs.glob("adam-*"))}
-    return "\n".join((HEADER, *(row(run, name) for run, name in names.items() if (run / "ledger.jsonl").exists())))
+def plan(options: argparse.Namespace) -> dict[str, tuple[Run, ...]]:
+    """The runs that choose among the settings of each method."""
+    small = options.runs / "selection.zarr"
+    return {
+        method: tuple(
+            Run(options.runs / f"select-{method}-{i}", small, method, setting, options.select_s)
+            for i, setting in enumerate(settings)
+        )
+        for method, settings in SETTINGS.items()
+    }
+
+
+def chosen(options: argparse.Namespace, runs: tuple[Run, ...]) -> Run:
+    """The run on the whole store with the setting that judged best."""
+    best = min(runs, key=lambda run: run.last(seconds=run.seconds)["test_error"])
+    return Run(options.runs / best.method, options.store, best.method, best.setting, 60 * options.minutes)
+
+
+def worded(setting: dict) -> str:
+    """A setting in words."""
+    return ", ".join(f"{name.replace('-', ' ')} {value:g}" for name, value in setting.items()) or "defaults"
+
+
+def table(finals: list[Run]) -> str:
+    """What each method has reached within the seconds of all, and within the passes that all have made."""
+    seconds = min(run.seconds for run in finals)
+    passes = min(run.last(seconds=seconds)["epoch"] for run in finals)
+    rows = [
+        "| within | method | setting | iterations | passes | seconds | training loss | accuracy, training frames "
+        "| accuracy, held-out utterances |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for text, limits in ((f"{seconds:.0f} s", {}), (f"{passes:.1f} passes", {"passes": passes})):
+        for run in finals:
+            line = run.last(seconds=seconds, **limits)
+            figures = (
+                f"{line['iteration']}",
+                f"{line['epoch']:.1f}",
+                f"{line['elapsed_s']:.0f}",
+                f"{line['loss']:.3f}",
+                f"{100 * (1 - line['error']):.2f} %",
+                f"{100 * (1 - line['test_error']):.2f} %",
+            )
+            rows.append(f"| {text} | {NAMES[run.method]} | {worded(run.setting)} | " + " | ".join(figures) + " |")
+    return "\n".join(rows)
+
+
+def selection_table(runs: dict[str, tuple[Run, ...]]) -> str:
+    """How the settings compared on training utterances that they did not see."""
+    rows = ["| method | setting | seconds | passes | accuracy, unseen training utterances |", "| --- |" + " --- |" * 4]
+    for method, held in runs.items():
+        for run in held:
+            line = run.last(seconds=run.seconds)
+            accuracy = f"{100 * (1 - line['test_error']):.2f} %"
+            figures = f"{worded(run.setting)} | {line['elapsed_s']:.0f} | {line['epoch']:.1f} | {accuracy}"
+            rows.append(f"| {NAMES[method]} | {figures} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/speech"))
-    parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
-    parser.add_argument("--time-limit-s", type=float)
-    parser.add_argument("--adam-only", action="store_true")
-    parser.add_argument("--table-only", action="store_true")
-    parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of training, for each method (default: 7)")
+    parser.add_argument("--select-s", type=float, default=45.0, help="of training, for each setting (default: 45)")
+    parser.add_argument("--threads", type=int, default=available_processors())
+    parser.add_argument("--piece-s", type=float, default=np.inf)
+    parser.add_argument("--write", type=Path, help="a Markdown file with the markers speech and speech-settings")
     options = parser.parse_args()
-    if not options.table_only:
-        for method in () if options.adam_only else METHODS:
-            train(options, method)
-        try:
-            import torch  # noqa: F401
-        except ImportError:
-            print("PyTorch is not installed, so Adam is left out: pip install torch", file=sys.stderr)
-        else:
-            for rate in options.rates:
-                adam(options, rate)
-    held = table(options)
-    print(held)
-    if options.write is not None:
-        insert(options.write, "speech", held)
+    deadline = time.monotonic() + options.piece_s
+    selection_store(options.store, options.runs / "selection.zarr")
+    settings = plan(options)
+    try:
+        for runs in settings.values():
+            for run in runs:
+                complete(run, options.threads, deadline)
+        finals = [chosen(options, runs) for runs in settings.values()]
+        for run in finals:
+            complete(run, options.threads, deadline)
+    except UnfinishedError:
+        print("not complete yet: give the same command again", file=sys.stderr)
+        sys.exit(MORE_TO_DO)
+    tables = {"speech-settings": selection_table(settings), "speech": table(finals)}
+    print(*tables.values(), sep="\n\n")
+    for name, held in tables.items() if options.write is not None else ():
+        insert(options.write, name, held)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Training on stores four times larger than the memory budget, beside the same run in memory.
 
-    HFNUMBA_DATA=... python benchmarks/streaming.py [--pairs 2] [--write docs/data.md]
+    HFNUMBA_DATA=... python benchmarks/streaming.py [--pairs 2] [--kind bytes] [--workers 0] [--write docs/data.md]
 
-Each run is a process of its own, which makes a Hessian-free iteration and reports its time and the largest resident
-memory. Growth is counted from the process as it stands when its kernels are compiled and it has read and dropped one
-partition. With --write the lines replace those
-of the same kinds in the table between the two markers of that file.
+Each run makes a Hessian-free iteration, in a process of its own with two threads or (--workers 2) on as many processes
+of one thread, and reports its time and the largest resident memory of a process that holds rows. Growth is counted from
+that process as it stands when its kernels are compiled and it has read and dropped one partition. With --write the
+lines replace those of the same kinds in the table between the two markers of that file.
 """
 
 import argparse
@@ -17,14 +17,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pages import insert, marked
 
+from hfnumba.data import Split, build, open_store, write_frames, write_store
+
 HIDDEN = {"bytes": (400,), "float32": (256, 256), "frames": (256, 256)}
 COLUMNS = {
     "kind": "rows",
+    "where": "on",
     "store_mib": "MiB",
     "budget_mib": "budget",
     "growth_mib": "growth",
@@ -32,6 +38,7 @@ COLUMNS = {
     "peak_mib": "peak",
     "in_memory_growth_mib": "growth in memory",
     "speed": "speed of in memory",
+    "speeds": "from, to",
 }
 ITERATIONS, PAIRS, LARGER = 1, 2, 4
 _PAGE = 4096
@@ -39,12 +46,8 @@ _PAGE = 4096
 
 def make(kind: str, out: Path, mib: int) -> None:
     """A store of about so many MiB as loaded: MNIST's rows again and again, frames of 360 numbers, or spliced ones."""
-    from hfnumba.data import write_frames, write_store
-
     rng = np.random.default_rng(0)
     if kind == "bytes":
-        from hfnumba.data import build
-
         data = os.environ.get("HFNUMBA_DATA")
         if data is None:
             sys.exit("set HFNUMBA_DATA to the folder that holds mnist/")
@@ -61,97 +64,130 @@ def make(kind: str, out: Path, mib: int) -> None:
         write_frames(out, {"train": [(X, rng.integers(0, 100, 500)) for X in parts]}, context=4)
 
 
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
 
 
-def one_run(path: str, kind: str, memory: int | None) -> dict[str, float]:
-    """Some iterations in this process."""
-    from hfnumba.data import open_store
-    from hfnumba.engine import SplitObjective
+@contextmanager
+def watched(pids: list[int]) -> Iterator[dict[int, int]]:
+    """The largest resident memory of some processes meanwhile."""
+    peaks, ended = {pid: resident(pid) for pid in pids}, threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            for pid, peak in peaks.items():
+                peaks[pid] = max(peak, resident(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def ready(split: Split) -> int:
+    """Import and compile what is needed once, which is no part of what a store takes."""
     from hfnumba.kernels.cache import warm_up
+
+    warm_up()
+    split.load(split.n_partitions - 1)
+    return os.getpid()
+
+
+def one_run(path: str, kind: str, memory: int | None, workers: int) -> dict[str, float]:
+    """Some iterations in this process or on its workers."""
+    from hfnumba.engine import DaskObjective, SplitObjective
+    from hfnumba.launch import local
     from hfnumba.network import Network
     from hfnumba.optim.methods import optimizer
 
     split = open_store(path)["train"]
-    network = Network((split.n_features, *HIDDEN[kind], split.n_outputs))
-    warm_up()
-    # Libraries that are imported when they are first needed are no part of what a store takes.
-    split.load(split.n_partitions - 1)
-    peak, ended = [resident()], threading.Event()
-    before = peak[0]
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            peak[0] = max(peak[0], resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    times = []
-    with SplitObjective(network, split, memory=memory) as objective:
+    network, times = Network((split.n_features, *HIDDEN[kind], split.n_outputs)), []
+    with ExitStack() as stack:
+        client = stack.enter_context(local(workers)) if workers else None
+        pids = list(client.run(ready, split).values()) if client else [ready(split)]
+        before = {pid: resident(pid) for pid in pids}
+        peaks = stack.enter_context(watched(pids))
+        objective = stack.enter_context(
+            DaskObjective(network, split, client, memory=memory)
+            if client
+            else SplitObjective(network, split, memory=memory)
+        )
         method = optimizer("hf-bicgstab", curvature_rows=4096, max_iterations=ITERATIONS)
         start = time.perf_counter()
         for _ in method.iterate(objective, network.initialize(0)):
             times.append(time.perf_counter() - start)
             start = time.perf_counter()
-    ended.set()
-    watcher.join()
+    growth = max(peaks[pid] - before[pid] for pid in pids)
     # The first line of the ledger is the start: reading and the first gradient.
-    return {"seconds": statistics.mean(times[1:]), "start_s": times[0], "growth": peak[0] - before, "peak": peak[0]}
+    return {
+        "seconds": statistics.mean(times[1:]), "start_s": times[0], "growth": growth, "peak": max(peaks.values())
+    }  # fmt: skip
+
+
+def compared(out: Path, kind: str, workers: int, mib: int, pairs: int) -> dict[str, Any]:
+    """A line of the table: runs with the budget and in memory, taking turns."""
+    budget = mib * 2**20 // LARGER // max(1, workers)
+    runs: dict[int, list[dict[str, float]]] = {0: [], budget: []}
+    for _ in range(pairs):
+        for memory, found in runs.items():
+            command = [sys.executable, __file__, "--one", str(out), kind, str(memory), str(workers)]
+            found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+    ratios = [whole["seconds"] / part["seconds"] for whole, part in zip(*runs.values(), strict=True)]
+    growth, peak = (max(run[key] for run in runs[budget]) for key in ("growth", "peak"))
+    return {
+        "kind": kind, "where": f"{workers} workers" if workers else "2 threads",
+        "store_mib": mib, "budget_mib": budget // 2**20,
+        "growth_mib": round(growth / 2**20), "growth_of_budget": round(growth / budget, 2),
+        "peak_mib": round(peak / 2**20),
+        "in_memory_growth_mib": round(max(run["growth"] for run in runs[0]) / 2**20),
+        "seconds": round(statistics.median(run["seconds"] for run in runs[budget]), 2),
+        "speed": round(statistics.median(ratios), 2), "speeds": f"{min(ratios):.2f} to {max(ratios):.2f}",
+    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=512, help="size of the store as loaded")
     parser.add_argument("--kind", choices=HIDDEN, action="append")
+    parser.add_argument("--workers", type=int, action="append", help="0: two threads of one process; default: 0 and 2")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        path, kind, memory = given.one
-        print(json.dumps(one_run(path, kind, int(memory) or None)))
+        path, kind, memory, workers = given.one
+        print(json.dumps(one_run(path, kind, int(memory) or None, int(workers))))
         return
-    budget, lines = given.mib * 2**20 // LARGER, []
+    lines = []
     for kind in given.kind or HIDDEN:
         with tempfile.TemporaryDirectory(prefix="hfnumba-") as folder:
             out = Path(folder) / "s.zarr"
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    f"import streaming, pathlib; streaming.make({kind!r}, pathlib.Path({str(out)!r}), {given.mib})",
-                ],
-                cwd=Path(__file__).parent,
-                check=True,
-            )
-            runs: dict[int, list[dict[str, float]]] = {0: [], budget: []}
-            for _ in range(given.pairs):
-                for memory, found in runs.items():
-                    command = [sys.executable, __file__, "--one", str(out), kind, str(memory)]
-                    found.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-        speed = statistics.median(
-            whole["seconds"] / part["seconds"] for whole, part in zip(*runs.values(), strict=True)
-        )
-        growth, peak = (max(run[key] for run in runs[budget]) for key in ("growth", "peak"))
-        whole = max(run["growth"] for run in runs[0])
-        line = {
-            "kind": kind, "store_mib": given.mib, "budget_mib": budget // 2**20,
-            "growth_mib": round(growth / 2**20), "growth_of_budget": round(growth / budget, 2),
-            "peak_mib": round(peak / 2**20), "in_memory_growth_mib": round(whole / 2**20),
-            "seconds": round(statistics.median(run["seconds"] for run in runs[budget]), 2), "speed": round(speed, 3),
-        }  # fmt: skip
-        print(
-            json.dumps(line) if given.json else "  ".join(f"{key} {value}" for key, value in line.items()), flush=True
-        )
-        lines.append(line)
+            program = f"import streaming, pathlib; streaming.make({kind!r}, pathlib.Path({str(out)!r}), {given.mib})"
+            subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, check=True)
+            for workers in given.workers or (0, 2):
+                line = compared(out, kind, workers, given.mib, given.pairs)
+                print(json.dumps(line) if given.json else "  ".join(f"{key} {value}" for key, value in line.items()))
+                sys.stdout.flush()
+                lines.append(line)
     if given.write:
-        before = marked(given.write, "streaming").splitlines()[2:]
-        rows = {row.split()[1]: row for row in before}
-        rows |= {line["kind"]: f"| {' | '.join(str(line[key]) for key in COLUMNS)} |" for line in lines}
-        table = "\n".join([f"| {' | '.join(COLUMNS.values())} |", "| --- " * len(COLUMNS) + "|", *rows.values()])
-        insert(given.write, "streaming", table)
+        write(given.write, lines)
+
+
+def write(page: Path, lines: list[dict[str, Any]]) -> None:
+    """Put the lines into the table of a page, in the place of those of the same kind."""
+    head = f"| {' | '.join(COLUMNS.values())} |"
+    before = marked(page, "streaming").splitlines()
+    found = {tuple(row.split("|")[1:3]): row for row in before[2:]} if before[0] == head else {}
+    for line in lines:
+        row = f"| {' | '.join(str(line[key]) for key in COLUMNS)} |"
+        found[tuple(row.split("|")[1:3])] = row
+    order = [f" {kind} " for kind in HIDDEN]
+    rows = sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+    insert(page, "streaming", "\n".join([head, "| --- " * len(COLUMNS) + "|", *(row for _, row in rows)]))
 
 
 if __name__ == "__main__":

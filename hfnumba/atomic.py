@@ -18,15 +18,17 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that say that there is no space left."""
 
 
-def write_file(path: Path, payload: bytes, temporary: Path | None = None) -> None:
+def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None = None, *, durable: bool = True) -> None:
     """Write ``payload`` to ``path``: temporary file, fsync, rename, fsync of the folder.
 
     Parameters
     ----------
     path : Path
-    payload : bytes
+    payload : bytes or memoryview
     temporary : Path, optional
         On the same file system, and nobody else's; default: beside the file.
+    durable : bool
+        If false, nothing is synced: after a crash of the machine the file may be empty or torn until :func:`sync`.
 
     Raises
     ------
@@ -38,7 +40,8 @@ def write_file(path: Path, payload: bytes, temporary: Path | None = None) -> Non
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             write_all(descriptor, payload)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)  # noqa: PTH105 - all operations are os functions, so that tests can fail each
@@ -46,10 +49,20 @@ def write_file(path: Path, payload: bytes, temporary: Path | None = None) -> Non
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
-    _sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_all(descriptor: int, payload: bytes) -> None:
+def sync(path: Path) -> None:
+    """Wait until the content of a file is on the disk; its name is there once its folder is synced."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, payload: bytes | memoryview) -> None:
     """Write all bytes; ``os.write`` may take fewer."""
     view = memoryview(payload)
     while view:
@@ -63,7 +76,8 @@ def explain(error: OSError, path: Path, remedy: str = "try again") -> str:
     return f"{path} could not be written ({error.strerror or error})"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where its file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         # Some network file systems cannot sync a folder; the rename has happened all the same.

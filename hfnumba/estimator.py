@@ -16,8 +16,9 @@ from hfnumba.optim.methods import optimizer, settings_of
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_random_state
+    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ModuleNotFoundError as missing:
     raise HfnumbaError("the estimators need scikit-learn 1.6 or later: pip install 'hfnumba[sklearn]'") from missing
 
@@ -53,7 +54,7 @@ class _HessianFreeEstimator(BaseEstimator):
         self.random_state = random_state
         self.n_threads = n_threads
 
-    def _fit(self, X: NDArray[Any], targets: NDArray[Any], n_outputs: int) -> Self:
+    def _fit(self, X: NDArray[Any], targets: NDArray[Any], n_outputs: int, weights: NDArray[Any] | None) -> Self:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
         self.network_ = Network([X.shape[1], *hidden, n_outputs], self.activation, self._loss)
@@ -61,7 +62,9 @@ class _HessianFreeEstimator(BaseEstimator):
         if "curvature_rows" in settings_of(self.method):
             settings["curvature_rows"] = self.curvature_rows
         self.loss_curve_: list[float] = []
-        with ArrayObjective(self.network_, X, targets, l2=self.l2, n_threads=self.n_threads) as objective:
+        with ArrayObjective(
+            self.network_, X, targets, l2=self.l2, n_threads=self.n_threads, weights=weights
+        ) as objective:
             start = self.network_.initialize(seed)
             for iteration in optimizer(self.method, **settings).iterate(objective, start):
                 self.loss_curve_.append(iteration.loss)
@@ -81,6 +84,14 @@ class _HessianFreeEstimator(BaseEstimator):
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False, dtype=np.float32, order="C")
         return predict(self.network_, self.theta_, rows)
+
+
+def _row_weights(rows: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[np.float64] | None:
+    """Weights as scikit-learn takes them: one number for all, or one a row."""
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+    return weights
 
 
 class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
@@ -105,6 +116,9 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
         Of the initial weights and of the curvature samples.
     n_threads : int or None
         Default: the processors this process may use. The result does not depend on it.
+    class_weight : dict, "balanced" or None
+        What each class weighs in the loss, times the weights of the rows: a number for each class of a dict (1 for
+        others), or such that all classes weigh the same.
 
     Attributes
     ----------
@@ -129,14 +143,58 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
 
     _loss = "softmax_cross_entropy"
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X (n_rows, n_features) and class labels y (n_rows,)."""
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] = (100,),
+        activation: str = "tanh",
+        *,
+        method: str = "hf-bicgstab",
+        curvature_rows: int | None = 4096,
+        l2: float = 1e-4,
+        max_iter: int = 50,
+        tol: float = 1e-3,
+        random_state: Any = None,
+        n_threads: int | None = None,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            method=method,
+            curvature_rows=curvature_rows,
+            l2=l2,
+            max_iter=max_iter,
+            tol=tol,
+            random_state=random_state,
+            n_threads=n_threads,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on X (n_rows, n_features), class labels y (n_rows,), and weights of the rows (n_rows,)."""
         rows, classes = validate_data(self, X, y, dtype=np.float32, order="C")
         check_classification_targets(classes)
         self.classes_, labels = np.unique(classes, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"expected labels of two classes or more, got one class: {self.classes_[0]!r}")
-        return self._fit(rows, labels.astype(np.int32), len(self.classes_))
+        weights = self._weights(rows, labels, sample_weight)
+        return self._fit(rows, labels.astype(np.int32), len(self.classes_), weights)
+
+    def _weights(
+        self, rows: NDArray[Any], labels: NDArray[np.intp], sample_weight: ArrayLike | None
+    ) -> NDArray[np.float64] | None:
+        """What each row weighs, its class included."""
+        if self.class_weight is None:
+            return _row_weights(rows, sample_weight)
+        weights = np.ones(len(rows)) if sample_weight is None else _row_weights(rows, sample_weight)
+        if self.class_weight == "balanced":
+            # Not scikit-learn's function: before its version 1.8 it counts rows whatever they weigh.
+            sums = np.bincount(labels, weights)
+            of_class = np.divide(sums.sum(), np.count_nonzero(sums) * sums, out=np.zeros_like(sums), where=sums > 0)
+        else:
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
+        product: NDArray[np.float64] = weights * of_class[labels]
+        return product
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Probability of each class, (n_rows, n_classes)."""
@@ -152,7 +210,7 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
 class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
     """A fully-connected network for regression with squared error, trained by a Hessian-free method.
 
-    Parameters and attributes are those of :class:`HessianFreeClassifier`, without ``classes_``. Targets are taken
+    Parameters and attributes are those of :class:`HessianFreeClassifier`, without classes. Targets are taken
     as they are, in float32: scale them to about unit size first.
     """
 
@@ -163,13 +221,13 @@ class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X (n_rows, n_features) and targets y (n_rows,) or (n_rows, n_outputs)."""
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on X (n_rows, n_features), targets y (n_rows,) or (n_rows, n_outputs), and weights of the rows."""
         rows, targets = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
         targets = np.asarray(targets, np.float32)
         self._is_vector = targets.ndim == 1
         columns = targets.reshape(len(targets), -1)
-        return self._fit(rows, columns, columns.shape[1])
+        return self._fit(rows, columns, columns.shape[1], _row_weights(rows, sample_weight))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predicted targets in float64, of the shape that y had for a row."""

@@ -90,7 +90,7 @@ class Linearization(Protocol):
 
 
 class Objective(Protocol):
-    """f(theta) = mean loss over the rows + l2/2 · ‖weights‖²."""
+    """f(theta) = mean loss over the rows + l2/2 · ‖weights‖²; rows may have weights of their own in the mean."""
 
     counters: Counters
 

@@ -27,6 +27,11 @@ if sys.platform == "linux":
             for thread in threads:
                 os.sched_setaffinity(thread, others)
 
+    def run_anywhere() -> None:
+        """Let this thread run where the process may, and not only where the thread that started it may."""
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))
+
 else:
 
     def current_processor() -> int:
@@ -35,3 +40,6 @@ else:
 
     def keep_off(processor: int, threads: list[int]) -> None:
         """Do nothing: this system does not say where threads run."""
+
+    def run_anywhere() -> None:
+        """Do nothing, as above."""

@@ -32,7 +32,7 @@ ALLOWED = {
     "bench": {"engine", "kernels", "network", "objective", "optim", "processors"},
     "checkpoint": {"atomic"},
     "ledger": {"atomic"},
-    "figures": {"atomic", "bench", "data", "ledger", "network", "run"},
+    "figures": {"atomic", "bench", "data", "ledger", "network", "optim", "run"},
     "preflight": {"data", "engine", "kernels", "launch", "network", "processors", "run"},
     "run": {"atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"},
 }

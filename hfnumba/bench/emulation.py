@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload, iteration_s, transport_share
 from hfnumba.bench.scaling import (
-    TIMEOUT_S,
+    STAR,
     NoRows,
+    distant_engine,
     fit_rounds,
     job_of,
     measure_adding,
     measure_rates,
     measure_rounds,
+    relay_seconds,
 )
 from hfnumba.bench.workers import distant_workers
 from hfnumba.engine import RoundObjective
-from hfnumba.engine.dask import DaskEngine
 from hfnumba.engine.evaluations import Along, Gradient
 from hfnumba.engine.host import Evaluation, Job, PartitionHost
 from hfnumba.engine.protocol import Engine, Round
@@ -87,7 +88,7 @@ def run_iterations(
     network: Network, source: Source, client: Client, curvature_rows: int, iterations: int = 2
 ) -> dict[str, Any]:
     """The last of a few iterations of the real optimiser on the workers of a client: seconds, rounds, bytes, counts."""
-    watch = Stopwatch(DaskEngine(job_of(network, source), client, TIMEOUT_S))
+    watch = Stopwatch(distant_engine(job_of(network, source), client, STAR))
     objective = RoundObjective(network, watch, source.n_rows, 0.0, np.dtype(np.float32))
     optimizer = HessianFree(METHOD, curvature_rows=curvature_rows, max_iterations=iterations)
     found: dict[str, Any] = {}
@@ -188,9 +189,12 @@ def replay(network: Network, engine: Engine, work: Workload) -> RoundObjective:
     return objective
 
 
-def emulate(network: Network, client: Client, constants: Constants, work: Workload) -> dict[str, Any]:
+def emulate(
+    network: Network, client: Client, constants: Constants, work: Workload, fan_in: int = STAR
+) -> dict[str, Any]:
     """One iteration's rounds on workers that wait: seconds by parts, and processor seconds of client and scheduler."""
-    engine = DaskEngine(job_of(network, NoRows(work.n_rows, work.n_partitions)), client, TIMEOUT_S)
+    rows = NoRows(work.n_rows, work.n_partitions, network.n_features)
+    engine = distant_engine(job_of(network, rows), client, fan_in)
     # Connections are made, and the job is sent, before anything counts.
     no_time = replace(
         constants, gradient=_NO_TIME, first_product=_NO_TIME, product=_NO_TIME, ranking=_NO_TIME, line=_NO_TIME
@@ -236,26 +240,34 @@ class Comparison:
         return asdict(self)
 
 
-def comparisons(workers: tuple[int, ...], rows: int, curvature_rows: int, repeats: int) -> Iterator[Comparison]:
-    """Measure the constants with few workers, then compare with more of them, on 360-512-512-512-1973."""
+def comparisons(
+    workers: tuple[int, ...], rows: int, curvature_rows: int, repeats: int, fan_in: int | None = None
+) -> Iterator[Comparison]:
+    """Measure the constants with few workers, then compare with more of them, on 360-512-512-512-1973.
+
+    ``fan_in`` is the engine's and the model's; None for the star.
+    """
     network, rng = Network(NETWORKS["C"]), np.random.default_rng(0)
     held = _HELD_ROWS
     X = rng.standard_normal((held, network.n_features), dtype=np.float32)
     source = ArraySource.of(X, rng.integers(0, network.n_outputs, held), None, 1.0, 0.0)
     counts = {"n_products": 11, "n_candidates": 6, "n_alphas": len(step_lengths("newton"))}
     rates = measure_rates(network, source, points=counts["n_candidates"], repeats=repeats)
-    found = []
+    found, chain = [], []
     for p in _FITTED:
         with distant_workers(p, min(p, available_processors())) as client:
             found += measure_rounds(client, p, network.n_params, repeats)
+            if p > 1:
+                chain += measure_rounds(client, p, network.n_params, repeats, fan_in=1)
     rounds = fit_rounds(found, measure_adding(network.n_params, repeats))
     rest: dict[str, Any] = {**rates, **rounds, "client_s": 0.0, "scheduler_share": 0.0}
+    rest["relay_s"] = relay_seconds(found, chain)
     constants = Constants(**rest)
     for p in workers:
         work = Workload(network.n_params, rows, curvature_rows, **counts, n_partitions=max(16, p))
         alone = iteration_s(constants, replace(work, n_partitions=16), 1)["iteration"]
         with distant_workers(p, available_processors()) as client:
-            waited = sum(emulate(network, client, constants, work)["seconds"].values())
-        model = iteration_s(constants, work, p)["iteration"]
-        share = transport_share(constants, work, p)
+            waited = sum(emulate(network, client, constants, work, fan_in or STAR)["seconds"].values())
+        model = iteration_s(constants, work, p, fan_in)["iteration"]
+        share = transport_share(constants, work, p, fan_in)
         yield Comparison(p, model, waited, model / waited, alone / model / p, share)

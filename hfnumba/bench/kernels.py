@@ -68,13 +68,16 @@ def flops(sizes: tuple[int, ...], evaluation: str) -> int:
 def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
     """The four evaluations through the public interface."""
     objective = ArrayObjective(problem.network, problem.X, problem.y, n_threads=n_threads)
-    point = objective.linearize(problem.theta)
-    hessian, gauss_newton = point.hessian(), point.gauss_newton()
+
+    def product(curvature: str) -> Callable[[], Any]:
+        operator = getattr(objective.linearize(problem.theta), curvature)()
+        return lambda: operator.matvec(problem.v)
+
     return {
-        "loss": lambda: objective.value(problem.theta),
-        "gradient": lambda: objective.value_and_gradient(problem.theta),
-        "Hv": lambda: hessian.matvec(problem.v),
-        "Gv": lambda: gauss_newton.matvec(problem.v),
+        "loss": lambda: lambda: objective.value(problem.theta),
+        "gradient": lambda: lambda: objective.value_and_gradient(problem.theta),
+        "Hv": lambda: product("hessian"),
+        "Gv": lambda: product("gauss_newton"),
     }
 
 
@@ -149,11 +152,12 @@ def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: 
         sizes_of_rows = ROWS if name == "C" else (*ROWS, MANY_ROWS)
         for activation in ("tanh",) if quick else ("tanh", "relu"):
             for rows in (4096,) if quick else sizes_of_rows:
-                problem = _problem(Network(sizes, activation), rows)
+                problem = random_problem(Network(sizes, activation), rows)
                 yield _cell(name, problem, peers, seconds, threads)
 
 
-def _problem(network: Network, rows: int) -> Problem:
+def random_problem(network: Network, rows: int) -> Problem:
+    """Normal features, uniform labels, the usual start, and a normal v."""
     rng = np.random.default_rng(0)
     return Problem(
         network,
@@ -166,11 +170,11 @@ def _problem(network: Network, rows: int) -> Problem:
 
 def _cell(name: str, problem: Problem, peers: tuple[str, ...], seconds: float, n_threads: int) -> list[Row]:
     network, rows = problem.network, len(problem.X)
-    jobs = {f"hfnumba {key}": call for key, call in our_evaluations(problem, n_threads).items()}
+    jobs = {f"hfnumba {key}": prepare() for key, prepare in our_evaluations(problem, n_threads).items()}
     gemms = sgemm(network.sizes, n_threads)
     jobs |= {key: call for key, (call, _) in gemms.items()}
     for peer in peers:
-        jobs |= {f"{peer} {key}": call for key, call in PEERS[peer](problem).items()}
+        jobs |= {f"{peer} {key}": prepare() for key, prepare in PEERS[peer](problem).items()}
     seconds_of = measure(jobs, seconds)
     peak = max(gflop / seconds_of[key] for key, (_, gflop) in gemms.items())
     out = []

@@ -10,9 +10,13 @@ evenly; a worker's answer is one node of the summation tree, as it is where both
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from hfnumba.engine.assignment import arrange
+from hfnumba.engine.messages import Branch
 
 PARTS = ("gradient", "krylov", "line_search")
 """Of an iteration: loss and gradient over all rows; the solve and the ranking of its candidates, on the curvature
@@ -48,6 +52,8 @@ class Constants:
         Of the evaluations. The first product includes the primal pass.
     round_s : float
         Of a round, whatever goes with it.
+    relay_s : float
+        Of each level of relays between the client and the last worker.
     message_s : float
         For each worker, there and back.
     send_s_per_byte, receive_s_per_byte : float
@@ -72,6 +78,7 @@ class Constants:
     add_s_per_byte: float
     client_s: float
     scheduler_share: float
+    relay_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -126,20 +133,23 @@ def exchanges(work: Workload) -> tuple[Exchange, ...]:
     )
 
 
+@functools.cache
 def hops(n_workers: int, fan_in: int | None = None) -> tuple[int, int]:
-    """Levels of a tree of workers, and messages that follow each other on the way down (or up) through all of them.
+    """Levels of the engine's tree of workers, and messages that follow each other on the longest way down (or up).
 
-    Nobody has more than ``fan_in`` below; the client may have fewer. None is the star: everybody below the client.
+    Nobody has more than ``fan_in`` below. None is the star: everybody below the client.
     """
-    if fan_in is None or fan_in >= n_workers:
-        return 1, n_workers
-    if fan_in < 2:
-        raise ValueError(f"a tree needs a fan-in of at least 2, got {fan_in}")
-    levels, reached = 1, fan_in
-    while reached < n_workers:
-        levels, reached = levels + 1, reached * fan_in
-    below = fan_in ** (levels - 1)
-    return levels, (levels - 1) * fan_in + -(-n_workers // below)
+    if fan_in is not None and fan_in < 1:
+        raise ValueError(f"a tree needs a fan-in of at least 1, got {fan_in}")
+
+    def longest(branches: tuple[Branch, ...]) -> tuple[int, int]:
+        if not branches:
+            return 0, 0
+        levels, messages = zip(*(longest(branch.below) for branch in branches), strict=True)
+        return 1 + max(levels), len(branches) + max(messages)
+
+    everybody = [Branch(str(k), (k,)) for k in range(n_workers)]
+    return longest(arrange(everybody, fan_in or n_workers))
 
 
 def compute_s(constants: Constants, exchange: Exchange, work: Workload, n_workers: int) -> float:
@@ -155,7 +165,7 @@ def transport_s(constants: Constants, exchange: Exchange, n_workers: int, fan_in
     levels, messages = hops(n_workers, fan_in)
     back = constants.receive_s_per_byte + constants.add_s_per_byte
     each = constants.message_s + constants.send_s_per_byte * exchange.nbytes_out + back * exchange.nbytes_in
-    return constants.round_s * levels + each * messages
+    return constants.round_s + constants.relay_s * (levels - 1) + each * messages
 
 
 def iteration_s(constants: Constants, work: Workload, n_workers: int, fan_in: int | None = None) -> dict[str, float]:
@@ -167,7 +177,7 @@ def iteration_s(constants: Constants, work: Workload, n_workers: int, fan_in: in
     work : Workload
     n_workers : int
     fan_in : int, optional
-        Of a tree that relays requests and adds sums on the way; none: the star that the engine is.
+        Of the tree in which workers relay requests and add sums; none: the star.
     """
     parts = dict.fromkeys(PARTS, 0.0)
     for exchange in exchanges(work):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hfnumba.network import Network
 
 Array = NDArray[np.float32]
-Evaluations = dict[str, Callable[[], Any]]
+Evaluations = dict[str, Callable[[], Callable[[], Any]]]
+"""By name, functions that prepare an evaluation (its primal pass, its compilation) and return the call to measure."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,32 @@ def jax_evaluations(problem: Problem) -> Evaluations:
     def f(t: Any) -> Any:
         return of_outputs(outputs(t, X))
 
-    hvp = jax.jit(lambda t: jax.linearize(jax.grad(f), t)[1])(theta)
-    z, jvp = jax.jit(lambda t: jax.linearize(lambda u: outputs(u, X), t))(theta)
-    vjp = jax.jit(lambda t: jax.vjp(lambda u: outputs(u, X), t)[1])(theta)
-    p = jax.nn.softmax(z)
+    def of_theta(function: Any) -> Callable[[], Any]:
+        compiled = jax.jit(function)
+        return lambda: jax.block_until_ready(compiled(theta))
 
-    def gauss_newton(pull: Any, push: Any, q: Any, u: Any) -> Any:
-        r = push(u)
-        return pull(q * (r - jnp.sum(q * r, axis=1, keepdims=True)) / len(y))[0]
+    def hessian() -> Callable[[], Any]:
+        hvp = jax.jit(lambda t: jax.linearize(jax.grad(f), t)[1])(theta)
+        apply = jax.jit(lambda h, u: h(u))
+        return lambda: apply(hvp, v).block_until_ready()
 
-    value, gradient = jax.jit(f), jax.jit(jax.value_and_grad(f))
-    apply_h, apply_g = jax.jit(lambda h, u: h(u)), jax.jit(gauss_newton)
+    def gauss_newton() -> Callable[[], Any]:
+        z, jvp = jax.jit(lambda t: jax.linearize(lambda u: outputs(u, X), t))(theta)
+        vjp = jax.jit(lambda t: jax.vjp(lambda u: outputs(u, X), t)[1])(theta)
+        p = jax.nn.softmax(z)
+
+        def product(pull: Any, push: Any, q: Any, u: Any) -> Any:
+            r = push(u)
+            return pull(q * (r - jnp.sum(q * r, axis=1, keepdims=True)) / len(y))[0]
+
+        apply = jax.jit(product)
+        return lambda: apply(vjp, jvp, p, v).block_until_ready()
+
     return {
-        "loss": lambda: value(theta).block_until_ready(),
-        "gradient": lambda: jax.block_until_ready(gradient(theta)),
-        "Hv": lambda: apply_h(hvp, v).block_until_ready(),
-        "Gv": lambda: apply_g(vjp, jvp, p, v).block_until_ready(),
+        "loss": lambda: of_theta(f),
+        "gradient": lambda: of_theta(jax.value_and_grad(f)),
+        "Hv": hessian,
+        "Gv": gauss_newton,
     }
 
 
@@ -78,25 +89,32 @@ def torch_evaluations(problem: Problem) -> Evaluations:
     theta.requires_grad_(True)
     outputs = _outputs(problem.network, {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid})
     criterion = torch.nn.functional.cross_entropy
-    z = outputs(theta, X)
-    (gradient,) = torch.autograd.grad(criterion(z, y), theta, create_graph=True)
-    dummy = torch.zeros_like(z, requires_grad=True)
-    (pulled,) = torch.autograd.grad(z, theta, dummy, create_graph=True)
-    p = torch.softmax(z, dim=1).detach()
 
     def loss() -> Any:
         with torch.no_grad():
             return criterion(outputs(theta, X), y).item()
 
-    def gauss_newton() -> Any:
-        (r,) = torch.autograd.grad(pulled, dummy, v, retain_graph=True)
-        qr = p * (r - (p * r).sum(dim=1, keepdim=True)) / len(y)
-        return torch.autograd.grad(z, theta, qr, retain_graph=True)[0]
+    def hessian() -> Callable[[], Any]:
+        (gradient,) = torch.autograd.grad(criterion(outputs(theta, X), y), theta, create_graph=True)
+        return lambda: torch.autograd.grad(gradient, theta, v, retain_graph=True)[0]
+
+    def gauss_newton() -> Callable[[], Any]:
+        z = outputs(theta, X)
+        dummy = torch.zeros_like(z, requires_grad=True)
+        (pulled,) = torch.autograd.grad(z, theta, dummy, create_graph=True)
+        p = torch.softmax(z, dim=1).detach()
+
+        def product() -> Any:
+            (r,) = torch.autograd.grad(pulled, dummy, v, retain_graph=True)
+            qr = p * (r - (p * r).sum(dim=1, keepdim=True)) / len(y)
+            return torch.autograd.grad(z, theta, qr, retain_graph=True)[0]
+
+        return product
 
     return {
-        "loss": loss,
-        "gradient": lambda: torch.autograd.grad(criterion(outputs(theta, X), y), theta)[0],
-        "Hv": lambda: torch.autograd.grad(gradient, theta, v, retain_graph=True)[0],
+        "loss": lambda: loss,
+        "gradient": lambda: lambda: torch.autograd.grad(criterion(outputs(theta, X), y), theta)[0],
+        "Hv": hessian,
         "Gv": gauss_newton,
     }
 
@@ -123,7 +141,7 @@ def curvlinops_evaluations(problem: Problem) -> Evaluations:
     hessian = HessianLinearOperator(*arguments, check_deterministic=False)
     gauss_newton = GGNLinearOperator(*arguments, check_deterministic=False)
     v = torch.from_numpy(problem.v)
-    return {"Hv": lambda: hessian @ v, "Gv": lambda: gauss_newton @ v}
+    return {"Hv": lambda: lambda: hessian @ v, "Gv": lambda: lambda: gauss_newton @ v}
 
 
 def backpack_evaluations(problem: Problem) -> Evaluations:
@@ -139,8 +157,8 @@ def backpack_evaluations(problem: Problem) -> Evaluations:
     gradient = torch.autograd.grad(loss, parameters, create_graph=True)
     v = [torch.randn_like(p) for p in parameters]
     return {
-        "Hv": lambda: hessian_vector_product(loss, parameters, v, grad_params=gradient),
-        "Gv": lambda: ggn_vector_product(loss, z, model, v),
+        "Hv": lambda: lambda: hessian_vector_product(loss, parameters, v, grad_params=gradient),
+        "Gv": lambda: lambda: ggn_vector_product(loss, z, model, v),
     }
 
 

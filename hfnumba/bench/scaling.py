@@ -24,6 +24,8 @@ from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
 TIMEOUT_S = 600.0
+STAR = 1 << 30
+"""A fan-in that no number of workers exceeds: the client talks to each."""
 _FEW, _MANY, _SEVERAL = 16, 1024, 4
 _ADDED = 8
 _WARM_UP = 2
@@ -128,12 +130,18 @@ class NoRows:
 
     n_rows: int
     n_partitions: int
+    n_features: int = 1
     scale: float = 1.0
     offset: float = 0.0
 
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition j, and the one after its last."""
         return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
+
+    @property
+    def weighted(self) -> bool:
+        """They have no weights."""
+        return False
 
     @property
     def x_dtype(self) -> np.dtype[Any]:
@@ -150,7 +158,7 @@ class NoRows:
 
     def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
         """No rows."""
-        return np.empty((0, 1), np.float32), np.empty(0, np.int32)
+        return np.empty((0, self.n_features), np.float32), np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -182,26 +190,49 @@ class Probe:
         return (host.vectors[self.back].copy(),)
 
 
-def measure_rounds(client: Client, n_workers: int, n_params: int, repeats: int) -> list[dict[str, float]]:
-    """Seconds of rounds that compute nothing: with nothing, with a vector out, and with one back, to each worker."""
-    engine = DaskEngine(job_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, TIMEOUT_S)
+def distant_engine(job: Job, client: Client, fan_in: int) -> DaskEngine:
+    """An engine to which all workers are on other machines: vectors go by TCP."""
+    return DaskEngine(job, client, TIMEOUT_S, fan_in=fan_in, shared_memory=False)
+
+
+def measure_rounds(
+    client: Client, n_workers: int, n_params: int, repeats: int, fan_in: int = STAR
+) -> list[dict[str, float]]:
+    """Seconds of rounds that compute nothing: with nothing, with a vector out, and with one back, to each worker.
+
+    ``client_s`` are those of the client's processor.
+    """
+    engine = distant_engine(job_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, fan_in)
     large, small = np.ones(n_params, np.float32), np.ones(1, np.float32)
     kinds = {"nothing": (small, small), "out": (large, small), "back": (small, large)}
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+    spent: dict[str, list[float]] = {kind: [] for kind in kinds}
     for k in range(repeats + _WARM_UP):
         for kind, (out, back) in kinds.items():
             vectors = {f"{kind}{k}": out, f"back {back.size}": back}
             if kind == "back":
                 engine.run(Round((Probe(f"back {back.size}", f"back {back.size}"),), {f"back {back.size}": back}))
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             engine.run(Round((Probe(f"{kind}{k}", f"back {back.size}"),), vectors))
             taken[kind].append(time.perf_counter() - start)
+            spent[kind].append(time.process_time() - busy)
     engine.close()
     found: list[dict[str, float]] = []
     for kind, (out, back) in kinds.items():
-        seconds = float(np.median(taken[kind][_WARM_UP:]))
-        found.append({"workers": n_workers, "out": out.nbytes, "in": back.nbytes, "seconds": seconds})
+        seconds, client_s = (float(np.median(some[kind][_WARM_UP:])) for some in (taken, spent))
+        one = {"workers": n_workers, "out": out.nbytes, "in": back.nbytes, "seconds": seconds, "client_s": client_s}
+        found.append(one)
     return found
+
+
+def relay_seconds(star: list[dict[str, float]], chain: list[dict[str, float]]) -> float:
+    """Seconds that a level of relays adds: a chain of as many workers as a star, with next to nothing in the messages.
+
+    In both as many messages follow each other; the chain has a level for each worker.
+    """
+    empty = [{row["workers"]: row for row in rows if row["out"] == row["in"]} for rows in (star, chain)]
+    levels = [(empty[1][p]["seconds"] - empty[0][p]["seconds"]) / (p - 1) for p in empty[1]]
+    return max(0.0, float(np.median(levels)))
 
 
 def measure_adding(n_params: int, repeats: int) -> float:

@@ -75,7 +75,8 @@ def rounds(as_json: bool, workers: str, repeats: int) -> None:
 @click.option("--rows", type=click.IntRange(1024), default=131_072, show_default=True, help="Of all data.")
 @click.option("--curvature-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of the sample.")
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True, help="For each constant.")
-def scaling(as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int) -> None:
+@click.option("--fan-in", type=click.IntRange(1), help="Workers pass rounds on to so many.  [default: a star]")
+def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int, fan_in: int | None) -> None:
     """The model of an iteration's time against the real engine on many workers, over the network interface.
 
     Constants are measured with 1, 2 and 4 workers; then workers wait as long as the model says they compute. A ratio
@@ -83,7 +84,7 @@ def scaling(as_json: bool, workers: str, rows: int, curvature_rows: int, repeats
     """
     from hfnumba.bench.emulation import comparisons
 
-    for found in comparisons(_numbers(workers), rows, curvature_rows, repeats):
+    for found in comparisons(_numbers(workers), rows, curvature_rows, repeats, fan_in):
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-Progress = Callable[[int, int], None]
+from hfnumba.cli import INTERRUPTED, Failure
+from hfnumba.cli.watch import watched
+
 SHOWN_CLASSES = 60
 BAR_WIDTH = 40
 StorePath = click.Path(path_type=Path)
@@ -75,10 +76,13 @@ def build(
     """
     from hfnumba.data import build as build_store
 
-    with _progress("Writing partitions", lines=True) as progress:
-        store = build_store(
-            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, progress=progress
-        )
+    try:
+        with watched() as watch:
+            store = build_store(
+                recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, watch=watch
+            )
+    except KeyboardInterrupt:
+        raise Failure("interrupted; the same command goes on with what is written", INTERRUPTED) from None
     held = ", ".join(f"{split.n_rows} {name}" for name, split in store.splits.items())
     _say(f"The store {store.path} is complete: {held} rows, digest {store.digest[:12]}")
     click.echo(store.path)
@@ -96,7 +100,10 @@ def init(
     """
     from hfnumba.data import init as init_store
 
-    path, n_parts = init_store(recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say)
+    with watched() as watch:
+        path, n_parts = init_store(
+            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, watch=watch
+        )
     _say(f"The store {path} is begun: write partitions 0 to {n_parts - 1}, then finalise")
     click.echo(n_parts)
 
@@ -108,7 +115,8 @@ def partition(store: Path, j: int) -> None:
     """Write partition J of a store that `init` began. Harmless when repeated."""
     from hfnumba.data import write_partition
 
-    write_partition(store, j)
+    with watched() as watch:
+        write_partition(store, j, watch=watch)
     _say(f"Partition {j} of {store} is written")
 
 
@@ -135,8 +143,8 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
     held = describe(opened)
     measured = None
     if not quick:
-        with _progress("Reading rows", lines=False) as progress:
-            measured = survey(opened, progress)
+        with watched() as watch:
+            measured = survey(opened, watch("Reading rows", "partitions"))
     if as_json:
         click.echo(json.dumps(held if measured is None else held | {"rows": measured}, indent=1))
         return
@@ -165,8 +173,8 @@ def verify(store: Path) -> None:
 
     # Not open_store: it refuses at the first missing file, where all of them are to be named.
     opened = read_manifest(store)
-    with _progress("Verifying", lines=False) as progress:
-        problems = find_problems(opened, progress)
+    with watched() as watch:
+        problems = find_problems(opened, watch("Verifying", "files and partitions"))
     for problem in problems:
         click.echo(problem)
     if problems:
@@ -226,22 +234,3 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-
-
-@contextmanager
-def _progress(what: str, lines: bool) -> Iterator[Progress]:
-    """Show progress on stderr: a bar on a terminal; elsewhere a plain line for each step, if ``lines``."""
-    if not sys.stderr.isatty():
-
-        def plain(done: int, total: int) -> None:
-            if lines:
-                _say(f"{what}: {done} of {total}")
-
-        yield plain
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task: Any = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

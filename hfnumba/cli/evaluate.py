@@ -20,7 +20,8 @@ AnyPath = click.Path(path_type=Path)
 def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     """Print loss and error of RUN's newest checkpoint on a split of STORE.
 
-    The loss has the penalty of the run, as in its ledger. STORE need not be the one it was trained on.
+    The loss has the penalty and the class weights of the run, as in its ledger. STORE need not be the one it was
+    trained on.
     """
     from hfnumba.data import open_store
     from hfnumba.kernels.cache import warm_up

@@ -27,19 +27,19 @@ FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
     metavar="WHERE",
 )
 def figure(name: str, store: Path | None, quick: bool, out: Path, cluster: str) -> None:
-    r"""Make a figure of the paper from runs of your own: pictures (PNG, SVG) and a table; print their paths.
+    """Make a figure of the paper from runs of your own: pictures (PNG, SVG) and a table; print their paths.
 
     \b
     1       loss against iterations, passes and rounds, by method
-    2       time of an iteration against the number of workers: measured, and modelled up to 1,024
-    3       errors, and iterations to an error, by the size of the curvature sample
+    2       time of an iteration against workers: measured, and modelled to 1,024
+    3       errors, and iterations to an error, by size of the curvature sample
     saddle  which methods leave the plateau around zero weights
 
     They take mnist.zarr here unless --store names another store; figure 2 builds synthetic data of TIMIT's shape, and
     starts workers of its own.
     The runs are kept below the folder that is written to. Runs that are complete are not repeated, and after Ctrl-C
     (exit status 75) the same command goes on.
-    """
+    """  # noqa: D301 - Click wants the character itself
     from hfnumba.figures.options import FigureOptions, FigureStopped
 
     module = import_module(f"hfnumba.figures.{FIGURES[name]}")

@@ -36,6 +36,30 @@ class Widths(click.ParamType[tuple[int, ...]]):
             self.fail(f"expected whole numbers separated by commas, such as 400,150, got {value!r}", param, ctx)
 
 
+class ClassWeights(click.ParamType[Any]):
+    """``balanced``, numbers separated by commas, or a file of numbers."""
+
+    name = "balanced|W,W,…|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse ``1,2.5``; anything that is no list of numbers is the path of a file with one number a class."""
+        if not isinstance(value, str) or value == "balanced":
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            path = Path(value)
+        try:
+            return tuple(float(word) for word in path.read_text("utf-8").split())
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self.fail(
+                f"expected balanced, numbers separated by commas, or a file of numbers, got {value!r} ({why})",
+                param,
+                ctx,
+            )
+
+
 def _setting(flag: str, kind: Any, text: str, metavar: str | None = None) -> Callable[[Any], Any]:
     """Declare a flag of a setting; None means it was not given, so that a settings file can say it."""
     return click.option(flag, type=kind, default=None, help=text, metavar=metavar)
@@ -71,6 +95,11 @@ _SETTINGS = (
     _setting("--momentum", float, "Of a stochastic method.  [default: 0; momentum and adam 0.9]"),
     _setting("--history", int, "Steps that lbfgs remembers.  [default: 10]"),
     _setting("--l2", float, "Penalty l2/2 · ‖weights‖².  [default: 0]"),
+    _setting(
+        "--class-weights",
+        ClassWeights(),
+        "What each class weighs in the loss: balanced (by the rows it has), or a number for each.  [default: none]",
+    ),
     _setting("--seed", int, "Of the first parameters and of all samples.  [default: 0]"),
     _setting("--max-iterations", int, "Outer iterations (epochs of a stochastic method) in total.  [default: 30]"),
     _setting("--target-error", float, "Stop once the training error is at most this share."),
@@ -82,6 +111,13 @@ _SETTINGS = (
         "WHERE",
     ),
     _setting("--threads", int, "Threads of this process (default: one per processor), or per worker (1)."),
+    _setting(
+        "--worker-timeout-s",
+        float,
+        "A worker that is silent for so long during a round is replaced, and others redo its share.  [default: 60]",
+        "SECONDS",
+    ),
+    _setting("--fan-in", int, "Workers that the client, and each that passes rounds on, talk to.  [default: 8]"),
     _setting("--memory", str, "Of each worker, for rows and primal passes: 2GiB.  [default: 60 % of it]", "SIZE"),
 )
 

@@ -6,11 +6,13 @@ from hfnumba.data.memory import write_frames, write_store
 from hfnumba.data.recipes import Recipe, datasets_dir, find_recipe, list_recipes
 from hfnumba.data.store import Split, Store, open_store
 from hfnumba.data.verification import verify
+from hfnumba.data.weights import balanced
 
 __all__ = [
     "Recipe",
     "Split",
     "Store",
+    "balanced",
     "build",
     "datasets_dir",
     "finalise",

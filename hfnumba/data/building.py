@@ -17,7 +17,8 @@ from hfnumba.data.manifest import Header
 from hfnumba.data.prepare import prepare
 from hfnumba.data.recipes import CORPORA, Recipe, find_recipe
 from hfnumba.data.store import Store
-from hfnumba.data.writer import Content, Plan, Progress
+from hfnumba.data.watching import Watch, unwatched
+from hfnumba.data.writer import Content, Plan
 from hfnumba.errors import DataError, StoreError
 
 AnyPath = str | PathLike[str]
@@ -37,6 +38,14 @@ def _silent(message: str) -> None:
     """Say nothing."""
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Who is told what a user should know, and how far each step has come."""
+
+    say: Say = _silent
+    watch: Watch = unwatched
+
+
 def init(
     recipe: Recipe | AnyPath,
     source: AnyPath | None = None,
@@ -46,6 +55,7 @@ def init(
     rows: int | None = None,
     seed: int = 0,
     say: Say = _silent,
+    watch: Watch = unwatched,
 ) -> tuple[Path, int]:
     """Begin a store: check all rows of the source, and write the plan and the empty arrays.
 
@@ -65,7 +75,10 @@ def init(
     seed : int
         Key of the shuffle, and of the hold-out where the source has no test split.
     say : callable, optional
-        Called with a line for each thing that takes long.
+        Called with what a user should know, a sentence each.
+    watch : callable, optional
+        ``watch(what, unit)`` is called at the beginning of each step that may take long, and what it returns with
+        what is done and the total.
 
     Returns
     -------
@@ -80,14 +93,15 @@ def init(
     StoreError
         If ``out`` holds anything but the same store, begun or complete. Nothing is ever deleted.
     """
-    out, plan, _ = _begin(recipe, source, out, Settings(n_partitions, rows, seed), say)
+    out, plan, _ = _begin(recipe, source, out, Settings(n_partitions, rows, seed), _Told(say, watch))
     return out, writer.n_parts(plan.header)
 
 
-def write_partition(out: AnyPath, j: int) -> None:
+def write_partition(out: AnyPath, j: int, *, watch: Watch = unwatched) -> None:
     """Write partition ``j`` of every split of a store that was begun by :func:`init`.
 
-    May run in any number of processes at once, and again: what is already written and whole is left as it is.
+    May run in any number of processes at once, and again: what is already written and whole is left as it is. ``watch``
+    is that of :func:`init`.
 
     Raises
     ------
@@ -104,7 +118,7 @@ def write_partition(out: AnyPath, j: int) -> None:
         return
     plan = writer.read_plan(out)
     writer.refuse_part(plan.header, j)
-    if writer.is_written(out, plan.header, j):
+    if writer.written_part(out, plan.header, j) is not None:
         return
     if plan.recipe is None:
         raise StoreError(f"{out} was begun from arrays in memory; call write_store with them again to continue")
@@ -114,7 +128,8 @@ def write_partition(out: AnyPath, j: int) -> None:
         corpus = sources.open_corpus(plan.recipe, paths, plan.header.seed, _silent)
         writer.write_part(out, plan.header, CorpusContent(corpus, plan.catalogue), j)
         return
-    opened = _open(plan.recipe, paths, Settings(plan.header.n_partitions, plan.header.rows, plan.header.seed), _silent)
+    settings = Settings(plan.header.n_partitions, plan.header.rows, plan.header.seed)
+    opened = _open(plan.recipe, paths, settings, _Told(watch=watch))
     differences = plan.header.differences(opened.header)
     if differences:
         raise DataError(f"the source of {out} has changed since the store was begun ({differences})")
@@ -141,16 +156,15 @@ def build(
     rows: int | None = None,
     seed: int = 0,
     say: Say = _silent,
-    progress: Progress | None = None,
+    watch: Watch = unwatched,
 ) -> Store:
     """Do all steps, :func:`init`, :func:`write_partition`, :func:`finalise`, and read the source once only.
 
     The bytes are those of the steps. An interrupted build is continued. A complete store with the same
-    settings is opened and left as it is. Parameters and errors are those of :func:`init`; ``progress(done,
-    total)`` is called after each partition.
+    settings is opened and left as it is. Parameters and errors are those of :func:`init`.
     """
-    out, plan, content = _begin(recipe, source, out, Settings(n_partitions, rows, seed), say)
-    return writer.write_all(out, plan.header, content, progress)
+    out, plan, content = _begin(recipe, source, out, Settings(n_partitions, rows, seed), _Told(say, watch))
+    return writer.write_all(out, plan.header, content, watch("Writing partitions", "partitions"))
 
 
 def _begin(
@@ -158,14 +172,15 @@ def _begin(
     source: AnyPath | None,
     out: AnyPath | None,
     settings: Settings,
-    say: Say,
+    told: _Told,
 ) -> tuple[Path, Plan, Content]:
     chosen = recipe if isinstance(recipe, Recipe) else find_recipe(Path(recipe))
     folder = Path(source).expanduser() if source is not None else None
-    if folder is None and not isinstance(recipe, Recipe) and chosen.format == "npz" and Path(recipe).suffix == ".npz":
-        folder = Path(recipe).parent
-    paths = locate(chosen, folder, say)
-    opened = _open(chosen, paths, settings, say)
+    if folder is None and not isinstance(recipe, Recipe) and Path(recipe).suffix == ".npz":
+        paths = {chosen.files[0].name: Path(recipe).absolute()}
+    else:
+        paths = locate(chosen, folder, told.say, told.watch)
+    opened = _open(chosen, paths, settings, told)
     stated = {name: str(path) for name, path in paths.items()}
     plan = Plan(header=opened.header, recipe=chosen, paths=stated, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
@@ -173,18 +188,18 @@ def _begin(
     return target, plan, opened.content
 
 
-def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, say: Say) -> _Opened:
+def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, told: _Told) -> _Opened:
     """Read and check the rows of a recipe, and describe the store they make."""
     keys = ("name", "title", "licence", "homepage", "note", "scale", "offset")
     texts = {key: getattr(recipe, key) for key in keys}
     texts["recipe"] = msgspec.json.encode(msgspec.structs.replace(recipe, mirrors=())).decode()
     if recipe.format in CORPORA:
-        corpus = sources.open_corpus(recipe, paths, settings.seed, say)
-        stock = take_stock(corpus, rows=settings.rows, seed=settings.seed, say=say)
-        about = About(texts, corpus.sources(), recipe.context, recipe.standardise)
+        corpus = sources.open_corpus(recipe, paths, settings.seed, told.say)
+        stock = take_stock(corpus, rows=settings.rows, seed=settings.seed, watch=told.watch)
+        about = About(texts, corpus.sources(told.watch), recipe.context, recipe.standardise)
         header = describe_frames(about, stock, corpus.classes, settings)
         return _Opened(header, CorpusContent(corpus, stock.catalogue), stock.catalogue)
-    raw = sources.read(recipe, paths, settings.seed)
+    raw = sources.read(recipe, paths, settings.seed, told.watch)
     prepared = prepare(
         raw.splits,
         task=recipe.task or ("classification" if raw.classes else None),
@@ -192,6 +207,8 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, say: Sa
         rows=settings.rows,
         seed=settings.seed,
         subsets=raw.subsets,
+        watch=told.watch,
+        weights=raw.weights,
     )
     about = About(texts, raw.sources, standardise=recipe.standardise)
-    return _Opened(describe_rows(about, prepared, settings, raw.classes), prepared)
+    return _Opened(describe_rows(about, prepared, settings, raw.classes, told.watch), prepared)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -17,11 +17,12 @@ from hfnumba.data.layout import SPLITS, SplitLayout
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.prepare import checked_features, checked_labels, label_dtype, shuffle
 from hfnumba.data.standardise import Moments, Standardisation
+from hfnumba.data.watching import Steps, Watch, unwatched
 from hfnumba.errors import DataError, UsageError
 
 Say = Callable[[str], None]
 Features = NDArray[np.float32]
-N_REPORTS, MIN_REPORTED = 10, 100
+N_NAMED = 5
 
 
 class Corpus(Protocol):
@@ -48,7 +49,7 @@ class Corpus(Protocol):
         """Features (frames, n_features) and labels (frames,) of an utterance."""
         ...
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """Records of the files, read for it."""
         ...
 
@@ -82,7 +83,7 @@ class Stock:
     standardisation: Standardisation
 
 
-def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, say: Say = lambda _: None) -> Stock:
+def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch: Watch = unwatched) -> Stock:
     """Read every utterance once (twice if normalised by speaker), check it, and shuffle the utterances.
 
     Parameters
@@ -92,13 +93,14 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, say: S
         Keep at most this many training frames: the first whole utterances of the shuffled order.
     seed : int
         Key of the shuffle.
-    say : callable, optional
-        Called with a line of progress now and then.
+    watch : callable, optional
+        Told how far each pass over the utterances has come.
 
     Raises
     ------
     DataError
-        If an utterance is empty, not finite, unequal in width to the others, or has not one label a frame.
+        If utterances cannot be read, are empty, not finite, unequal in width to the others, or have not one label a
+        frame: with their count and the first.
     UsageError
         If ``rows`` is less than the first utterance has.
 
@@ -109,17 +111,23 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, say: S
     names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
     if not names.get("train"):
         raise DataError("there are no training utterances")
-    speakers = _speakers(corpus, names, say)
+    speakers = _speakers(corpus, names, watch)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, steps = 0, _Steps(say, "Checked", sum(map(len, names.values())))
+    largest, faults = 0, _Faults()
+    steps = Steps(watch("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
         for name in order:
-            X, y = _read(corpus, speakers, split, name)
-            moments = Moments(X.shape[1]) if moments is None else moments
-            if X.shape[1] != len(moments.mean):
-                raise DataError(f"{split}: {name} has {X.shape[1]} features a frame, others have {len(moments.mean)}")
+            steps.step()
+            try:
+                X, y = _read(corpus, speakers, split, name)
+                moments = Moments(X.shape[1]) if moments is None else moments
+                if X.shape[1] != (n := len(moments.mean)):
+                    raise DataError(f"{split}: {name} has {X.shape[1]} features a frame, others have {n}")
+            except DataError as error:
+                faults.add(name, error)
+                continue
             n_frames += len(X)
             if split == "train" and rows is not None and n_frames > rows:
                 break
@@ -127,7 +135,7 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, say: S
                 moments.update(X)
             largest = max(largest, int(y.max()))
             found[split].append(Utterance(name, len(X), _digest(X, y)))
-            steps.step()
+    faults.refuse(sum(map(len, names.values())))
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
     catalogue = Catalogue(
@@ -141,10 +149,11 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, say: S
 
 @dataclass(frozen=True)
 class CorpusContent:
-    """What a store of frames is filled with."""
+    """What a store of frames is filled with; the weights are those of an utterance's frames, by its name."""
 
     corpus: Corpus
     catalogue: Catalogue
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
         """Read the utterances of partition ``j`` again.
@@ -171,7 +180,11 @@ class CorpusContent:
             starts[row] = 1
             X[row : row + len(features)], y[row : row + len(features)] = features, labels
             row += len(features)
-        return {"X": X, "y": y, "start": starts}
+        rows = {"X": X, "y": y, "start": starts}
+        if layout.weighted:
+            own = [self.weights[utterance.name] for utterance in utterances[first : last + 1]]
+            rows["weights"] = np.concatenate(own).astype(np.float32)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ class ArrayCorpus:
         X, y = self.utterances[split][int(number)]
         return np.asarray(X), np.asarray(y)
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """One record a split, over all its arrays."""
         records = []
         for split, held in self.utterances.items():
@@ -210,23 +223,48 @@ class ArrayCorpus:
         return None
 
 
+class _Faults:
+    """Utterances that cannot be used."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._first = ""
+
+    def add(self, name: str, error: DataError) -> None:
+        self._first = self._first or str(error)
+        self._names.append(name)
+
+    def refuse(self, total: int) -> None:
+        """Raise if there are any."""
+        if self._names:
+            more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
+            raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:
     names = sorted(corpus.names[split])
     return [names[i] for i in shuffle(split, len(names), seed)]
 
 
-def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], say: Say) -> dict[str, Standardisation]:
+def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], watch: Watch) -> dict[str, Standardisation]:
     """Mean and deviation of each speaker's frames."""
     gathered: dict[str, Moments] = {}
-    steps = _Steps(say, "Measured for the normalisation by speaker", sum(map(len, names.values())))
-    for split, order in names.items():
-        for name in order:
-            speaker = corpus.speaker(name)
-            if speaker is None:
-                continue
+    spoken = [(split, name) for split, order in names.items() for name in order if corpus.speaker(name) is not None]
+    if not spoken:
+        return {}
+    steps = Steps(watch("Measuring speakers", "utterances"), len(spoken))
+    for split, name in spoken:
+        # Those that cannot be read are counted and named when all are checked.
+        with contextlib.suppress(DataError):
             X, _ = _read(corpus, {}, split, name)
-            gathered.setdefault(speaker, Moments(X.shape[1])).update(X)
-            steps.step()
+            gathered.setdefault(str(corpus.speaker(name)), Moments(X.shape[1])).update(X)
+        steps.step()
     return {speaker: moments.standardisation() for speaker, moments in sorted(gathered.items())}
 
 
@@ -247,19 +285,3 @@ def _digest(X: Features, y: NDArray[np.int64]) -> str:
     digest = hashlib.blake2b(np.ascontiguousarray(X).tobytes(), digest_size=16)
     digest.update(np.ascontiguousarray(y).tobytes())
     return digest.hexdigest()
-
-
-class _Steps:
-    """Tells now and then how far a pass over the utterances has come."""
-
-    def __init__(self, say: Say, what: str, total: int) -> None:
-        self.say, self.what, self.total, self.done = say, what, total, 0
-        self.began = time.monotonic()
-
-    def step(self) -> None:
-        self.done += 1
-        if self.total < MIN_REPORTED or self.done % max(1, self.total // N_REPORTS):
-            return
-        rate = self.done / max(time.monotonic() - self.began, 1e-9)
-        left = (self.total - self.done) / rate
-        self.say(f"{self.what}: {self.done} of {self.total} utterances, {rate:.0f} a second, {left:.0f} s left")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfnumba.data.corpus import Stock, Utterance
+import msgspec
+
+from hfnumba.data.corpus import Stock
 from hfnumba.data.frames import grouping
 from hfnumba.data.layout import SplitLayout, chunking
 from hfnumba.data.manifest import Header, SourceFile
 from hfnumba.data.prepare import Prepared, label_dtype
 from hfnumba.data.standardise import Moments, Standardisation
+from hfnumba.data.watching import Steps, Watch, unwatched
 from hfnumba.errors import UsageError
 
 ROW_BLOCK = 8192
@@ -33,15 +37,25 @@ class Settings:
 
 @dataclass(frozen=True)
 class About:
-    """What a recipe says of the store, beside its rows; the fields are those of the header and the layout."""
+    """What a recipe says of the store, beside its rows; the fields are those of the header and the layout.
+
+    ``weighted`` are the splits whose frames have weights; rows bring theirs with them.
+    """
 
     texts: dict[str, Any]
     sources: tuple[SourceFile, ...]
     context: int = 0
     standardise: bool = False
+    weighted: Collection[str] = ()
 
 
-def describe_rows(about: About, prepared: Prepared, settings: Settings, classes: tuple[str, ...] = ()) -> Header:
+def describe_rows(
+    about: About,
+    prepared: Prepared,
+    settings: Settings,
+    classes: tuple[str, ...] = (),
+    watch: Watch = unwatched,
+) -> Header:
     """Describe a store of rows."""
     width = prepared.splits["train"][0].shape[1] * prepared.splits["train"][0].itemsize
     settings = _chosen(settings, width * max(map(len, prepared.orders.values())))
@@ -52,7 +66,7 @@ def describe_rows(about: About, prepared: Prepared, settings: Settings, classes:
         task=prepared.task,
         n_classes=prepared.n_classes,
         splits=layouts,
-        standardisation=_standardisation(prepared) if about.standardise else None,
+        standardisation=_standardisation(prepared, watch) if about.standardise else None,
         classes=classes,
     )
 
@@ -62,9 +76,7 @@ def describe_frames(about: About, stock: Stock, classes: tuple[str, ...], settin
     catalogue = stock.catalogue
     n_frames = max(sum(utterance.n_frames for utterance in held) for held in catalogue.utterances.values())
     settings = _chosen(settings, n_frames * catalogue.n_features * 4 * (2 * about.context + 1))
-    layouts = {
-        name: _frames_layout(about, stock, utterances, settings) for name, utterances in catalogue.utterances.items()
-    }
+    layouts = {name: _frames_layout(about, stock, name, settings) for name in catalogue.utterances}
     return _header(
         about,
         settings,
@@ -119,11 +131,12 @@ def _rows_layout(prepared: Prepared, name: str, settings: Settings) -> SplitLayo
         y_dtype=y.dtype.name,
         chunk_rows=chunk_rows,
         partition_rows=partition_rows,
+        weighted=True if name in prepared.weights else msgspec.UNSET,
     )
 
 
-def _frames_layout(about: About, stock: Stock, utterances: tuple[Utterance, ...], settings: Settings) -> SplitLayout:
-    lengths = [utterance.n_frames for utterance in utterances]
+def _frames_layout(about: About, stock: Stock, name: str, settings: Settings) -> SplitLayout:
+    lengths = [utterance.n_frames for utterance in stock.catalogue.utterances[name]]
     sizes = tuple(sum(lengths[i] for i in group) for group in grouping(lengths, settings.n_partitions or N_PARTITIONS))
     n_features = stock.catalogue.n_features
     chunk_rows, partition_rows = chunking(max(sizes), n_features * 4, 1)
@@ -138,16 +151,20 @@ def _frames_layout(about: About, stock: Stock, utterances: tuple[Utterance, ...]
         partition_rows=partition_rows,
         partition_sizes=sizes,
         context=about.context,
+        weighted=True if name in about.weighted else msgspec.UNSET,
     )
 
 
-def _standardisation(prepared: Prepared) -> Standardisation:
+def _standardisation(prepared: Prepared, watch: Watch) -> Standardisation:
     """Mean and deviation over the rows of the training split, read a block at a time."""
     X, _ = prepared.splits["train"]
     if X.dtype != "float32":
         raise UsageError("bytes are not standardised; give scale and offset instead of standardise")
     order = prepared.orders["train"]
     moments = Moments(X.shape[1])
+    steps = Steps(watch("Measuring mean and deviation", "rows"), len(order))
     for first in range(0, len(order), ROW_BLOCK):
-        moments.update(X[order[first : first + ROW_BLOCK]])
+        rows = order[first : first + ROW_BLOCK]
+        moments.update(X[rows])
+        steps.step(len(rows))
     return moments.standardisation()

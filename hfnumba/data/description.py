@@ -34,7 +34,7 @@ def info(store: Store) -> dict[str, Any]:
         "versions": store.manifest.versions,
         "recipe": json.loads(header.recipe or "null"),
         "standardised": header.standardisation is not None,
-        "codec": "zstd, crc32c",
+        "codec": "blosc-lz4, crc32c",
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
@@ -49,6 +49,7 @@ def info(store: Store) -> dict[str, Any]:
                 "partition_rows": split.layout.partition_rows,
                 "chunk_rows": split.layout.chunk_rows,
                 "context": split.layout.context,
+                "weighted": split.weighted,
             }
             for name, split in store.splits.items()
         },
@@ -69,7 +70,8 @@ def survey(store: Store, progress: Progress | None = None) -> dict[str, Any]:
     dict
         For each split: ``class_counts`` (rows of each class, in the order of their numbers; absent for regression),
         ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, as stored: neither standardised nor
-        spliced. And ``classes``, their names, or their numbers as text.
+        spliced; and ``weights``, where rows have any: their ``minimum``, ``maximum``, ``sum`` and number of
+        ``zeros``. And ``classes``, their names, or their numbers as text.
 
     Raises
     ------
@@ -88,6 +90,9 @@ def survey(store: Store, progress: Progress | None = None) -> dict[str, Any]:
         seen = _Seen(split)
         for j in range(split.n_partitions):
             seen.look(*split.load_stored(j))
+            weights = split.load_labels(j)[1] if split.weighted else None
+            if weights is not None:
+                seen.weigh(weights)
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -105,6 +110,16 @@ class _Seen:
         self.low: NDArray[Any] | None = None
         self.high: NDArray[Any] | None = None
         self.moments = Moments(split.layout.n_features)
+        self.weights: dict[str, float] = {}
+
+    def weigh(self, weights: NDArray[Any]) -> None:
+        before = self.weights or {"minimum": np.inf, "maximum": 0.0, "sum": 0.0, "zeros": 0}
+        self.weights = {
+            "minimum": min(before["minimum"], float(weights.min())),
+            "maximum": max(before["maximum"], float(weights.max())),
+            "sum": before["sum"] + float(weights.sum(dtype=np.float64)),
+            "zeros": before["zeros"] + int(np.count_nonzero(weights == 0)),
+        }
 
     def look(self, X: NDArray[Any], y: NDArray[Any]) -> None:
         low, high = X.min(axis=0), X.max(axis=0)
@@ -119,4 +134,5 @@ class _Seen:
         measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}
         held = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
         held["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
+        measured |= {"weights": self.weights} if self.weights else {}
         return measured | {key: values.tolist() for key, values in held.items() if values is not None}

@@ -8,14 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hfnumba.data.recipes import FOLDERS, Recipe, RecipeFile
+from hfnumba.data.sources.paths import inside
 from hfnumba.data.sources.raw import read_all, source_file
+from hfnumba.data.watching import Progress, Watch, unwatched
 from hfnumba.errors import DataError, UsageError
 
 Say = Callable[[str], None]
 TIMEOUT_S = 30
 
 
-def locate(recipe: Recipe, source: Path | None, say: Say) -> dict[str, Path]:
+def locate(recipe: Recipe, source: Path | None, say: Say, watch: Watch = unwatched) -> dict[str, Path]:
     """Where each file of a recipe lies, by its name; fetched into the user's cache if no folder is given.
 
     Raises
@@ -28,7 +30,7 @@ def locate(recipe: Recipe, source: Path | None, say: Say) -> dict[str, Path]:
     if recipe.format in FOLDERS:
         return {"source": _folder(recipe, source)}
     if source is None:
-        return {file.name: _fetch(recipe, file, say) for file in recipe.files}
+        return {file.name: _fetch(recipe, file, say, watch) for file in recipe.files}
     if not recipe.files:
         raise UsageError(f"the recipe {recipe.name} reads no files; leave --source out")
     if not source.is_dir():
@@ -47,15 +49,15 @@ def _folder(recipe: Recipe, source: Path | None) -> Path:
 
 def _find(recipe: Recipe, file: RecipeFile, folder: Path) -> Path:
     for name in (file.name, f"{file.name}.gz"):
-        path = (folder / name).absolute()
-        if path.is_file():
+        if (folder / name).is_file():
+            path = inside(folder, name)
             _check_archive(path, file)
             return path
     names = ", ".join(f.name for f in recipe.files)
     raise DataError(f"{folder} has no {file.name} (nor {file.name}.gz); the recipe {recipe.name} needs {names}")
 
 
-def _fetch(recipe: Recipe, file: RecipeFile, say: Say) -> Path:
+def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
     """Return a file from the user's cache, or from the mirrors in their order."""
     import pooch  # noqa: PLC0415 - slow to import
 
@@ -72,7 +74,7 @@ def _fetch(recipe: Recipe, file: RecipeFile, say: Say) -> Path:
                 known_hash=None,
                 fname=archive,
                 path=folder,
-                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S),
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=_Bar(watch("Downloading", "bytes"))),
             )
             path = Path(fetched)
             _check_archive(path, file)
@@ -90,6 +92,25 @@ def _fetch(recipe: Recipe, file: RecipeFile, say: Say) -> Path:
         f"{file.name} could not be downloaded ({why}); without a network, fetch the files elsewhere "
         f"and name their folder with --source DIR"
     )
+
+
+class _Bar:
+    """What pooch takes for a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done, self.total = progress, 0, 0
+
+    def update(self, nbytes: int) -> None:
+        """Count more bytes."""
+        self._done += nbytes
+        self._progress(self._done, self.total)
+
+    def reset(self) -> None:
+        """Begin anew: pooch calls it at the end, and counts all bytes once more."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def _check_archive(path: Path, file: RecipeFile) -> None:

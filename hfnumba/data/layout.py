@@ -52,6 +52,9 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         zeros to ``partition_rows``. None for rows that do not belong together.
     context : int
         For frames: how many neighbours on each side are spliced to a frame on loading.
+    weighted : True or UNSET
+        Whether the rows have weights, one chunk a partition. UNSET leaves it out of the manifest, so that stores
+        without weights are what they were before there were any.
     """
 
     n_rows: int
@@ -63,6 +66,7 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     partition_rows: int
     partition_sizes: tuple[int, ...] | None = None
     context: int = 0
+    weighted: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         sizes = [self.n_rows, self.n_features, self.chunk_rows, self.partition_rows]
@@ -110,8 +114,8 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the arrays: features, targets, and for frames whether an utterance starts there."""
-        return ("X", "y", "start") if self.is_frames else ("X", "y")
+        """Names of the arrays: features, targets, for frames whether an utterance starts there, and any weights."""
+        return ("X", "y", *(("start",) if self.is_frames else ()), *(("weights",) if self.weighted is True else ()))
 
     @property
     def n_chunks(self) -> int:
@@ -154,11 +158,11 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             firsts = ((i * self.chunk_rows, f"X/c/{i}/0") for i in self.x_chunks(j))
             # Beyond the frames of a partition chunks are all padding.
             return [(first, key) for first, key in firsts if first < stop]
-        return [(j * self.partition_rows, self.y_key(j) if array == "y" else f"start/c/{j}")]
+        return [(j * self.partition_rows, self.y_key(j) if array == "y" else f"{array}/c/{j}")]
 
     def keys(self, j: int) -> list[str]:
         """Keys of all chunks of partition ``j``, relative to the split."""
-        return [*self.x_keys(j), self.y_key(j), *([f"start/c/{j}"] if self.is_frames else [])]
+        return [*self.x_keys(j), self.y_key(j), *(f"{array}/c/{j}" for array in self.arrays[2:])]
 
     def documents(self) -> list[str]:
         """Keys of the metadata documents of the arrays, relative to the split."""

@@ -21,8 +21,9 @@ NAME = "manifest.json"
 SCRATCH = ".building"
 """Folder in an unfinished store for its plan, its finished parts and temporary files."""
 SCHEMA = "hfnumba-store"
-VERSION = 2
-"""Version 2 added frames (uneven partitions, context), standardisation and the names of classes."""
+VERSION = 3
+"""Version 2 added frames (uneven partitions, context), standardisation and the names of classes; version 3 packs chunks
+with Blosc and LZ4, records SHA-256, and may hold weights of rows."""
 
 Task = Literal["classification", "regression"]
 
@@ -186,7 +187,7 @@ def expected_keys(header: Header) -> list[str]:
 def _versions() -> dict[str, str]:
     """Versions of what writes the bytes of a store."""
     found = {}
-    for name in ("hfnumba", "numpy", "zarr"):
+    for name in ("hfnumba", "numcodecs", "numpy", "zarr"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.data import writer
@@ -13,15 +14,17 @@ from hfnumba.data.building import AnyPath
 from hfnumba.data.corpus import ArrayCorpus, CorpusContent, take_stock
 from hfnumba.data.describe import About, Settings, describe_frames, describe_rows
 from hfnumba.data.manifest import Task
-from hfnumba.data.prepare import prepare
+from hfnumba.data.prepare import checked_weights, prepare
 from hfnumba.data.store import Store
-from hfnumba.data.streamed import gather_arrays
+from hfnumba.data.streamed import array_record, gather_arrays
+from hfnumba.data.watching import unwatched
 from hfnumba.data.writer import Plan
+from hfnumba.errors import DataError
 
 
 def write_store(
     out: AnyPath,
-    splits: Mapping[str, tuple[Any, Any]],
+    splits: Mapping[str, tuple[Any, ...]],
     *,
     n_partitions: int | None = None,
     seed: int = 0,
@@ -41,10 +44,11 @@ def write_store(
     ----------
     out : path
         Folder of the store.
-    splits : mapping of str to (X, y)
+    splits : mapping of str to (X, y) or (X, y, weights)
         ``"train"``, and optionally ``"test"`` and ``"validation"``. ``X`` has rows along its first axis;
         bytes stay bytes, whole numbers from 0 to 255 become bytes, anything else float32. ``y`` holds class
-        numbers, or targets of shape (rows,) or (rows, n_outputs).
+        numbers, or targets of shape (rows,) or (rows, n_outputs). ``weights`` are those of the rows: at least 0, and
+        not all 0; they are stored in float32.
     n_partitions : int, optional
         Partitions of each split; by default 16, or so many that none takes more than 15 MiB as loaded.
     seed : int
@@ -71,9 +75,11 @@ def write_store(
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
     """
-    arrays, records = gather_arrays(splits)
-    prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed)
+    pairs, weights = _parted(splits)
+    arrays, records = gather_arrays(pairs)
+    prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed, weights=weights)
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
+    records += tuple(array_record(f"{key}.weights", own) for key, own in weights.items())
     about = About(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
     header = describe_rows(about, prepared, Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
@@ -83,7 +89,7 @@ def write_store(
 
 def write_frames(
     out: AnyPath,
-    splits: Mapping[str, Sequence[tuple[NDArray[Any], NDArray[Any]]]],
+    splits: Mapping[str, Sequence[tuple[NDArray[Any], ...]]],
     *,
     context: int = 0,
     standardise: bool = True,
@@ -101,9 +107,9 @@ def write_frames(
     ----------
     out : path
         Folder of the store.
-    splits : mapping of str to sequence of (X, y)
-        The utterances of ``"train"``, and optionally ``"test"`` and ``"validation"``: features (frames, n_features)
-        and class numbers (frames,).
+    splits : mapping of str to sequence of (X, y) or (X, y, weights)
+        The utterances of ``"train"``, and optionally ``"test"`` and ``"validation"``: features (frames, n_features),
+        class numbers (frames,), and weights (frames,) in all utterances of a split or in none.
     context : int
         Neighbours on each side that loading splices to a frame.
     standardise : bool
@@ -118,11 +124,48 @@ def write_frames(
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
     """
-    corpus = ArrayCorpus(splits, n_classes)
+    pairs, weights = _parted_frames(splits)
+    corpus = ArrayCorpus(pairs, n_classes)
     stock = take_stock(corpus, seed=seed)
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
-    about = About(texts | {"scale": 1.0, "offset": 0.0}, corpus.sources(), context, standardise)
+    records = corpus.sources(unwatched)
+    records += tuple(array_record(f"{key}.weights", np.concatenate(own)) for key, own in weights.items())
+    about = About(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
     header = describe_frames(about, stock, (), Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
     writer.begin(path, Plan(header=header))
-    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue), None)
+    by_name = {f"{key}-{i}": own for key, held in weights.items() for i, own in enumerate(held)}
+    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue, by_name), None)
+
+
+def _parted(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:
+    """Pairs of features and targets, and the weights of those splits that have a third array."""
+    pairs, weights = {}, {}
+    for name, arrays in splits.items():
+        if not 2 <= len(arrays) <= 3:
+            raise DataError(f"{name}: expected (X, y) or (X, y, weights), got {len(arrays)} arrays")
+        pairs[name] = (arrays[0], arrays[1])
+        if len(arrays) == 3:
+            weights[name] = np.asarray(arrays[2])
+    return pairs, weights
+
+
+def _parted_frames(
+    splits: Mapping[str, Sequence[tuple[NDArray[Any], ...]]],
+) -> tuple[dict[str, list[tuple[NDArray[Any], NDArray[Any]]]], dict[str, list[NDArray[np.float64]]]]:
+    """Pairs of features and labels, and the checked weights of the utterances of those splits that have them."""
+    pairs: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
+    weights: dict[str, list[NDArray[np.float64]]] = {}
+    for split, utterances in splits.items():
+        parted = [_parted({f"{split}, utterance {i}": arrays}) for i, arrays in enumerate(utterances)]
+        pairs[split] = [pair for held, _ in parted for pair in held.values()]
+        own = [values for _, held in parted for values in held.values()]
+        if own and len(own) != len(parted):
+            raise DataError(f"{split}: {len(own)} of {len(parted)} utterances have weights; expected all or none")
+        if own:
+            for i, (values, (X, _)) in enumerate(zip(own, pairs[split], strict=True)):
+                if values.shape != (len(X),):
+                    raise DataError(f"{split}, utterance {i}: expected {len(X)} weights, got shape {values.shape}")
+            ends = np.cumsum([len(values) for values in own])
+            weights[split] = np.split(checked_weights(split, np.concatenate(own), int(ends[-1])), ends[:-1])
+    return pairs, weights

@@ -76,6 +76,8 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     label : str or tuple of str
         CSV, Parquet: the column of the class, or for regression one column or several. HDF5: the data set, ``y``
         unless given.
+    weight : str or None
+        CSV, Parquet: the column of the weights of rows. HDF5: the data set.
     numeric : tuple of str or None
         CSV, Parquet: columns that are features as they are. None: all that are not named otherwise.
     categorical : tuple of str
@@ -99,6 +101,7 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     validation: Paths | None = None
     test: Paths | None = None
     label: str | tuple[str, ...] | None = None
+    weight: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     numeric: tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
     missing: Literal["refuse", "mean"] = "refuse"
@@ -123,12 +126,15 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class ArraySplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Arrays of features and, in the same order, arrays of labels with as many rows each."""
+    """Arrays of features and, in the same order, arrays of labels, and of weights if any, with as many rows each."""
 
     features: Paths
     labels: Paths
+    weights: Paths | None = None
 
     def __post_init__(self) -> None:
+        if self.weights is not None and len(self.features) != len(self.weights):
+            raise ValueError(f"expected as many weights as features, got {len(self.weights)} and {len(self.features)}")
         if len(self.features) != len(self.labels):
             raise ValueError(f"expected as many labels as features, got {len(self.labels)} and {len(self.features)}")
 

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hfnumba.data.arrays import empty
 from hfnumba.data.layout import SPLITS, SplitLayout
 from hfnumba.data.manifest import Task
+from hfnumba.data.watching import Step, Steps, Watch, unwatched
 from hfnumba.errors import DataError, UsageError
 
 BLOCK = 65_536
 """Rows that are looked at together."""
+
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
+"""Only ratios of weights matter. Between these, sums over any number of rows keep their digits in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +35,25 @@ class Prepared:
         Row numbers of each split in the order in which they are stored.
     task : {"classification", "regression"}
     n_classes : int or None
+    weights : dict of str to ndarray of float32
+        Weights of the rows of those splits that have them, in the order of the source.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
     orders: dict[str, NDArray[np.intp]]
     task: Task
     n_classes: int | None
+    weights: dict[str, NDArray[np.float32]]
 
     def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
         """Return the stored rows of partition ``j`` of a split; new arrays."""
         X, y = self.splits[name]
         start, stop = layout.bounds(j)
         taken = self.orders[name][start:stop]
-        return {"X": X[taken], "y": y[taken]}
+        rows = empty((len(taken), X.shape[1]), X.dtype)
+        np.take(X, taken, axis=0, out=rows, mode="clip")
+        held = {"X": rows, "y": y[taken]}
+        return held | {"weights": self.weights[name][taken]} if name in self.weights else held
 
 
 def prepare(
@@ -53,6 +64,8 @@ def prepare(
     rows: int | None = None,
     seed: int = 0,
     subsets: Mapping[str, NDArray[np.intp]] | None = None,
+    watch: Watch = unwatched,
+    weights: Mapping[str, ArrayLike] | None = None,
 ) -> Prepared:
     """Check rows and bring them into their stored form.
 
@@ -70,12 +83,16 @@ def prepare(
         Key of the shuffle.
     subsets : mapping of str to ndarray of int, optional
         Which rows of its arrays a split takes, where it does not take all.
+    watch : callable, optional
+        Told how many rows were looked at.
+    weights : mapping of str to array_like, optional
+        Weights of all rows of a split's arrays, for those that have them.
 
     Raises
     ------
     DataError
-        For features or targets that are not finite, labels that are no class, unequal lengths, no rows, or
-        splits that do not match: with the count and the first place.
+        For features or targets that are not finite, labels that are no class, weights that are none, unequal lengths,
+        no rows, or splits that do not match: with the count and the first place.
     UsageError
         If ``rows`` or ``seed`` is impossible.
     """
@@ -89,8 +106,10 @@ def prepare(
         if X.shape[1] != n_features:
             raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
     small = all(_is_byte(X) for X, _ in raw.values())
+    steps = Steps(watch("Checking rows", "rows"), sum(len(X) for X, _ in raw.values()))
     features = {
-        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X) for name, (X, _) in raw.items()
+        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X, steps.step)
+        for name, (X, _) in raw.items()
     }
     if task == "classification":
         labels = {name: checked_labels(name, y, n_classes) for name, (_, y) in raw.items()}
@@ -108,7 +127,10 @@ def prepare(
         if not 1 <= rows <= len(orders["train"]):
             raise UsageError(f"expected rows from 1 to the {len(orders['train'])} training rows there are, got {rows}")
         orders["train"] = orders["train"][:rows]
-    return Prepared({name: (features[name], targets[name]) for name in features}, orders, task, n_classes)
+    own = {
+        name: _stored_weights(name, given, len(features[name]), orders[name]) for name, given in (weights or {}).items()
+    }
+    return Prepared({name: (features[name], targets[name]) for name in features}, orders, task, n_classes, own)
 
 
 def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
@@ -130,7 +152,7 @@ def _order(name: str, n: int, seed: int, subset: NDArray[np.intp] | None) -> NDA
 def hold_out_rows(n: int, seed: int, fraction: float) -> dict[str, NDArray[np.intp]]:
     """Split row numbers into train and test, at least one each: the seed draws the fraction that is the test."""
     if n < 2:
-        raise DataError(f"expected at least 2 rows to hold some out for the test, got {n}")
+        raise DataError(f"expected at least 2 rows or utterances to hold some out for the test, got {n}")
     order = shuffle("hold-out", n, seed)
     n_test = min(n - 1, max(1, round(n * fraction)))
     return {"train": order[n_test:], "test": order[:n_test]}
@@ -174,14 +196,20 @@ def _is_byte(X: NDArray[Any]) -> bool:
     return X.dtype.kind in "bui" and (X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255))
 
 
-def checked_features(name: str, X: NDArray[Any]) -> NDArray[np.float32]:
-    """Bring features into float32, or refuse them with the count and the first place of what is not finite there."""
+def checked_features(name: str, X: NDArray[Any], step: Step | None = None) -> NDArray[np.float32]:
+    """Bring features into float32, or refuse them with the count and the first place of what is not finite there.
+
+    ``step`` is called with the rows of each block.
+    """
     with np.errstate(over="ignore"):
         values = X.astype(np.float32, copy=False)
     for first in range(0, len(values), BLOCK):
         # Only an array with a fault is looked at as a whole: it may be a file larger than memory.
-        if not np.isfinite(values[first : first + BLOCK]).all():
+        block = values[first : first + BLOCK]
+        if not np.isfinite(block).all():
             _refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
+        if step is not None:
+            step(len(block))
     return values
 
 
@@ -209,6 +237,41 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
     top = f"{n_classes - 1}" if n_classes else "2147483646"
     _refuse(name, f"labels are out of range (expected 0 to {top})", (y < 0) | (y >= limit), y)
     return y.astype(np.int64)
+
+
+def checked_weights(name: str, weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Bring row weights into float64, or refuse them with the count and the first place of those that are none.
+
+    Raises
+    ------
+    DataError
+        If there is not one number a row, some are negative, not finite, or beyond what float32 sums well, or all
+        are 0.
+    """
+    values = np.asarray(weights)
+    if values.shape not in ((n_rows,), (n_rows, 1)) or values.dtype.kind not in "buif":
+        raise DataError(
+            f"{name}: expected one weight for each of the {n_rows} rows, got {values.dtype} of shape {values.shape}"
+        )
+    own = values.reshape(-1).astype(np.float64)
+    _refuse(name, "weights are negative, NaN or infinite", ~(np.isfinite(own) & (own >= 0)), own)
+    beyond = (own > 0) & ((own < SMALLEST_WEIGHT) | (own > LARGEST_WEIGHT))
+    _refuse(
+        name,
+        f"weights are neither 0 nor within {SMALLEST_WEIGHT:g} … {LARGEST_WEIGHT:g} (rescale: only ratios matter)",
+        beyond,
+        own,
+    )
+    if not own.any():
+        raise DataError(f"{name}: all {n_rows} weights are 0; at least one row must count")
+    return own
+
+
+def _stored_weights(name: str, given: ArrayLike, n_rows: int, order: NDArray[np.intp]) -> NDArray[np.float32]:
+    own = checked_weights(name, given, n_rows)
+    if not own[order].any():
+        raise DataError(f"{name}: all weights of the {len(order)} rows that are kept are 0; at least one must count")
+    return own.astype(np.float32)
 
 
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:

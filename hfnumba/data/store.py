@@ -78,6 +78,11 @@ class Split:
         """Number of partitions, none of them empty; fewer than asked for where rows are few."""
         return self.layout.n_partitions
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the rows have weights."""
+        return self.layout.weighted is True
+
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition ``j`` and the row after its last."""
         return self.layout.bounds(j)
@@ -109,7 +114,10 @@ class Split:
         return self.expand(self.load_compact(j))
 
     def load_compact(self, j: int) -> dict[str, NDArray[Any]]:
-        """Load partition ``j`` in the form in which it takes least memory: its context is not spliced yet."""
+        """Load partition ``j`` in the form in which it takes least memory: its context is not spliced yet.
+
+        With ``X`` and ``y`` it holds ``start`` for frames, and ``weights``, float32 of shape (rows,), if rows have any.
+        """
         stored = self._decoded(j)
         if self.standardisation is not None:
             self.standardisation.apply_in_place(stored["X"])
@@ -128,6 +136,7 @@ class Split:
         first, stop = self.partition_rows(j)
         layout = self.layout
         row = layout.n_features * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
+        row += 4 * self.weighted
         return (stop - first) * row
 
     def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -137,6 +146,16 @@ class Split:
         """
         stored = self._decoded(j, chunks)
         return stored["X"], self._targets(stored)
+
+    def load_labels(
+        self, j: int, chunks: Mapping[str, files.Data] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Load the targets of partition ``j`` as :meth:`load` does, and the weights of its rows; no features.
+
+        ``chunks`` as for :meth:`load_stored`. The weights are None where rows have none.
+        """
+        stored = self._decoded(j, chunks, ("y", "weights"))
+        return self._targets(stored), stored.get("weights")
 
     def load_utterances(self, j: int) -> list[tuple[NDArray[np.float32], NDArray[Any]]]:
         """Load the utterances of partition ``j`` of a store of frames: features and labels of each, as stored.
@@ -158,28 +177,25 @@ class Split:
     def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
 
-    def _decoded(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> dict[str, NDArray[Any]]:
-        """Return the arrays of partition ``j`` as they are stored."""
+    def _decoded(
+        self, j: int, chunks: Mapping[str, files.Data] | None = None, names: tuple[str, ...] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Return the arrays of partition ``j`` as they are stored: all, or those of some names."""
         manifest = _pinned_manifest(self.path, self.digest)
-        documents = {key: bytes(self._bytes(manifest, key, "metadata file")) for key in self.layout.documents()}
 
         def read(key: str) -> files.Data:
-            return chunks[key] if chunks is not None else self._bytes(manifest, key, f"chunk of partition {j},")
+            if chunks is not None:
+                return chunks[key]
+            return _verified(self.path, manifest, f"{self.name}/{key}", f"chunk of partition {j},")
 
         try:
-            stored = codec.decode(self.layout, documents, read, j)
-            if self.layout.is_frames and not stored["start"][0]:
+            _check_metadata(self.path, self.digest, self.name)
+            stored = codec.decode(self.layout, read, j, names)
+            if "start" in stored and not stored["start"][0]:
                 raise codec.UndecodableError("starts within an utterance")
         except codec.UndecodableError as error:
             raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
         return stored
-
-    def _bytes(self, manifest: Manifest, key: str, what: str) -> files.Data:
-        relative = f"{self.name}/{key}"
-        try:
-            return files.read_verified(Path(self.path) / relative, manifest.files[relative])
-        except StoreError as error:
-            raise StoreError(f"{self.path}: {what} {relative} {error}; {REMEDY}") from error
 
 
 @dataclass(frozen=True)
@@ -292,3 +308,20 @@ def _pinned_manifest(path: str, digest: str) -> Manifest:
             f"open it again and start a new run"
         )
     return store.manifest
+
+
+@lru_cache(maxsize=16)
+def _check_metadata(path: str, digest: str, name: str) -> None:
+    """Refuse Zarr metadata of a split that are not those of its layout; read once, since chunks need them no more."""
+    manifest = _pinned_manifest(path, digest)
+    layout = manifest.header.splits[name]
+    keys = layout.documents()
+    found = {key: bytes(_verified(path, manifest, f"{name}/{key}", "metadata file")) for key in keys}
+    codec.check_documents(layout, found)
+
+
+def _verified(path: str, manifest: Manifest, key: str, what: str) -> files.Data:
+    try:
+        return files.read_verified(Path(path) / key, manifest.files[key])
+    except StoreError as error:
+        raise StoreError(f"{path}: {what} {key} {error}; {REMEDY}") from error

@@ -46,9 +46,9 @@ def gather_arrays(splits: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Pair
             X = spools[key].array()
         else:
             X = np.asarray(features)
-            record = _record(f"{key}.X", X)
+            record = array_record(f"{key}.X", X)
         held[key] = [X, y]
-        records += [record, _record(f"{key}.y", y)]
+        records += [record, array_record(f"{key}.y", y)]
     bytes_fit = all(X.dtype.kind in "bui" and (not X.size or _fits_bytes(X)) for X, _ in held.values())
     for key in spools:
         held[key][0] = _converted(held[key][0], np.uint8 if bytes_fit else np.float32)
@@ -96,7 +96,8 @@ def _spooled(key: str, array: Any) -> tuple[Spool, SourceFile]:
     return spool, SourceFile(f"{key}.X", nbytes, digest.hexdigest())
 
 
-def _record(name: str, array: NDArray[Any]) -> SourceFile:
+def array_record(name: str, array: NDArray[Any]) -> SourceFile:
+    """Size and digest of an array's bytes."""
     return SourceFile(name, array.nbytes, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
 
 

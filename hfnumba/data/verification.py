@@ -89,6 +89,9 @@ def _row_faults(split: Split, j: int, chunks: Mapping[str, files.Data]) -> Itera
         yield str(error)
         return
     keys = split.layout
+    weights = split.load_labels(j, chunks)[1] if split.weighted else None
+    if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all()):
+        yield f"{split.name}/weights/c/{j} partition {j} holds weights that are negative or not finite"
     if X.dtype.kind == "f" and not np.isfinite(X).all():
         yield f"{split.name}/{keys.x_keys(j)[0]} partition {j} holds features that are not finite"
     if not np.isfinite(y).all():

@@ -2,8 +2,8 @@
 
 While a store is unfinished, the folder ``.building`` in it holds ``plan.json`` (the header, and where the
 rows come from) and a file with the records of its chunks for each partition that was written. The manifest
-is written last, and only when every chunk on disk is the one that was meant; so a store that opens is
-whole.
+is written last, and only when every chunk is the one that was meant and has been synced to the disk; so a store that
+opens is whole.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def begin(out: Path, plan: Plan) -> None:
         _refuse_other(out, "an unfinished store", read_plan(out).header, plan.header)
     elif out.exists() and any(path.name != SCRATCH for path in out.iterdir()):
         raise StoreError(f"{out} is not empty and not a store; name a folder that does not exist")
-    _write(out, _plan_path(out), msgspec.json.encode(plan))
+    _write(out, _plan_path(out), msgspec.json.encode(plan), durable=True)
     for key, document in _documents(plan.header).items():
         _write(out, out / key, document)
 
@@ -100,36 +100,40 @@ def refuse_part(header: Header, j: int) -> None:
         raise UsageError(f"expected a partition from 0 to {n_parts(header) - 1}, got {j}")
 
 
-def is_written(out: Path, header: Header, j: int) -> bool:
-    """Whether part ``j`` lies on the disk as it was meant; reads its files."""
+def written_part(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
+    """Return the records of part ``j`` if it was written and its files, which are read, are those that were meant."""
     records = _read_part(out, header, j)
-    return records is not None and all(files.fault(out / key, seen) is None for key, seen in records.items())
+    if records is None or any(files.fault(out / key, seen) is not None for key, seen in records.items()):
+        return None
+    return records
 
 
-def write_part(out: Path, header: Header, content: Content, j: int) -> None:
-    """Write the chunks of part ``j``, then their records."""
-    documents = _documents(header)
+def write_part(out: Path, header: Header, content: Content, j: int) -> dict[str, FileRecord]:
+    """Write the chunks of part ``j``, then their records, which are returned.
+
+    Nothing is synced here. What a crash of the machine tears does not fit its record, and is written again.
+    """
     records: dict[str, FileRecord] = {}
     for name, layout in header.splits.items():
         if j >= layout.n_partitions:
             continue
-        own = {key: documents[f"{name}/{key}"] for key in layout.documents()}
-        arrays = content.part(name, layout, j)
-        for key, data in codec.encode(layout, own, j, arrays).items():
+        for key, data in codec.encode(layout, j, content.part(name, layout, j)).items():
             _write(out, out / name / key, data)
             records[f"{name}/{key}"] = files.record(data)
     _write(out, _part_path(out, j), msgspec.json.encode(records))
+    return records
 
 
 def write_all(out: Path, header: Header, content: Content, progress: Progress | None) -> Store:
-    """Write the parts that are not written yet and finalise."""
-    total = n_parts(header)
-    for j in range(0 if not is_complete(out) else total, total):
-        if not is_written(out, header, j):
-            write_part(out, header, content, j)
+    """Write the parts that are not written yet and finalise, without reading again what was just written."""
+    if is_complete(out):
+        return finalise(out)
+    total, records = n_parts(header), dict[str, FileRecord]()
+    for j in range(total):
+        records |= written_part(out, header, j) or write_part(out, header, content, j)
         if progress is not None:
             progress(j + 1, total)
-    return finalise(out)
+    return _sealed(out, header, records)
 
 
 def finalise(out: Path) -> Store:
@@ -140,13 +144,20 @@ def finalise(out: Path) -> Store:
     StoreError
         If partitions are not written, or a chunk is not what was written.
     """
-    if not is_complete(out):
-        header = read_plan(out).header
-        records = _all_records(out, header)
-        for key, document in _documents(header).items():
-            _write(out, out / key, document)
-            records[key] = files.record(document)
-        _write(out, out / manifests.NAME, manifests.sealed(header, records))
+    if is_complete(out):
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
+        return open_store(out)
+    header = read_plan(out).header
+    return _sealed(out, header, _all_records(out, header))
+
+
+def _sealed(out: Path, header: Header, records: dict[str, FileRecord]) -> Store:
+    """Write the metadata, see to it that they and all chunks are on the disk, and write the manifest."""
+    for key, document in _documents(header).items():
+        _write(out, out / key, document)
+        records[key] = files.record(document)
+    files.make_durable(out, records.keys())
+    _write(out, out / manifests.NAME, manifests.sealed(header, records), durable=True)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return open_store(out)
 
@@ -202,8 +213,8 @@ def _part_path(out: Path, j: int) -> Path:
     return out / SCRATCH / f"part-{j:06d}.json"
 
 
-def _write(out: Path, path: Path, data: bytes) -> None:
-    files.write(path, data, out / SCRATCH)
+def _write(out: Path, path: Path, data: files.Data, *, durable: bool = False) -> None:
+    files.write(path, data, out / SCRATCH, durable=durable)
 
 
 def _documents(header: Header) -> dict[str, bytes]:

@@ -1,19 +1,32 @@
-"""What the client looks for in an answer before it is added."""
+"""What is looked for in an answer before it is added, by the client or by a worker that adds for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from hfnumba.engine.host import Job
+from hfnumba.engine.messages import Answer, Branch
 from hfnumba.engine.protocol import Round
-from hfnumba.engine.tree import Node, Shape, Sums, covering
+from hfnumba.engine.tree import Node, Shape, Sums, covering, leaves
 
 
-def fault(nodes: Mapping[Node, Sums], run: Sequence[int], request: Round, job: Job) -> str | None:
-    """What is wrong with the sums over a worker's partitions; None if they can be added."""
-    expected = covering(run, job.source.n_partitions)
+def fault(answer: Answer, branch: Branch, request: Round, job: Job) -> str | None:
+    """What is wrong with the sums of a worker and of those below it; None if they can be added."""
+    n = job.source.n_partitions
+    left = {j for member in branch.members([lost.address for lost in answer.lost]) for j in member.partitions}
+    for _, nodes in answer.apart:
+        some = {j for node in nodes for j in leaves(node, n)}
+        wrong = _fault(nodes, some, request, job)
+        if wrong is not None or not some <= left:
+            return wrong or f"sums of the partitions {sorted(some - left)}, which are not there"
+        left -= some
+    return _fault(answer.sums, left, request, job)
+
+
+def _fault(nodes: Mapping[Node, Sums], partitions: Collection[int], request: Round, job: Job) -> str | None:
+    expected = covering(partitions, job.source.n_partitions)
     if set(nodes) != expected:
         return f"sums of the nodes {sorted(nodes)} of the tree instead of {sorted(expected)}"
     shapes = [shape for evaluation in request.evaluations for shape in evaluation.results(job, request.vectors)]

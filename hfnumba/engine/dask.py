@@ -1,8 +1,9 @@
 """Rounds over the workers of a Dask cluster.
 
-Partitions are assigned to workers in contiguous runs. A round is one direct call to each worker; the answers are
-whole subtrees of the summation tree. A worker that is gone or silent loses its partitions to the others, which
-redo only those; so does one whose answer cannot be right. The scheduler is asked only which workers there are.
+Partitions are assigned to workers in contiguous runs. A round is one direct call to each worker, or to a few that
+pass it on (:mod:`hfnumba.engine.relay`); the answers are whole subtrees of the summation tree. A worker that is gone
+or silent loses its partitions to the others, which redo only those; so does one whose answer cannot be right. What is
+redone is asked for directly. The scheduler is asked only which workers there are.
 """
 
 from __future__ import annotations
@@ -12,44 +13,43 @@ import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from distributed import Client
 from distributed.comm.core import CommClosedError
-from distributed.protocol import to_serialize
 from numpy.typing import NDArray
 
 from hfnumba.engine.answers import doubtful, fault, is_finite
+from hfnumba.engine.assignment import arrange, assign
 from hfnumba.engine.host import Job
+from hfnumba.engine.messages import (
+    FORGET,
+    GONE,
+    MAX_EXCHANGES,
+    Answer,
+    Branch,
+    Lost,
+    RefusedError,
+    Request,
+    exchange,
+)
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.shared import Parcel, SharedMemoryError, VectorBoxes, Window, Windows
 from hfnumba.engine.tree import Node, Sums, add_up, leaves
-from hfnumba.engine.worker import FORGET, OPERATION, Answer, Request, RoundPlugin
-from hfnumba.engine.workers import GONE, Known, Workers
-from hfnumba.errors import ClusterError
+from hfnumba.engine.worker import RoundPlugin
+from hfnumba.engine.workers import Known, Workers
+from hfnumba.errors import ClusterError, UsageError
 
 _log = logging.getLogger(__name__)
+# Where the client's link is what limits, the fewest messages one after another but for 4, which needs more levels; see
+# docs/scaling.md.
+FAN_IN = 8
 _FORGET_TIMEOUT_S = 10.0
 _MAX_ATTEMPTS = 50
 # Partitions whose answers are refused are given to others so often within one round.
 _MAX_REFUSED = 3
-# First what the worker is thought to lack, then the job it turned out to lack, then vectors, then without boxes.
-_MAX_EXCHANGES = 4
-
-
-def assign(partitions: Iterable[int], threads: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Contiguous runs of partitions for each worker, in proportion to its threads; workers by address."""
-    todo, total = list(partitions), sum(threads.values())
-    runs, done, weight = {}, 0, 0
-    for address in sorted(threads):
-        weight += threads[address]
-        end = len(todo) * weight // total
-        if end > done:
-            runs[address] = tuple(todo[done:end])
-        done = end
-    return runs
 
 
 @dataclass
@@ -70,10 +70,6 @@ class _Part:
         if self.window is not None:
             self.nodes = {node: tuple(np.array(a) for a in sums) for node, sums in self.nodes.items()}
             self.window = None
-
-
-class _RefusedError(Exception):
-    """An answer that must not be added."""
 
 
 @dataclass
@@ -99,17 +95,22 @@ class DaskEngine:
     client : distributed.Client
     timeout_s : float
         How long a worker may give no sign of life during a round before its partitions go to others.
-
-    Notes
-    -----
-    On one machine vectors and sums are in memory that client and workers see (:mod:`hfnumba.engine.shared`); to and
-    from other machines they travel with the messages.
+    fan_in : int
+        How many workers the client talks to directly; with more of them each passes requests on to others, to as many
+        at most, and adds what they answer. Workers that see the client's memory are always asked directly.
+    shared_memory : bool
+        Whether to use memory that client and workers see (:mod:`hfnumba.engine.shared`) where there is any; otherwise
+        vectors and sums travel with the messages, as they do between machines.
     """
 
-    def __init__(self, job: Job, client: Client, timeout_s: float) -> None:
-        self._job, self._client = job, client
+    def __init__(
+        self, job: Job, client: Client, timeout_s: float, fan_in: int = FAN_IN, shared_memory: bool = True
+    ) -> None:
+        if fan_in < 1:
+            raise UsageError(f"fan_in must be at least 1, got {fan_in}")
+        self._job, self._client, self._fan_in = job, client, fan_in
         self._numbers = itertools.count()
-        self._workers = Workers(client, timeout_s)
+        self._workers = Workers(client, timeout_s, shared_memory)
         self._boxes, self._windows = VectorBoxes(), Windows()
         client.register_plugin(RoundPlugin())
 
@@ -157,14 +158,27 @@ class DaskEngine:
                     "the machine's; see the workers' logs"
                 )
             runs = assign(todo, await self._workers.present(refresh=bool(attempt or there)))
-            await self._ask_all(runs, gathered)
+            await self._ask_all(self._branches(runs, gathered.request, relayed=not there), gathered)
         raise ClusterError(
             f"workers were lost {_MAX_ATTEMPTS} times within one round; see the workers' logs, then use --resume"
         )
 
-    async def _ask_all(self, runs: dict[str, tuple[int, ...]], gathered: _Gathered) -> None:
+    def _branches(self, runs: Mapping[str, tuple[int, ...]], request: Round, relayed: bool) -> tuple[Branch, ...]:
+        """Whom to ask for which partitions, and whom they pass it on to."""
+        direct: list[Branch] = []
+        others: list[Branch] = []
+        for address, run in runs.items():
+            known = self._workers.known.get(address)
+            if known is None:
+                continue  # Lost since; its partitions are asked for again.
+            lacks = tuple(name for name in request.vectors if name not in known.vectors)
+            branch = Branch(address, run, lacks, not known.job)
+            (direct if known.sees or not relayed else others).append(branch)
+        return (*direct, *arrange(others, self._fan_in))
+
+    async def _ask_all(self, branches: Iterable[Branch], gathered: _Gathered) -> None:
         """One attempt: a call to each worker, and whatever of it comes back."""
-        tasks = {a: asyncio.ensure_future(self._ask(a, run, gathered.request)) for a, run in runs.items()}
+        tasks = {branch.address: asyncio.ensure_future(self._ask(branch, gathered.request)) for branch in branches}
         try:
             await self._workers.watch(tasks)
         finally:
@@ -172,12 +186,24 @@ class DaskEngine:
                 task.cancel()
             found = await asyncio.gather(*tasks.values(), return_exceptions=True)
         for address, result in zip(tasks, found, strict=True):
-            if isinstance(result, _RefusedError):
+            if isinstance(result, RefusedError):
                 self._refuse(gathered, _Part(address, -1, {}), str(result))
-            elif isinstance(result, _Part):
-                gathered.parts.append(result)
-            elif isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            elif isinstance(result, GONE):
+                self._workers.lose(address, str(result))
+            elif isinstance(result, tuple):
+                parts, lost = result
+                gathered.parts += parts
+                self._lose(gathered, lost)
+            elif not isinstance(result, asyncio.CancelledError):
                 raise result
+
+    def _lose(self, gathered: _Gathered, lost: Iterable[Lost]) -> None:
+        """Take note of what a relay has to say of those below it."""
+        for one in lost:
+            if one.refused:
+                self._refuse(gathered, _Part(one.address, -1, {}), one.why)
+            else:
+                self._workers.lose(one.address, one.why, one.silent)
 
     def _refuse(self, gathered: _Gathered, part: _Part, why: str) -> None:
         """Forget an answer, and replace who gave it."""
@@ -186,63 +212,51 @@ class DaskEngine:
         gathered.last_reason = f"worker {part.address} gave {why}"
         self._client.loop.add_callback(self._workers.refuse, part.address, why)
 
-    async def _ask(self, address: str, run: tuple[int, ...], request: Round) -> _Part | None:
-        """One worker's answer for its partitions; None if it is gone or not ready."""
-        known = self._workers.known.get(address)
-        if known is None:
-            return None
-        try:
-            for _ in range(_MAX_EXCHANGES):
-                part = await self._exchange(address, known, run, request)
-                if part is not None:
-                    return part
-        except GONE as error:
-            _log.warning("worker %s is gone: %s", address, error)
-        self._workers.known.pop(address, None)
-        return None
-
-    async def _exchange(self, address: str, known: Known, run: tuple[int, ...], request: Round) -> _Part | None:
-        """Send what the worker is not known to have, and read its answer; None if it lacks something after all."""
-        message = self._message(known, run, request)
-        known.job, known.vectors = True, set(request.vectors)
-        answer: Answer | None = await getattr(self._client.rpc(address), OPERATION)(request=to_serialize(message))
-        if answer is None:
-            raise CommClosedError("its handler is gone")
-        if not isinstance(answer, Answer) or answer.number != message.number:
-            raise _RefusedError("a stale answer")
-        if answer.error is not None:
-            raise answer.error
-        if answer.failure is not None:
-            raise _RefusedError(f"no answer but {answer.failure}")
-        if answer.lacks_job or answer.missing or answer.lacks_sight:
+    async def _ask(self, branch: Branch, request: Round) -> tuple[list[_Part], tuple[Lost, ...]]:
+        """The answers for one worker's partitions and for those of the workers below it, and who gave none."""
+        for _ in range(MAX_EXCHANGES):
+            known = self._workers.known.get(branch.address)
+            if known is None:
+                break
+            message = self._message(branch, known, request)
+            for member in branch.members():
+                if (one := self._workers.known.get(member.address)) is not None:
+                    one.job, one.vectors = True, set(request.vectors)
+            answer = await exchange(self._client.rpc, branch.address, message)
+            if not answer.lacks:
+                parts = self._opened(branch, known, request, answer)
+                if parts is not None:
+                    return parts, answer.lost
             known.job, known.sees = not answer.lacks_job, known.sees and not answer.lacks_sight
             known.vectors -= set(answer.missing) or known.vectors.copy()
-            return None
-        return self._opened(address, known, run, request, answer)
+            lacks = tuple(name for name in request.vectors if name not in known.vectors)
+            branch = replace(branch, lacks=lacks, lacks_job=not known.job)
+        raise CommClosedError("it keeps nothing of what it is sent")
 
-    def _message(self, known: Known, run: tuple[int, ...], request: Round) -> Request:
+    def _message(self, branch: Branch, known: Known, request: Round) -> Request:
         vectors: dict[str, Parcel | NDArray[Any]] = {}
-        for name, vector in request.vectors.items():
-            if name not in known.vectors:
-                vectors[name] = vector
-                if known.sees:
-                    try:
-                        vectors[name] = self._boxes.parcel(name, vector)
-                    except SharedMemoryError as error:
-                        _log.debug("a vector travels by itself: %s", error)
+        for name in branch.lacks:
+            vectors[name] = request.vectors[name]
+            if known.sees:
+                try:
+                    vectors[name] = self._boxes.parcel(name, request.vectors[name])
+                except SharedMemoryError as error:
+                    _log.debug("a vector travels by itself: %s", error)
         return Request(
             next(self._numbers),
             self._job.id,
             request.evaluations,
-            run,
+            branch.partitions,
             tuple(request.vectors),
             vectors,
-            None if known.job else self._job,
+            self._job if branch.lacks_job else None,
             self._boxes.tokens() if known.sees else None,
+            branch.below,
+            self._workers.silence_s,
         )
 
-    def _opened(self, address: str, known: Known, run: tuple[int, ...], request: Round, answer: Answer) -> _Part | None:
-        """An answer with its arrays, checked; None if its box cannot be opened."""
+    def _opened(self, branch: Branch, known: Known, request: Round, answer: Answer) -> list[_Part] | None:
+        """An answer's parts with their arrays, checked; None if its box cannot be opened."""
         window = None
         nodes: dict[Node, Sums] = {}
         try:
@@ -252,13 +266,14 @@ class DaskEngine:
                         window = self._windows.open(array.place)
                 nodes[node] = tuple(window.array(a) if isinstance(a, Parcel) else a for a in arrays)  # type: ignore[union-attr]
         except SharedMemoryError as error:
-            _log.debug("worker %s sees the client's memory, but not the other way: %s", address, error)
+            _log.debug("worker %s sees the client's memory, but not the other way: %s", branch.address, error)
             known.sees = False
             return None
-        wrong = fault(nodes, run, request, self._job)
+        wrong = fault(replace(answer, nodes=nodes), branch, request, self._job)
         if wrong is not None:
-            raise _RefusedError(wrong)
-        return _Part(address, answer.number, nodes, window)
+            raise RefusedError(wrong)
+        apart = [_Part(address, answer.number, dict(nodes)) for address, nodes in answer.apart]
+        return [_Part(branch.address, answer.number, nodes, window), *apart]
 
     async def _is_true(self, gathered: _Gathered) -> bool:
         """Whether sums that are not finite are those of the function: another worker finds them not finite too.
@@ -276,7 +291,7 @@ class DaskEngine:
             run = tuple(leaves(node, self._job.source.n_partitions))
             # The next in order, so that not one alone is asked by all.
             judge = next((a for a in others if a > part.address), others[0])
-            await self._ask_all({judge: run}, again)
+            await self._ask_all(self._branches({judge: run}, gathered.request, relayed=False), again)
             if not again.parts:
                 is_true = False  # The judge is gone; ask again.
             elif all(is_finite(sums) for sums in again.nodes().values()):

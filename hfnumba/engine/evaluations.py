@@ -21,7 +21,7 @@ from hfnumba.objective import RowSample
 
 @dataclass(frozen=True)
 class Loss:
-    """Sum of losses and of errors: one array of two float64."""
+    """Sum of (weighted) losses and of errors: one array of two float64."""
 
     theta: str
     rows: RowSample | None = None
@@ -187,6 +187,33 @@ class Along:
             np.zeros_like(losses),
         )
         return (losses,)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What sums over weighted rows are divided by: the sum of the weights and the number of those above 0, float64.
+
+    It goes with every round over weighted rows, for each sample that the round reads.
+    """
+
+    rows: RowSample | None = None
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+        """Shapes and dtypes of the sums."""
+        return (((2,), np.dtype(np.float64)),)
+
+    def prepare(self, host: PartitionHost) -> None:
+        """Nothing is shared."""
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        weights = host.rows(j, self.rows).weights
+        return (np.array([weights.sum(dtype=np.float64), np.count_nonzero(weights)]),)
 
 
 def _output(host: PartitionHost, n_rows: int) -> NDArray[Any]:

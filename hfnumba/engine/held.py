@@ -9,6 +9,7 @@ same bits; so the results do not depend on the memory.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from hfnumba.engine.rows import Rows, Source, as_rows
 from hfnumba.errors import UsageError
 from hfnumba.network import Network
+from hfnumba.processors import run_anywhere
 
 # The share of memory that rows may take where they do not fit; the rest is for samples and primal passes.
 _ROWS_SHARE = 0.6
@@ -37,7 +39,8 @@ class Budget:
     """Bytes, counted against a limit; thread-safe."""
 
     def __init__(self, limit: int = 0) -> None:
-        self.limit, self._taken, self._lock = limit, 0, threading.Lock()
+        # What is dropped while the lock is held may be given back in the same thread.
+        self.limit, self._taken, self._lock = limit, 0, threading.RLock()
 
     def take(self, n: int) -> bool:
         """Count n bytes, unless that would exceed the limit."""
@@ -50,6 +53,13 @@ class Budget:
         """Count n bytes back."""
         with self._lock:
             self._taken -= n
+
+    def hold(self, array: NDArray[Any]) -> bool:
+        """Count the bytes of an array until it is gone, unless that would exceed the limit."""
+        fits = self.take(array.nbytes)
+        if fits:
+            weakref.finalize(array, self.give, array.nbytes).atexit = False
+        return fits
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class HeldRows:
         if isinstance(held, Rows):
             return held
         compact = held if held is not None else self._read(j)
-        rows = as_rows(self._network, *self._source.expand(compact), self._dtype)
+        rows = as_rows(self._network, *self._source.expand(compact), self._dtype, compact.get("weights"))
         if self._whole:
             return self._held.setdefault(j, rows)  # type: ignore[return-value]  # whole: Rows only
         return rows
@@ -151,7 +161,7 @@ class HeldRows:
             return
         with self._lock:
             if j not in self._coming:
-                self._readers = self._readers or ThreadPoolExecutor(_READERS, "hfnumba-read")
+                self._readers = self._readers or ThreadPoolExecutor(_READERS, "hfnumba-read", run_anywhere)
                 self._coming[j] = self._readers.submit(self._source.load_compact, j)
 
     def end_round(self) -> None:
@@ -189,4 +199,5 @@ def expanded_nbytes(network: Network, source: Source, dtype: np.dtype[Any], j: i
     first, stop = source.partition_rows(j)
     feature = 1 if source.x_dtype == np.uint8 else dtype.itemsize
     target = 4 if network.takes_labels else network.n_outputs * dtype.itemsize
-    return (stop - first) * (network.n_features * feature + target)
+    weight = dtype.itemsize if source.weighted else 0
+    return (stop - first) * (network.n_features * feature + target + weight)

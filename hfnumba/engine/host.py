@@ -129,7 +129,7 @@ class PartitionHost:
             self.vectors[name] = np.require(vector, self.dtype, ["C", "W"])
         alive = set(live)
         self.vectors = {name: vector for name, vector in self.vectors.items() if name in alive}
-        self._drop_primals([key for key in self._primals if key[0] not in alive])
+        self._primals = {key: kept for key, kept in self._primals.items() if key[0] in alive}
         return sorted(alive - set(self.vectors))
 
     def evaluate(self, evaluations: Sequence[Evaluation], partitions: Sequence[int]) -> dict[Node, Sums]:
@@ -141,9 +141,12 @@ class PartitionHost:
         samples = {evaluation.rows for evaluation in evaluations}
 
         def work(j: int, following: int | None) -> None:
-            if following is not None and any(self._needs_rows(following, sample) for sample in samples):
-                self._held.prefetch(following)
             try:
+                # One after the other: a thread has room for the buffers of one read.
+                if any(self._needs_rows(j, sample) for sample in samples):
+                    self.rows(j, None)
+                if following is not None and any(self._needs_rows(following, sample) for sample in samples):
+                    self._held.prefetch(following)
                 parts = (evaluation(self, j, common) for evaluation, common in zip(evaluations, shared, strict=True))
                 tree.add((0, j), tuple(itertools.chain.from_iterable(parts)))
             finally:
@@ -174,11 +177,7 @@ class PartitionHost:
             for drawn in self._samples.values():
                 if j in drawn:
                     self._derived.give(nbytes(drawn.pop(j)))
-            self._drop_primals([key for key in self._primals if key[2] == j])
-
-    def _drop_primals(self, keys: Sequence[tuple[str, RowSample | None, int]]) -> None:
-        for key in keys:
-            self._derived.give(self._primals.pop(key).nbytes)
+            self._primals = {key: kept for key, kept in self._primals.items() if key[2] != j}
 
     def spread(self, work: Callable[[int, int | None], None], partitions: Sequence[int]) -> None:
         """Call ``work`` on every partition, on all threads; this one takes part, which saves a change of threads.
@@ -246,22 +245,20 @@ class PartitionHost:
         work = getattr(self._thread, "work", None)
         if work is None or work.size < size:
             work = self._thread.work = np.empty(size, self.dtype)
-        return (*self.code, rows.X, rows.labels, rows.targets, self.scale, self.offset, block, work)
+        return (*self.code, rows.X, rows.labels, rows.targets, rows.weights, self.scale, self.offset, block, work)
 
     def empty_primal(self, j: int, sample: RowSample | None) -> NDArray[Any]:
         """An array for a pass to write partition j's primal pass into; empty if there is no memory to keep it."""
-        size = len(self.rows(j, sample).X) * 2 * sum(self.job.network.sizes[1:])
-        if not self._derived.take(size * self.dtype.itemsize):
-            _log.info("primal passes take more than their part of memory; some are recomputed for each product")
-            size = 0
-        return np.empty(size, self.dtype)
+        kept = np.empty(len(self.rows(j, sample).X) * 2 * sum(self.job.network.sizes[1:]), self.dtype)
+        if self._derived.hold(kept):
+            return kept
+        _log.info("primal passes take more than their part of memory; some are recomputed for each product")
+        return np.empty(0, self.dtype)
 
     def keep_primal(self, theta: str, j: int, sample: RowSample | None, kept: NDArray[Any]) -> None:
         """Hold a primal pass that is complete, until theta is forgotten."""
         if kept.size:
-            before = self._primals.get((theta, sample, j))
             self._primals[theta, sample, j] = kept
-            self._derived.give(0 if before is None else before.nbytes)
 
     def primal(self, theta: str, j: int, sample: RowSample | None) -> NDArray[Any]:
         """The primal pass of partition j at theta, computed if it is not there; empty if it would not fit."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from hfnumba.engine.class_weights import with_class_weights
 from hfnumba.engine.host import Job
 from hfnumba.engine.round_objective import RoundObjective
 from hfnumba.engine.rows import ArraySource, Source, as_rows
@@ -49,6 +51,8 @@ class ArrayObjective(RoundObjective):
         float32, or float64 for tests and ill-conditioned problems.
     scale, offset : float
         Features are X * scale + offset, applied block by block.
+    weights : array_like, shape (n_rows,), optional
+        Weights of the rows, at least 0 and not all 0; see :class:`RoundObjective`. Only their ratios matter.
     """
 
     def __init__(
@@ -63,11 +67,13 @@ class ArrayObjective(RoundObjective):
         dtype: DTypeLike = np.float32,
         scale: float = 1.0,
         offset: float = 0.0,
+        weights: ArrayLike | None = None,
     ) -> None:
-        source = ArraySource.of(X, y, n_partitions, scale, offset)
+        source = ArraySource.of(X, y, n_partitions, scale, offset, weights=weights)
         job = _job(network, source, dtype)
         as_rows(network, source.X, source.y, job.dtype)
-        super().__init__(network, SerialEngine(job, n_threads), source.n_rows, l2, job.dtype)
+        engine = SerialEngine(job, n_threads)
+        super().__init__(network, engine, source.n_rows, l2, job.dtype, weighted=source.weighted)
 
 
 class SplitObjective(RoundObjective):
@@ -86,6 +92,9 @@ class SplitObjective(RoundObjective):
         Bytes for rows, samples of them, and primal passes; default: 60 % of the machine's memory.
     keep : bool
         If false, only what is being computed is in memory.
+    class_weights : sequence of float, optional
+        A weight for each class, times the weights of the rows where the split has them; such as those of
+        :func:`hfnumba.data.balanced`. See :class:`RoundObjective`.
     """
 
     def __init__(
@@ -97,9 +106,12 @@ class SplitObjective(RoundObjective):
         n_threads: int | None = None,
         memory: int | None = None,
         keep: bool = True,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
-        job = _job(network, split, np.float32, memory, keep)
-        super().__init__(network, SerialEngine(job, n_threads), split.n_rows, l2, job.dtype)
+        source = with_class_weights(split, class_weights)
+        job = _job(network, source, np.float32, memory, keep)
+        engine = SerialEngine(job, n_threads)
+        super().__init__(network, engine, split.n_rows, l2, job.dtype, weighted=source.weighted)
 
 
 class DaskObjective(RoundObjective):
@@ -116,8 +128,14 @@ class DaskObjective(RoundObjective):
     l2 : float
     timeout_s : float
         A worker that gives no sign of life for so long during a round is restarted, and its partitions go to others.
+    fan_in : int, optional
+        Where more workers than this are on other machines, the client talks to so many, and these pass rounds on to
+        others and add what they answer; the sums have the same bits. Workers must then reach each other.
+        Default: :data:`hfnumba.engine.dask.FAN_IN`.
     memory, keep
         Of each worker, as for :class:`SplitObjective`; default: 60 % of the worker's memory.
+    class_weights : sequence of float, optional
+        As for :class:`SplitObjective`.
     """
 
     def __init__(
@@ -128,14 +146,17 @@ class DaskObjective(RoundObjective):
         *,
         l2: float = 0.0,
         timeout_s: float = 60.0,
+        fan_in: int | None = None,
         memory: int | None = None,
         keep: bool = True,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
-        from hfnumba.engine.dask import DaskEngine  # noqa: PLC0415 - only this class needs Dask
+        from hfnumba.engine.dask import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
-        job = _job(network, split, np.float32, memory, keep)
-        engine = DaskEngine(job, client, timeout_s)
-        super().__init__(network, engine, split.n_rows, l2, job.dtype)
+        source = with_class_weights(split, class_weights)
+        job = _job(network, source, np.float32, memory, keep)
+        engine = DaskEngine(job, client, timeout_s, FAN_IN if fan_in is None else fan_in)
+        super().__init__(network, engine, split.n_rows, l2, job.dtype, weighted=source.weighted)
         self._sharing = engine.sharing
 
     def sharing(self) -> tuple[int, int]:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.engine.evaluations import Along, Gradient, Loss, Product, Squares
+from hfnumba.engine.evaluations import Along, Gradient, Loss, Product, Squares, Totals
 from hfnumba.engine.protocol import Engine, Round
 from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
-from hfnumba.errors import UsageError
+from hfnumba.errors import DataError, UsageError
 from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.network import Network
 from hfnumba.objective import Counters, RowSample, Vector
+
+
+class _Divisors(NamedTuple):
+    """What sums over a sample are divided by: losses and derivatives by the weights, errors by the rows."""
+
+    weight: float
+    rows: float
 
 
 class RoundLinearization:
@@ -73,6 +81,10 @@ class RoundObjective:
         f has the penalty l2/2 · ‖weights‖² (biases are not penalised).
     dtype : dtype
         Of theta and all vectors.
+    weighted : bool
+        Whether the engine's rows have weights: then means are sum w_i f_i / sum w_i, over all rows or over a sample,
+        and each round brings the sums of weights that it needs (16 bytes). The error rate counts each row with a
+        weight above 0 once.
 
     Attributes
     ----------
@@ -89,13 +101,22 @@ class RoundObjective:
     for each pair of direction and step length.
     """
 
-    def __init__(self, network: Network, engine: Engine, n_rows: int, l2: float, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        engine: Engine,
+        n_rows: int,
+        l2: float,
+        dtype: np.dtype[Any],
+        *,
+        weighted: bool = False,
+    ) -> None:
         if not 0 <= l2 < np.inf:
             raise UsageError(f"l2 must be a number of at least 0, got {l2}")
         self.network, self.l2, self.dtype = network, l2, dtype
         self.counters = Counters()
         self.vectors = VectorTable()
-        self._engine, self._n_rows = engine, n_rows
+        self._engine, self._n_rows, self._weighted = engine, n_rows, weighted
 
     @property
     def n_params(self) -> int:
@@ -115,9 +136,8 @@ class RoundObjective:
         """F and the error rate at theta over all rows. One round; no vector comes back."""
         theta = self._checked(theta)
         with self.vectors.holding(theta) as name:
-            (sums,) = self._run(Loss(name))
-        loss, error = (sums / self._n_rows).tolist()
-        return loss + self._penalty(theta), error
+            (sums,), divisors = self._run(Loss(name))
+        return self._loss_and_error(sums, divisors[None], theta)
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """F and its gradient (n_params,), over all rows or over a sample. One round."""
@@ -143,9 +163,9 @@ class RoundObjective:
         try:
             gradient = Gradient(name, keep=sample is None, draw=sample)
             asked = (gradient, Squares(name, sample)) if fisher else (gradient,)
-            sums = self._run(*asked)
-            known = self._known(gradient, *sums[:2])
-            diagonal = self._mean_squares(sums[2], sample) if fisher else None
+            sums, divisors = self._run(*asked)
+            known = self._known(gradient, sums[:2], divisors)
+            diagonal = self._mean_squares(sums[2], divisors[sample]) if fisher else None
         except BaseException:
             self.vectors.release(name)
             raise
@@ -168,16 +188,16 @@ class RoundObjective:
             )
         theta, rows = self._checked(theta), self._sample(rows)
         with self.vectors.holding(theta) as name, self.vectors.holding(lines.ravel()) as line_name:
-            (sums,) = self._run(Along(name, line_name, tuple(steps.tolist()), rows))
-        values: NDArray[np.float64] = sums / self._count(rows) + self._penalties_along(theta, lines, steps)
+            (sums,), divisors = self._run(Along(name, line_name, tuple(steps.tolist()), rows))
+        values: NDArray[np.float64] = sums / divisors[rows].weight + self._penalties_along(theta, lines, steps)
         return values
 
     def product(self, name: str, v: Vector, exact: bool, sample: RowSample | None) -> Vector:
         """The (exact or Gauss-Newton) curvature at the theta of that name times v, on a sample. One round."""
         v = self._checked(v)
         with self.vectors.holding(v) as v_name:
-            (out,) = self._run(Product(name, v_name, exact, sample))
-        out /= self.dtype.type(self._count(sample))
+            (out,), divisors = self._run(Product(name, v_name, exact, sample))
+        out /= self.dtype.type(divisors[sample].weight)
         if self.l2:
             out += self.dtype.type(self.l2) * self.network.weights_only(v)
         return out
@@ -194,27 +214,46 @@ class RoundObjective:
     ) -> None:
         self.close()
 
-    def _known(self, evaluation: Gradient, sums: Vector, gradient: Vector) -> tuple[float, float, Vector]:
+    def _loss_and_error(self, sums: Vector, divisors: _Divisors, theta: Vector) -> tuple[float, float]:
+        loss, errors = sums.tolist()
+        return loss / divisors.weight + self._penalty(theta), errors / divisors.rows
+
+    def _known(
+        self, evaluation: Gradient, sums: Sums, divisors: Mapping[RowSample | None, _Divisors]
+    ) -> tuple[float, float, Vector]:
         """F, the error rate and the gradient, from their sums."""
-        n, theta = self._count(evaluation.rows), self.vectors.live[evaluation.theta]
-        gradient /= self.dtype.type(n)
+        theta, divisor = self.vectors.live[evaluation.theta], divisors[evaluation.rows]
+        losses, gradient = sums
+        gradient /= self.dtype.type(divisor.weight)
         if self.l2:
             gradient += self.dtype.type(self.l2) * self.network.weights_only(theta)
-        return float(sums[0]) / n + self._penalty(theta), float(sums[1]) / n, gradient
+        return *self._loss_and_error(losses, divisor, theta), gradient
 
-    def _mean_squares(self, squares: Vector, sample: RowSample | None) -> Vector:
-        squares /= self.dtype.type(self._count(sample))
+    def _mean_squares(self, squares: Vector, divisor: _Divisors) -> Vector:
+        squares /= self.dtype.type(divisor.weight)
         if self.l2:
             squares += self.dtype.type(self.l2) * self.network.weights_only(np.ones_like(squares))
         return squares
 
-    def _run(self, *evaluations: Loss | Gradient | Product | Squares | Along) -> Sums:
-        """One round, counted: a broadcast of what is new, and one reduced answer."""
-        sums = self._engine.run(Round(evaluations, dict(self.vectors.live)))
+    def _run(
+        self, *evaluations: Loss | Gradient | Product | Squares | Along
+    ) -> tuple[Sums, dict[RowSample | None, _Divisors]]:
+        """One round, counted: a broadcast of what is new, and one reduced answer; what its sums are divided by."""
+        samples = list(dict.fromkeys(evaluation.rows for evaluation in evaluations))
+        totals = [Totals(sample) for sample in samples] if self._weighted else []
+        sums = self._engine.run(Round((*evaluations, *totals), dict(self.vectors.live)))
         self.counters.rounds += 1
         self.counters.row_reads += sum(self._count(evaluation.rows) for evaluation in evaluations)
         self.counters.nbytes += self.vectors.take_nbytes() + sum(array.nbytes for array in sums)
-        return sums
+        if not self._weighted:
+            return sums, {sample: _Divisors(self._count(sample), self._count(sample)) for sample in samples}
+        found = [_Divisors(*array.tolist()) for array in sums[-len(totals) :]]
+        if min(divisors.weight for divisors in found) <= 0:
+            raise DataError(
+                "all rows of a sample have weight 0, so that it has no mean; take larger samples (curvature_rows, "
+                "batch_rows), or leave the rows of weight 0 out of the data"
+            )
+        return sums[: -len(totals)], dict(zip(samples, found, strict=True))
 
     def _count(self, rows: RowSample | None) -> int:
         return self._n_rows if rows is None else rows.n_rows

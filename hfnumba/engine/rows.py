@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hfnumba.data.prepare import checked_weights
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
@@ -42,6 +43,11 @@ class Source(Protocol):
         """See ``scale``."""
         ...
 
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        ...
+
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition j, and the one after its last."""
         ...
@@ -52,7 +58,7 @@ class Source(Protocol):
         ...
 
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
-        """Partition j in the form in which it takes least memory."""
+        """Partition j in the form in which it takes least memory; ``weights`` (rows,) is in it if rows have any."""
         ...
 
     def compact_nbytes(self, j: int) -> int:
@@ -65,20 +71,27 @@ class Source(Protocol):
 
 
 class Rows(NamedTuple):
-    """Features (rows, n_features), and labels (rows,) int32 or targets (rows, n_outputs); the other is empty."""
+    """Features (rows, n_features), and labels (rows,) int32 or targets (rows, n_outputs); the other is empty.
+
+    ``weights`` (rows,) is empty where rows have none.
+    """
 
     X: NDArray[Any]
     labels: NDArray[np.int32]
     targets: NDArray[np.floating[Any]]
+    weights: NDArray[np.floating[Any]]
 
     def take(self, indices: NDArray[np.intp]) -> Rows:
         """The rows at ``indices``, copied."""
         labels = self.labels[indices] if self.labels.size else self.labels
         targets = self.targets[indices] if self.targets.size else self.targets
-        return Rows(self.X[indices], labels, targets)
+        weights = self.weights[indices] if self.weights.size else self.weights
+        return Rows(self.X[indices], labels, targets, weights)
 
 
-def as_rows(network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[Any]) -> Rows:
+def as_rows(
+    network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[Any], weights: NDArray[Any] | None = None
+) -> Rows:
     """Check rows against a network and bring them into the kernels' form, without a copy where they have it.
 
     uint8 features stay as they are. One-dimensional labels for a loss that takes targets become indicator rows.
@@ -88,13 +101,14 @@ def as_rows(network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[
     if len(y) != len(X):
         raise DataError(f"expected a label or target for each of the {len(X)} rows, got {len(y)}")
     features = np.require(X, None if X.dtype == np.uint8 else dtype, ["C", "W"])
+    own = np.empty(0, dtype) if weights is None else np.require(weights, dtype, ["C", "W"])
     n_out = network.n_outputs
     if network.takes_labels:
         if y.ndim != 1 or y.dtype.kind not in "iub":
             raise DataError(f"{network.loss} takes one whole-number label a row, got {y.dtype} of shape {y.shape}")
         if y.size and (y.min() < 0 or y.max() >= n_out):
             raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
-        return Rows(features, np.require(y, np.int32, ["C", "W"]), np.empty((0, n_out), dtype))
+        return Rows(features, np.require(y, np.int32, ["C", "W"]), np.empty((0, n_out), dtype), own)
     if y.ndim == 1 and n_out > 1 and y.dtype.kind in "iub":
         if y.size and (y.min() < 0 or y.max() >= n_out):
             raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
@@ -106,7 +120,7 @@ def as_rows(network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[
         raise DataError(f"expected {n_out} targets a row for this network, got {targets.shape[1]}")
     if network.loss == "sigmoid_cross_entropy" and targets.size and not (targets.min() >= 0 and targets.max() <= 1):
         raise DataError(f"sigmoid_cross_entropy takes targets in [0, 1], got {targets.min()} … {targets.max()}")
-    return Rows(features, np.empty(0, np.int32), targets)
+    return Rows(features, np.empty(0, np.int32), targets, own)
 
 
 @functools.lru_cache(maxsize=128)
@@ -143,9 +157,18 @@ class ArraySource:
     n_partitions: int
     scale: float = 1.0
     offset: float = 0.0
+    weights: NDArray[Any] | None = None
 
     @staticmethod
-    def of(X: ArrayLike, y: ArrayLike, n_partitions: int | None, scale: float, offset: float) -> ArraySource:
+    def of(
+        X: ArrayLike,
+        y: ArrayLike,
+        n_partitions: int | None,
+        scale: float,
+        offset: float,
+        *,
+        weights: ArrayLike | None = None,
+    ) -> ArraySource:
         """Check that there are finite rows, and choose the number of partitions."""
         features, targets = np.asarray(X), np.asarray(y)
         if features.ndim != 2 or not len(features):
@@ -161,7 +184,8 @@ class ArraySource:
         chosen = _n_partitions(len(features)) if n_partitions is None else n_partitions
         if not 1 <= chosen <= len(features):
             raise UsageError(f"n_partitions must lie in 1 … {len(features)} (the rows), got {n_partitions}")
-        return ArraySource(features, targets, chosen, scale, offset)
+        own = None if weights is None else checked_weights("weights", weights, len(features))
+        return ArraySource(features, targets, chosen, scale, offset, own)
 
     @property
     def n_rows(self) -> int:
@@ -177,10 +201,16 @@ class ArraySource:
         """Dtype of X."""
         return self.X.dtype
 
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self.weights is not None
+
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """Views of the rows of partition j."""
         start, stop = self.partition_rows(j)
-        return {"X": self.X[start:stop], "y": self.y[start:stop]}
+        held = {"X": self.X[start:stop], "y": self.y[start:stop]}
+        return held if self.weights is None else held | {"weights": self.weights[start:stop]}
 
     def compact_nbytes(self, j: int) -> int:
         """Nothing: views take no memory of their own."""

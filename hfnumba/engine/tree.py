@@ -8,6 +8,7 @@ independent of each other, so it makes no difference either whether whole arrays
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -52,18 +53,38 @@ def add_up(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[Sums, bool]:
 
     Every operand is read once, and every element of the sum written once.
     """
-    some = next(iter(nodes.values()))
+    return _added(nodes, _widths(n_partitions), (len(_widths(n_partitions)) - 1, 0))
+
+
+def join(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[dict[Node, Sums], bool]:
+    """The sums of the same partitions as the fewest nodes, in new arrays, and whether all are finite."""
+    widths = _widths(n_partitions)
+    joined: dict[Node, Sums] = {}
+    finite = True
+    there = itertools.chain.from_iterable(leaves(node, n_partitions) for node in nodes)
+    for node in sorted(covering(there, n_partitions)):
+        joined[node], fine = _added(nodes, widths, node)
+        finite &= fine
+    return joined, finite
+
+
+def _added(nodes: Mapping[Node, Sums], widths: list[int], root: Node) -> tuple[Sums, bool]:
+    """A node's sums in new arrays, from any that have all its partitions below them; whether they are finite."""
+    n_partitions = widths[0]
+    below = leaves(root, n_partitions)
+    mine = {node: sums for node, sums in nodes.items() if leaves(node, n_partitions).start in below}
+    some = next(iter(mine.values()))
     total = tuple(np.empty(array.shape, array.dtype) for array in some)
     finite = True
     for k, out in enumerate(total):
-        flat = {node: sums[k].reshape(-1) for node, sums in nodes.items()}
-        finite &= _add_flat(flat, out.reshape(-1), _widths(n_partitions))
+        flat = {node: sums[k].reshape(-1) for node, sums in mine.items()}
+        finite &= _add_flat(flat, out.reshape(-1), widths, root)
     return total, finite
 
 
-def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: list[int]) -> bool:
+def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: list[int], root: Node) -> bool:
     """Write the sum of one-dimensional arrays into ``out``; whether it is finite."""
-    top, n_scratch = len(widths) - 1, min(_PIECE, out.size)
+    top, n_scratch = root[0], min(_PIECE, out.size)
     scratch = {(level, side): np.empty(n_scratch, out.dtype) for level in range(1, top) for side in (0, 1)}
 
     def value(level: int, index: int, piece: slice, target: NDArray[Any]) -> NDArray[Any]:
@@ -85,10 +106,9 @@ def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: 
         for start in range(0, out.size, _PIECE):
             piece = slice(start, start + _PIECE)
             target = out[piece]
-            if (top, 0) in operands:
-                target[...] = operands[top, 0][piece]
-            else:
-                value(top, 0, piece, target)
+            found = value(*root, piece, target)
+            if found is not target:
+                target[...] = found
             # A sum is finite only if all its terms are; here they are in the cache.
             finite &= bool(np.isfinite(target.sum()))
     return finite

@@ -1,10 +1,4 @@
-"""What lives on a Dask worker: a handler that answers rounds, called by the client directly.
-
-A request carries its job's number, the names of the live vectors, and the vectors the client thinks are new here.
-What the worker lacks (it was restarted, it joined) it names, and the client sends the request again with it. So no
-answer ever rests on state that the request did not name. Where client and worker see the same memory, arrays are
-in boxes (:mod:`hfnumba.engine.shared`) and the messages say where.
-"""
+"""What lives on a Dask worker: a handler that answers rounds, called by the client, or by a worker that relays."""
 
 from __future__ import annotations
 
@@ -12,16 +6,17 @@ import asyncio
 import ctypes
 import logging
 import traceback
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distributed import Worker, WorkerPlugin
-from distributed.protocol import to_serialize
 from numpy.typing import NDArray
 
-from hfnumba.engine.host import Evaluation, Job, PartitionHost, default_memory
+from hfnumba.engine.host import PartitionHost, default_memory
+from hfnumba.engine.messages import FORGET, GREET, OPERATION, Answer, Request, packed, unpacked
+from hfnumba.engine.relay import Supply, ask_below, combined
 from hfnumba.engine.shared import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
@@ -29,43 +24,12 @@ from hfnumba.kernels import cache
 from hfnumba.versions import installed
 
 _log = logging.getLogger(__name__)
-GREET = "hfnumba_greet"
-OPERATION = "hfnumba_round"
-FORGET = "hfnumba_forget"
 # Of glibc's mallopt. Dask's nanny asks it to give all memory back at once, and so each new vector would be new pages.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 28
 _MAX_MMAP_THRESHOLD = 1 << 25
 # Clients that died without a word leave jobs behind; the oldest make room for new ones.
 _MAX_JOBS = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """A round for one worker."""
-
-    number: int
-    job_id: str
-    evaluations: tuple[Evaluation, ...]
-    partitions: tuple[int, ...]
-    live: tuple[str, ...]
-    vectors: Mapping[str, NDArray[Any] | Parcel]
-    job: Job | None = None
-    # Tokens of the client's boxes; None asks for an answer without boxes.
-    boxes: tuple[bytes, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Sums of some nodes of the tree; or what the worker lacks; or the error that kept it from answering."""
-
-    number: int
-    nodes: dict[Node, tuple[NDArray[Any] | Parcel, ...]] = field(default_factory=dict)
-    lacks_job: bool = False
-    missing: tuple[str, ...] = ()
-    lacks_sight: bool = False
-    error: HfnumbaError | None = None
-    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,12 +82,36 @@ class RoundServer:
                 sees = Window(Place(*probe)) is not None
             except SharedMemoryError as error:
                 _log.debug("vectors travel by the network: %s", error)
-        return {"versions": installed(), "sees": sees}
+        return {"versions": installed(), "sees": sees, "name": str(self._worker.name)}
 
-    async def answer(self, request: Request) -> Any:
-        """Answer a round."""
-        loop = asyncio.get_running_loop()
-        return to_serialize(await loop.run_in_executor(self._executor, self._answer, request))
+    async def answer(self, request: Any) -> Any:
+        """Answer a round, with those below if there are any; both as they travel."""
+        return packed(await self._answered(unpacked(request)))
+
+    async def _answered(self, request: Request) -> Answer:
+        supply = self._supply(request) if request.below else None
+        own = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, request)
+        return await own if supply is None else await self._relay(request, supply, own)
+
+    async def _relay(self, request: Request, supply: Supply, own: asyncio.Future[Answer]) -> Answer:
+        """Ask those below while this worker computes, and add what they answer."""
+        try:
+            found = await ask_below(request, supply, self._worker.rpc, self._worker.scheduler)
+            mine = await own
+            if mine.failure is not None or mine.lacks:
+                return mine
+            address = self._worker.contact_address or self._worker.address
+            work = partial(combined, mine, address, found, request, supply)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except Exception:
+            return Answer(request.number, failure=traceback.format_exc(limit=-3))
+
+    def _supply(self, request: Request) -> Supply | None:
+        """What those below may need; None if some of it is not here, which the answer will say."""
+        kept = self._jobs.get(request.job_id)
+        job = request.job if kept is None else kept.host.job
+        vectors = ({} if kept is None else kept.host.vectors) | dict(request.vectors)
+        return None if job is None or set(request.live) - set(vectors) else Supply(job, vectors)
 
     async def forget(self, job_id: str) -> None:
         """Drop a job with its rows."""

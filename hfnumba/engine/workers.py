@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client
 from distributed.comm.core import CommClosedError
 
+from hfnumba.engine.messages import GONE, GREET
 from hfnumba.engine.shared import Box, SharedMemoryError
-from hfnumba.engine.worker import GREET
+from hfnumba.engine.watch import watch
 from hfnumba.errors import ClusterError
 from hfnumba.versions import difference, installed, spelled
 
 _log = logging.getLogger(__name__)
-GONE = (CommClosedError, OSError)
 _NO_WORKER_TIMEOUT_S = 60.0
 _GREETING_TIMEOUT_S, _RESTART_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 5.0, 30.0, 30.0
-_POLL_S, _WATCH_S, _REFRESH_S = 0.1, 0.5, 2.0
+_POLL_S, _REFRESH_S = 0.1, 2.0
+# At most this share of the time goes into asking the scheduler who is there.
+_SHARE = 0.01
 # So often may a worker of one name give what cannot be an answer; its nanny replaces the process each time.
 _MAX_REFUSALS = 3
 
@@ -44,13 +46,16 @@ class Workers:
     client : distributed.Client
     silence_s : float
         How long a worker may give no sign of life while a round waits for it.
+    shared_memory : bool
+        Look for workers that see this process's memory.
     """
 
-    def __init__(self, client: Client, silence_s: float) -> None:
+    def __init__(self, client: Client, silence_s: float, shared_memory: bool = True) -> None:
         self.known: dict[str, Known] = {}
-        self._client, self._silence_s, self._versions = client, silence_s, installed()
+        self.silence_s = silence_s
+        self._client, self._versions = client, installed()
         self._threads: dict[str, int] = {}
-        self._asked = 0.0
+        self._ask_at = 0.0
         # Those that are never asked, with the reason; those whose process is being replaced; who is being greeted.
         self._left_out: dict[str, str] = {}
         self._replaced: set[str] = set()
@@ -60,7 +65,7 @@ class Workers:
         self._refusals: Counter[str] = Counter()
         self._background: set[asyncio.Future[Any]] = set()
         try:
-            self._probe: Box | None = Box(0)
+            self._probe: Box | None = Box(0) if shared_memory else None
         except SharedMemoryError as error:
             _log.debug("vectors travel by the network: %s", error)
             self._probe = None
@@ -68,19 +73,21 @@ class Workers:
     async def present(self, refresh: bool) -> dict[str, int]:
         """Threads of each worker; asked for anew after a loss, and now and then, so that new workers take part."""
         loop = asyncio.get_running_loop()
-        if self._threads and not refresh and loop.time() - self._asked < _REFRESH_S:
+        if self._threads and not refresh and loop.time() < self._ask_at:
             return self._threads
         deadline = loop.time() + _NO_WORKER_TIMEOUT_S
         while True:
+            asked = loop.time()
             there = await self._scheduled()
+            self._ask_at = loop.time() + max(_REFRESH_S, (loop.time() - asked) / _SHARE)
             self.known = {address: known for address, known in self.known.items() if address in there}
             self._left_out = {address: why for address, why in self._left_out.items() if address in there}
             self._replaced &= set(there)
             self._unheard = {address: since for address, since in self._unheard.items() if address in there}
             await self._greet_new(there)
-            present = {a: int(worker["nthreads"]) for a, worker in there.items() if a in self.known}
+            present = {address: threads for address, threads in there.items() if address in self.known}
             if present:
-                self._threads, self._asked = present, loop.time()
+                self._threads = present
                 return present
             if self._left_out and len(self._left_out) == len(there):
                 raise ClusterError("no worker can be used: " + "; ".join(sorted(self._left_out.values())))
@@ -90,32 +97,28 @@ class Workers:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _greet_new(self, there: dict[str, dict[str, Any]]) -> None:
+    async def _greet_new(self, there: Collection[str]) -> None:
         """Greet whom we do not know; one that takes its time does not keep the others waiting."""
         for address in set(there) - set(self.known) - set(self._left_out) - self._replaced - set(self._greetings):
-            greeting = asyncio.ensure_future(self._greet(address, str(there[address]["name"])))
+            greeting = asyncio.ensure_future(self._greet(address))
             self._greetings[address] = greeting
             greeting.add_done_callback(lambda _, a=address: self._greetings.pop(a))  # type: ignore[misc]
         if self._greetings:
             await asyncio.wait(self._greetings.values(), timeout=_POLL_S if self.known else _GREETING_TIMEOUT_S)
 
-    async def _scheduled(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler knows of each worker."""
+    async def _scheduled(self, _: Collection[str] = ()) -> dict[str, int]:
+        """Threads of each worker that the scheduler knows. It has no shorter answer; there may be thousands."""
         try:
             # The client knows at once that it has lost the scheduler, where a new connection would be tried for long.
             if self._client.status != "running":
                 raise CommClosedError(f"the client is {self._client.status}")
-            identity = await asyncio.wait_for(self._client.scheduler.identity(n_workers=-1), _SCHEDULER_TIMEOUT_S)
+            workers: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(), _SCHEDULER_TIMEOUT_S)
         except (*GONE, TimeoutError) as error:
             raise ClusterError("the scheduler is gone; start a cluster again and use --resume") from error
-        workers: dict[str, dict[str, Any]] = identity["workers"]
         return workers
 
-    async def _greet(self, address: str, name: str) -> None:
+    async def _greet(self, address: str) -> None:
         """Let a worker take part if it answers, is not known to be broken, and has our versions."""
-        if self._refusals[name] >= _MAX_REFUSALS:
-            self._left_out[address] = f"worker {name} ({address}) has given unusable answers {_MAX_REFUSALS} times"
-            return
         probe = None if self._probe is None else list(self._probe.place)
         call = getattr(self._client.rpc(address), GREET)(probe=probe)
         try:
@@ -123,7 +126,7 @@ class Workers:
         except (*GONE, TimeoutError) as error:
             _log.debug("worker %s does not answer yet: %s", address, error)
             now = asyncio.get_running_loop().time()
-            if now - self._unheard.setdefault(address, now) > self._silence_s:
+            if now - self._unheard.setdefault(address, now) > self.silence_s:
                 _log.warning("worker %s has never answered and is restarted", address)
                 del self._unheard[address]
                 self._replaced.add(address)
@@ -138,43 +141,27 @@ class Workers:
             self._left_out[address] = f"worker {address} has {other}; install {ours} everywhere"
             _log.warning("a worker is left out: %s", self._left_out[address])
             return
+        name = answer["name"]
+        if self._refusals[name] >= _MAX_REFUSALS:
+            self._left_out[address] = f"worker {name} ({address}) has given unusable answers {_MAX_REFUSALS} times"
+            return
         self.known[address] = Known(bool(answer["sees"]), name)
 
-    async def watch(self, tasks: dict[str, asyncio.Task[Any]]) -> None:
-        """Return when all tasks are done; those of workers that are gone or silent are cancelled.
+    async def watch(self, tasks: Mapping[str, asyncio.Future[Any]]) -> None:
+        """Return when all tasks are done; those of workers that are gone or silent are cancelled."""
+        given_up = await watch(tasks, self._scheduled, self._client.rpc, self.silence_s)
+        for address, quiet_s in given_up.items():
+            if quiet_s is None:
+                self.lose(address, "it left")
+            else:
+                self.lose(address, f"silent for {quiet_s:.0f} s", silent=True)
 
-        A connection to a dead process is retried for half a minute; the scheduler hears of the death at once. A
-        worker that computes answers when it is asked who it is; one that is stopped or cut off does not.
-        """
-        loop = asyncio.get_running_loop()
-        heard = dict.fromkeys(tasks, loop.time())
-        signs: dict[str, asyncio.Future[None]] = {}
-
-        async def listen(address: str, call: Awaitable[Any]) -> None:
-            await call
-            heard[address] = loop.time()
-
-        try:
-            while pending := {address for address, task in tasks.items() if not task.done()}:
-                await asyncio.wait([tasks[address] for address in pending], timeout=_WATCH_S)
-                if all(task.done() for task in tasks.values()):
-                    return
-                there = await self._scheduled()
-                for address in pending:
-                    quiet_s = loop.time() - heard[address]
-                    if address not in there:
-                        _log.warning("worker %s is gone", address)
-                        tasks[address].cancel()
-                    elif quiet_s > self._silence_s:
-                        _log.warning("worker %s was silent for %.0f s and is restarted", address, quiet_s)
-                        tasks[address].cancel()
-                        self.replace(address)
-                    elif quiet_s > self._silence_s / 4 and (address not in signs or signs[address].done()):
-                        signs[address] = asyncio.ensure_future(listen(address, self._client.rpc(address).identity()))
-        finally:
-            for sign in signs.values():
-                sign.cancel()
-            await asyncio.gather(*signs.values(), return_exceptions=True)
+    def lose(self, address: str, why: str, silent: bool = False) -> None:
+        """Note that a worker gave no answer; one that only is silent is replaced."""
+        _log.warning("worker %s is lost: %s%s", address, why, "; it is restarted" if silent else "")
+        self.known.pop(address, None)
+        if silent:
+            self.replace(address)
 
     def refuse(self, address: str, why: str) -> None:
         """Note that a worker's answer cannot be used, and have the process replaced."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hfnumba.figures import style
-from hfnumba.figures.experiment import Experiment, Lines
+from hfnumba.figures.experiment import Experiment, Laboratory, Lines
 from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions, Say
 from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
 
-METHODS = ("hf-bicgstab", "hf-cg", "gn-cg", "hf-steihaug", "sgd", "momentum", "adam")
+SECOND_ORDER = ("hf-bicgstab", "gn-cg", "hf-steihaug", "hf-cg")
+FIRST_ORDER = ("sgd", "momentum", "adam")
 LEFT = 0.95
 """The plateau is left where the loss is below this share of the loss at the start."""
+EPOCHS = (20, 40, 60, 80, 100)
+"""Second-order methods have the first of these; a stochastic one goes on to the next while a seed stays there."""
 
 
 def make(options: FigureOptions, say: Say) -> list[Path]:
@@ -27,12 +31,24 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
         As of training; :class:`FigureStopped` after a signal.
     """
     lab, seeds = laboratory(options, say)
-    base = Experiment.of(hidden=(400, 150), init="tiny", max_iterations=8 if options.quick else 20)
-    series = []
-    for method in ("hf-bicgstab", "gn-cg", "hf-steihaug", "momentum") if options.quick else METHODS:
-        given = {"curvature_rows": 1024 if options.quick else 2048} if "-" in method else {}
-        series.append(carry_out(lab, method, base.but(method=method, **given), seeds))
+    base = Experiment.of(hidden=(400, 150), init="tiny")
+    second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if options.quick else (SECOND_ORDER, FIRST_ORDER)
+    limits, rows = ((8,), 1024) if options.quick else (EPOCHS, 2048)
+    second = base.but(curvature_rows=rows, max_iterations=limits[0])
+    series = [carry_out(lab, method, second.but(method=method), seeds) for method in second_order]
+    series += [until_left(lab, method, base.but(method=method), seeds, limits) for method in first_order]
     return [*_draw(options.out, series), *write_table(options.out, "saddle", _table(series), series)]
+
+
+def until_left(
+    lab: Laboratory, name: str, experiment: Experiment, seeds: Sequence[int], limits: Sequence[int] = EPOCHS
+) -> Series:
+    """Run an experiment with each seed, and all of them on to the next limit while one has not left the plateau."""
+    for limit in limits:
+        series = carry_out(lab, name, experiment.but(max_iterations=limit), seeds)
+        if all(leaves(lines, "iteration") is not None for lines in series.ledgers):
+            break
+    return series
 
 
 def leaves(lines: Lines, cost: str) -> float | None:
@@ -43,12 +59,13 @@ def leaves(lines: Lines, cost: str) -> float | None:
 
 def _table(series: list[Series]) -> str:
     header = ["", *(f"{what} on the plateau" for what in ("iterations", "passes", "rounds"))]
-    header += ["directions of negative curvature taken there", "loss at the end"]
+    header += ["directions of negative curvature taken there", "iterations in all", "loss at the end"]
     rows = []
     for one in series:
         row = [f"`{one.name}`", *(spread([leaves(lines, cost) for lines in one.ledgers]) for cost in COSTS)]
-        taken = [_taken(lines) for lines in one.ledgers]
-        rows.append([*row, spread(taken), spread([lines[-1]["loss"] for lines in one.ledgers], "{:.3f}".format)])
+        row += [spread([_taken(lines) for lines in one.ledgers])]
+        row += [spread([lines[-1]["iteration"] for lines in one.ledgers])]
+        rows.append([*row, spread([lines[-1]["loss"] for lines in one.ledgers], "{:.3f}".format)])
     return markdown(header, rows)
 
 
@@ -66,8 +83,7 @@ def _draw(out: Path, series: list[Series]) -> list[Path]:
         for k, one in enumerate(series):
             band(axes[j], one, cost, "loss", **style.look(k), linewidth=1.6, markersize=3.2, label=one.name)
         axes[j].set_xlabel(label if cost != "iteration" else "iterations (first-order: epochs)")
-        if cost == "rounds":
-            axes[j].set_xscale("symlog", linthresh=10)
+        axes[j].set_xscale("symlog", linthresh=10)
         axes[j].axhline(LEFT * series[0].ledgers[0][0]["loss"], color="0.5", linewidth=0.9, linestyle=style.DASHED)
         style.tidy(axes[j])
     axes[0].set_ylabel("training loss")

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -215,16 +216,19 @@ def _constants(plan: Plan, split: Split, network: Any, pieces: Pieces, base: Fou
             for name, rate in scaling.measure_rates(network, split, points=points, repeats=plan.repeats).items()
         },
     )
-    rounds = []
+    rounds, chain = [], []
     for p in plan.fitted:
 
-        def empty(p: int = p) -> list[dict[str, float]]:
+        def empty(p: int = p, fan_in: int = scaling.STAR) -> list[dict[str, float]]:
             with distant_workers(p, min(p, os.cpu_count() or 1)) as client:
-                return scaling.measure_rounds(client, p, network.n_params, plan.repeats)
+                return scaling.measure_rounds(client, p, network.n_params, plan.repeats, fan_in)
 
         rounds += pieces.get(f"rounds-{p}-workers", settings, empty)
+        if p > 1:
+            chain += pieces.get(f"chain-{p}-workers", settings, partial(empty, fan_in=1))
     adding = pieces.get("adding", settings, lambda: scaling.measure_adding(network.n_params, plan.repeats))
-    return {"rates": rates, "rounds": scaling.fit_rounds(rounds, adding)}
+    relay = {"relay_s": scaling.relay_seconds(rounds, chain)}
+    return {"rates": rates, "rounds": scaling.fit_rounds(rounds, adding) | relay}
 
 
 def _counts(found: Found) -> tuple[int, int, int]:

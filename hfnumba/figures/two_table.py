@@ -96,6 +96,7 @@ def _constants(results: Results) -> str:
     link = 8e-9 / max(c.send_s_per_byte, 1e-15), 8e-9 / max(c.receive_s_per_byte, 1e-15)
     rest = [
         ["a round", "L", f"{1e3 * c.round_s:.2f} ms"],
+        ["a level of relays", "L_r", f"{1e3 * c.relay_s:.2f} ms"],
         ["a worker's message, there and back", "m", f"{1e3 * c.message_s:.2f} ms"],
         ["a byte out to a worker", "s", f"{1e9 * c.send_s_per_byte:.2f} ns (as a link of {link[0]:.0f} Gbit/s)"],
         ["a byte back from a worker", "r", f"{1e9 * c.receive_s_per_byte:.2f} ns (as a link of {link[1]:.0f} Gbit/s)"],

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept, and compiling them once per machine.
 
 Numba's cache is pickle: a folder that others can write would let them run code here. So it is a private folder of
-this user on a local disk, one for each version of the sources, of Numba and of Python.
+this user on a local disk, one for each copy and version of the sources, of Numba and of Python.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ _LOCK_TIMEOUT_S = 300.0
 
 
 def _fingerprint() -> str:
-    """A hash of the kernels' sources: Numba itself looks only at the file of the function it compiles."""
-    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    """A hash of the kernels' sources and of where they are.
+
+    Numba itself looks only at the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
+    """
+    folder = Path(__file__).absolute().parent
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()} {folder}".encode())
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

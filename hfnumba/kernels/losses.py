@@ -174,6 +174,36 @@ def output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, delta:
 
 
 @kernel
+def weighted_output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, weights: Any, delta: Any) -> Any:
+    """As :func:`output_layer`, with each row's loss and delta times its weight; unless ``weights`` is empty.
+
+    Errors are those of the rows with a weight above 0, each counted once. A row of weight 0 leaves nothing behind,
+    not even a loss that has overflowed.
+    """
+    if weights.size == 0:
+        return output_layer(code, z, bias, labels, targets, delta)
+    loss, errors = 0.0, 0.0
+    for i in range(z.shape[0]):
+        row = slice(i, i + 1)
+        part = output_layer(code, z[row], bias, labels[row], targets[row], delta[row])
+        if weights[i] > 0:
+            loss += np.float64(weights[i]) * part[0]
+            errors += part[1]
+    weigh(weights, delta)
+    return loss, errors
+
+
+@kernel
+def weigh(weights: Any, rows: Any) -> None:
+    """Multiply each row of ``rows`` (rows, n) by its weight, in place; nothing where ``weights`` is empty."""
+    for i in range(weights.size):
+        row, weight = rows[i], weights[i]
+        for j in range(row.size):
+            # Not 0 times what may not be finite.
+            row[j] = row[j] * weight if weight > 0 else weight
+
+
+@kernel
 def times_output_curvature(code: int, p: Any, bias: Any, rz: Any) -> None:
     """Rz <- Q (rz + bias), in place; p and rz (rows, n_outputs), bias (n_outputs,)."""
     rows, n = rz.shape

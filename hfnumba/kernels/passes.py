@@ -9,6 +9,9 @@ each W_l row-major of shape (n_{l-1}, n_l). The *primal pass* of a block is A_1,
 (D_l = dL/dZ_l), 2 (n_1 + ... + n_L) numbers a row; the output layer's A_L is p. It is what products need, and it is
 either kept for all rows or recomputed block by block.
 
+Rows may have weights: an array of one a row, or an empty one for none. They multiply each row's loss and D_L, and so
+all that follows from D_L; what is summed are w_i f_i, w_i grad f_i and their products.
+
 Products follow Pearlmutter (1994), Fast exact multiplication by the Hessian; Gauss-Newton products Schraudolph (2002).
 """
 
@@ -22,7 +25,7 @@ from hfnumba.kernels.activations import ACTIVATION_CODES, activate, directional,
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
 from hfnumba.kernels.jit import kernel
-from hfnumba.kernels.losses import LOSS_CODES, output_layer, times_output_curvature
+from hfnumba.kernels.losses import LOSS_CODES, times_output_curvature, weigh, weighted_output_layer
 
 
 @kernel
@@ -49,7 +52,9 @@ def add_row_sums(d: Any, out: Any, first: bool) -> None:
 
 
 @kernel
-def _forward(theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, primal: Any) -> Any:
+def _forward(
+    theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, weights: Any, primal: Any
+) -> Any:
     """A_1 .. A_L and D_L of a block into ``primal``; returns (sum of losses, sum of errors)."""
     rows, n_layers = x.shape[0], sizes.size - 1
     a, at, position = x, 0, 0
@@ -63,7 +68,7 @@ def _forward(theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, t
             activate(act, z, bias)
         else:
             delta = _segment(primal, position + rows * n_out, rows, n_out)
-            sums = output_layer(loss, z, bias, labels, targets, delta)
+            sums = weighted_output_layer(loss, z, bias, labels, targets, weights, delta)
         a = z
         at += (n_in + 1) * n_out
         position += 2 * rows * n_out
@@ -92,7 +97,16 @@ def _backward(theta: Any, sizes: Any, act: int, x: Any, primal: Any, gradient: A
 
 @kernel
 def _tangent_forward(
-    theta: Any, v: Any, sizes: Any, act: int, loss: int, exact: bool, x: Any, primal: Any, tangent: Any
+    theta: Any,
+    v: Any,
+    sizes: Any,
+    act: int,
+    loss: int,
+    exact: bool,
+    x: Any,
+    weights: Any,
+    primal: Any,
+    tangent: Any,
 ) -> None:
     """R(A_1) .. R(A_{L-1}) of a block, what phi'' adds to R(D_l) (if exact), and Q R(Z_L), into ``tangent``."""
     rows, n_layers = x.shape[0], sizes.size - 1
@@ -107,6 +121,7 @@ def _tangent_forward(
             gemm(False, False, ra, _weights(theta, at, n_in, n_out), 1.0, rz)
         if layer == n_layers - 1:
             times_output_curvature(loss, value, vbias, rz)
+            weigh(weights, rz)
         elif exact:
             delta = _segment(primal, position + rows * n_out, rows, n_out)
             second = _segment(tangent, position + rows * n_out, rows, n_out)
@@ -161,16 +176,17 @@ def _tangent_backward(
 
 @kernel
 def loss_pass(
-    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, scale: Any, offset: Any,
-    block: int, work: Any,
+    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
+    offset: Any, block: int, work: Any,
 ) -> Any:  # fmt: skip
-    """Sums of losses and errors over the rows of X."""
+    """Sums of (weighted) losses, and of errors, over the rows of X."""
     total, errors = 0.0, 0.0
     n_features = block * sizes[0]
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
         x = load_block(X, start, stop, scale, offset, work)
-        part = _forward(theta, sizes, act, loss, x, labels[start:stop], targets[start:stop], work[n_features:])
+        y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
+        part = _forward(theta, sizes, act, loss, x, y, t, w, work[n_features:])
         total += part[0]
         errors += part[1]
     return total, errors
@@ -178,8 +194,8 @@ def loss_pass(
 
 @kernel
 def gradient_pass(
-    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, scale: Any, offset: Any,
-    block: int, work: Any, kept: Any, gradient: Any,
+    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
+    offset: Any, block: int, work: Any, kept: Any, gradient: Any,
 ) -> Any:  # fmt: skip
     """As :func:`loss_pass`, with the sum of gradients into ``gradient`` and the primal pass into ``kept``.
 
@@ -191,7 +207,8 @@ def gradient_pass(
         stop = min(start + block, X.shape[0])
         x = load_block(X, start, stop, scale, offset, work)
         primal = kept[start * width : stop * width] if kept.size > 0 else work[n_features:]
-        part = _forward(theta, sizes, act, loss, x, labels[start:stop], targets[start:stop], primal)
+        y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
+        part = _forward(theta, sizes, act, loss, x, y, t, w, primal)
         _backward(theta, sizes, act, x, primal, gradient, start == 0)
         total += part[0]
         errors += part[1]
@@ -200,8 +217,8 @@ def gradient_pass(
 
 @kernel
 def product_pass(
-    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, scale: Any, offset: Any,
-    block: int, work: Any, kept: Any, v: Any, exact: bool, out: Any,
+    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
+    offset: Any, block: int, work: Any, kept: Any, v: Any, exact: bool, out: Any,
 ) -> None:  # fmt: skip
     """The sum over the rows of Hessian (``exact``) or Gauss-Newton times v, into ``out``.
 
@@ -214,19 +231,20 @@ def product_pass(
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
         x = load_block(X, start, stop, scale, offset, work)
+        y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         if kept.size > 0:
             primal = kept[start * width : stop * width]
         else:
-            _forward(theta, sizes, act, loss, x, labels[start:stop], targets[start:stop], primal)
+            _forward(theta, sizes, act, loss, x, y, t, w, primal)
             _backward(theta, sizes, act, x, primal, nothing, True)
-        _tangent_forward(theta, v, sizes, act, loss, exact, x, primal, tangent)
+        _tangent_forward(theta, v, sizes, act, loss, exact, x, w, primal, tangent)
         _tangent_backward(theta, v, sizes, act, exact, x, primal, tangent, out, start == 0)
 
 
 @kernel
 def line_pass(
-    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, scale: Any, offset: Any,
-    block: int, work: Any, directions: Any, alphas: Any, tails: Any, losses: Any, errors: Any,
+    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
+    offset: Any, block: int, work: Any, directions: Any, alphas: Any, tails: Any, losses: Any, errors: Any,
 ) -> None:  # fmt: skip
     """Add the rows' losses and errors at theta + alpha d, for all directions and step lengths, reading X once.
 
@@ -247,6 +265,7 @@ def line_pass(
         stop = min(start + block, X.shape[0])
         rows = stop - start
         x = load_block(X, start, stop, scale, offset, work)
+        y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         xw = _segment(work, n_features, rows, n_out)
         xd = _segment(work, n_features + n_first, rows, n_out)
         z = _segment(work, n_features + 2 * n_first, rows, n_out)
@@ -262,10 +281,10 @@ def line_pass(
                         z[row, column] = xw[row, column] + alphas[j] * xd[row, column]
                 bias = tail[:n_out]
                 if upper.size == 1:
-                    part = output_layer(loss, z, bias, labels[start:stop], targets[start:stop], delta)
+                    part = weighted_output_layer(loss, z, bias, y, t, w, delta)
                 else:
                     activate(act, z, bias)
-                    part = _forward(tail[n_out:], upper, act, loss, z, labels[start:stop], targets[start:stop], rest)
+                    part = _forward(tail[n_out:], upper, act, loss, z, y, t, w, rest)
                 losses[i, j] += part[0]
                 errors[i, j] += part[1]
 
@@ -273,7 +292,7 @@ def line_pass(
 @kernel
 def output_pass(theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, work: Any) -> Any:
     """The outputs p of a block of rows, a view of ``work``; labels and targets may hold anything valid."""
-    _forward(theta, sizes, act, loss, x, labels, targets, work)
+    _forward(theta, sizes, act, loss, x, labels, targets, theta[:0], work)
     n_out = sizes[sizes.size - 1]
     return _segment(work, 2 * x.shape[0] * sizes[1:-1].sum(), x.shape[0], n_out)
 
@@ -287,7 +306,7 @@ def exercise() -> None:
     act, loss = ACTIVATION_CODES["tanh"], LOSS_CODES["softmax_cross_entropy"]
     one, zero = np.float32(1), np.float32(0)
     for dtype in (np.uint8, np.float32):
-        rows = (np.zeros((2, 3), dtype), labels, targets, one, zero, 16, work)
+        rows = (np.zeros((2, 3), dtype), labels, targets, nothing, one, zero, 16, work)
         loss_pass(theta, sizes, act, loss, *rows)
         gradient_pass(theta, sizes, act, loss, *rows, nothing, theta.copy())
         product_pass(theta, sizes, act, loss, *rows, nothing, theta, True, theta.copy())

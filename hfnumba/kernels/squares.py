@@ -32,11 +32,25 @@ def _squares(source: Any, target: Any) -> Any:
 
 
 @kernel
+def _weighted_squares(source: Any, weights: Any, target: Any) -> Any:
+    """The squares of deltas that carry their rows' weights w, divided by w: w times the squares without them.
+
+    0 where a weight is 0. The order of the operations keeps the squares of small and large weights in range.
+    """
+    rows, n = source.shape
+    squared = target[: rows * n].reshape(rows, n)
+    for i in range(rows):
+        for j in range(n):
+            squared[i, j] = source[i, j] * (source[i, j] / weights[i]) if weights[i] > 0 else weights[i]
+    return squared
+
+
+@kernel
 def squares_pass(
-    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, scale: Any, offset: Any,
-    block: int, work: Any, kept: Any, out: Any,
+    theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
+    offset: Any, block: int, work: Any, kept: Any, out: Any,
 ) -> None:  # fmt: skip
-    """The sum over the rows of X of each row's gradient, squared entry by entry, into ``out`` (n_params,).
+    """The (weighted) sum over the rows of X of each row's gradient, squared entry by entry, into ``out`` (n_params,).
 
     ``kept`` is the primal pass of these rows, or empty: then it is computed again for each block.
     """
@@ -51,8 +65,8 @@ def squares_pass(
         else:
             primal = work[n_features : n_features + rows * width]
             gradient_pass(
-                theta, sizes, act, loss, X[start:stop], labels[start:stop], targets[start:stop], scale, offset,
-                rows, work, primal, nothing,
+                theta, sizes, act, loss, X[start:stop], labels[start:stop], targets[start:stop], weights[start:stop],
+                scale, offset, rows, work, primal, nothing,
             )  # fmt: skip
         below = _squares(load_block(X, start, stop, scale, offset, work), work)
         at, position = 0, 0
@@ -60,7 +74,11 @@ def squares_pass(
             n_in, n_out = sizes[layer], sizes[layer + 1]
             size = rows * n_out
             value = primal[position : position + size].reshape(rows, n_out)
-            delta = _squares(primal[position + size : position + 2 * size].reshape(rows, n_out), scratch)
+            delta = primal[position + size : position + 2 * size].reshape(rows, n_out)
+            if weights.size == 0:
+                delta = _squares(delta, scratch)
+            else:
+                delta = _weighted_squares(delta, weights[start:stop], scratch)
             end = at + n_in * n_out
             gemm(True, False, below, delta, beta, out[at:end].reshape(n_in, n_out))
             add_row_sums(delta, out[end : end + n_out], start == 0)
@@ -77,5 +95,5 @@ def exercise() -> None:
     work = np.zeros(work_size((3, 2, 2), 16), np.float32)
     act, loss = ACTIVATION_CODES["tanh"], LOSS_CODES["softmax_cross_entropy"]
     for dtype in (np.uint8, np.float32):
-        rows = (np.zeros((2, 3), dtype), labels, targets, np.float32(1), np.float32(0), 16, work)
+        rows = (np.zeros((2, 3), dtype), labels, targets, nothing, np.float32(1), np.float32(0), 16, work)
         squares_pass(theta, sizes, act, loss, *rows, nothing, theta.copy())

@@ -38,7 +38,8 @@ class StoreRecord(msgspec.Struct, frozen=True):
     """The training data: where they were, which they were, and what is done with features before the network.
 
     They are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
-    side, and scaled (x * scale + offset), in this order.
+    side, and scaled (x * scale + offset), in this order. ``class_weights`` is what each class weighs in the loss;
+    empty for none.
     """
 
     path: str
@@ -49,6 +50,7 @@ class StoreRecord(msgspec.Struct, frozen=True):
     context: int = 0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
 
 class RunRecord(msgspec.Struct, frozen=True):

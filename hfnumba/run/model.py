@@ -33,7 +33,9 @@ class TrainedModel:
         return self.network.takes_labels
 
     def evaluate(self, split: Split) -> tuple[float, float]:
-        """Return f (with the penalty of the run) and the error rate on a split. Reads each row once.
+        """Return f (with the penalty and the class weights of the run) and the error rate on a split.
+
+        Rows of the split that have weights weigh in f as these say. Reads each row once.
 
         Raises
         ------
@@ -52,7 +54,8 @@ class TrainedModel:
                 f"{self.network.n_outputs} outputs, but split {split.name!r} of {split.path} is for {split.task} "
                 f"with {split.n_features} and {split.n_outputs}; give a store of the same kind"
             )
-        with SplitObjective(self.network, split, l2=self.record.settings.l2) as objective:
+        l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
+        with SplitObjective(self.network, split, l2=l2, class_weights=class_weights) as objective:
             return objective.value_and_error(self.theta)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,6 +21,8 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+# A worker is asked for a sign of life after a quarter of this, and looked at twice a second.
+Silence = Annotated[float, msgspec.Meta(ge=2)]
 
 
 class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +46,9 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :class:`hfnumba.optim.lbfgs.LBFGS`.
     l2 : float
         f has the penalty l2/2 · ‖weights‖².
+    class_weights : "balanced", tuple of float, or None
+        What each class weighs in the mean loss: one number a class, or those of :func:`hfnumba.data.balanced` for the
+        training split.
     seed : int
         Of the initial parameters and of all samples.
     max_iterations : int
@@ -57,6 +63,10 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Threads of this process, or of each local worker.
     memory : str or None
         What each worker may use for rows, samples and primal passes, such as ``"2GiB"``; None for 60 % of what it has.
+    worker_timeout_s : float
+        How long a worker may give no sign of life during a round before its partitions go to others; at least 2.
+    fan_in : int or None
+        See :class:`hfnumba.engine.DaskObjective`.
     """
 
     hidden: tuple[Count, ...]
@@ -79,6 +89,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     momentum: Share | None = None
     history: Count | None = None
     l2: NotNegative = 0.0
+    class_weights: Literal["balanced"] | tuple[NotNegative, ...] | None = None
     seed: Natural = 0
     max_iterations: Natural = 30
     target_error: Share | None = None
@@ -86,9 +97,20 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     cluster: str = "none"
     threads: Count | None = None
     memory: str | None = None
+    worker_timeout_s: Silence = 60.0
+    fan_in: Count | None = None
 
 
-CHANGEABLE = ("max_iterations", "time_limit_s", "target_error", "cluster", "threads", "memory")
+CHANGEABLE = (
+    "max_iterations",
+    "time_limit_s",
+    "target_error",
+    "cluster",
+    "threads",
+    "memory",
+    "worker_timeout_s",
+    "fan_in",
+)
 """Limits and placement: they may differ when a run is resumed. Anything else would make it another run."""
 
 _OF_OPTIMIZERS = (
@@ -216,7 +238,8 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value)
+    # JSON has no infinity; TOML calls it inf.
+    return str(value) if isinstance(value, float) and math.isinf(value) else json.dumps(value)
 
 
 _IN_WORDS = {

@@ -14,7 +14,7 @@ import msgspec
 
 from hfnumba import ledger
 from hfnumba.checkpoint import Checkpoint, write_checkpoint
-from hfnumba.errors import CheckpointError
+from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
@@ -159,8 +159,22 @@ def _record(store: Store, settings: TrainSettings) -> RunRecord:
             context=split.layout.context,
             mean=split.standardisation.mean if split.standardisation else (),
             deviation=split.standardisation.deviation if split.standardisation else (),
+            class_weights=_class_weights(split, settings),
         ),
     )
+
+
+def _class_weights(split: Split, settings: TrainSettings) -> tuple[float, ...]:
+    """Return what each class weighs; empty for none."""
+    from hfnumba.data.weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
+
+    if settings.class_weights is None:
+        return ()
+    if split.n_classes is None:
+        raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
+    if settings.class_weights == "balanced":
+        return balanced(split)
+    return checked_class_weights(settings.class_weights, split.n_classes)
 
 
 @dataclass(frozen=True)
@@ -215,11 +229,15 @@ class _Loop:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
+        held: Any = {
+            "l2": settings.l2,
+            "memory": memory,
+            "keep": keep,
+            "class_weights": self.record.store.class_weights or None,
+        }
         if placement.client is None:
-            return SplitObjective(
-                self.network, split, l2=settings.l2, n_threads=settings.threads, memory=memory, keep=keep
-            )
-        return DaskObjective(self.network, split, placement.client, l2=settings.l2, memory=memory, keep=keep)
+            return SplitObjective(self.network, split, n_threads=settings.threads, **held)
+        return DaskObjective(self.network, split, placement.client, timeout_s=settings.worker_timeout_s, **held)
 
     def _iterate(
         self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals

@@ -4,6 +4,7 @@ from click.testing import CliRunner
 
 from hfnumba import preflight
 from hfnumba.cli import main
+from hfnumba.launch import address
 
 
 def check(*arguments):
@@ -26,7 +27,8 @@ def test_a_cluster_gives_the_same_bits(toy_store):
     assert "gives the bits of this process" in result.stdout
 
 
-def test_what_is_wrong_is_named_and_fails(toy_store):
+def test_what_is_wrong_is_named_and_fails(toy_store, monkeypatch):
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", 1.0)
     result = check("/nowhere.zarr", "--cluster", "tcp://127.0.0.1:1")
     assert result.exit_code == 1
     assert "FAIL  store" in result.stdout and "there is no store at /nowhere.zarr" in result.stdout

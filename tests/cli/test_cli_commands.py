@@ -30,7 +30,7 @@ def finished(toy_store, tmp_path_factory):
 def test_help_lists_every_command():
     result = hf("--help")
     assert result.exit_code == 0
-    for name in ("demo", "data", "train", "evaluate", "predict", "plot", "runs", "bench"):
+    for name in ("demo", "data", "train", "evaluate", "predict", "plot", "runs", "bench", "check", "figure"):
         assert f"\n  {name} " in result.stdout
         assert hf(name, "--help").exit_code == 0
     assert hf("-h").stdout == result.stdout
@@ -68,6 +68,7 @@ FLAGS = {
     "--batch-rows": ("32", 32),
     "--momentum": ("0.5", 0.5),
     "--l2": ("1e-4", 1e-4),
+    "--class-weights": ("1,2.5,0", (1.0, 2.5, 0.0)),
     "--seed": ("3", 3),
     "--max-iterations": ("9", 9),
     "--target-error": ("0.01", 0.01),
@@ -75,6 +76,8 @@ FLAGS = {
     "--cluster": ("local:2", "local:2"),
     "--threads": ("2", 2),
     "--memory": ("2GiB", "2GiB"),
+    "--worker-timeout-s": ("10", 10.0),
+    "--fan-in": ("4", 4),
 }
 
 

@@ -49,5 +49,11 @@ def test_endings(monkeypatch, error, status, text):
     assert result.exit_code == status and result.stderr.startswith(text)
 
 
+def test_help_lists_each_figure_on_a_line_of_its_own():
+    lines = CliRunner().invoke(main, ["figure", "--help"]).stdout.splitlines()
+    for name in command.FIGURES:
+        assert any(line.startswith(f"  {name:8}") for line in lines)
+
+
 def test_an_unknown_figure_is_wrong_use():
     assert CliRunner().invoke(main, ["figure", "4"]).exit_code == 2

@@ -46,7 +46,7 @@ def test_build_then_info_then_verify(archive, tmp_path):
     result = run("build", archive, "--out", out, "--partitions", 4, "--rows", 20, "--seed", 7)
     assert result.exit_code == 0
     assert result.stdout == f"{out}\n"
-    assert "Writing partitions: 4 of 4" in result.stderr and "20 train, 10 test rows" in result.stderr
+    assert "20 train, 10 test rows" in result.stderr
     store = open_store(out)
     assert store.manifest.header.seed == 7 and store["train"].n_partitions == 4
 
@@ -62,8 +62,9 @@ def test_build_then_info_then_verify(archive, tmp_path):
         "partition_rows": 5,
         "chunk_rows": 5,
         "context": 0,
+        "weighted": False,
     }
-    assert held["versions"].keys() == {"hfnumba", "numpy", "zarr"} and held["recipe"]["format"] == "npz"
+    assert held["versions"].keys() == {"hfnumba", "numcodecs", "numpy", "zarr"} and held["recipe"]["format"] == "npz"
     assert "rows" not in json.loads(run("info", out, "--json", "--quick").stdout)
     train = held["rows"]["splits"]["train"]
     X, y = (np.concatenate(a) for a in zip(*(store["train"].load(j) for j in range(4)), strict=True))
@@ -176,3 +177,15 @@ def test_the_data_room_loads_neither_dask_nor_numba(archive, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupted_build_says_how_to_go_on(archive, tmp_path, monkeypatch):
+    def interrupted(*args, watch, **settings):
+        watch("Writing partitions", "partitions")(1, 4)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hfnumba.data.build", interrupted)
+        result = run("build", archive, "--out", tmp_path / "a.zarr")
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted; the same command goes on with what is written\n"

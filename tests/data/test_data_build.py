@@ -3,12 +3,13 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 
 import numpy as np
 import pytest
 
 from hfnumba import atomic
-from hfnumba.data import build, finalise, init, open_store, verify, write_frames, write_partition, write_store
+from hfnumba.data import build, files, finalise, init, open_store, verify, write_frames, write_partition, write_store
 from hfnumba.errors import DataError, StoreError, UsageError
 
 
@@ -151,11 +152,12 @@ class Killed(BaseException):
 
 
 class Disk:
-    """Makes the k-th step of writing (data, rename, sync of the folder) fail, half done."""
+    """Makes the k-th step of writing (data, rename, sync of a file or of a folder) fail, half done."""
 
     def __init__(self, monkeypatch, error):
         self.error, self.fail_at, self.count = error, None, 0
-        real_write, real_replace, real_sync = atomic.write_all, os.replace, atomic._sync_folder
+        self.lock = threading.Lock()
+        real_write, real_replace = atomic.write_all, os.replace
 
         def write(descriptor, data):
             if self.due():
@@ -168,18 +170,24 @@ class Disk:
                 raise self.error
             real_replace(source, target)
 
-        def sync(folder):
-            real_sync(folder)
-            if self.due():
-                raise self.error
+        def synced(real):
+            def sync(path):
+                real(path)
+                if self.due():
+                    raise self.error
+
+            return sync
 
         monkeypatch.setattr(atomic, "write_all", write)
         monkeypatch.setattr(atomic.os, "replace", replace)
-        monkeypatch.setattr(atomic, "_sync_folder", sync)
+        for module in (atomic, files):
+            monkeypatch.setattr(module, "sync_folder", synced(atomic.sync_folder))
+        monkeypatch.setattr(files, "sync", synced(atomic.sync))
 
     def due(self):
-        self.count += 1
-        return self.count - 1 == self.fail_at
+        with self.lock:
+            self.count += 1
+            return self.count - 1 == self.fail_at
 
     def run(self, fail_at, action):
         self.fail_at, self.count = fail_at, 0

@@ -175,13 +175,6 @@ def test_what_a_survey_finds_is_as_stored(tmp_path, utterances):
     assert info(store)["splits"]["train"]["n_features"] == 25 and info(store)["standardised"]
 
 
-def test_progress_is_told_with_rate_and_time_left():
-    said = []
-    take_stock(ArrayCorpus({"train": corpus([2] * 200)}), say=said.append)
-    assert len(said) == 10
-    assert re.fullmatch(r"Checked: 20 of 200 utterances, \d+ a second, \d+ s left", said[0])
-
-
 def test_zarr_alone_reads_the_frames(tmp_path, utterances):
     store = write_frames(tmp_path / "f.zarr", utterances, context=3, standardise=False, n_partitions=4)
     split = store["train"]
@@ -247,6 +240,16 @@ def test_bad_utterances_are_named(utterances, bad, complaint):
     utterances["train"][1] = bad(*utterances["train"][1])
     with pytest.raises(DataError, match=complaint):
         take_stock(ArrayCorpus(utterances, n_classes=7))
+
+
+def test_bad_utterances_are_counted(utterances):
+    for i in (0, 2, 3):
+        X, y = utterances["train"][i]
+        utterances["train"][i] = X, y[1:]
+    n = sum(map(len, utterances.values()))
+    with pytest.raises(DataError, match=rf"^3 of {n} utterances cannot be used: train: train-\d has") as caught:
+        take_stock(ArrayCorpus(utterances, n_classes=7))
+    assert sorted(re.findall(r"train-\d", str(caught.value))) == ["train-0", "train-2", "train-3"]
 
 
 def test_rows_keep_whole_utterances_of_the_shuffled_order(utterances):

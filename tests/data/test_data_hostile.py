@@ -30,9 +30,9 @@ def test_every_row_of_the_table_is_held_by_tests_that_exist():
         assert named and set(named) <= known, row
 
 
-def frame(claimed):
-    """A Zstandard frame that claims a size and holds nothing, with the checksum that Zarr puts behind it."""
-    data = b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + struct.pack("<Q", claimed) + b"\x01\x00\x00"
+def frame(claimed, block=300, packed=36, body=bytes(20)):
+    """A Blosc frame whose header claims sizes, with the checksum that Zarr puts behind it."""
+    data = b"\x02\x01\x20\x01" + struct.pack("<III", claimed, block, packed) + body
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
@@ -44,7 +44,7 @@ def resealed(store, key, data):
     return open_store(store.path)
 
 
-@pytest.mark.parametrize("claimed", [2**42, 2**63, 0, 301])
+@pytest.mark.parametrize("claimed", [2**31, 2**32 - 1, 0, 301])
 def test_a_chunk_whose_frame_claims_terabytes(store, claimed):
     bad = resealed(store, "train/X/c/1/0", frame(claimed))
     tracemalloc.start()
@@ -56,7 +56,28 @@ def test_a_chunk_whose_frame_claims_terabytes(store, claimed):
     bad["train"].load(0)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x00\x00\x01\x00\x00", b"x" * 50])
+@pytest.mark.parametrize("lie", [{"packed": 35}, {"packed": 2**31}, {"block": 0}, {"block": 2**31}])
+def test_a_frame_that_does_not_fit_its_bytes(store, lie):
+    """The decoder would read on behind the frame, or take the memory of a block."""
+    bad = resealed(store, "train/X/c/1/0", frame(300, **lie))
+    with pytest.raises(StoreError, match=r"X/c/1/0 claims a frame of .* bytes in blocks of"):
+        bad["train"].load(1)
+
+
+@given(st.binary(max_size=60), st.integers(0, 2**8 - 1), st.integers(1, 2**18))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_frame_whose_header_fits_is_decoded_or_refused_in_words(store, body, flags, block):
+    data = bytearray(frame(300, block, 16 + len(body), body)[:-4])
+    data[2] = 0x20 | flags & 0x1F
+    data += struct.pack("<I", google_crc32c.value(bytes(data)))
+    try:
+        X, _ = resealed(store, "train/X/c/1/0", bytes(data))["train"].load(1)
+        assert X.shape == (25, 12)
+    except StoreError as error:
+        assert "partition 1 of train cannot be decoded" in str(error)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02\x01\x20\x01", b"\x02\x01\x80\x01" + bytes(40), b"x" * 50])
 def test_a_chunk_that_is_no_frame(store, data):
     with pytest.raises(StoreError, match="partition 2 of train cannot be decoded"):
         resealed(store, "train/y/c/2", data)["train"].load(2)
@@ -66,7 +87,7 @@ def test_a_chunk_that_is_no_frame(store, data):
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_with_the_right_digest_are_refused_in_words(store, data):
     with pytest.raises(StoreError, match="partition 0 of test cannot be decoded"):
-        resealed(store, "test/X/c/0/0", b"\x28\xb5\x2f\xfd" + data)["test"].load(0)
+        resealed(store, "test/X/c/0/0", b"\x02\x01\x20\x01" + data)["test"].load(0)
 
 
 @pytest.mark.parametrize("change", [{"chunk_rows": 2**40, "partition_rows": 2**40}, {"n_features": 2**50}])

@@ -201,10 +201,18 @@ def test_a_download_over_http(idx_dir, tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         at = f"http://127.0.0.1:{server.server_port}/"
         recipe = msgspec.structs.replace(find_recipe(idx_dir / "tiny.toml"), mirrors=(f"{at}none/", at))
-        said = []
-        store = build(recipe, out=tmp_path / "a.zarr", say=said.append)
+        said, downloads = [], []
+
+        def watch(what, unit):
+            calls = []
+            downloads.extend([calls] if what == "Downloading" else [])
+            return lambda *call: calls.append(call)
+
+        store = build(recipe, out=tmp_path / "a.zarr", say=said.append, watch=watch)
         server.shutdown()
     assert len(said) == 8
+    sizes = sorted(path.stat().st_size for path in idx_dir.glob("*.gz"))
+    assert sorted(calls[-1] for calls in downloads if calls) == [(n, n) for n in sizes]
     assert store.digest == build(idx_dir / "tiny.toml", idx_dir, tmp_path / "b.zarr").digest
     assert len(list((tmp_path / "cache/datasets/tiny").iterdir())) == 4
 
@@ -220,6 +228,14 @@ def test_a_published_md5_is_compared(monkeypatch, tmp_path):
     (tmp_path / "f.gz").write_bytes(data + b"x")
     with pytest.raises(DataError, match=r"has the MD5 .* expects"):
         locate(recipe, tmp_path, print)
+
+
+def test_links_out_of_the_folder_are_not_followed(idx_dir, tmp_path):
+    (idx_dir / "train-y").rename(tmp_path / "elsewhere")
+    (idx_dir / "train-y").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"train-y leads out of .* only files within the given folder are read"):
+        build(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
 
 
 def test_real_mnist(mnist_dir, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
-from hfnumba.data import layout, open_store, write_store
+from hfnumba.data import layout, open_store, write_frames, write_store
 from hfnumba.data.prepare import shuffle
 from hfnumba.errors import StoreError
 
@@ -34,6 +34,40 @@ def test_zarr_alone_reads_the_same(store):
         np.testing.assert_array_equal(group[f"{name}/X"][:], X)
         np.testing.assert_array_equal(group[f"{name}/y"][:], y)
         assert group[f"{name}/X"].dtype == np.uint8 and group[f"{name}/y"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "frames"])
+def test_zarr_alone_writes_the_same_bytes(tmp_path, arrays, read_tree, monkeypatch, kind):
+    monkeypatch.setattr(layout, "CHUNK_BYTES", 300)
+    splits = {name: (X if kind == "uint8" else X / np.float32(7), y) for name, (X, y) in arrays.items()}
+    if kind == "frames":
+        utterances = {
+            name: [(X[i : i + 9], y[i : i + 9]) for i in range(0, len(X), 9)] for name, (X, y) in splits.items()
+        }
+        store = write_frames(tmp_path / "s.zarr", utterances, n_partitions=3, context=1, standardise=False)
+    else:
+        store = write_store(tmp_path / "s.zarr", splits, n_partitions=3)
+    ours = read_tree(store.path)
+    del ours["manifest.json"]
+    held = zarr.open_group(store.path, mode="r")
+    other = zarr.open_group(tmp_path / "z.zarr", mode="w")
+    for name, split in store.splits.items():
+        group = other.create_group(name)
+        for array in split.layout.arrays:
+            like = held[f"{name}/{array}"]
+            values = zarr.create_array(
+                group.store_path / array,
+                data=like[:],
+                chunks=like.chunks,
+                filters=None,
+                serializer=like.serializer,
+                compressors=like.compressors,
+                fill_value=0,
+                config={"write_empty_chunks": True},
+            )
+            assert values.dtype == like.dtype
+    assert read_tree(tmp_path / "z.zarr") == ours
+    assert any(len(split.layout.x_keys(0)) > 1 for split in store.splits.values())
 
 
 def test_chunks_of_zeros_are_written(tmp_path):
@@ -160,8 +194,8 @@ def test_a_changed_manifest_is_refused(store):
     for edit, complaint in (
         (lambda m: m["header"].update(scale=0.5), "was changed"),
         (lambda m: m["files"].popitem(), "was changed"),
-        (lambda m: m.update(schema_version=1), "schema version 1.*reads version 2; build the store again"),
-        (lambda m: m.update(schema_version=3), "schema version 3.*reads version 2"),
+        (lambda m: m.update(schema_version=2), "schema version 2.*reads version 3; build the store again"),
+        (lambda m: m.update(schema_version=4), "schema version 4.*reads version 3"),
         (lambda m: m.update(schema="other"), "not a store"),
         (lambda m: m.update(surprise=1), "damaged.*surprise"),
         (lambda m: m["header"]["splits"]["train"].update(n_rows=-1), "damaged.*at least 1"),

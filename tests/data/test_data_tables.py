@@ -1,5 +1,6 @@
 import contextlib
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +158,17 @@ def test_files_elsewhere_are_not_read(root, tmp_path, name, format_name):
     (root / "folder").mkdir()
     with pytest.raises(DataError, match=r"leads out of|is not a file|there is no file"):
         build(recipe(root, format_name, name, "label = 'k'"), root, tmp_path / "s.zarr")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("n_rows", [3, 10_000], ids=["at the end", "while rows are written"])
+def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
+    with contextlib.suppress(OSError), Path("/dev/full").open("r+b") as file:
+        monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda prefix: file)
+        rows = spool.Spool(2)
+        with pytest.raises(DataError, match=r"rows could not be kept .* full; name a folder with more space in TMPDIR"):
+            rows.append(np.ones((n_rows, 2)))
+            rows.array()
 
 
 def test_a_table_built_in_steps(root, tmp_path, read_tree):

@@ -4,9 +4,12 @@ import uuid
 
 import numpy as np
 import pytest
+from distributed.protocol import Serialize, dumps, loads
 
-from hfnumba.engine.dask import DaskEngine, assign
+from hfnumba.engine.assignment import assign
+from hfnumba.engine.dask import DaskEngine
 from hfnumba.engine.host import Job
+from hfnumba.engine.messages import Answer, packed, unpacked
 from hfnumba.engine.round_objective import RoundObjective
 from hfnumba.engine.rows import ArraySource
 from hfnumba.engine.serial import SerialEngine
@@ -26,9 +29,9 @@ def source(n=2200):
     return ArraySource.of(X, y, 11, 1 / 255, 0.0)
 
 
-def objective(client=None, rows=None, timeout_s=30.0):
+def objective(client=None, rows=None, timeout_s=30.0, **options):
     job = Job(uuid.uuid4().hex, NETWORK, rows or source(), F32)
-    engine = SerialEngine(job, 2) if client is None else DaskEngine(job, client, timeout_s)
+    engine = SerialEngine(job, 2) if client is None else DaskEngine(job, client, timeout_s, **options)
     return RoundObjective(NETWORK, engine, job.source.n_rows, 0.01, F32)
 
 
@@ -100,12 +103,17 @@ def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypa
         seen, shared = everything(f), f._engine.sharing()
         counters = f.counters
     assert shared == (2, 2)
+    with objective(client, shared_memory=False) as f:
+        unused = everything(f)
+        assert f.counters == counters
+        assert f._engine.sharing() == (0, 2)
     monkeypatch.setattr("hfnumba.engine.workers.Box", _no_box)
     with objective(client) as f:
         sent, shared = everything(f), f._engine.sharing()
         assert f.counters == counters
     assert shared == (0, 2)
     assert_same_bits(seen, sent)
+    assert_same_bits(seen, unused)
 
 
 def _no_box(*_):
@@ -150,3 +158,14 @@ def test_overflow_is_an_answer(client):
         assert not np.isfinite(mine[1]).all()
         assert_same_bits(mine, theirs)
         assert sum(f._engine._workers._refusals.values()) == 0
+
+
+@pytest.mark.parametrize(("size", "kind"), [(0, bytes), (3, bytes), (100_000, Serialize)])
+def test_messages_travel_as_bytes_unless_they_have_large_arrays(size, kind):
+    array = np.arange(size, dtype=np.float32)
+    travelling = packed(Answer(4, {(1, 2): (array, array[:1])}))
+    assert isinstance(travelling, kind)
+    (received,) = loads(dumps([travelling]))
+    answer = unpacked(received)
+    assert (answer.number, list(answer.nodes)) == (4, [(1, 2)])
+    assert_same_bits(answer.nodes[1, 2], (array, array[:1]))

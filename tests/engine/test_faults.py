@@ -259,10 +259,10 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
         until(lambda: f._engine.sharing()[1] == 2)
 
 
-def none_is_frozen(client):
-    """Whether both workers are there."""
+def none_is_frozen(client, n_workers=2):
+    """Whether all workers are there."""
     states = [process.status() for process in psutil.Process().children(recursive=True)]
-    return len(client.nthreads()) == 2 and psutil.STATUS_STOPPED not in states
+    return len(client.nthreads()) == n_workers and psutil.STATUS_STOPPED not in states
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from hfnumba.data.store import Split
 from hfnumba.engine import SplitObjective
 from hfnumba.engine.held import divided, plan
 from hfnumba.errors import StoreError, UsageError
+from hfnumba.kernels import passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
@@ -109,6 +110,33 @@ def test_products_on_a_sample_read_nothing_again(split, monkeypatch):
         before = counts["reads"]
         operator.matvec(theta)
         assert counts["reads"] == before
+
+
+def test_a_pass_that_fails_gives_its_memory_back(split, monkeypatch):
+    """However often it fails: afterwards there is room for all primal passes, and products compute none."""
+    network = Network([split.n_features, 9, split.n_outputs])
+    theta, real, calls = network.initialize(0), passes.gradient_pass, []
+
+    def gradient_pass(*arguments):
+        calls.append(1)
+        if failing:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(passes, "gradient_pass", gradient_pass)
+    rows = split.n_rows * split.n_features * split.x_dtype.itemsize
+    primal = split.n_rows * 2 * sum(network.sizes[1:]) * 4
+    with SplitObjective(network, split, n_threads=1, memory=3 * rows + 3 * primal) as f:
+        failing = True
+        for _ in range(50):
+            with pytest.raises(KeyboardInterrupt):
+                f.linearize(theta)
+        failing = False
+        operator = f.linearize(theta).gauss_newton()
+        operator.matvec(theta)
+        del calls[:]
+        operator.matvec(theta)
+        assert not calls
 
 
 def test_too_little_memory_is_refused_with_what_would_do(split):

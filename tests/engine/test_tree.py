@@ -74,7 +74,8 @@ def test_a_missing_or_repeated_part_is_refused():
         tree.add((0, 0), (np.ones(1),))
 
 
-@given(n=st.integers(1, 40), cuts=st.sets(st.integers(1, 39)), seed=st.integers(0, 99))
+@given(n=st.integers(1, 40), cuts=st.sets(st.integers(1, 39), max_size=8), seed=st.integers(0, 99))
+@settings(deadline=None)
 def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
     """Runs of partitions, each summed by itself; nodes are those foreseen, and pieces make no difference."""
     rng = np.random.default_rng(seed)
@@ -94,6 +95,17 @@ def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
             assert set(some.nodes()) == tree.covering(run, n)
             assert sorted(j for node in some.nodes() for j in tree.leaves(node, n)) == list(run)
             nodes |= some.nodes()
+        for start, stop in itertools.combinations(edges, 2):
+            mine = {node: sums for node, sums in nodes.items() if start <= tree.leaves(node, n).start < stop}
+            some = TreeSum(n)
+            for j in range(start, stop):
+                some.add((0, j), tuple(array.copy() for array in parts[j]))
+            joined, finite = tree.join(mine, n)
+            assert finite
+            assert set(joined) == set(some.nodes())
+            for node, sums in some.nodes().items():
+                for a, b in zip(joined[node], sums, strict=True):
+                    np.testing.assert_array_equal(a, b)
         total, finite = tree.add_up(nodes, n)
         assert finite
         for a, b in zip(total, whole.total(), strict=True):
@@ -102,3 +114,4 @@ def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
         node = sorted(nodes)[seed % len(nodes)]
         nodes[node][1][1, 0] = (np.nan, np.inf, -np.inf)[seed % 3]
         assert not tree.add_up(nodes, n)[1]
+        assert not tree.join(nodes, n)[1]

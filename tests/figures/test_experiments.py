@@ -5,12 +5,14 @@ import json
 import pytest
 
 from hfnumba import ledger
+from hfnumba.data import build
 from hfnumba.errors import CheckpointError, StoreError
 from hfnumba.figures import one, saddle, three
 from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.summary import Series, best_of, reaches, spread
+from hfnumba.optim.methods import METHODS
 from tests.toy_store import write_toy_store
 
 TOY = Experiment.of(hidden=(6,), curvature_rows=60, max_iterations=4)
@@ -125,16 +127,24 @@ def test_series_reads_costs_where_the_error_is_first_reached():
     assert series.to_error(0.04, "rounds") == [7] and series.to_error(0.005, "rounds") == [None]
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Data that no setting was tuned for."""
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
+    return build("digits", out=tmp_path_factory.mktemp("d") / "digits.zarr")
+
+
 @pytest.mark.parametrize(
-    ("module", "name", "n_series"),
+    ("module", "name", "data", "n_series"),
     [
-        pytest.param(one, "one", 10, marks=pytest.mark.slow),
-        pytest.param(three, "three", 2, marks=pytest.mark.slow),
-        (saddle, "saddle", 4),
+        pytest.param(one, "one", "digits", 10, marks=pytest.mark.slow),
+        pytest.param(three, "three", "digits", 4, marks=pytest.mark.slow),
+        pytest.param(saddle, "saddle", "digits", 4, marks=pytest.mark.slow),
+        (saddle, "saddle", "store", 4),
     ],
 )
-def test_every_figure_is_drawn_and_says_what_the_ledgers_say(store, tmp_path, module, name, n_series):
-    options = FigureOptions(store.path, tmp_path, quick=True)
+def test_every_figure_is_drawn_and_says_what_the_ledgers_say(request, tmp_path, module, name, data, n_series):
+    options = FigureOptions(request.getfixturevalue(data).path, tmp_path, quick=True)
     paths = module.make(options, silent)
     assert [path.name for path in paths] == [f"{name}.{suffix}" for suffix in ("png", "svg", "md", "json")]
     png, svg, table, numbers = (path.read_bytes() for path in paths)
@@ -148,3 +158,24 @@ def test_every_figure_is_drawn_and_says_what_the_ledgers_say(store, tmp_path, mo
         ending = f"{run['loss'][-1]:.3f}" if name == "saddle" else f"{run['loss'][-1]:.4f}"
         assert any(label in row and ending in row for row in table.decode().splitlines())
     assert [path.read_bytes() for path in module.make(options, silent)[2:]] == [table, numbers]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_the_digits_with_the_settings_it_has_for_mnist(digits, tmp_path, method):
+    (lines,) = laboratory(digits, tmp_path).ledgers(
+        [Experiment.of(hidden=(400, 150), method=method, max_iterations=10)]
+    )
+    assert lines[0]["error"] > 0.8
+    assert lines[-1]["error"] < 0.1
+    assert lines[-1]["test_error"] < 0.15
+
+
+def test_stochastic_methods_stay_until_they_leave_the_plateau_but_not_longer(store, tmp_path):
+    lab, slow = laboratory(store, tmp_path), Experiment.of(hidden=(6,), method="sgd", init="tiny", learning_rate=1e-6)
+    stayed = saddle.until_left(lab, "slow", slow, (0, 1), limits=(2, 4))
+    assert [len(lines) for lines in stayed.ledgers] == [5, 5]
+    assert [saddle.leaves(lines, "iteration") for lines in stayed.ledgers] == [None, None]
+    quick = saddle.until_left(lab, "quick", slow.but(learning_rate=0.5, batch_rows=10), (0,), limits=(8, 16))
+    assert len(quick.ledgers[0]) == 9
+    assert saddle.leaves(quick.ledgers[0], "iteration") <= 8

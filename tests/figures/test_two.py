@@ -30,7 +30,7 @@ def options(tmp_path, monkeypatch):
         yield HereClient()
 
     for module in (scaling, emulation):
-        monkeypatch.setattr(module, "DaskEngine", lambda job, client, timeout_s: SerialEngine(job, 1))
+        monkeypatch.setattr(module, "distant_engine", lambda job, client, fan_in: SerialEngine(job, 1))
     monkeypatch.setattr(workers, "distant_workers", here)
     monkeypatch.setattr(two, "QUICK", TOY)
     monkeypatch.setattr(two, "HIDDEN", (5,))
@@ -46,7 +46,7 @@ def test_pictures_and_tables_are_written_and_nothing_is_measured_twice(options):
     paths = two.make(options, said.append)
     assert [path.name for path in paths] == ["two.png", "two.svg", "two.md", "two.json"]
     assert all(path.stat().st_size > 500 for path in paths)
-    assert sum("measuring" in text for text in said) == 10
+    assert sum("measuring" in text for text in said) == 11
     again = []
     two.make(options, again.append)
     assert again == []
@@ -70,7 +70,7 @@ def test_a_figure_that_was_stopped_goes_on(options):
         two.make(options, lambda _: None, limit_s=0)
     said = []
     two.make(options, said.append)
-    assert len(said) == 10
+    assert len(said) == 11
 
 
 def test_other_settings_are_measured_anew_and_damage_is_named(options, monkeypatch):
@@ -78,7 +78,7 @@ def test_other_settings_are_measured_anew_and_damage_is_named(options, monkeypat
     said = []
     monkeypatch.setattr(two, "_machine", lambda: "another")
     two.make(options, said.append)
-    assert len(said) == 10
+    assert len(said) == 11
     (options.out / "runs" / "two" / "kernels.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not a measurement"):
         two.make(options, lambda _: None)

@@ -10,20 +10,24 @@ import pytest
 from hfnumba.kernels import cache
 
 WARM_UP = """
+import sys
 import numba
-from hfnumba.kernels import cache
+import numpy as np
+from hfnumba.kernels import cache, elementary, passes, squares
+if sys.argv[1:]:
+    passes.exercise = lambda: elementary._exp32(np.float32(1))
+    squares.exercise = lambda: None
 said = []
 cache.warm_up(said.append)
 print(len(said), numba.config.CACHE_DIR)
 """
 
 
-def warm_up(folder):
-    """Messages of a new process that needs all kernels, and the cache it used."""
+def warm_up(folder, *few):
+    """Messages of a new process that needs all kernels (or only a few of them), and the cache it used."""
     environment = {**os.environ, "HFNUMBA_CACHE_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", WARM_UP], env=environment, capture_output=True, text=True, timeout=250, check=True
-    )
+    command = [sys.executable, "-c", WARM_UP, *few]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=True)
     said, used = done.stdout.split()
     return int(said), used
 
@@ -40,11 +44,19 @@ def test_a_folder_that_others_may_write_is_not_private(tmp_path):
     assert not cache._private(tmp_path / "file")
 
 
-def test_the_fingerprint_follows_the_sources(monkeypatch, tmp_path):
-    before = cache._fingerprint()
-    (tmp_path / "passes.py").write_text("changed")
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
-    assert cache._fingerprint() != before
+def test_the_fingerprint_follows_the_sources_and_where_they_are(monkeypatch, tmp_path):
+    found = [cache._fingerprint()]
+    for name, text in (("a", "x = 1"), ("a", "x = 2"), ("b", "x = 2")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "passes.py").write_text(text)
+        monkeypatch.setattr(cache, "__file__", str(tmp_path / name / "cache.py"))
+        found += [cache._fingerprint(), cache._fingerprint()]
+    assert len(set(found)) == 4
+
+
+def compiled(folder):
+    """Each file of machine code and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.nbc")}
 
 
 @pytest.mark.slow
@@ -53,16 +65,20 @@ def test_compiled_once_and_again_after_damage(tmp_path):
     said, used = warm_up(folder)
     assert said == 1
     assert used.startswith(str(folder))
+    written = compiled(folder)
+    assert len(written) > 20
     assert warm_up(folder) == (0, used)
-    for pattern, damage in (("*.nbc", b"short"), ("*.nbi", b""), ("*.nbi", b"\\x80\\x05junk")):
+    assert compiled(folder) == written
+    # A few kernels do for the rest: compiling all of them takes most of a minute.
+    for pattern, damage in (("*.nbc", b"short"), ("*.nbi", b""), ("*.nbi", b"\x80\x05junk")):
         victim = sorted(folder.rglob(pattern))[0]
         victim.write_bytes(damage)
-        assert warm_up(folder) == (1, used)
-    assert warm_up(folder) == (0, used)
+        assert warm_up(folder, "few") == (1, used)
+    assert warm_up(folder, "few") == (0, used)
 
 
 @pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_time_only():
-    said, used = warm_up("/proc/no-such-folder")
+    said, used = warm_up("/proc/no-such-folder", "few")
     assert said == 1
     assert not used.startswith("/proc")

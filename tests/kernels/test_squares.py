@@ -1,6 +1,5 @@
 """The diagonal of the empirical Fisher matrix: against JAX and the gradients of single rows; its round and its bits."""
 
-import jax
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -10,7 +9,7 @@ from hfnumba.engine.host import PartitionHost
 from hfnumba.network import ACTIVATIONS, LOSSES, Network
 from hfnumba.objective import RowSample
 from tests.engine import test_dask
-from tests.oracles.jax_network import mean_loss, outputs
+from tests.oracles.jax_network import row_gradients
 
 
 def keep_nothing(monkeypatch):
@@ -32,11 +31,7 @@ def problem(activation="tanh", loss="softmax_cross_entropy", hidden=(5, 4), n_ro
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_against_jax_row_by_row(activation, loss, hidden):
     network, X, y, theta = problem(activation, loss, hidden)
-
-    def of_row(t, x, target):
-        return mean_loss(network, outputs(network, t, x[None]), target[None])
-
-    rows = np.asarray(jax.vmap(jax.grad(of_row), (None, 0, 0))(theta, X, y))
+    rows = row_gradients(network, theta, X, y)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
         objective = ArrayObjective(network, X, y, dtype=dtype, n_partitions=3)
         fisher = objective.linearize(theta.astype(dtype), fisher=True).fisher

@@ -153,36 +153,6 @@ def test_the_matrix_of_each_method():
         assert set(toy.spy.matrices) == {matrix}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"keep": 3.0},
-        {"preconditioner": "fisher"},
-        {"warm_start": 0.0},
-        {"warm_start": 0.5},
-        {"damping": 1.0},
-        {"curvature_rows": 64},
-        {"krylov_iterations": 3},
-        {"seed": 1},
-        {"radius": 0.5},
-        {"candidates": "last"},
-        {"line_search": "backtracking"},
-    ],
-    ids=str,
-)
-def test_every_setting_matters_where_it_should(method, change):
-    if "preconditioner" in change and method not in PRECONDITIONED:
-        pytest.skip("it refuses one")
-    base = {"curvature_rows": 48, "krylov_iterations": 7}
-    trace, other = (
-        [it.loss for it in run(method, Network(seed=4), Network().start(), 15, **settings)]
-        for settings in (base, base | change)
-    )
-    assert trace[0] == other[0]
-    assert (trace == other) == (change.keys() <= set(COMPOSITIONS[method].without))
-
-
 def test_the_default_budget_is_ten_products():
     for method in METHODS:
         # Gauss-Newton matrices and damped Hessians of this network: some solve goes to the end.

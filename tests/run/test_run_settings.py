@@ -31,6 +31,7 @@ from hfnumba.run.settings import (
         ({"hidden": (3,), "max_iterations": "9"}, "max_iterations: expected a whole number, got '9'"),
         ({"hidden": (3,), "target_error": 1.5}, "target_error: expected a number of at most 1, got 1.5"),
         ({"hidden": (3,), "time_limit_s": 0}, "time_limit_s: expected .*, got 0"),
+        ({"hidden": (3,), "worker_timeout_s": 1}, "worker_timeout_s: expected a number of at least 2, got 1"),
         ({"hidden": (3,), "methd": "sgd"}, "unknown setting 'methd'; did you mean method?"),
         ({"hidden": (3,), "zzz": 1}, "unknown setting 'zzz'; the settings are hidden, activation"),
         ({}, "give --hidden"),
@@ -42,7 +43,8 @@ def test_mistakes_are_named_with_what_came(given, message):
 
 
 def test_toml_is_read_back(tmp_path):
-    wanted = settings_from({"hidden": [400, 150], "l2": 1e-5, "method": "gn-cg", "target_error": 0.01, "seed": 7})
+    given = {"hidden": [400, 150], "l2": 1e-5, "method": "gn-cg", "target_error": 0.01, "time_limit_s": float("inf")}
+    wanted = settings_from(given)
     path = tmp_path / "config.toml"
     path.write_text(toml(as_dict(wanted) | {"store": {"path": "a"}, "versions": {"numpy": "2"}}))
     assert settings_from(read_config(path)) == wanted
@@ -119,6 +121,7 @@ OTHER = {
     "learning_rate": 0.2,
     "batch_rows": 3,
     "l2": 0.5,
+    "class_weights": "balanced",
     "seed": 2,
     "max_iterations": 99,
     "target_error": 0.5,
@@ -126,6 +129,8 @@ OTHER = {
     "cluster": "local:2",
     "threads": 2,
     "memory": "2GiB",
+    "worker_timeout_s": 5.0,
+    "fan_in": 8,
 }
 
 

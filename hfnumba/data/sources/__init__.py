@@ -1,6 +1,6 @@
 """Sources, one module a format.
 
-Sources of rows have ``read(recipe, paths, seed) -> RawData``, sources of speech
+Sources of rows have ``read(recipe, paths, seed, watch) -> RawData``, sources of speech
 ``open_corpus(recipe, paths, seed, say) -> Corpus``.
 """
 
@@ -14,12 +14,13 @@ from typing import Protocol
 from hfnumba.data.corpus import Corpus, Say
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
+from hfnumba.data.watching import Watch, unwatched
 
 
 class Source(Protocol):
     """What a module of this package offers."""
 
-    def read(self, recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+    def read(self, recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
         """Read the arrays of a data set.
 
         Parameters
@@ -29,6 +30,8 @@ class Source(Protocol):
             Where each file of the recipe lies, by its name.
         seed : int
             Key of the hold-out, for sources that come without a test split.
+        watch : callable
+            Told how far each step has come.
 
         Raises
         ------
@@ -38,10 +41,10 @@ class Source(Protocol):
         ...
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch = unwatched) -> RawData:
     """Read the arrays of a data set with the source that its recipe names."""
     source: Source = import_module(f"{__name__}.{recipe.format}")
-    return source.read(recipe, paths, seed)
+    return source.read(recipe, paths, seed, watch)
 
 
 class CorpusSource(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
 from hfnumba.data.sources.table import Block, Kind, gather_blocks
+from hfnumba.data.watching import Steps, Watch
 from hfnumba.errors import DataError
 
 BLOCK_NBYTES = 2**22
@@ -40,17 +42,17 @@ class Rows(Protocol):
         """Read some rows."""
         ...
 
-    def record(self, name: str) -> SourceFile:
+    def record(self, name: str, watch: Watch) -> SourceFile:
         """Record the bytes that were read."""
         ...
 
 
-def read_pairs(recipe: Recipe, seed: int, opened: Callable[[str], Rows]) -> RawData:
+def read_pairs(recipe: Recipe, seed: int, watch: Watch, opened: Callable[[str], Rows]) -> RawData:
     """Read the arrays that ``[arrays]`` names, pair by pair and a block of rows at a time.
 
     Parameters
     ----------
-    recipe, seed
+    recipe, seed, watch
         As for any source.
     opened : callable
         Opens and checks an array by its path.
@@ -58,7 +60,9 @@ def read_pairs(recipe: Recipe, seed: int, opened: Callable[[str], Rows]) -> RawD
     if recipe.arrays is None:
         raise DataError(f"format {recipe.format} needs a table [arrays]")
     splits = recipe.arrays.splits
-    arrays = {name: opened(name) for held in splits.values() for name in (*held.features, *held.labels)}
+    arrays = {
+        name: opened(name) for held in splits.values() for name in (*held.features, *held.labels, *(held.weights or ()))
+    }
     first = arrays[splits["train"].features[0]]
     kind = Kind(
         width(first.shape), np.uint8 if first.dtype == np.uint8 else np.float32, recipe.arrays.max_features, "arrays"
@@ -66,17 +70,21 @@ def read_pairs(recipe: Recipe, seed: int, opened: Callable[[str], Rows]) -> RawD
     for held in splits.values():
         for X_name, y_name in zip(held.features, held.labels, strict=True):
             _refuse_pair(X_name, arrays[X_name], y_name, arrays[y_name], kind)
+        for X_name, w_name in zip(held.features, held.weights or (), strict=False):
+            _refuse_weights(w_name, arrays[w_name], arrays[X_name].shape[0])
     regression = recipe.task == "regression"
+    total = sum(arrays[name].shape[0] for held in splits.values() for name in held.features)
+    steps = Steps(watch("Reading rows", "rows"), total)
     blocks: Mapping[str, Iterator[Block]] = {
         split: (
             block
-            for X, y in zip(held.features, held.labels, strict=True)
-            for block in _blocks(arrays[X], arrays[y], regression)
+            for X, y, w in zip(held.features, held.labels, held.weights or repeat(None), strict=False)
+            for block in _blocks(arrays[X], arrays[y], None if w is None else arrays[w], regression, steps)
         )
         for split, held in splits.items()
     }
     return gather_blocks(
-        recipe, seed, blocks, kind, lambda: tuple(array.record(name) for name, array in arrays.items())
+        recipe, seed, blocks, kind, lambda: tuple(array.record(name, watch) for name, array in arrays.items())
     )
 
 
@@ -93,20 +101,32 @@ def refuse_dtype(where: str | Path, dtype: np.dtype[Any]) -> None:
         raise DataError(f"{where} has dtype {dtype}, expected real numbers")
 
 
-def labelled(X: NDArray[Any], y: NDArray[Any], regression: bool) -> Block:
-    """Make a block of rows and their labels or targets."""
+def labelled(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None, regression: bool) -> Block:
+    """Make a block of rows, their labels or targets, and their weights."""
     rows = X.reshape(len(X), -1)
     if regression:
-        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1))
-    return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None)
+        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1), weights)
+    return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)
 
 
-def _blocks(X: Rows, y: Rows, regression: bool) -> Iterator[Block]:
-    # The labels of all rows are kept anyway, so an array of them is read at once, by its own blocks.
-    labels = np.concatenate([y.read(i, min(i + y.step, y.shape[0])) for i in range(0, y.shape[0], y.step)])
+def _blocks(X: Rows, y: Rows, w: Rows | None, regression: bool, steps: Steps) -> Iterator[Block]:
+    # The labels and weights of all rows are kept anyway, so an array of them is read at once, by its own blocks.
+    labels, weights = _whole(y), None if w is None else _whole(w).reshape(-1)
     for start in range(0, X.shape[0], X.step):
-        stop = min(start + X.step, X.shape[0])
-        yield labelled(X.read(start, stop), labels[start:stop], regression)
+        rows = slice(start, min(start + X.step, X.shape[0]))
+        own = None if weights is None else weights[rows]
+        yield labelled(X.read(rows.start, rows.stop), labels[rows], own, regression)
+        steps.step(rows.stop - rows.start)
+
+
+def _whole(array: Rows) -> NDArray[Any]:
+    n, step = array.shape[0], array.step
+    return np.concatenate([array.read(i, min(i + step, n)) for i in range(0, n, step)])
+
+
+def _refuse_weights(name: str, weights: Rows, n_rows: int) -> None:
+    if weights.shape not in ((n_rows,), (n_rows, 1)):
+        raise DataError(f"{name} has shape {weights.shape}, expected one weight for each of the {n_rows} rows")
 
 
 def _refuse_pair(X_name: str, X: Rows, y_name: str, y: Rows, kind: Kind) -> None:

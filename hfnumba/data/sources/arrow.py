@@ -23,7 +23,7 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
     arrow = require("pyarrow", "tables")
     found = {}
     words = set(columns.words)
-    for name in dict.fromkeys((*columns.numeric, *columns.categorical, *columns.labels)):
+    for name in columns.named:
         column = batch.column(batch.schema.get_field_index(name))
         kind = column.type
         try:

@@ -14,6 +14,7 @@ from hfnumba.data.options import TableOptions
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
 from hfnumba.data.sources.table import Block, gather, located, options_of
+from hfnumba.data.watching import Reading, Watch
 from hfnumba.errors import DataError
 
 MAX_CATEGORIES = 10_000
@@ -21,7 +22,8 @@ MAX_CATEGORIES = 10_000
 Batch = Mapping[str, NDArray[Any]]
 """A block of rows by columns: float64 with NaN where a value is missing, or objects, str or None."""
 
-Batches = Callable[[Path, "Columns"], Iterator[Batch]]
+Batches = Callable[[Path, "Columns"], Iterator[tuple[Batch, float]]]
+"""Reads the batches of a file, each with the share of the file that is read by then."""
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Columns:
     categorical: tuple[str, ...]
     labels: tuple[str, ...]
     regression: bool
+    weight: tuple[str, ...] = ()
     means: dict[str, float] = field(default_factory=dict)
     categories: dict[str, list[str | None]] = field(default_factory=dict)
 
@@ -41,19 +44,24 @@ class Columns:
         return len(self.numeric) + sum(map(len, self.categories.values()))
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return tuple(dict.fromkeys((*self.numeric, *self.categorical, *self.labels, *self.weight)))
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Columns that are read as text."""
         return self.categorical if self.regression else (*self.categorical, *self.labels)
 
 
 def read_columns(
-    recipe: Recipe, root: Path, seed: int, names: Callable[[Path], list[str]], batches: Batches
+    recipe: Recipe, root: Path, seed: int, watch: Watch, *, names: Callable[[Path], list[str]], batches: Batches
 ) -> RawData:
     """Read the files twice: for categories and means, then for the rows.
 
     Parameters
     ----------
-    recipe, root, seed
+    recipe, root, seed, watch
         As for any source.
     names : callable
         Names of the columns of a file.
@@ -65,16 +73,16 @@ def read_columns(
     columns = _choose(options, recipe.task == "regression", names(files["train"][0]), files["train"][0])
     for paths in files.values():
         for path in paths:
-            lacking = {*columns.numeric, *columns.categorical, *columns.labels} - set(names(path))
+            lacking = set(columns.named) - set(names(path))
             if lacking:
                 raise DataError(f"{path} has no column {', '.join(sorted(lacking))}")
-    _survey(options, files, columns, batches)
+    _survey(options, files, columns, batches, Reading(watch("Reading columns", "bytes"), files))
 
-    def blocks(split: str, path: Path) -> Iterator[Block]:
-        for batch in batches(path, columns):
-            yield _encode(columns, batch)
+    def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
+        for batch, share in batches(path, columns):
+            yield _encode(columns, batch), share
 
-    return gather(recipe, root, seed, blocks, n_features=columns.n_features)
+    return gather(recipe, root, seed, watch, blocks, n_features=columns.n_features)
 
 
 def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
@@ -84,21 +92,24 @@ def _choose(options: TableOptions, regression: bool, names: list[str], path: Pat
         raise DataError("[table] names several labels, which only regression has; set task = regression")
     if len(set(names)) != len(names):
         raise DataError(f"{path} has two columns of the same name")
-    other = {*options.labels, *options.categorical}
+    weight = () if options.weight is None else (options.weight,)
+    other = {*options.labels, *options.categorical, *weight}
     numeric = tuple(name for name in names if name not in other) if options.numeric is None else options.numeric
-    chosen = [*numeric, *options.categorical, *options.labels]
+    chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
-        raise DataError("[table] names a column twice among numeric, categorical and label")
-    return Columns(numeric, options.categorical, options.labels, regression)
+        raise DataError("[table] names a column twice among numeric, categorical, label and weight")
+    return Columns(numeric, options.categorical, options.labels, regression, weight)
 
 
-def _survey(options: TableOptions, files: Mapping[str, list[Path]], columns: Columns, batches: Batches) -> None:
+def _survey(
+    options: TableOptions, files: Mapping[str, list[Path]], columns: Columns, batches: Batches, reading: Reading
+) -> None:
     """Find the categories, and the means of the training rows; refuse missing values."""
     survey = _Survey(columns)
     for split, paths in files.items():
         for path in paths:
             row = 0
-            for batch in batches(path, columns):
+            for batch in reading.follow(path, batches(path, columns)):
                 for name, values in batch.items():
                     survey.look(name, values, split == "train", path, row)
                 row += len(next(iter(batch.values())))
@@ -124,8 +135,8 @@ class _Survey:
         missing = _missing(values)
         if missing.any():
             place = f"column {name}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
-            if name in self.columns.labels:
-                raise DataError(f"a label is missing in {place}")
+            if name in self.columns.labels or name in self.columns.weight:
+                raise DataError(f"a {'label' if name in self.columns.labels else 'weight'} is missing in {place}")
             self.first = self.first or place
             self.n_missing += int(missing.sum())
         if name in self.seen:
@@ -158,9 +169,10 @@ def _encode(columns: Columns, batch: Batch) -> Block:
         place = {value: i for i, value in enumerate(columns.categories[name])}
         X[np.arange(n), [at + place[value] for value in batch[name].tolist()]] = 1
         at += len(place)
+    weights = batch[columns.weight[0]] if columns.weight else None
     if columns.regression:
-        return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1))
-    return Block(X, batch[columns.labels[0]].tolist(), None)
+        return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)
+    return Block(X, batch[columns.labels[0]].tolist(), None, weights)
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:

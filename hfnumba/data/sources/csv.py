@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.arrow import to_batch
@@ -13,36 +13,38 @@ from hfnumba.data.sources.columns import Batch, Columns, read_columns
 from hfnumba.data.sources.extras import require
 from hfnumba.data.sources.raw import RawData
 from hfnumba.data.sources.table import options_of
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 BLOCK_NBYTES = 2**22
 """Bytes that are read at once; a longer line is refused."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
     delimiter = options_of(recipe).delimiter
 
     def names(path: Path) -> list[str]:
-        with _opened(path, delimiter, None) as reader:
+        with _opened(path, delimiter, None) as (reader, _):
             found: list[str] = reader.schema.names
             return found
 
-    def batches(path: Path, columns: Columns) -> Iterator[Batch]:
-        with _opened(path, delimiter, columns) as reader:
+    def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
+        nbytes = path.stat().st_size
+        with _opened(path, delimiter, columns) as (reader, file):
             for batch in reader:
-                yield to_batch(path, batch, columns)
+                yield to_batch(path, batch, columns), file.tell() / nbytes
 
-    return read_columns(recipe, paths["source"], seed, names, batches)
+    return read_columns(recipe, paths["source"], seed, watch, names=names, batches=batches)
 
 
 @contextmanager
-def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[Any]:
-    """Open a file; without columns, for their names only."""
+def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tuple[Any, BinaryIO]]:
+    """Open a file, as Arrow reads it and as it is; without columns, for their names only."""
     arrow, csv = require("pyarrow", "tables"), require("pyarrow.csv", "tables")
     convert = {}
     if columns is not None:
-        kinds = dict.fromkeys((*columns.numeric, *columns.labels), arrow.float64())
+        kinds = dict.fromkeys((*columns.numeric, *columns.labels, *columns.weight), arrow.float64())
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
     try:
@@ -55,6 +57,6 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[Any
                 csv.ConvertOptions(**convert),
             ) as reader,
         ):
-            yield reader
+            yield reader, file
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error

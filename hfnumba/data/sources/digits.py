@@ -12,10 +12,11 @@ from hfnumba.data.manifest import SourceFile
 from hfnumba.data.prepare import hold_out
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """1797 rows of 64 grey values from 0 to 16; 360 of them, drawn by the seed, are the test split."""
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import SpeechOptions
 from hfnumba.data.prepare import hold_out_names
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.paths import folder_record, inside, inside_folder
+from hfnumba.data.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.data.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 DEBIAN = "usr/share/festival/voices/*/*/lab"
@@ -60,16 +62,14 @@ class FestvoxCorpus:
         """The only one."""
         return "speaker" if self.options.normalise == "speaker" else None
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """One record of all recordings, and one of all labels."""
         names = sorted(name for held in self.names.values() for name in held)
+        paths = {kind: [inside(self.root, f"{kind}/{name}.{kind}") for name in names] for kind in ("wav", "lab")}
+        step = hashing(watch, chain(*paths.values()))
         return tuple(
-            folder_record(
-                f"{kind}/*.{kind} ({len(names)} files)",
-                self.root,
-                [inside(self.root, f"{kind}/{name}.{kind}") for name in names],
-            )
-            for kind in ("wav", "lab")
+            folder_record(f"{kind}/*.{kind} ({len(names)} files)", self.root, held, step)
+            for kind, held in paths.items()
         )
 
 

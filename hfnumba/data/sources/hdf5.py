@@ -1,4 +1,6 @@
-"""HDF5 files with a data set of features and one of labels. No link is followed, and no other file is opened.
+"""HDF5 files with a data set of features, one of labels, and one of weights if it is named.
+
+No link is followed, and no other file is opened.
 
 HDF5 can point elsewhere (external and soft links, external storage, virtual data sets) and load filters as plug-ins.
 All of that is refused.
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.extras import require
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData
 from hfnumba.data.sources.table import Block, gather, located, options_of
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 BLOCK_NBYTES = 2**22
@@ -25,14 +29,14 @@ FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, Fletcher's checksum, LZF: those that come with h5py and expand no more than deflate."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
     options, root = options_of(recipe), paths["source"]
     names = (options.features, options.labels[0] if options.labels else "y")
     regression = recipe.task == "regression"
     width, dtype = _kind(located(recipe, root)["train"][0], names[0])
 
-    def blocks(split: str, path: Path) -> Iterator[Block]:
+    def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         with _opened(path) as file:
             X, y = (_dataset(path, file, name) for name in names)
             if len(X) != len(y) or _width(X) != width:
@@ -42,18 +46,28 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
                 )
             if (X.dtype == np.uint8) != (dtype is np.uint8):
                 raise DataError(f"{path}: {names[0]} has dtype {X.dtype}, which differs from that of the first file")
+            own = None if options.weight is None else _weights(path, file, options.weight, len(X))
             n = max(1, BLOCK_NBYTES // max(1, width * X.dtype.itemsize))
             for first in range(0, len(X), n):
                 labels = np.asarray(y[first : first + n])
                 rows = np.asarray(X[first : first + n]).reshape(len(labels), -1)
+                weights = None if own is None else own[first : first + n]
+                share = (first + len(labels)) / len(X)
                 if regression:
-                    yield Block(rows, None, labels.astype(np.float64).reshape(len(labels), -1))
+                    yield Block(rows, None, labels.astype(np.float64).reshape(len(labels), -1), weights), share
                 elif labels.size != len(labels):
                     raise DataError(f"{path}: {names[1]} has shape {y.shape}, expected one class number a row")
                 else:
-                    yield Block(rows, [str(value) for value in labels.reshape(-1).tolist()], None)
+                    yield Block(rows, [str(value) for value in labels.reshape(-1).tolist()], None, weights), share
 
-    return gather(recipe, root, seed, blocks, n_features=width, dtype=dtype)
+    return gather(recipe, root, seed, watch, blocks, n_features=width, dtype=dtype)
+
+
+def _weights(path: Path, file: Any, name: str, n_rows: int) -> NDArray[Any]:
+    found = _dataset(path, file, name)
+    if found.shape not in ((n_rows,), (n_rows, 1)):
+        raise DataError(f"{path}: {name} has shape {found.shape}, expected one weight for each of the {n_rows} rows")
+    return np.asarray(found[...]).reshape(-1)
 
 
 def _kind(path: Path, name: str) -> tuple[int, Any]:

@@ -10,21 +10,24 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.data.arrays import empty
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe, RecipeFile
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_NDIM = 8
+BLOCK = 2**20
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits of a recipe with one IDX file for each ``X`` and each ``y``; the seed is not used."""
     arrays: dict[tuple[str | None, str | None], NDArray[Any]] = {}
     sources = []
@@ -74,12 +77,22 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
         header = head + dims
         nbytes = math.prod(shape) * dtype.itemsize
         _refuse_size(path, len(header), nbytes, shape, expected)
-        values = file.read(nbytes + 1)
-    if len(values) != nbytes:
-        found = "more" if len(values) > nbytes else f"only {len(values)}"
+        values = empty((nbytes,), np.uint8)
+        held = _fill(values.data, file)
+        more = held == nbytes and file.read(1)
+    if held != nbytes or more:
+        found = "more" if more else f"only {held}"
         raise DataError(f"{path} has shape {shape} in its header, so {nbytes} bytes of values, but holds {found}")
-    array = np.frombuffer(values, dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False), source_file(expected, path, header + values)
+    array = values.view(dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False), source_file(expected, path, header, values.data)
+
+
+def _fill(room: memoryview, file: BinaryIO) -> int:
+    """Read until there is no room or nothing more, in blocks, which is all that a gzip file takes beside them."""
+    held = 0
+    while held < len(room) and (n := file.readinto(room[held : held + BLOCK])):  # type: ignore[attr-defined]
+        held += n
+    return held
 
 
 def _refuse_size(path: Path, n_header: int, nbytes: int, shape: tuple[int, ...], expected: RecipeFile) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.data.corpus import Say
+from hfnumba.data.corpus import Say, listed
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import KaldiSplit
 from hfnumba.data.prepare import hold_out_names
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.ark import Entry, read_index, read_ints, read_matrix
-from hfnumba.data.sources.paths import file_record, folder_record, inside
+from hfnumba.data.sources.paths import file_record, folder_record, hashing, inside
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 MAX_TRANSITION = 10**7
-N_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,15 @@ class KaldiCorpus:
         """Features of Kaldi are taken as they are."""
         return None
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """One record a file that the recipe names, and one for the archives that script files name."""
         named = [inside(self.root, name) for name in self.files]
         entries = (*self.features.values(), *self.alignments.values())
         archives = sorted({entry.path for entry in entries} - set(named))
-        records = [file_record(name, path) for name, path in zip(self.files, named, strict=True)]
+        step = hashing(watch, [*named, *archives])
+        records = [file_record(name, path, step) for name, path in zip(self.files, named, strict=True)]
         if archives:
-            records.append(folder_record(f"{len(archives)} archives", self.root, archives))
+            records.append(folder_record(f"{len(archives)} archives", self.root, archives, step))
         return tuple(records)
 
 
@@ -85,7 +86,7 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) 
         names[split] = _common(split, own_features, own_alignments, options.missing == "skip", say)
         repeated = features.keys() & set(names[split])
         if repeated:
-            raise DataError(f"{_listed(repeated)} are in {split} and in another split too")
+            raise DataError(f"{listed(sorted(repeated))} are in {split} and in another split too")
         features |= own_features
         alignments |= own_alignments
         files += _named(held)
@@ -128,7 +129,7 @@ def _joined(root: Path, files: Iterable[str]) -> dict[str, Entry]:
         more = read_index(root, name)
         repeated = found.keys() & more.keys()
         if repeated:
-            raise DataError(f"{root / name} repeats utterances of another file: {_listed(repeated)}")
+            raise DataError(f"{root / name} repeats utterances of another file: {listed(sorted(repeated))}")
         found |= more
     return found
 
@@ -142,7 +143,7 @@ def _common(
         (alignments.keys() - features.keys(), "features"),
     ):
         if missing:
-            text = f"{split}: {len(missing)} utterances have no {what}: {_listed(missing)}"
+            text = f"{split}: {len(missing)} utterances have no {what}: {listed(sorted(missing))}"
             if not skip:
                 raise DataError(f'{text}; to leave them out, set missing = "skip" in [kaldi]')
             say(f"{text}; they are left out")
@@ -154,9 +155,3 @@ def _common(
 
 def _named(held: KaldiSplit) -> list[str]:
     return [*held.features, *held.alignments]
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - N_NAMED} more" if len(ordered) > N_NAMED else ""
-    return ", ".join(ordered[:N_NAMED]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from hfnumba.data.options import TableOptions
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData, opened
 from hfnumba.data.sources.table import Block, gather, located, options_of
+from hfnumba.data.watching import Reading, Watch
 from hfnumba.errors import DataError
 
 MAX_LINE = 2**24
@@ -25,29 +27,29 @@ class _Line(NamedTuple):
     values: list[float]
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
     options, root = options_of(recipe), paths["source"]
     n_features = options.n_features
     if n_features is None:
-        files = [path for held in located(recipe, root).values() for path in held]
-        n_features = max(
-            (max(line.indices, default=-1) + 1 for path in files for line in _lines(path, options)), default=0
-        )
+        files = located(recipe, root)
+        reading = Reading(watch("Counting features", "bytes"), files)
+        lines = (line for path in chain(*files.values()) for line in reading.follow(path, _lines(path, options)))
+        n_features = max((max(line.indices, default=-1) + 1 for line in lines), default=0)
     width = n_features
     regression = recipe.task == "regression"
 
-    def blocks(split: str, path: Path) -> Iterator[Block]:
+    def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         held: list[_Line] = []
-        for line in _lines(path, options):
+        for line, share in _lines(path, options):
             held.append(line)
             if len(held) >= min(MAX_BLOCK_ROWS, max(1, BLOCK_CELLS // width)):
-                yield _dense(path, held, width, regression)
+                yield _dense(path, held, width, regression), share
                 held = []
         if held:
-            yield _dense(path, held, width, regression)
+            yield _dense(path, held, width, regression), 1.0
 
-    return gather(recipe, root, seed, blocks, n_features=width)
+    return gather(recipe, root, seed, watch, blocks, n_features=width)
 
 
 def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Block:
@@ -64,8 +66,9 @@ def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Bloc
         raise DataError(f"{path}: a target is not a number ({error})") from error
 
 
-def _lines(path: Path, options: TableOptions) -> Iterator[_Line]:
-    limit = options.n_features or options.max_features
+def _lines(path: Path, options: TableOptions) -> Iterator[tuple[_Line, float]]:
+    """Read the lines that are not empty, each with the share of the file that is read by then."""
+    limit, nbytes = options.n_features or options.max_features, path.stat().st_size
     with opened(path) as file:
         number = 0
         while text := file.readline(MAX_LINE + 1):
@@ -75,7 +78,8 @@ def _lines(path: Path, options: TableOptions) -> Iterator[_Line]:
                 raise DataError(f"{where} is longer than {MAX_LINE} bytes")
             words = text.partition(b"#")[0].split()
             if words:
-                yield _line(where, words, limit, 0 if options.zero_based else 1)
+                share = getattr(file, "fileobj", file).tell() / nbytes  # of the compressed bytes, where it is
+                yield _line(where, words, limit, 0 if options.zero_based else 1), share
     if not number:
         raise DataError(f"{path} is empty")
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, width
-from hfnumba.data.sources.paths import file_record, inside
+from hfnumba.data.sources.paths import file_record, hashing, inside
 from hfnumba.data.sources.raw import RawData, opened
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 _HEADER_ERRORS = (
@@ -33,9 +34,9 @@ _HEADER_ERRORS = (
 """What NumPy raises for headers of the wrong kind."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[arrays]`` names; of a training split alone, the seed holds rows out."""
-    return read_pairs(recipe, seed, partial(_open, paths["source"]))
+    return read_pairs(recipe, seed, watch, partial(_open, paths["source"]))
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class NpyRows:
         """Copy some rows."""
         return np.array(self.values[first:stop])
 
-    def record(self, name: str) -> SourceFile:
+    def record(self, name: str, watch: Watch) -> SourceFile:
         """Record the file."""
-        return file_record(name, self.path)
+        return file_record(name, self.path, hashing(watch, [self.path]))
 
 
 def _open(root: Path, name: str) -> NpyRows:

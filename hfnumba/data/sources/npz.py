@@ -1,4 +1,7 @@
-"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``. Never unpickled."""
+"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``. Never unpickled.
+
+Weights of rows are ``weights_train`` and so on, or ``weights``.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,13 @@ from hfnumba.data.prepare import hold_out
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.npy import read_npy_header
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 SPLIT_KEYS = {split: (f"X_{split}", f"y_{split}") for split in ("train", "validation", "test")}
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits of an archive; of ``X`` and ``y`` alone, the seed holds out a fifth of the rows."""
     (file,) = recipe.files
     path = paths[file.name]
@@ -32,14 +36,22 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
         X, y = arrays["X"], arrays["y"]
         if X.ndim < 2 or y.ndim < 1:
             raise DataError(f"{path}: expected X with rows and features, got shapes {X.shape} and {y.shape}")
-        return RawData(hold_out(X, y, seed), (record,))
+        held = hold_out(X, y, seed)
+        if "weights" not in arrays:
+            return RawData(held, (record,))
+        if arrays["weights"].shape not in ((len(X),), (len(X), 1)):
+            raise DataError(f"{path}: expected a weight for each of {len(X)} rows, got shape {arrays['weights'].shape}")
+        # The same seed draws the same rows.
+        weights = {name: own for name, (_, own) in hold_out(y, arrays["weights"], seed).items()}
+        return RawData(held, (record,), weights=weights)
     splits = {name: pair for name, pair in SPLIT_KEYS.items() if set(pair) <= arrays.keys()}
     if "train" not in splits:
         raise DataError(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing of use'}; expected X_train, y_train, "
             f"X_test, y_test, or X and y"
         )
-    return RawData({name: (arrays[X], arrays[y]) for name, (X, y) in splits.items()}, (record,))
+    own = {name: arrays[key] for name in splits if (key := f"weights_{name}") in arrays}
+    return RawData({name: (arrays[X], arrays[y]) for name, (X, y) in splits.items()}, (record,), weights=own)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -50,7 +62,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     DataError
         If it is no archive, a member is damaged, holds Python objects, or is not as large as its header says.
     """
-    wanted = {"X", "y", *(key for pair in SPLIT_KEYS.values() for key in pair)}
+    wanted = {"X", "y", "weights", *(key for keys in SPLIT_KEYS.values() for key in keys)}
+    wanted |= {f"weights_{split}" for split in SPLIT_KEYS}
     try:
         with zipfile.ZipFile(path) as archive:
             members = [i for i in archive.infolist() if i.filename.removesuffix(".npy") in wanted]

@@ -12,6 +12,7 @@ from hfnumba.data.sources.arrow import to_batch
 from hfnumba.data.sources.columns import Batch, Columns, read_columns
 from hfnumba.data.sources.extras import require
 from hfnumba.data.sources.raw import RawData
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 BATCH_ROWS = 8192
@@ -19,9 +20,9 @@ MAX_GROUP_NBYTES = 2**31
 """A row group that claims more bytes, uncompressed, is refused."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
-    return read_columns(recipe, paths["source"], seed, _names, _batches)
+    return read_columns(recipe, paths["source"], seed, watch, names=_names, batches=_batches)
 
 
 def _names(path: Path) -> list[str]:
@@ -30,11 +31,12 @@ def _names(path: Path) -> list[str]:
         return names
 
 
-def _batches(path: Path, columns: Columns) -> Iterator[Batch]:
+def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
     with _opened(path) as file:
-        needed = list(dict.fromkeys((*columns.numeric, *columns.categorical, *columns.labels)))
-        for batch in file.iter_batches(BATCH_ROWS, columns=needed, use_threads=False):
-            yield to_batch(path, batch, columns)
+        n_rows = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns.named), use_threads=False):
+            n_rows += batch.num_rows
+            yield to_batch(path, batch, columns), n_rows / file.metadata.num_rows
 
 
 @contextmanager

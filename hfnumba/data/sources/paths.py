@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hfnumba.data.manifest import SourceFile
+from hfnumba.data.watching import Step, Steps, Watch
 from hfnumba.errors import DataError
 
 HASH_BLOCK = 2**20
@@ -42,25 +43,31 @@ def inside_folder(root: Path, path: Path) -> Path:
     return found
 
 
-def folder_record(name: str, root: Path, paths: Iterable[Path]) -> SourceFile:
+def hashing(watch: Watch, paths: Iterable[Path]) -> Step:
+    """Begin to hash files; the step counts bytes."""
+    return Steps(watch("Hashing files", "bytes"), sum(path.stat().st_size for path in paths)).step
+
+
+def folder_record(name: str, root: Path, paths: Iterable[Path], step: Step) -> SourceFile:
     """Record many files as one: the SHA-256 of the sorted lines that ``sha256sum`` prints for them within ``root``."""
     lines, nbytes = [], 0
     for path in paths:
-        record = file_record(path.relative_to(root.resolve()).as_posix(), path)
+        record = file_record(path.relative_to(root.resolve()).as_posix(), path, step)
         lines.append(f"{record.sha256}  {record.name}\n")
         nbytes += record.nbytes
     text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return SourceFile(name, nbytes, hashlib.sha256(text).hexdigest())
 
 
-def file_record(name: str, path: Path) -> SourceFile:
-    """Record a file, read a block at a time."""
+def file_record(name: str, path: Path, step: Step) -> SourceFile:
+    """Record a file, read a block at a time; ``step`` is called with the bytes of each."""
     digest, nbytes = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
             while block := file.read(HASH_BLOCK):
                 digest.update(block)
                 nbytes += len(block)
+                step(len(block))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     return SourceFile(name, nbytes, digest.hexdigest())

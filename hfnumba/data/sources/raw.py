@@ -27,13 +27,14 @@ class RawData:
     """Arrays as their source holds them, and where they came from.
 
     ``subsets`` holds the row numbers of splits that share their arrays with others; ``classes`` the names of the
-    classes, if they have names.
+    classes, if they have names; ``weights`` those of the rows, for the splits that have them.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
     sources: tuple[SourceFile, ...]
     subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -59,13 +60,16 @@ def read_all(path: Path, limit: int) -> bytes:
     return data
 
 
-def source_file(expected: RecipeFile, path: Path, data: bytes) -> SourceFile:
-    """Record what was read, checked against the recipe."""
-    digest = hashlib.sha256(data).hexdigest()
-    if expected.nbytes is not None and len(data) != expected.nbytes:
-        raise DataError(f"{path} holds {len(data)} bytes, the recipe expects {expected.nbytes}; fetch it again")
+def source_file(expected: RecipeFile, path: Path, *pieces: bytes | memoryview) -> SourceFile:
+    """Record what was read, in one piece or several, checked against the recipe."""
+    hashed, nbytes = hashlib.sha256(), sum(map(len, pieces))
+    for piece in pieces:
+        hashed.update(piece)
+    digest = hashed.hexdigest()
+    if expected.nbytes is not None and nbytes != expected.nbytes:
+        raise DataError(f"{path} holds {nbytes} bytes, the recipe expects {expected.nbytes}; fetch it again")
     if expected.sha256 is not None and digest != expected.sha256:
         raise DataError(
             f"{path} has the SHA-256 {digest} (uncompressed), the recipe expects {expected.sha256}; fetch it again"
         )
-    return SourceFile(expected.name, len(data), digest)
+    return SourceFile(expected.name, nbytes, digest)

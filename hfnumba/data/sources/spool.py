@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,26 @@ class Spool:
         """Add rows."""
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(block, self.dtype)
-        try:
+        with _kept():
             self._file.write(values.data)
-        except OSError as error:
-            full = " (the disk is full; name a folder with more space in TMPDIR)" if error.errno in FULL else ""
-            raise DataError(f"rows could not be kept in {tempfile.gettempdir()}: {error.strerror}{full}") from error
         self.n_rows += len(values)
 
     def array(self) -> NDArray[Any]:
         """All rows, as a map of the file."""
-        self._file.flush()
+        with _kept():
+            self._file.flush()
         if not self.n_rows:
             return np.empty((0, self.n_columns), self.dtype)
         return np.memmap(self._file, self.dtype, "r", shape=(self.n_rows, self.n_columns))
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = " (the disk is full; name a folder with more space in TMPDIR)" if error.errno in FULL else ""
+        raise DataError(f"rows could not be kept in {tempfile.gettempdir()}: {error.strerror}{full}") from error
 
 
 class Labels:

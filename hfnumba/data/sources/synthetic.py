@@ -25,6 +25,7 @@ from hfnumba.data.frames import splice
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import SyntheticOptions
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.watching import Watch
 
 UTTERANCE_FRAMES = 300
 N_HIDDEN = 64
@@ -100,7 +101,7 @@ class SyntheticCorpus:
         """Nobody speaks."""
         return None
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """No files: the digest of what the rows are computed from."""
         said = msgspec.json.encode((self.options, self.context))
         return (SourceFile("synthetic", len(said), hashlib.sha256(said).hexdigest()),)

@@ -13,22 +13,24 @@ from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import TableOptions
 from hfnumba.data.prepare import hold_out_rows
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.paths import file_record, inside
+from hfnumba.data.sources.paths import file_record, hashing, inside
 from hfnumba.data.sources.raw import RawData
 from hfnumba.data.sources.spool import Labels, Spool
+from hfnumba.data.watching import Reading, Watch
 from hfnumba.errors import DataError
 
 
 class Block(NamedTuple):
-    """Some rows: features, and labels as words, or for regression as numbers of shape (rows, n_outputs)."""
+    """Some rows: features, labels as words, or for regression as numbers of shape (rows, n_outputs), and weights."""
 
     X: NDArray[Any]
     words: list[str] | None
     targets: NDArray[np.float64] | None
+    weights: NDArray[Any] | None = None
 
 
-Blocks = Callable[[str, Path], Iterator[Block]]
-"""Reads the blocks of a file of a split."""
+Blocks = Callable[[str, Path], Iterator[tuple[Block, float]]]
+"""Reads the blocks of a file of a split, each with the share of the file that is read by then."""
 
 
 def options_of(recipe: Recipe) -> TableOptions:
@@ -44,20 +46,23 @@ def located(recipe: Recipe, root: Path) -> dict[str, list[Path]]:
 
 
 def gather(
-    recipe: Recipe, root: Path, seed: int, blocks: Blocks, *, n_features: int, dtype: Any = np.float32
+    recipe: Recipe, root: Path, seed: int, watch: Watch, blocks: Blocks, *, n_features: int, dtype: Any = np.float32
 ) -> RawData:
     """Read all files of ``[table]`` once, a block at a time. Errors are those of :func:`gather_blocks`."""
-    options = options_of(recipe)
+    options, files = options_of(recipe), located(recipe, root)
+    reading = Reading(watch("Reading rows", "bytes"), files)
 
     def chained(split: str, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
-            yield from blocks(split, path)
+            yield from reading.follow(path, blocks(split, path))
 
-    held = {split: chained(split, paths) for split, paths in located(recipe, root).items()}
+    held = {split: chained(split, paths) for split, paths in files.items()}
     names = dict.fromkeys(name for given in options.files.values() for name in given)
 
     def records() -> tuple[SourceFile, ...]:
-        return tuple(file_record(name, inside(root, name)) for name in names)
+        paths = {name: inside(root, name) for name in names}
+        step = hashing(watch, paths.values())
+        return tuple(file_record(name, path, step) for name, path in paths.items())
 
     kind = Kind(n_features, dtype, options.max_features, "table")
     return gather_blocks(recipe, seed, held, kind, records)
@@ -94,6 +99,7 @@ def gather_blocks(
     labels = Labels()
     spools: dict[str, Spool] = {}
     targets: dict[str, list[NDArray[np.float64]]] = {}
+    weights: dict[str, list[NDArray[Any]]] = {}
     for split, blocks in splits.items():
         spools[split] = Spool(kind.n_features, kind.dtype)
         for block in blocks:
@@ -102,6 +108,8 @@ def gather_blocks(
                 labels.add(split, block.words)
             if block.targets is not None:
                 targets.setdefault(split, []).append(block.targets)
+            if block.weights is not None:
+                weights.setdefault(split, []).append(block.weights)
         if not spools[split].n_rows:
             raise DataError(f"{split} has no rows")
     numbered, classes = labels.finish()
@@ -111,4 +119,5 @@ def gather_blocks(
     if "test" not in found:
         subsets = hold_out_rows(len(found["train"][0]), seed, recipe.hold_out)
         found["test"] = found["train"]
-    return RawData(found, records(), subsets, classes)
+        weights |= {"test": weights["train"]} if "train" in weights else {}
+    return RawData(found, records(), subsets, classes, {split: np.concatenate(held) for split, held in weights.items()})

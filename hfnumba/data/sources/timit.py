@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from hfnumba.data.corpus import Say
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import SpeechOptions
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.paths import folder_record, inside, inside_folder
+from hfnumba.data.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.data.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 _SPEAKERS = """
@@ -73,11 +75,12 @@ class TimitCorpus:
         """The name of the folder."""
         return name.split("/")[2] if self.options.normalise == "speaker" else None
 
-    def sources(self) -> tuple[SourceFile, ...]:
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
         """One record of all recordings, and one of all labels."""
         pairs = [self.files[name] for held in self.names.values() for name in held]
+        step = hashing(watch, chain(*pairs))
         return tuple(
-            folder_record(f"*.{kind} ({len(pairs)} files)", self.root, [pair[i] for pair in pairs])
+            folder_record(f"*.{kind} ({len(pairs)} files)", self.root, [pair[i] for pair in pairs], step)
             for i, kind in enumerate(("WAV", "PHN"))
         )
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype
-from hfnumba.data.sources.paths import folder_record, inside
+from hfnumba.data.sources.paths import folder_record, hashing, inside
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, read_all
+from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
 
 MAX_METADATA = 2**20
@@ -36,9 +37,9 @@ COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 DOCUMENTS = {"zarr.json": 3, ".zarray": 2}
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int) -> RawData:
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[arrays]`` names; of a training split alone, the seed holds rows out."""
-    return read_pairs(recipe, seed, partial(open_rows, paths["source"]))
+    return read_pairs(recipe, seed, watch, partial(open_rows, paths["source"]))
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,11 @@ class ZarrRows:
             for key in keys:
                 self.held.pop(f"a/{key}", None)
 
-    def record(self, name: str) -> SourceFile:
+    def record(self, name: str, watch: Watch) -> SourceFile:
         """Record the metadata and all chunks as one."""
         present = [key for key in self._keys(0, self.shape[0]) if (self.folder / key).is_file()]
-        return folder_record(
-            name, self.root, [inside(self.root, self.folder / key) for key in (self.document, *present)]
-        )
+        paths = [inside(self.root, self.folder / key) for key in (self.document, *present)]
+        return folder_record(name, self.root, paths, hashing(watch, paths))
 
     def _keys(self, first: int, stop: int) -> list[str]:
         rows = self.claims.chunks[0]

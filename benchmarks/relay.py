@@ -1,0 +1,123 @@
+"""Rounds that go straight to every worker, and rounds that workers pass on: measured, and modelled for more workers.
+
+    python benchmarks/relay.py --out figures/runs/relay --seconds 60    # again and again, until all is measured
+    python benchmarks/relay.py --out figures/runs/relay --docs docs     # the tables into DOCS/scaling.md
+
+Rounds compute nothing. The constants of the model are those of figure 2 (DOCS/figures/two.json), but for that of a
+level of relays, which is measured here.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from pages import insert
+
+from hfnumba.bench.emulation import METHOD
+from hfnumba.bench.kernels import NETWORKS
+from hfnumba.bench.model import Constants, Workload, hops, iteration_s, transport_share
+from hfnumba.bench.scaling import STAR, measure_rounds, relay_seconds
+from hfnumba.bench.workers import distant_workers
+from hfnumba.cli import RESUMABLE
+from hfnumba.engine.dask import FAN_IN
+from hfnumba.figures.options import FigureStopped
+from hfnumba.figures.summary import markdown
+from hfnumba.figures.two import TIMIT_ROWS, Pieces
+from hfnumba.network import Network
+from hfnumba.processors import available_processors
+
+PATH = click.Path(path_type=Path)
+FAN_INS, CHAINS = (STAR, 8, 16, 32), (2, 4)
+MODELLED, MODELLED_FAN_INS = (128, 1000, 10_000), (None, 4, 8, 16, 32, 64)
+REPEATS, CURVATURE_ROWS = 5, 2048
+# Of an iteration, as figure 2 has counted them.
+COUNTS = {"n_products": 11, "n_candidates": 6, "n_alphas": 9}
+
+
+def measured(pieces, network, workers):
+    """Rounds of each number of workers and fan-in, by both; and the seconds of a level of relays."""
+
+    def get(name, p, some):
+        def rounds():
+            with distant_workers(p, min(p, available_processors())) as client:
+                return [[f, measure_rounds(client, p, network.n_params, REPEATS, f)] for f in some]
+
+        return pieces.get(f"{name}-{p}-workers", {"n_params": network.n_params, "repeats": REPEATS}, rounds)
+
+    # Twice, there and back, since a machine has its moods.
+    few = [dict(get(f"chain{turn}", p, (STAR, 1))) for turn in (1, 2) for p in CHAINS]
+    found = {p: get("there", p, fan_ins(p)) + get("back", p, fan_ins(p)[::-1]) for p in workers}
+    return found, float(np.median([relay_seconds(rounds[STAR], rounds[1]) for rounds in few]))
+
+
+def fan_ins(p):
+    """Those of which so many workers make a tree, and the star."""
+    return [f for f in FAN_INS if f < p or f == STAR]
+
+
+def told(fan_in):
+    """A fan-in in words."""
+    return "star" if fan_in in (None, STAR) else str(fan_in)
+
+
+def measured_table(found):
+    """Milliseconds of a round, and of the client's processor in it."""
+    kinds = ("nothing", "a vector out", "a vector back")
+    lines = []
+    for p, runs in found.items():
+        for fan_in in fan_ins(p):
+            both = [rows for f, rows in runs if f == fan_in]
+            cells = []
+            for k in range(len(kinds)):
+                seconds, client = (min(1e3 * rows[k][key] for rows in both) for key in ("seconds", "client_s"))
+                cells.append(f"{seconds:.0f} ({client:.0f})")
+            lines.append([str(p), told(fan_in), *cells])
+    return markdown(["workers", "fan-in", *(f"{kind}, ms (client's processor)" for kind in kinds)], lines)
+
+
+def modelled_table(constants, network):
+    """Seconds of an iteration over the rows of TIMIT, and the part of it in which nobody computes."""
+    lines = []
+    for p in MODELLED:
+        work = Workload(network.n_params, TIMIT_ROWS, CURVATURE_ROWS, **COUNTS, n_partitions=max(16, p))
+        for fan_in in MODELLED_FAN_INS:
+            levels, messages = hops(p, fan_in)
+            seconds, share = (f(constants, work, p, fan_in) for f in (iteration_s, transport_share))
+            cells = [f"{levels}", f"{messages:,}", f"{seconds['iteration']:,.1f}", f"{share:.0%}"]
+            lines.append([f"{p:,}", told(fan_in), *cells])
+    header = ["workers", "fan-in", "levels", "messages one after another", "iteration, s", "without computing"]
+    return markdown(header, lines)
+
+
+@click.command()
+@click.option("--out", type=PATH, default=Path("figures/runs/relay"), show_default=True)
+@click.option("--workers", default="16,32,64,128", show_default=True)
+@click.option("--seconds", type=float, help="Begin no measurement after so long, and exit with status 75.")
+@click.option("--docs", type=PATH, help="Put the tables into DOCS/scaling.md.")
+def main(out, workers, seconds, docs):
+    """Measure what is missing, and print or insert the tables."""
+    network, numbers = Network(NETWORKS["C"]), [int(word) for word in workers.split(",")]
+    try:
+        found, relay_s = measured(Pieces(out, lambda text: click.echo(text, err=True), seconds), network, numbers)
+    except FigureStopped as stop:
+        click.echo(f"{stop}; the same command goes on from there", err=True)
+        sys.exit(RESUMABLE)
+    figure = json.loads(((docs or Path("docs")) / "figures" / "two.json").read_text())
+    constants = replace(Constants.of(figure["constants"]), relay_s=relay_s)
+    text = (
+        f"Measured: empty rounds of {network.n_params:,} float32, the lower of two medians of {REPEATS}. A level of "
+        f"relays takes {1e3 * relay_s:.1f} ms.\n\n{measured_table(found)}\n\nModelled: an iteration of `{METHOD}` over "
+        f"{TIMIT_ROWS:,} rows, {CURVATURE_ROWS:,} of them for curvature. The default fan-in is {FAN_IN}.\n\n"
+        f"{modelled_table(constants, network)}"
+    )
+    if docs is None:
+        click.echo(text)
+    else:
+        insert(docs / "scaling.md", "relay", text)
+
+
+if __name__ == "__main__":
+    main()

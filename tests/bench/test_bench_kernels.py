@@ -1,0 +1,48 @@
+"""What is compared does the same: each peer's evaluations give our numbers."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from hfnumba.bench.kernels import EVALUATIONS, flops, measure, our_evaluations, random_problem
+from hfnumba.bench.peers import PEERS
+from hfnumba.network import Network
+
+NETWORK = Network((7, 6, 5, 4), "tanh")
+
+
+def _numbers(result):
+    """Loss and gradient come as a pair, the loss as a number, parameters in one array or several."""
+    parts = result if isinstance(result, (tuple, list)) else (result,)
+    return np.concatenate([np.asarray(part, np.float64).ravel() for part in parts])
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_peer_evaluates_the_same(name):
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    problem = random_problem(NETWORK, 40)
+    ours, theirs = our_evaluations(problem, 1), PEERS[name](problem)
+    assert list(ours) == list(theirs) == list(EVALUATIONS)
+    for evaluation in EVALUATIONS:
+        mine, other = (_numbers(prepared[evaluation]()()) for prepared in (ours, theirs))
+        np.testing.assert_allclose(other[-mine.size :], mine[-other.size :], rtol=2e-4, atol=1e-6)
+
+
+def test_operations_are_counted_as_the_passes_do_them():
+    forward = 7 * 6 + 6 * 5 + 5 * 4
+    # Forward, weights' gradients, and deltas but for the first layer's input.
+    assert flops(NETWORK.sizes, "gradient") == 2 * (forward + forward + (forward - 7 * 6))
+    assert flops(NETWORK.sizes, "loss") == 2 * forward
+
+
+def test_jobs_take_turns():
+    calls = []
+    times = measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.0)
+    assert set(times) == {"a", "b"}
+    assert all(0 < seconds < 0.02 for seconds in times.values())
+    order = "".join(calls)
+    assert order.startswith("ab")
+    assert "ab" in order[2:]
+    assert "ba" in order[2:]
