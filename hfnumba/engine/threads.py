@@ -62,8 +62,7 @@ class Team:
         """Keep the other threads off this thread's processor.
 
         A virtual machine's Linux takes a processor that has slept for one that its host has taken away, wakes a thread
-        on the caller's instead, and moves it milliseconds later. After a pause of 20 ms nine of ten rounds on two
-        processors began so.
+        on the caller's instead, and moves it milliseconds later.
         """
         here = current_processor()
         if here != self._kept_off and 1 < self.n_threads <= available_processors():
