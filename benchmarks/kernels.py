@@ -1,27 +1,31 @@
-"""Kernels against sgemm and peers, and their memory against JAX's, into the docs.
+"""Kernels against sgemm and peers, what more threads bring, and memory against JAX's, into the docs.
 
     hfnumba bench kernels --json > kernels.jsonl
     python benchmarks/kernels.py kernels.jsonl --write docs/kernels.md
 
-The first command measures; this one measures memory, which takes a minute, and puts both into tables. Memory is the
-highest resident size of a process of its own (Linux), without that of the same process before it had data.
+The first command measures; this one measures threads and memory, which takes two minutes, and puts all into tables.
+Memory is the highest resident size of a process of its own (Linux), less that of the same process before it had data.
 """
 
 import argparse
 import collections
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 from pages import insert
 
-from hfnumba.bench.kernels import EVALUATIONS, NETWORKS, Row
+from hfnumba.bench.kernels import EVALUATIONS, NETWORKS, Row, measure, our_evaluations, random_problem
 from hfnumba.bench.peers import installed
 from hfnumba.figures.summary import markdown
+from hfnumba.network import Network
+from hfnumba.processors import available_processors
 
 MEMORY = {"A": 60000, "B": 60000, "C": 16384}
 LIBRARIES = ("hfnumba", "jax")
+THREADS_ROWS, THREADS_SECONDS = 4096, 12.0
 
 
 def rate_table(rows: list[Row], peers: list[str]) -> str:
@@ -37,6 +41,36 @@ def rate_table(rows: list[Row], peers: list[str]) -> str:
         line += [" / ".join(f"{cell[key].ratios[peer]:.2f}" for key in order) for peer in peers]
         lines.append(line)
     return markdown(["network", "rows", "activation", "of sgemm's peak", *(f"{peer}'s time" for peer in peers)], lines)
+
+
+def summary_table(rows: list[Row], peers: list[str]) -> str:
+    """By evaluation and number of rows: share of the peak, and the time of the fastest library divided by ours."""
+    groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
+    for row in rows:
+        groups["16,384 and more" if row.rows > 4096 else f"{row.rows:,}", row.evaluation].append(row)
+    lines = []
+    for (n_rows, evaluation), group in groups.items():
+        figures = [[row.of_peak for row in group]]
+        if peers:
+            figures.append([min(row.ratios[peer] for peer in peers) for row in group])
+        ranges = [f"{statistics.median(held):.2f} ({min(held):.2f} to {max(held):.2f})" for held in figures]
+        lines.append([n_rows, evaluation, *ranges])
+    lines.sort(key=lambda line: int(line[0].split()[0].replace(",", "")))
+    fastest = [f"{' or '.join(peers)}, the faster: its time"] if peers else []
+    return markdown(["rows", "evaluation", "of sgemm's peak", *fastest], lines)
+
+
+def threads_table() -> str:
+    """The time of one thread divided by that of all, measured in turn in one process."""
+    many = available_processors()
+    lines = []
+    for sizes in NETWORKS.values():
+        problem = random_problem(Network(sizes, "tanh"), THREADS_ROWS)
+        jobs = {f"{key} {n}": prepare() for n in (1, many) for key, prepare in our_evaluations(problem, n).items()}
+        seconds = measure(jobs, THREADS_SECONDS)
+        ratios = [f"{seconds[f'{key} 1'] / seconds[f'{key} {many}']:.2f}" for key in EVALUATIONS]
+        lines.append(["-".join(map(str, sizes)), f"{THREADS_ROWS:,}", *ratios])
+    return markdown(["network", "rows", *(f"{key}, 1 thread : {many}" for key in EVALUATIONS)], lines)
 
 
 def memory_table() -> str:
@@ -58,10 +92,7 @@ def peak(*job: object) -> int:
 
 def child(library: str, network: str, rows: int, evaluation: str) -> None:
     """Evaluate three times and print how much memory was added at most."""
-    from hfnumba.bench.kernels import our_evaluations, random_problem
     from hfnumba.bench.peers import PEERS
-    from hfnumba.network import Network
-    from hfnumba.processors import available_processors
 
     def evaluations(problem):
         if library == "hfnumba":
@@ -91,11 +122,18 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rates", type=Path, help="what `hfnumba bench kernels --json` printed")
-    parser.add_argument("--write", type=Path, help="a Markdown file with markers named `rates` and `memory`")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file with markers named `rates`, `summary`, `threads` and `memory`"
+    )
     given = parser.parse_args()
     rows = [Row(**json.loads(line)) for line in given.rates.read_text().splitlines()]
     peers = [peer for peer in ("jax", "torch") if all(peer in row.ratios for row in rows)]
-    tables = {"rates": rate_table(rows, peers), "memory": memory_table()}
+    tables = {
+        "rates": rate_table(rows, peers),
+        "summary": summary_table(rows, peers),
+        "threads": threads_table(),
+        "memory": memory_table(),
+    }
     print(*tables.values(), sep="\n\n")
     if given.write is not None:
         for name, table in tables.items():
