@@ -77,14 +77,12 @@ def _kernels() -> tuple[bool, str]:
 def _threads() -> tuple[bool, str]:
     from threadpoolctl import threadpool_info  # noqa: PLC0415
 
-    from hfnumba.kernels.blas import limit_blas_threads  # noqa: PLC0415
+    from hfnumba.kernels.blas import arithmetic, limit_blas_threads  # noqa: PLC0415
     from hfnumba.processors import available_processors  # noqa: PLC0415
 
     limit_blas_threads()
-    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-    names = ", ".join(f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip() for lib in blas)
-    inside = {lib["num_threads"] for lib in blas}
-    told = f"{available_processors()} for row blocks, {max(inside, default=0)} inside each BLAS ({names})"
+    inside = {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+    told = f"{available_processors()} for row blocks, {max(inside, default=0)} inside each BLAS; {arithmetic()}"
     return inside == {1}, told
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("hfnumba", "numpy", "numba")
-"""Processes that share a sum must have the same versions of these."""
+PACKAGES = ("hfnumba", "numpy", "scipy", "numba")
+"""Processes that share a sum must have the same versions of these. SciPy brings the BLAS."""
 
 
 def installed() -> dict[str, str]:

@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from hfnumba.bench.peers import PEERS, Evaluations, Problem
 from hfnumba.engine import ArrayObjective
-from hfnumba.kernels.blas import limit_blas_threads
+from hfnumba.kernels.blas import arithmetic, limit_blas_threads
 from hfnumba.kernels.blocks import BLOCK_ROWS
 from hfnumba.network import Network
 from hfnumba.processors import available_processors
@@ -53,9 +52,7 @@ class Row:
 def setting(n_threads: int | None) -> str:
     """What is in force: our threads, and the BLAS that they call."""
     limit_blas_threads()
-    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-    names = ", ".join(f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', '?')})" for lib in blas)
-    return f"{n_threads or available_processors()} threads; BLAS at one thread each: {names}"
+    return f"{n_threads or available_processors()} threads, BLAS at one thread each; {arithmetic()}"
 
 
 def flops(sizes: tuple[int, ...], evaluation: str) -> int:

@@ -20,7 +20,7 @@ from hfnumba.engine.relay import Supply, ask_below, combined
 from hfnumba.engine.shared import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
-from hfnumba.kernels import cache
+from hfnumba.kernels import blas, cache
 from hfnumba.versions import installed
 
 _log = logging.getLogger(__name__)
@@ -75,14 +75,15 @@ class RoundServer:
         self._executor = ThreadPoolExecutor(1, "hfnumba-round")
 
     async def greet(self, probe: tuple[Any, ...] | None) -> dict[str, Any]:
-        """Say which versions are here, and whether this process can look into the client's box."""
+        """Say what computes here, and whether this process can look into the client's box."""
         sees = False
         if probe is not None:
             try:
                 sees = Window(Place(*probe)) is not None
             except SharedMemoryError as error:
                 _log.debug("vectors travel by the network: %s", error)
-        return {"versions": installed(), "sees": sees, "name": str(self._worker.name)}
+        name = str(self._worker.name)
+        return {"versions": installed(), "arithmetic": blas.arithmetic(), "sees": sees, "name": name}
 
     async def answer(self, request: Any) -> Any:
         """Answer a round, with those below if there are any; both as they travel."""

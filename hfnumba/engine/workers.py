@@ -63,6 +63,7 @@ class Workers:
         # Since when workers have not answered a greeting.
         self._unheard: dict[str, float] = {}
         self._refusals: Counter[str] = Counter()
+        self._arithmetics: list[str] = []
         self._background: set[asyncio.Future[Any]] = set()
         try:
             self._probe: Box | None = Box(0) if shared_memory else None
@@ -145,7 +146,19 @@ class Workers:
         if self._refusals[name] >= _MAX_REFUSALS:
             self._left_out[address] = f"worker {name} ({address}) has given unusable answers {_MAX_REFUSALS} times"
             return
+        self._compare(address, answer["arithmetic"])
         self.known[address] = Known(bool(answer["sees"]), name)
+
+    def _compare(self, address: str, arithmetic: str) -> None:
+        """Warn of a worker that rounds in another way than those before."""
+        if arithmetic in self._arithmetics:
+            return
+        self._arithmetics.append(arithmetic)
+        if len(self._arithmetics) > 1:
+            _log.warning(
+                "worker %s has %s, others have %s: sums are right, but their last bits depend on who computes what",
+                *(address, arithmetic, self._arithmetics[0]),
+            )
 
     async def watch(self, tasks: Mapping[str, asyncio.Future[Any]]) -> None:
         """Return when all tasks are done; those of workers that are gone or silent are cancelled."""

@@ -44,6 +44,13 @@ def _address(typingctx: Any, value: Any) -> Any:
     return types.intp(value), codegen
 
 
+def arithmetic() -> str:
+    """What decides the bits of a kernel, beside versions: the processor compiled for, and BLAS with what it chose."""
+    libraries = [library for library in ThreadpoolController().info() if library["user_api"] == "blas"]
+    names = {f"{lib['internal_api']} {lib['version']} for {lib.get('architecture', 'any')}" for lib in libraries}
+    return ", ".join([llvmlite.binding.get_host_cpu_name(), *sorted(names)])
+
+
 def gemm(transpose_a: bool, transpose_b: bool, a: Any, b: Any, beta: float, c: Any) -> None:
     """C = op(A) op(B) + beta C for C-contiguous matrices of one dtype; with beta = 0, C is written, not read."""
     product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)

@@ -139,7 +139,7 @@ class Answers:
 
 def test_workers_with_other_versions_are_named():
     ours = versions.installed()
-    assert set(ours) == {"hfnumba", "numpy", "numba"} and "missing" not in ours.values()
+    assert set(ours) == {"hfnumba", "numpy", "scipy", "numba"} and "missing" not in ours.values()
     versions.check_versions(Answers({"tcp://a": ours, "tcp://b": dict(ours)}), "cluster")
     found = {f"tcp://{name}": ours | {"numpy": "1.0"} for name in "bcde"} | {"tcp://a": ours}
     with pytest.raises(ClusterError) as caught:
