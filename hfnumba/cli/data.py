@@ -126,7 +126,8 @@ def finalise(store: Path) -> None:
     """Check the partitions of a store and complete it. Harmless when repeated."""
     from hfnumba.data import finalise as finalise_store
 
-    complete = finalise_store(store)
+    with watched() as watch:
+        complete = finalise_store(store, watch=watch)
     _say(f"The store {complete.path} is complete: digest {complete.digest[:12]}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hfnumba.cli.progress import number, percent, table
+from hfnumba.cli.watch import watched
 
 AnyPath = click.Path(path_type=Path)
 
@@ -31,7 +32,8 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     opened = open_store(store)
     rows = opened[split]
     warm_up(lambda text: click.echo(text, err=True))
-    loss, error = model.evaluate(rows)
+    with watched() as watch:
+        loss, error = model.evaluate(rows, watch)
     if as_json:
         found = {
             "run": str(run),

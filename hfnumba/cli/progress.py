@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hfnumba.cli.watch import duration, figures, plain
 from hfnumba.ledger import Line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
+    from hfnumba.data.watching import Progress
     from hfnumba.run import Report, TrainSettings
 
 
@@ -27,18 +29,6 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """Format a share as a percentage, or as a dash where there is no value."""
     return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Format as ``0.7 s``, ``17 s``, ``3:07`` or ``1:02:03``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, s = divmod(whole, 60)
-    hours, m = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{m:02d}:{s:02d}"
-    return f"{m}:{s:02d}" if minutes else f"{s} s"
 
 
 class Clock:
@@ -76,6 +66,10 @@ class PlainReport:
         """Print a sentence."""
         click.echo(text, err=True)
 
+    def watch(self, what: str, unit: str) -> Progress:
+        """Print how far a step is, now and then."""
+        return plain(what, unit)
+
     def begin(self, settings: TrainSettings, line: Line | None) -> None:
         """Say where the run goes on, if it does."""
         self._clock.begin(settings, line)
@@ -107,7 +101,7 @@ class PlainReport:
 class RichReport:
     """A bar and the newest figures."""
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._clock = Clock()
         self._task: Any = None
@@ -115,6 +109,20 @@ class RichReport:
     def note(self, text: str) -> None:
         """Print a sentence above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
+
+    def watch(self, what: str, unit: str) -> Progress:
+        """Show a bar for a step until it is done; it may be told by another thread."""
+        began, tasks = time.monotonic(), list[Any]()
+
+        def show(done: int, total: int) -> None:
+            if done < total:
+                tasks[:] = tasks or [self._bar.add_task(what, total=total, figures="")]
+                text = figures(done, total, unit, time.monotonic() - began)
+                self._bar.update(tasks[0], completed=done, total=total, figures=text)
+            elif tasks:
+                self._bar.remove_task(tasks.pop())
+
+        return show
 
     def begin(self, settings: TrainSettings, line: Line | None) -> None:
         """Show the bar."""

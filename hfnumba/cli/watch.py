@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.progress import duration
-
 if TYPE_CHECKING:
     from hfnumba.data.watching import Progress, Watch
 
 EVERY_S = 5.0
 """Seconds between two plain lines of a step; a shorter step has none."""
+
+
+def duration(seconds: float) -> str:
+    """Format as ``0.7 s``, ``17 s``, ``3:07`` or ``1:02:03``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{m:02d}:{s:02d}"
+    return f"{m}:{s:02d}" if minutes else f"{s} s"
 
 
 def figures(done: int, total: int, unit: str, seconds: float) -> str:
@@ -32,7 +42,7 @@ def figures(done: int, total: int, unit: str, seconds: float) -> str:
 def watched() -> Iterator[Watch]:
     """Yield what shows steps, one at a time."""
     if not sys.stderr.isatty():
-        yield _plain
+        yield plain
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
@@ -56,7 +66,8 @@ def watched() -> Iterator[Watch]:
         yield watch
 
 
-def _plain(what: str, unit: str) -> Progress:
+def plain(what: str, unit: str) -> Progress:
+    """Print a line now and then."""
     began = said = time.monotonic()
 
     def show(done: int, total: int) -> None:

@@ -136,15 +136,17 @@ def write_partition(out: AnyPath, j: int, *, watch: Watch = unwatched) -> None:
     writer.write_part(out, plan.header, opened.content, j)
 
 
-def finalise(out: AnyPath) -> Store:
+def finalise(out: AnyPath, *, watch: Watch = unwatched) -> Store:
     """Check every chunk of a store and write its manifest, without which it does not open.
+
+    ``watch`` is that of :func:`init`.
 
     Raises
     ------
     StoreError
         If partitions are not written, or a chunk is not what was written.
     """
-    return writer.finalise(Path(out))
+    return writer.finalise(Path(out), watch)
 
 
 def build(
@@ -164,7 +166,7 @@ def build(
     settings is opened and left as it is. Parameters and errors are those of :func:`init`.
     """
     out, plan, content = _begin(recipe, source, out, Settings(n_partitions, rows, seed), _Told(say, watch))
-    return writer.write_all(out, plan.header, content, watch("Writing partitions", "partitions"))
+    return writer.write_all(out, plan.header, content, watch)
 
 
 def _begin(

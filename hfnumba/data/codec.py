@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import math
 import struct
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -101,7 +100,7 @@ def decode(
     """Decode the rows of partition ``j`` from its chunk files into new arrays of the stored dtypes, by their names.
 
     Each chunk is written straight into its place, where Zarr's pipeline would copy it twice. One chunk's file is in
-    memory at a time.
+    memory at a time, and the last chunk's padding as long as the rows.
 
     Parameters
     ----------
@@ -123,25 +122,25 @@ def decode(
     for array, (_, chunk, dtype) in _arrays(layout).items():
         if names is not None and array not in names:
             continue
-        rows: NDArray[Any] = empty((stop - place, *chunk[1:]), dtype)
-        for first, key in layout.array_keys(array, j):
-            _decode_chunk(read(key), key, chunk, rows[first - place :])
-        found[array] = rows
+        n, keys = stop - place, list(layout.array_keys(array, j))
+        room: NDArray[Any] = empty((len(keys) * chunk[0], *chunk[1:]), dtype)
+        for i, (_, key) in enumerate(keys):
+            _decode_chunk(read(key), key, room[i * chunk[0] : (i + 1) * chunk[0]])
+        found[array] = rows = room[:n]
+        if 4 * n < 3 * len(room):  # So much padding is not to stay in memory with the rows.
+            found[array] = empty(rows.shape, dtype)
+            found[array][...] = rows
     return found
 
 
-def _decode_chunk(data: Data, key: str, chunk: tuple[int, ...], rows: NDArray[Any]) -> None:
-    """Decode one chunk into the first of the rows; what it holds beyond them is padding."""
+def _decode_chunk(data: Data, key: str, room: NDArray[Any]) -> None:
+    """Decode one chunk, with its padding."""
     crc32c, blosc = _codecs()
-    _refuse_header(data, key, math.prod(chunk) * rows.itemsize)
-    n = chunk[0]
-    whole = rows[:n] if len(rows) >= n else empty(chunk, rows.dtype)
+    _refuse_header(data, key, room.nbytes)
     try:
-        blosc.decompress(crc32c.decode(data), whole)
+        blosc.decompress(crc32c.decode(data), room)
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UndecodableError(f"cannot be decoded ({key}: {error})") from error
-    if len(rows) < n:
-        rows[...] = whole[: len(rows)]
 
 
 def _arrays(layout: SplitLayout) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], str]]:

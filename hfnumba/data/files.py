@@ -14,6 +14,7 @@ import numpy as np
 
 from hfnumba.atomic import TEMPORARY, explain, sync, sync_folder, write_file
 from hfnumba.data.arrays import empty
+from hfnumba.data.watching import Step
 from hfnumba.errors import StoreError
 
 Data = bytes | memoryview
@@ -92,8 +93,10 @@ def write(path: Path, data: Data, scratch: Path, *, durable: bool) -> None:
         raise StoreError(explain(error, path, REMEDY)) from error
 
 
-def make_durable(root: Path, keys: Collection[str]) -> None:
+def make_durable(root: Path, keys: Collection[str], step: Step) -> None:
     """Bring files, given by their paths below ``root``, and all folders from there down to them, to the disk.
+
+    ``step`` is called for each file.
 
     Raises
     ------
@@ -106,7 +109,8 @@ def make_durable(root: Path, keys: Collection[str]) -> None:
     """
     folders = {folder.as_posix() for key in keys for folder in PurePosixPath(key).parents}
     with ThreadPoolExecutor(_SYNCS, "hfnumba-sync") as pool:
-        list(pool.map(partial(_synced, sync, root), keys))
+        for _ in pool.map(partial(_synced, sync, root), keys):
+            step(1)
         list(pool.map(partial(_synced, sync_folder, root), folders))
 
 

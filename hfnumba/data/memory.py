@@ -84,7 +84,7 @@ def write_store(
     header = describe_rows(about, prepared, Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
     writer.begin(path, Plan(header=header))
-    return writer.write_all(path, header, prepared, None)
+    return writer.write_all(path, header, prepared)
 
 
 def write_frames(
@@ -135,7 +135,7 @@ def write_frames(
     path = Path(out).expanduser().absolute()
     writer.begin(path, Plan(header=header))
     by_name = {f"{key}-{i}": own for key, held in weights.items() for i, own in enumerate(held)}
-    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue, by_name), None)
+    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue, by_name))
 
 
 def _parted(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:

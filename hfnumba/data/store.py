@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -14,15 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.data import codec, files
-from hfnumba.data import manifest as manifests
+from hfnumba.data import files, reading
 from hfnumba.data.frames import splice
 from hfnumba.data.layout import SplitLayout
 from hfnumba.data.manifest import Manifest, Task
 from hfnumba.data.standardise import Standardisation
 from hfnumba.errors import StoreError, UsageError
-
-REMEDY = "restore the file from a copy, or delete the store and build it again"
 
 
 @dataclass(frozen=True)
@@ -181,21 +176,8 @@ class Split:
         self, j: int, chunks: Mapping[str, files.Data] | None = None, names: tuple[str, ...] | None = None
     ) -> dict[str, NDArray[Any]]:
         """Return the arrays of partition ``j`` as they are stored: all, or those of some names."""
-        manifest = _pinned_manifest(self.path, self.digest)
-
-        def read(key: str) -> files.Data:
-            if chunks is not None:
-                return chunks[key]
-            return _verified(self.path, manifest, f"{self.name}/{key}", f"chunk of partition {j},")
-
-        try:
-            _check_metadata(self.path, self.digest, self.name)
-            stored = codec.decode(self.layout, read, j, names)
-            if "start" in stored and not stored["start"][0]:
-                raise codec.UndecodableError("starts within an utterance")
-        except codec.UndecodableError as error:
-            raise StoreError(f"{self.path}: partition {j} of {self.name} {error}; {REMEDY}") from error
-        return stored
+        place = reading.Place(self.path, self.digest, self.name)
+        return reading.read_partition(place, self.layout, j, chunks, names)
 
 
 @dataclass(frozen=True)
@@ -268,60 +250,11 @@ def open_store(path: str | PathLike[str]) -> Store:
     ]
     if faults:
         more = f" (files at fault: {len(faults)})" if len(faults) > 1 else ""
-        raise StoreError(f"{store.path}: {faults[0]}{more}; {REMEDY} (`hfnumba data verify` names every fault)")
+        raise StoreError(f"{store.path}: {faults[0]}{more}; {reading.REMEDY} (`hfnumba data verify` names every fault)")
     return store
 
 
 def read_manifest(path: str | PathLike[str]) -> Store:
     """Read a store from its manifest alone, whatever the state of its other files."""
     root = Path(path).expanduser().absolute()
-    try:
-        data = (root / manifests.NAME).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(_absence(root)) from None
-    except OSError as error:
-        raise StoreError(f"{root / manifests.NAME} cannot be read: {error.strerror}") from error
-    return Store(root, manifests.parse(data, root), hashlib.sha256(data).hexdigest())
-
-
-def _absence(root: Path) -> str:
-    """Why there is no manifest."""
-    if not root.exists():
-        return f"there is no store at {root}; build one with `hfnumba data build RECIPE --out {root}`"
-    if not root.is_dir():
-        return f"{root} is a file, expected the folder of a store"
-    if (root / "zarr.json").exists() or (root / manifests.SCRATCH).exists():
-        return (
-            f"{root} is unfinished: it has no {manifests.NAME}; run the `hfnumba data build` that began it "
-            f"again (it continues), or write the missing partitions and run `hfnumba data finalise {root}`"
-        )
-    return f"{root} is not a store: it has no {manifests.NAME}; build one with `hfnumba data build RECIPE`"
-
-
-@lru_cache(maxsize=8)
-def _pinned_manifest(path: str, digest: str) -> Manifest:
-    """Read the manifest a split was opened with; kept, because every load needs it."""
-    store = read_manifest(path)
-    if store.digest != digest:
-        raise StoreError(
-            f"{path} has changed since it was opened (manifest {store.digest[:12]}, expected {digest[:12]}); "
-            f"open it again and start a new run"
-        )
-    return store.manifest
-
-
-@lru_cache(maxsize=16)
-def _check_metadata(path: str, digest: str, name: str) -> None:
-    """Refuse Zarr metadata of a split that are not those of its layout; read once, since chunks need them no more."""
-    manifest = _pinned_manifest(path, digest)
-    layout = manifest.header.splits[name]
-    keys = layout.documents()
-    found = {key: bytes(_verified(path, manifest, f"{name}/{key}", "metadata file")) for key in keys}
-    codec.check_documents(layout, found)
-
-
-def _verified(path: str, manifest: Manifest, key: str, what: str) -> files.Data:
-    try:
-        return files.read_verified(Path(path) / key, manifest.files[key])
-    except StoreError as error:
-        raise StoreError(f"{path}: {what} {key} {error}; {REMEDY}") from error
+    return Store(root, *reading.read_manifest(root))

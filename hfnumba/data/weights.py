@@ -8,6 +8,7 @@ import numpy as np
 
 from hfnumba.data.prepare import checked_weights
 from hfnumba.data.store import Split
+from hfnumba.data.watching import Steps, Watch, unwatched
 from hfnumba.errors import DataError, UsageError
 
 
@@ -27,7 +28,7 @@ def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[flo
         raise UsageError(str(error)) from error
 
 
-def balanced(split: Split) -> tuple[float, ...]:
+def balanced(split: Split, watch: Watch = unwatched) -> tuple[float, ...]:
     """Weights by which all classes of a split weigh the same, and its rows 1 on average.
 
     They are n / (k n_c) for the n_c rows of class c (the sum of their weights, where rows have weights), n rows in all
@@ -45,10 +46,11 @@ def balanced(split: Split) -> tuple[float, ...]:
     """
     if split.n_classes is None:
         raise UsageError(f"balanced class weights need classes, but {split.path} is for regression")
-    sums = np.zeros(split.n_classes)
+    sums, steps = np.zeros(split.n_classes), Steps(watch("Counting classes", "partitions"), split.n_partitions)
     for j in range(split.n_partitions):
         y, weights = split.load_labels(j)
         sums += np.bincount(y, weights, split.n_classes)
+        steps.step()
     present = sums > 0
     found = np.ones(split.n_classes)
     found[present] = sums.sum() / (np.count_nonzero(present) * sums[present])

@@ -9,7 +9,7 @@ opens is whole.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,9 +25,8 @@ from hfnumba.data.layout import SplitLayout
 from hfnumba.data.manifest import SCRATCH, Header
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.store import Store, open_store, read_manifest
+from hfnumba.data.watching import Steps, Watch, unwatched
 from hfnumba.errors import StoreError, UsageError
-
-Progress = Callable[[int, int], None]
 
 
 class Content(Protocol):
@@ -124,19 +123,19 @@ def write_part(out: Path, header: Header, content: Content, j: int) -> dict[str,
     return records
 
 
-def write_all(out: Path, header: Header, content: Content, progress: Progress | None) -> Store:
+def write_all(out: Path, header: Header, content: Content, watch: Watch = unwatched) -> Store:
     """Write the parts that are not written yet and finalise, without reading again what was just written."""
     if is_complete(out):
-        return finalise(out)
+        return finalise(out, watch)
     total, records = n_parts(header), dict[str, FileRecord]()
+    steps = Steps(watch("Writing partitions", "partitions"), total)
     for j in range(total):
         records |= written_part(out, header, j) or write_part(out, header, content, j)
-        if progress is not None:
-            progress(j + 1, total)
-    return _sealed(out, header, records)
+        steps.step()
+    return _sealed(out, header, records, watch)
 
 
-def finalise(out: Path) -> Store:
+def finalise(out: Path, watch: Watch = unwatched) -> Store:
     """Check every chunk against its record and write the manifest. A complete store is left as it is.
 
     Raises
@@ -148,21 +147,21 @@ def finalise(out: Path) -> Store:
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         return open_store(out)
     header = read_plan(out).header
-    return _sealed(out, header, _all_records(out, header))
+    return _sealed(out, header, _all_records(out, header, watch), watch)
 
 
-def _sealed(out: Path, header: Header, records: dict[str, FileRecord]) -> Store:
+def _sealed(out: Path, header: Header, records: dict[str, FileRecord], watch: Watch) -> Store:
     """Write the metadata, see to it that they and all chunks are on the disk, and write the manifest."""
     for key, document in _documents(header).items():
         _write(out, out / key, document)
         records[key] = files.record(document)
-    files.make_durable(out, records.keys())
+    files.make_durable(out, records.keys(), Steps(watch("Syncing", "files"), len(records)).step)
     _write(out, out / manifests.NAME, manifests.sealed(header, records), durable=True)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return open_store(out)
 
 
-def _all_records(out: Path, header: Header) -> dict[str, FileRecord]:
+def _all_records(out: Path, header: Header, watch: Watch) -> dict[str, FileRecord]:
     """Return the records of all chunks, each compared with its file."""
     records: dict[str, FileRecord] = {}
     missing = []
@@ -177,8 +176,10 @@ def _all_records(out: Path, header: Header) -> dict[str, FileRecord]:
             f"{out} is unfinished: of {n_parts(header)} partitions these are not written: "
             f"{', '.join(missing)}; write each with `hfnumba data partition {out} J`"
         )
+    steps = Steps(watch("Checking", "bytes"), sum(expected.nbytes for expected in records.values()))
     for key, expected in records.items():
         seen = files.fault(out / key, expected)
+        steps.step(expected.nbytes)
         if seen is not None:
             raise StoreError(f"{out}: {key} {seen}; write its partition again with `hfnumba data partition {out} J`")
     return records

@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from hfnumba.engine.answers import doubtful, fault, is_finite
 from hfnumba.engine.assignment import arrange, assign
 from hfnumba.engine.host import Job
 from hfnumba.engine.messages import (
+    DONE,
     FORGET,
     GONE,
     MAX_EXCHANGES,
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 # Where the client's link is what limits, the fewest messages one after another but for 4, which needs more levels; see
 # docs/scaling.md.
 FAN_IN = 8
-_FORGET_TIMEOUT_S = 10.0
+_FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 10.0, 5.0
 _MAX_ATTEMPTS = 50
 # Partitions whose answers are refused are given to others so often within one round.
 _MAX_REFUSED = 3
@@ -135,10 +135,14 @@ class DaskEngine:
         known = self._workers.known.values()
         return sum(worker.sees for worker in known), len(known)
 
+    def done(self) -> int:
+        """Partitions of the round under way that the workers say are computed."""
+        return sum(n for n in self._client.sync(self._tell_all, DONE, _DONE_TIMEOUT_S) if isinstance(n, int))
+
     def close(self) -> None:
         """Let the workers drop this job's rows."""
         if self._client.status == "running":
-            self._client.sync(self._forget)
+            self._client.sync(self._tell_all, FORGET, _FORGET_TIMEOUT_S)
 
     async def _gather(self, gathered: _Gathered) -> None:
         """Ask until every partition's sum is there."""
@@ -299,9 +303,10 @@ class DaskEngine:
                 is_true = False
         return is_true
 
-    async def _forget(self) -> None:
-        known = self._workers.known
-        calls = (getattr(self._client.rpc(address), FORGET)(job_id=self._job.id) for address in known)
-        # One that is gone has nothing to forget.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), _FORGET_TIMEOUT_S)
+    async def _tell_all(self, operation: str, timeout_s: float) -> list[Any]:
+        """What the workers answer to a message about this job; one that is gone has nothing to say or to forget."""
+        calls = (getattr(self._client.rpc(address), operation)(job_id=self._job.id) for address in self._workers.known)
+        try:
+            return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), timeout_s)
+        except TimeoutError:
+            return []

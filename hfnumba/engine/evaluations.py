@@ -167,7 +167,8 @@ class Along:
         first = sizes[0] * sizes[1]
         theta, directions = host.vectors[self.theta][first:], self._directions(host)[:, first:]
         alphas = np.array(self.alphas, host.dtype)
-        points: NDArray[Any] = theta + alphas[None, :, None] * directions[:, None, :]
+        points: NDArray[Any] = alphas[None, :, None] * directions[:, None, :]
+        points += theta
         return points
 
     def _directions(self, host: PartitionHost) -> NDArray[Any]:

@@ -20,12 +20,17 @@ from numpy.typing import NDArray
 
 from hfnumba.engine.rows import Rows, Source, as_rows
 from hfnumba.errors import UsageError
+from hfnumba.kernels import blocks
 from hfnumba.network import Network
 from hfnumba.processors import run_anywhere
 
 # The share of memory that rows may take where they do not fit; the rest is for samples and primal passes.
 _ROWS_SHARE = 0.6
 _READERS = 2
+# Vectors of the length of theta beside the sums: theta, a direction, and the two that may wait to be written again.
+_VECTORS = 4
+# Points on a line that a round compares, each without the first layer's weights.
+_POINTS = 16
 
 Compact = Mapping[str, NDArray[Any]]
 
@@ -87,8 +92,9 @@ def divided(network: Network, train: Source, test: Source, memory: int) -> tuple
     sizes = [
         sum(expanded_nbytes(network, source, kind, j) for j in range(source.n_partitions)) for source in (train, test)
     ]
-    # The second only reads its rows, so that twice their bytes hold them all.
-    return (memory - sizes[1], 2 * sizes[1]) if sum(sizes) <= _ROWS_SHARE * memory else (memory, None)
+    # The second only reads its rows: more would not be used, and so much holds them all, on any number of threads.
+    enough = 2 * sizes[1] + beside(network, test, kind, test.n_partitions)
+    return (memory - sizes[1], enough) if sum(sizes) <= _ROWS_SHARE * memory else (memory, None)
 
 
 def plan(
@@ -96,9 +102,9 @@ def plan(
 ) -> Plan:
     """Divide a host's memory.
 
-    Where the rows fit into 60 % of it they all stay. Else each thread has room for the partition that it works on and
-    for the next one with the buffers of reading it: rows + 2 compact partitions. What is left is for partitions that
-    stay, up to 60 %, and for samples and primal passes.
+    What threads, sums and vectors take comes first. Where the rows fit into 60 % of the rest they all stay. Else each
+    thread has room for the partition that it works on and for the next one with the buffers of reading it: rows + 2
+    compact partitions. What is left is for partitions that stay, up to 60 %, and for samples and primal passes.
 
     Raises
     ------
@@ -106,18 +112,30 @@ def plan(
         If not even the room of the threads fits.
     """
     sizes = {j: expanded_nbytes(network, source, dtype, j) for j in partitions}
-    total = sum(sizes.values())
-    if total <= _ROWS_SHARE * memory:
-        return Plan(True, total, memory - total)
+    total, n_threads = sum(sizes.values()), min(n_threads, len(sizes))
+    taken = beside(network, source, dtype, n_threads)
+    rest = memory - taken
+    if total <= _ROWS_SHARE * rest:
+        return Plan(True, total, rest - total)
     largest = max(size + 2 * source.compact_nbytes(j) for j, size in sizes.items())
-    room = min(n_threads, len(sizes)) * largest
-    if room > memory:
+    room = n_threads * largest
+    if room > rest:
         raise UsageError(
             f"{memory} bytes of memory are too few for partitions of {max(sizes.values())} bytes on {n_threads} "
-            f"threads; give --memory {-(-room // 2**20)}MiB, fewer --threads, or build the store with more --partitions"
+            f"threads, and {taken} bytes of vectors and scratch; give --memory {-(-(room + taken) // 2**20)}MiB, fewer "
+            "--threads, or build the store with more --partitions"
         )
-    share = max(int(_ROWS_SHARE * memory), room)
-    return Plan(False, share - room, memory - share)
+    share = max(int(_ROWS_SHARE * rest), room)
+    return Plan(False, share - room, rest - share)
+
+
+def beside(network: Network, source: Source, dtype: np.dtype[Any], n_threads: int) -> int:
+    """Bytes that a host takes whatever rows it holds: scratch, sums on their way up the tree, vectors, and points."""
+    sizes, n_params = network.sizes, network.n_params
+    largest = max(stop - first for first, stop in map(source.partition_rows, range(source.n_partitions)))
+    scratch = n_threads * blocks.work_size(sizes, blocks.block_rows(largest, n_params))
+    vectors = n_threads + (source.n_partitions - 1).bit_length() + _VECTORS
+    return (scratch + vectors * n_params + _POINTS * (n_params - sizes[0] * sizes[1])) * dtype.itemsize
 
 
 class HeldRows:

@@ -112,6 +112,8 @@ class PartitionHost:
         )
         self.scale, self.offset = self.dtype.type(job.source.scale), self.dtype.type(job.source.offset)
         self.vectors: dict[str, NDArray[Any]] = {}
+        # Partitions of the round under way, or of the last one, that are computed.
+        self.n_done = 0
         self._held = HeldRows(network, job.source, job.dtype)
         self._samples: dict[RowSample, dict[int, Rows]] = {}
         self._primals: dict[tuple[str, RowSample | None, int], NDArray[Any]] = {}
@@ -136,7 +138,7 @@ class PartitionHost:
         """The sums over the partitions, as few nodes of the tree as they make."""
         self._forget_unused(partitions)
         self._follow_plan()
-        tree = TreeSum(self.job.source.n_partitions)
+        self.n_done, tree = 0, TreeSum(self.job.source.n_partitions)
         shared = [evaluation.prepare(self) for evaluation in evaluations]
         samples = {evaluation.rows for evaluation in evaluations}
 
@@ -149,6 +151,8 @@ class PartitionHost:
                     self._held.prefetch(following)
                 parts = (evaluation(self, j, common) for evaluation, common in zip(evaluations, shared, strict=True))
                 tree.add((0, j), tuple(itertools.chain.from_iterable(parts)))
+                with self._lock:
+                    self.n_done += 1
             finally:
                 self._thread.rows = {}
 

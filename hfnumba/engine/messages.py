@@ -25,6 +25,7 @@ from hfnumba.errors import HfnumbaError
 GREET = "hfnumba_greet"
 OPERATION = "hfnumba_round"
 FORGET = "hfnumba_forget"
+DONE = "hfnumba_done"
 GONE = (CommClosedError, OSError)
 # First what the worker is thought to lack, then the job it turned out to lack, then vectors, then without boxes.
 MAX_EXCHANGES = 4

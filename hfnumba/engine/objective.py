@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from hfnumba.data.watching import Watch
 from hfnumba.engine.class_weights import with_class_weights
 from hfnumba.engine.host import Job
+from hfnumba.engine.protocol import Engine
 from hfnumba.engine.round_objective import RoundObjective
 from hfnumba.engine.rows import ArraySource, Source, as_rows
 from hfnumba.engine.serial import SerialEngine
+from hfnumba.engine.telling import Counting, Telling
 from hfnumba.errors import UsageError
 from hfnumba.network import Network
 
@@ -28,6 +31,12 @@ def _job(network: Network, source: Source, dtype: DTypeLike, memory: int | None 
     if kind not in (np.float32, np.float64):
         raise UsageError(f"dtype must be float32 or float64, got {kind}")
     return Job(uuid.uuid4().hex, network, source, kind, memory, keep)
+
+
+def _telling(engine: Counting, split: Split, watch: Watch | None) -> Engine:
+    if watch is None:
+        return engine
+    return Telling(engine, f"First pass over {split.name}", split.n_partitions, watch)
 
 
 class ArrayObjective(RoundObjective):
@@ -95,6 +104,9 @@ class SplitObjective(RoundObjective):
     class_weights : sequence of float, optional
         A weight for each class, times the weights of the rows where the split has them; such as those of
         :func:`hfnumba.data.balanced`. See :class:`RoundObjective`.
+    watch : callable, optional
+        ``watch(what, unit)`` is called when the first round begins, which reads the rows, and what it returns with the
+        partitions that are done and how many there are, from another thread.
     """
 
     def __init__(
@@ -107,10 +119,11 @@ class SplitObjective(RoundObjective):
         memory: int | None = None,
         keep: bool = True,
         class_weights: Sequence[float] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         source = with_class_weights(split, class_weights)
         job = _job(network, source, np.float32, memory, keep)
-        engine = SerialEngine(job, n_threads)
+        engine = _telling(SerialEngine(job, n_threads), split, watch)
         super().__init__(network, engine, split.n_rows, l2, job.dtype, weighted=source.weighted)
 
 
@@ -134,7 +147,7 @@ class DaskObjective(RoundObjective):
         Default: :data:`hfnumba.engine.dask.FAN_IN`.
     memory, keep
         Of each worker, as for :class:`SplitObjective`; default: 60 % of the worker's memory.
-    class_weights : sequence of float, optional
+    class_weights, watch
         As for :class:`SplitObjective`.
     """
 
@@ -150,13 +163,15 @@ class DaskObjective(RoundObjective):
         memory: int | None = None,
         keep: bool = True,
         class_weights: Sequence[float] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         from hfnumba.engine.dask import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
         source = with_class_weights(split, class_weights)
         job = _job(network, source, np.float32, memory, keep)
         engine = DaskEngine(job, client, timeout_s, FAN_IN if fan_in is None else fan_in)
-        super().__init__(network, engine, split.n_rows, l2, job.dtype, weighted=source.weighted)
+        told = _telling(engine, split, watch)
+        super().__init__(network, told, split.n_rows, l2, job.dtype, weighted=source.weighted)
         self._sharing = engine.sharing
 
     def sharing(self) -> tuple[int, int]:

@@ -33,6 +33,10 @@ class SerialEngine:
             tree.add(node, sums)
         return tree.total()
 
+    def done(self) -> int:
+        """Partitions of the round under way that are computed."""
+        return self._host.n_done
+
     def close(self) -> None:
         """Stop the threads and forget the rows."""
         self._host.close()

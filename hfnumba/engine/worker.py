@@ -15,7 +15,7 @@ from distributed import Worker, WorkerPlugin
 from numpy.typing import NDArray
 
 from hfnumba.engine.host import PartitionHost, default_memory
-from hfnumba.engine.messages import FORGET, GREET, OPERATION, Answer, Request, packed, unpacked
+from hfnumba.engine.messages import DONE, FORGET, GREET, OPERATION, Answer, Request, packed, unpacked
 from hfnumba.engine.relay import Supply, ask_below, combined
 from hfnumba.engine.shared import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.tree import Node, Sums
@@ -114,6 +114,11 @@ class RoundServer:
         vectors = ({} if kept is None else kept.host.vectors) | dict(request.vectors)
         return None if job is None or set(request.live) - set(vectors) else Supply(job, vectors)
 
+    async def done(self, job_id: str) -> int:
+        """Say how many partitions of the round under way are computed."""
+        kept = self._jobs.get(job_id)
+        return 0 if kept is None else kept.host.n_done
+
     async def forget(self, job_id: str) -> None:
         """Drop a job with its rows."""
         kept = self._jobs.pop(job_id, None)
@@ -180,10 +185,11 @@ class RoundPlugin(WorkerPlugin):
         worker.handlers[GREET] = self._server.greet
         worker.handlers[OPERATION] = self._server.answer
         worker.handlers[FORGET] = self._server.forget
+        worker.handlers[DONE] = self._server.done
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes."""
-        for operation in (GREET, OPERATION, FORGET):
+        for operation in (GREET, OPERATION, FORGET, DONE):
             worker.handlers.pop(operation, None)
         if hasattr(self, "_server"):
             self._server.close()

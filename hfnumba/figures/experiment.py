@@ -19,6 +19,7 @@ from hfnumba.run.settings import TrainSettings, as_dict, fixed, settings_from
 
 if TYPE_CHECKING:
     from hfnumba.data import Store
+    from hfnumba.data.watching import Progress
 
 Lines = tuple[ledger.Line, ...]
 _EVERY_S = 10.0
@@ -166,6 +167,10 @@ class _Progress:
         """Pass on what takes time: kernels that are compiled."""
         if "compil" in text:
             self._say(text)
+
+    def watch(self, what: str, unit: str) -> Progress:
+        """Show no steps: a figure's data are small."""
+        return lambda done, total: None
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
         """Say which run begins or continues."""

@@ -24,6 +24,7 @@ from hfnumba.run.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.data import Split, Store
+    from hfnumba.data.watching import Progress
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
 
@@ -60,6 +61,10 @@ class Report(Protocol):
 
     def note(self, text: str) -> None:
         """Take a sentence."""
+        ...
+
+    def watch(self, what: str, unit: str) -> Progress:
+        """Be told that a step begins which may take long; see :data:`hfnumba.data.watching.Watch`."""
         ...
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
@@ -118,7 +123,7 @@ def train(
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path)
-    record = _record(store, settings)
+    record = _record(store, settings, report)
     if recorded is None:
         directory.refuse_used()
     elif recorded.store.digest != store.digest:
@@ -143,7 +148,7 @@ def train(
     return Outcome(ending, tuple(ledger.read(directory.ledger)))
 
 
-def _record(store: Store, settings: TrainSettings) -> RunRecord:
+def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
     split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
@@ -159,12 +164,12 @@ def _record(store: Store, settings: TrainSettings) -> RunRecord:
             context=split.layout.context,
             mean=split.standardisation.mean if split.standardisation else (),
             deviation=split.standardisation.deviation if split.standardisation else (),
-            class_weights=_class_weights(split, settings),
+            class_weights=_class_weights(split, settings, report),
         ),
     )
 
 
-def _class_weights(split: Split, settings: TrainSettings) -> tuple[float, ...]:
+def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tuple[float, ...]:
     """Return what each class weighs; empty for none."""
     from hfnumba.data.weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
@@ -173,7 +178,7 @@ def _class_weights(split: Split, settings: TrainSettings) -> tuple[float, ...]:
     if split.n_classes is None:
         raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
     if settings.class_weights == "balanced":
-        return balanced(split)
+        return balanced(split, report.watch)
     return checked_class_weights(settings.class_weights, split.n_classes)
 
 
@@ -204,11 +209,11 @@ class _Loop:
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
             warm_up(report.note)
             memory, for_test = self._memory(store)
-            objective = stack.enter_context(self._objective(store["train"], placement, memory))
+            objective = stack.enter_context(self._objective(store["train"], placement, report, memory))
             test = None
             if "test" in store.splits:
                 keep = memory is None or for_test is not None
-                test = stack.enter_context(self._objective(store["test"], placement, for_test or memory, keep))
+                test = stack.enter_context(self._objective(store["test"], placement, report, for_test or memory, keep))
             if stop.received is not None:
                 self.directory.write_config(self.record)
                 return Ending.SIGNAL
@@ -225,7 +230,9 @@ class _Loop:
             return memory, None
         return divided(self.network, store["train"], store["test"], memory)
 
-    def _objective(self, split: Split, placement: Placement, memory: int | None, keep: bool = True) -> RoundObjective:
+    def _objective(
+        self, split: Split, placement: Placement, report: Report, memory: int | None, keep: bool = True
+    ) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
@@ -234,6 +241,7 @@ class _Loop:
             "memory": memory,
             "keep": keep,
             "class_weights": self.record.store.class_weights or None,
+            "watch": report.watch,
         }
         if placement.client is None:
             return SplitObjective(self.network, split, n_threads=settings.threads, **held)

@@ -79,6 +79,31 @@ def test_a_bar_with_figures():
     assert "stopping; Ctrl-C again: at once|" in shown
 
 
+def test_a_step_has_a_bar_of_its_own_until_it_is_done(monkeypatch):
+    now = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.value)
+    stream = io.StringIO()
+    with Progress(TextColumn("{task.description}|{task.fields[figures]}"), console=Console(file=stream)) as bar:
+        step = progress.RichReport(bar).watch("Reading", "partitions")
+        short = progress.RichReport(bar).watch("Short", "partitions")
+        now.value = 110.0
+        step(2, 12)
+        assert [(task.description, task.completed, task.total) for task in bar.tasks] == [("Reading", 2, 12)]
+        assert bar.tasks[0].fields["figures"] == "2 of 12 partitions, 0.2 a second, 50 s left"
+        step(12, 12)
+        short(3, 3)
+        assert not bar.tasks
+
+
+def test_a_plain_step(monkeypatch, capsys):
+    now = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now.value)
+    step = progress.PlainReport().watch("Reading", "partitions")
+    now.value = 110.0
+    step(2, 12)
+    assert capsys.readouterr().err == "Reading: 2 of 12 partitions, 0.2 a second, 50 s left\n"
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_kept_and_a_second_interrupt_raises(number):
     told = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
-from hfnumba.data import build, init, write_partition
+from hfnumba.data import balanced, build, finalise, init, write_partition
 
 N = 400
 
@@ -75,7 +75,7 @@ CASES = {
     "zarr": (write_zarr, "zarr", ARRAYS.format(""), PAIRS),
     "kaldi": (write_kaldi, "kaldi", KALDI, {"Checking utterances in utterances"}),
 }
-ALWAYS = {"Hashing files in bytes", "Writing partitions in partitions"}
+ALWAYS = {"Hashing files in bytes", "Writing partitions in partitions", "Syncing in files"}
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -97,7 +97,20 @@ def test_steps_of_a_job_array(tmp_path):
     write_csv(tmp_path)
     recipe = tmp_path / "t.toml"
     recipe.write_text('name = "t"\nformat = "csv"\n' + TABLE.format("a"))
-    begun, written = Steps(), Steps()
+    begun, written, checked = Steps(), Steps(), Steps()
     out, _ = init(recipe, tmp_path, tmp_path / "t.zarr", n_partitions=2, watch=begun)
     write_partition(out, 0, watch=written)
     assert begun == written and "Reading rows in bytes" in dict(begun)
+    write_partition(out, 1)
+    store = finalise(out, watch=checked)
+    assert [what for what, _ in checked] == ["Checking in bytes", "Syncing in files"]
+    chunks = [record.nbytes for key, record in store.manifest.files.items() if "/c/" in key]
+    read = [done for done, total in dict(checked)["Checking in bytes"] if total == sum(chunks)]
+    assert sorted(np.diff([0, *read])) == sorted(chunks)
+    assert dict(checked)["Syncing in files"][-1] == (len(store.manifest.files),) * 2
+
+
+def test_labels_are_counted(store):
+    steps = Steps()
+    assert balanced(store["train"], steps) == balanced(store["train"])
+    assert steps == [("Counting classes in partitions", [(j + 1, 4) for j in range(4)])]

@@ -191,6 +191,21 @@ def test_bad_weights(tmp_path, weights, complaint):
         write_store(tmp_path / "s.zarr", {"train": (X, y, weights, y)})
 
 
+@pytest.mark.parametrize(
+    ("arrays_of", "stray", "usable"),
+    [
+        (("X_train", "y_train"), "weights", "weights_train"),
+        (("X_train", "y_train"), "weights_test", "weights_train"),
+        (("X", "y"), "weights_train", "weights"),
+    ],
+)
+def test_weights_that_no_rows_go_with_are_not_left_out_in_silence(tmp_path, arrays_of, stray, usable):
+    X, y, weights = arrays().values()
+    np.savez(tmp_path / "a.npz", **dict(zip(arrays_of, (X, y), strict=True)), **{stray: weights})
+    with pytest.raises(DataError, match=f"holds {stray} without such rows; .* expected {usable}:"):
+        build(tmp_path / "a.npz", out=tmp_path / "s.zarr")
+
+
 def test_rows_that_are_kept_must_weigh_something(tmp_path):
     held = {f"{k}_train": v for k, v in arrays().items()}
     held["weights_train"] = np.zeros(N)

@@ -8,7 +8,7 @@ import pytest
 from hfnumba.data import write_frames, write_store
 from hfnumba.data.store import Split
 from hfnumba.engine import SplitObjective
-from hfnumba.engine.held import divided, plan
+from hfnumba.engine.held import beside, divided, plan
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.kernels import passes
 from hfnumba.network import Network
@@ -103,8 +103,9 @@ def test_products_on_a_sample_read_nothing_again(split, monkeypatch):
     counts = counted(monkeypatch)
     network = Network([split.n_features, 9, split.n_outputs])
     theta = network.initialize(0)
+    taken = beside(network, split, np.dtype(np.float32), 1)
     total = sum(split.compact_nbytes(j) for j in range(split.n_partitions)) * (2 * split.layout.context + 1)
-    with SplitObjective(network, split, n_threads=1, memory=int(total * 1.2)) as f:
+    with SplitObjective(network, split, n_threads=1, memory=int(total * 1.2) + taken) as f:
         operator = f.linearize(theta, RowSample(40, seed=3)).gauss_newton()
         operator.matvec(theta)
         before = counts["reads"]
@@ -124,9 +125,10 @@ def test_a_pass_that_fails_gives_its_memory_back(split, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(passes, "gradient_pass", gradient_pass)
+    taken = beside(network, split, np.dtype(np.float32), 1)
     rows = split.n_rows * split.n_features * split.x_dtype.itemsize
     primal = split.n_rows * 2 * sum(network.sizes[1:]) * 4
-    with SplitObjective(network, split, n_threads=1, memory=3 * rows + 3 * primal) as f:
+    with SplitObjective(network, split, n_threads=1, memory=3 * rows + 3 * primal + taken) as f:
         failing = True
         for _ in range(50):
             with pytest.raises(KeyboardInterrupt):
@@ -176,6 +178,40 @@ def test_two_splits_share_a_memory(split):
             plan(network, split, kind, part, n_threads=2, partitions=range(N_PARTITIONS)) for part in (train, test)
         ]
         assert all(chosen.whole for chosen in plans)
-        assert sum(chosen.rows for chosen in plans) + plans[0].derived == memory
+        taken = beside(network, split, kind, 2)
+        assert sum(chosen.rows for chosen in plans) + plans[0].derived + taken == memory
         total += 1
     assert total == 1
+
+
+def test_vectors_and_scratch_count_against_the_limit(split):
+    """What a wide network takes beside the rows is not left for rows, samples and primal passes."""
+    network, kind = Network([split.n_features, 300, split.n_outputs]), np.dtype(np.float32)
+    taken, partitions = beside(network, split, kind, 2), range(N_PARTITIONS)
+    assert taken > 2 * network.n_params * 4 + 2 * 128 * 3 * 300 * 4
+    for memory in (100 * taken, 2 * taken):
+        chosen = plan(network, split, kind, memory, n_threads=2, partitions=partitions)
+        room = 0 if chosen.whole else 2 * max(3 * split.compact_nbytes(j) for j in partitions)
+        assert chosen.rows + chosen.derived + taken <= memory
+        assert chosen.whole or chosen.rows + chosen.derived + taken + room >= memory
+    with pytest.raises(UsageError, match=f"and {taken} bytes of vectors and scratch"):
+        plan(network, split, kind, taken, n_threads=2, partitions=partitions)
+
+
+def test_reading_takes_a_partition_and_a_chunk_file(tmp_path, monkeypatch):
+    """Whether a partition fills its chunk or not: no second array of its size."""
+    from hfnumba.data import arrays, codec
+
+    held, real = [], arrays.empty
+    monkeypatch.setattr(codec, "empty", lambda shape, dtype: held.append(real(shape, dtype)) or held[-1])
+    X = np.random.default_rng(0).standard_normal((1001, 20), np.float32)
+    split = write_store(tmp_path / "s.zarr", {"train": (X, np.arange(1001) % 2)}, n_partitions=4)["train"]
+    sizes = [stop - start for start, stop in map(split.partition_rows, range(4))]
+    assert sizes == [251, 251, 251, 248]
+    for j, n in enumerate(sizes):
+        held.clear()
+        rows = split.load_compact(j)["X"]
+        assert rows.shape == (n, 20) and rows.flags.c_contiguous and rows.flags.writeable
+        assert [array.nbytes for array in held if array.ndim == 2] == [251 * 80]
+    few = write_store(tmp_path / "f.zarr", {"train": (X[:7], np.arange(7) % 2)}, n_partitions=2)["train"]
+    assert [few.load_compact(j)["X"].base is not None for j in range(2)] == [True, True]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hfnumba import ledger
-from hfnumba.data import build
+from hfnumba.data import open_store
 from hfnumba.errors import CheckpointError, StoreError
 from hfnumba.figures import one, saddle, three
 from hfnumba.figures.experiment import Experiment, Laboratory
@@ -13,6 +13,7 @@ from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.summary import Series, best_of, reaches, spread
 from hfnumba.optim.methods import METHODS
+from tests.digits_idx import build_digits
 from tests.toy_store import write_toy_store
 
 TOY = Experiment.of(hidden=(6,), curvature_rows=60, max_iterations=4)
@@ -130,8 +131,7 @@ def test_series_reads_costs_where_the_error_is_first_reached():
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Data that no setting was tuned for."""
-    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
-    return build("digits", out=tmp_path_factory.mktemp("d") / "digits.zarr")
+    return open_store(build_digits(tmp_path_factory.mktemp("d")))
 
 
 @pytest.mark.parametrize(

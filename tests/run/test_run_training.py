@@ -23,10 +23,14 @@ class Silent:
     """Keeps what it is told."""
 
     def __init__(self, on_iteration=lambda line: None):
-        self.notes, self.lines, self.on_iteration, self.signals = [], [], on_iteration, []
+        self.notes, self.lines, self.on_iteration, self.signals, self.steps = [], [], on_iteration, [], []
 
     def note(self, text):
         self.notes.append(text)
+
+    def watch(self, what, unit):
+        self.steps.append((what, []))
+        return lambda *call: self.steps[-1][1].append((*call, unit))
 
     def begin(self, settings, line):
         self.began_after = None if line is None else line["iteration"]
@@ -72,6 +76,13 @@ def test_what_a_run_leaves(toy_store, straight):
     assert record.network.sizes == (8, 6, 3)
     assert record.settings.loss == "softmax_cross_entropy"
     assert lines[0]["store_digest"] == record.store.digest == newest_checkpoint(straight / "checkpoints").store_digest
+
+
+def test_a_run_tells_how_far_the_first_pass_is(toy_store, tmp_path):
+    report = Silent()
+    run(toy_store, tmp_path / "r", report=report, max_iterations=1, class_weights="balanced")
+    assert [what for what, _ in report.steps] == ["Counting classes", "First pass over train", "First pass over test"]
+    assert all(calls[-1] == (4, 4, "partitions") for _, calls in report.steps)
 
 
 def test_evaluating_gives_the_ledgers_numbers(toy_store, straight):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
         X, y = arrays["X"], arrays["y"]
         if X.ndim < 2 or y.ndim < 1:
             raise DataError(f"{path}: expected X with rows and features, got shapes {X.shape} and {y.shape}")
+        _refuse_weights(path, arrays.keys(), {"weights"})
         held = hold_out(X, y, seed)
         if "weights" not in arrays:
             return RawData(held, (record,))
@@ -50,8 +51,19 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing of use'}; expected X_train, y_train, "
             f"X_test, y_test, or X and y"
         )
+    _refuse_weights(path, arrays.keys(), {f"weights_{name}" for name in splits})
     own = {name: arrays[key] for name in splits if (key := f"weights_{name}") in arrays}
     return RawData({name: (arrays[X], arrays[y]) for name, (X, y) in splits.items()}, (record,), weights=own)
+
+
+def _refuse_weights(path: Path, found: Collection[str], usable: Collection[str]) -> None:
+    """Refuse weights that no rows go with: left out in silence they would be missed."""
+    stray = sorted(key for key in found if key.startswith("weights") and key not in usable)
+    if stray:
+        raise DataError(
+            f"{path} holds {', '.join(stray)} without such rows; beside its features expected "
+            f"{', '.join(sorted(usable))}: rename or leave out"
+        )
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
