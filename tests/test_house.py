@@ -24,7 +24,8 @@ ALLOWED = {
     "network": set(),
     "versions": set(),
     "processors": set(),
-    "launch": {"processors", "versions"},
+    "stop": set(),
+    "launch": {"processors", "stop", "versions"},
     "data": {"atomic"},
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
@@ -34,7 +35,10 @@ ALLOWED = {
     "ledger": {"atomic"},
     "figures": {"atomic", "bench", "data", "ledger", "network", "optim", "run"},
     "preflight": {"data", "engine", "kernels", "launch", "network", "processors", "run"},
-    "run": {"atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"},
+    "run": {
+        *("atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"),
+        "stop",
+    },
 }
 ANY = {"__init__", "cli", "estimator"}
 # Libraries that only some rooms may import.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from hfnumba.errors import HfnumbaError, UsageError
+from hfnumba.stop import hold_signals
 
 FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; 75 is EX_TEMPFAIL: stopped at a checkpoint, to be resumed."""
@@ -59,6 +60,8 @@ class Commands(click.Group):
         from hfnumba.cli.ranks import launcher, refuse_many, run
 
         words = list(sys.argv[1:] if args is None else args)
+        if args is None and words[:1] == ["train"]:
+            hold_signals()
         kind = launcher(words)
         if kind is not None:
             run(kind, lambda: super(Commands, self).main(args, *more, **extra))

@@ -185,7 +185,7 @@ def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool 
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
     summary(outcome.lines)
     if outcome.ending is Ending.SIGNAL:
-        click.echo(f"Stopped at a checkpoint; {_how_to_resume(directory)}", err=True)
+        click.echo(f"Stopped; {_how_to_resume(directory)}", err=True)
         sys.exit(RESUMABLE)
     why = outcome.ending.value
     if outcome.ending is Ending.OPTIMIZER and outcome.lines:

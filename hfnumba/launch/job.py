@@ -20,6 +20,7 @@ from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
 from hfnumba.launch.versions import check_versions
+from hfnumba.stop import SIGNALS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,7 +33,6 @@ INTERFACE_VARIABLE = "HFNUMBA_INTERFACE"
 
 _CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 30.0
 _LOOPBACK = "127.0.0.1"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Job:
@@ -159,7 +159,7 @@ def join(kind: Kind) -> tuple[Ranks, Job | None]:
     if ranks.rank == CLIENT:
         _current = Job(kind, ranks)
         return ranks, _current
-    for number in _SIGNALS:
+    for number in SIGNALS:
         # For all threads, those of MPI too, and for the workers' processes, which inherit it.
         signal.signal(number, signal.SIG_IGN)
     return ranks, None

@@ -20,7 +20,7 @@ from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
 from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
-from hfnumba.run.stop import StopSignals
+from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.data import Split, Store
@@ -144,7 +144,7 @@ def train(
         if resume and recorded is None:
             report.note(f"there is no run in {directory.path} yet; it begins")
         checkpoint = directory.rewind(record) if recorded is not None else None
-        ending = loop.run(store, checkpoint, report, stop)
+        ending = Ending.SIGNAL if stop.received else loop.run(store, checkpoint, report, stop)
     return Outcome(ending, tuple(ledger.read(directory.ledger)))
 
 

@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from rich.progress import Progress, TextColumn
 
 from hfnumba.cli import progress
 from hfnumba.run.settings import settings_from
-from hfnumba.run.stop import SIGNALS, StopSignals
+from hfnumba.stop import SIGNALS, StopSignals, hold_signals
 
 LINE = {
     "iteration": 2,
@@ -117,9 +118,21 @@ def test_the_first_signal_is_kept_and_a_second_interrupt_raises(number):
     assert told == [number.name]
 
 
-def test_handlers_are_left_as_they_were_and_threads_do_without():
-    import signal
+def test_a_signal_that_has_waited_counts_and_a_late_one_waits():
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        hold_signals()
+        # To this thread, since other threads of this process have not been told to hold any.
+        signal.raise_signal(signal.SIGTERM)
+        with StopSignals(lambda name: None) as stop:
+            assert stop.received == "SIGTERM"
+        signal.raise_signal(signal.SIGUSR1)
+        assert signal.sigtimedwait(SIGNALS, 0).si_signo == signal.SIGUSR1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+
+def test_handlers_are_left_as_they_were_and_threads_do_without():
     before = [signal.getsignal(number) for number in SIGNALS]
 
     def enter():

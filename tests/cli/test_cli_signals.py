@@ -1,12 +1,14 @@
 """Real processes: signals, exit statuses, kills. A run that stopped continues with the same bits."""
 
 import os
-import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from hfnumba.checkpoint import iterations, newest_checkpoint
@@ -60,7 +62,6 @@ def theta(run):
     ("cluster", "number", "whole_group"),
     [
         ("local:2", signal.SIGINT, True),
-        ("local:2", signal.SIGUSR1, True),
         ("none", signal.SIGTERM, False),
     ],
 )
@@ -86,6 +87,24 @@ def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
     finish(straight)
     assert (again.returncode, straight.returncode) == (0, 0)
     assert theta(tmp_path / "r") == theta(tmp_path / "s")
+
+
+def test_a_signal_before_the_run_begins_waits_for_it(toy_store, tmp_path):
+    process = start(toy_store, tmp_path / "r")
+    while signal.SIGTERM not in blocked(process):
+        assert process.poll() is None, process.stderr.read()
+    process.terminate()
+    err = finish(process)
+    assert process.returncode == 75, err
+    assert "Stopped; nothing was written yet, so start again" in err
+    assert not (tmp_path / "r").exists()
+
+
+def blocked(process):
+    """The signals that wait; none while Python itself starts."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    mask = int(next(line for line in lines if line.startswith("SigBlk:")).split()[1], 16)
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}
 
 
 def test_a_second_ctrl_c_stops_at_once(toy_store, tmp_path):
@@ -114,30 +133,19 @@ def test_a_good_run_on_a_cluster_is_quiet(toy_store, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_killed_at_random_moments_it_continues_with_the_same_bits(toy_store, tmp_path):
-    """One command, killed with its workers while it starts or a moment after it got on, until it has had enough."""
-    run, rng = tmp_path / "r", random.Random(3)
-    settings = ["--max-iterations", 80, "--hidden", "300,200", "--krylov-iterations", 30, "--curvature-rows", 150]
-    straight = start(toy_store, tmp_path / "s", *settings)
-    finish(straight)
-    assert straight.returncode == 0
-    continued = 0
-    for attempt in range(16):
-        cluster = "local:2" if attempt % 3 == 0 else "none"
-        before = iterations(run / "checkpoints")[-1:] or [-1]
-        process = start(toy_store, run, *settings, "--resume", "--cluster", cluster)
-        if attempt % 4 == 3:
-            time.sleep(rng.uniform(0, 0.8))
-        else:
-            wait_for_iteration(process, run, before[0] + 1)
-            time.sleep(rng.uniform(0, 0.02))
-        assert process.poll() is None, "it ended before it was killed, so nothing was tried"
-        os.killpg(process.pid, signal.SIGKILL)
-        continued += "continuing after" in process.communicate()[1]
-        assert all_gone(process.pid)
-    assert continued >= 8
-    last = start(toy_store, run, *settings, "--resume")
-    finish(last)
-    assert last.returncode == 0
-    assert theta(run) == theta(tmp_path / "s")
+def test_a_worker_that_is_silent_for_the_time_given_is_replaced(toy_store, tmp_path):
+    settings = ["--max-iterations", 40]
+    process = start(toy_store, tmp_path / "r", *settings, "--cluster", "local:2", "--worker-timeout-s", 4)
+    wait_for_iteration(process, tmp_path / "r", 1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    frozen = next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+    frozen.suspend()
+    assert process.poll() is None, "it ended before the worker was stopped, so nothing was tried"
+    err = finish(process)
+    assert process.returncode == 0, err
+    # On a busy machine one that starts may be silent for so long too.
+    silent_s = re.findall(r"is lost: silent for (\d+) s; it is restarted", err)
+    assert silent_s and all(int(s) < 60 for s in silent_s), "60 is what it would be without the flag"
+    assert all_gone(process.pid)
+    finish(start(toy_store, tmp_path / "s", *settings))
+    assert theta(tmp_path / "r") == theta(tmp_path / "s")

@@ -102,21 +102,26 @@ def strike_liar(client, rng, kind):
     return address
 
 
-@pytest.mark.parametrize("kind", ["nan", "stale"])
-def test_a_wrong_answer_is_refused_by_name_and_redone(own_client, reference, caplog, kind):
+def test_a_wrong_answer_is_refused_by_name_and_redone_and_the_process_replaced(own_client, reference, caplog):
     with objective(own_client) as f:
-        f.value(np.zeros(f.n_params))
-        address = strike_liar(own_client, random.Random(0), kind)
-        assert_same_bits(everything(f), reference)
-    (told,) = refused(caplog)
-    assert address in told
+        for number, kind in enumerate(["nan", "stale"], 1):
+            f.value(np.zeros(f.n_params))
+            before = pids(own_client)
+            address = strike_liar(own_client, random.Random(0), kind)
+            liar = before[address]
+            assert_same_bits(everything(f), reference)
+            assert len(refused(caplog)) == number and address in refused(caplog)[-1]
+            until(lambda liar=liar: liar not in pids(own_client).values())
 
 
 @pytest.mark.slow
 def test_no_wrong_answer_is_ever_added(own_client, reference, caplog):
+    """That the process is replaced is for the test above; here one that has lied stays, and is asked again."""
     rng = random.Random(1)
     with objective(own_client) as f:
         everything(f)
+        workers = f._engine._workers
+        workers.replace, workers._replaced = lambda address: workers.known.pop(address, None), Never()
         for kind in KINDS * 2:
             until(lambda: f._engine.sharing()[1] == 2)
             at = rng.randrange(6)
@@ -124,7 +129,7 @@ def test_no_wrong_answer_is_ever_added(own_client, reference, caplog):
                 everything(f, lambda step, at=at, kind=kind: step == at and strike_liar(own_client, rng, kind)),
                 reference,
             )
-            f._engine._workers._refusals.clear()
+            workers._refusals.clear()
     assert len(refused(caplog)) == 2 * len(KINDS)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hfnumba.checkpoint import newest_checkpoint
 
 MARKER = "HFNUMBA_TEST_JOB"
 LIMIT_S = 150
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
 # Open MPI refuses root, and more ranks than processors, unless it is told otherwise; MPICH does not look at these.
@@ -82,18 +84,16 @@ class Started:
         """Processes that compute: those that the nannies have spawned."""
         return [process for process in self.alive() if "spawn_main" in " ".join(command(process))]
 
-    def rank(self, number, variables=("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")):
-        """The process of a rank."""
-        workers = {process.pid for process in self.workers()}
-        found = [
-            process
-            for process in self.alive()
-            if any(process.environ().get(name) == str(number) for name in variables)
-            and process.pid not in workers
-            and "resource_tracker" not in " ".join(command(process))
-        ]
-        assert len(found) == 1, [command(process) for process in found]
-        return found[0]
+    def ranks(self):
+        """The process of each rank that is there, without those that it has started."""
+        found = {}
+        for process in self.alive():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                env = process.environ()
+                name = next((name for name in RANK_VARIABLES if name in env), None)
+                if name is not None:
+                    found[process.pid] = int(env[name]), process.ppid(), process
+        return {rank: process for rank, parent, process in found.values() if parent not in found}
 
     def finish(self, limit_s=LIMIT_S):
         """Return exit status and stderr; a job that hangs is killed and fails the test."""
@@ -147,8 +147,25 @@ def mpi_job(mpi, n, words, cwd, script=SCRIPT, **env):
     return start([mpi.mpirun, "-n", n, mpi.python, path, *words], cwd, **env)
 
 
+def script_job(python, words, cwd, **env):
+    """Start a shell script that finds `hfnumba`, and the `mpirun` beside an interpreter, on its PATH."""
+    folder = Path(cwd) / "bin"
+    folder.mkdir(exist_ok=True)
+    put(folder / "hfnumba", f"#!{python}\n{SCRIPT}")
+    return start(
+        ["bash", *words], cwd, PATH=os.pathsep.join([str(folder), str(python.parent), os.environ["PATH"]]), **env
+    )
+
+
+def put(path, text):
+    """Write a command."""
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 def train_words(store, run, *more, cluster="mpi"):
-    return ["train", store, *BASE, "--run", run, *more, "--cluster", cluster]
+    words = ["train", store, *BASE, "--run", run, *more]
+    return words if cluster is None else [*words, "--cluster", cluster]
 
 
 def alone(words, cwd):

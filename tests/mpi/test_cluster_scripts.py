@@ -11,16 +11,11 @@ import pytest
 import yaml
 
 from hfnumba.checkpoint import iterations
-from tests.mpi.ranks import BASE, SCRIPT, start, wait_for_iteration
+from tests.mpi.ranks import BASE, put, script_job, wait_for_iteration
 from tests.mpi.test_slurm import SRUN
 
 CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
 MANY = ("--max-iterations", "100000")
-
-
-def put(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -29,12 +24,6 @@ def place(tmp_path):
     shutil.copytree(CLUSTER, tmp_path / "cluster")
     (tmp_path / "bin").mkdir()
     return tmp_path
-
-
-def run(place, python, words, **env):
-    put(place / "bin" / "hfnumba", f"#!{python}\n{SCRIPT}")
-    path = os.pathsep.join([str(place / "bin"), str(python.parent), os.environ["PATH"]])
-    return start(["bash", *words], place, PATH=path, **env)
 
 
 @pytest.mark.parametrize("script", ["local.sh", "mpi.sh", "slurm.sbatch", "pbs.sh", "env.sh"])
@@ -62,27 +51,8 @@ def test_kubernetes_describes_a_cluster_whose_parts_share_image_and_store():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_mpi_sh_stops_at_a_checkpoint(mpi, toy_store, place, number):
-    run_directory = place / "r"
-    words = [place / "cluster/mpi.sh", 4, "train", toy_store, *BASE, "--run", run_directory]
-    job = run(place, mpi.python, [*words, *MANY])
-    wait_for_iteration(job, run_directory, 1)
-    os.kill(job.process.pid, number)
-    status, err = job.finish()
-    assert status == 75, err
-    assert job.left() == []
-    again = run(
-        place, mpi.python, [*words, "--resume", "--max-iterations", iterations(run_directory / "checkpoints")[-1]]
-    )
-    status, err = again.finish()
-    assert (status, "continuing after" in err) == (0, True), err
-    assert again.left() == []
-
-
-@pytest.mark.slow
-def test_mpi_sh_passes_a_failure_on(mpi, place):
-    job = run(place, mpi.python, [place / "cluster/mpi.sh", 3, "train", "none.zarr", "--hidden", "4"])
+def test_mpi_sh_passes_a_failure_on(mpich, place):
+    job = script_job(mpich.python, [place / "cluster/mpi.sh", 3, "train", "none.zarr", "--hidden", "4"], place)
     status, err = job.finish()
     assert status == 1, err
     assert job.left() == []
@@ -95,7 +65,7 @@ def test_slurm_sbatch_is_requeued(mpich, toy_store, place):
     put(place / "player.py", SRUN)
     put(place / "bin" / "srun", f'#!/bin/sh\nshift 2\nexec {sys.executable} player.py 4 bin/hfnumba "$@"\n')
     words = ["cluster/slurm.sbatch", toy_store, *BASE, "--run", place / "r"]
-    job = run(place, mpich.python, [*words, *MANY], SLURM_JOB_ID="7")
+    job = script_job(mpich.python, [*words, *MANY], place, SLURM_JOB_ID="7")
     wait_for_iteration(job, place / "r", 1)
     os.kill(job.process.pid, signal.SIGUSR1)
     status, err = job.finish()
@@ -103,7 +73,8 @@ def test_slurm_sbatch_is_requeued(mpich, toy_store, place):
     assert (place / "scontrol.log").read_text() == "requeue 7\n"
     assert job.left() == []
     done = iterations(place / "r" / "checkpoints")[-1]
-    again = run(place, mpich.python, [*words, "--max-iterations", done + 1], SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
+    more = ["--max-iterations", done + 1]
+    again = script_job(mpich.python, [*words, *more], place, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1")
     status, err = again.finish()
     assert status == 0, err
     assert f"continuing after iteration {done}\n" in err
@@ -118,7 +89,7 @@ def test_pbs_submits_its_successor(mpich, toy_store, place):
     assert "mpi.sh 34 train" in text
     script.write_text(text.replace("mpi.sh 34 train", "mpi.sh 4 train").replace("--hidden 400,150", "--hidden 30,20"))
     env = {"PBS_O_WORKDIR": str(place), "STORE": str(toy_store), "RUN": "r"}
-    job = run(place, mpich.python, [script], **env)
+    job = script_job(mpich.python, [script], place, **env)
     wait_for_iteration(job, place / "r", 0)
     os.kill(job.process.pid, signal.SIGTERM)
     status, err = job.finish()

@@ -112,7 +112,7 @@ def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim
     run = tmp_path / "r"
     job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
     wait_for_iteration(job, run, 1)
-    sigkill(job.rank(victim))
+    sigkill(job.ranks()[victim])
     status, err = job.finish()
     assert status not in (0, 75)
     assert "Traceback" not in err
