@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import psutil
@@ -150,37 +151,52 @@ class Never(set):
         pass
 
 
-LATE = """
-from hfnumba import versions
-versions.installed = lambda: {"hfnumba": "0.0.0", "numpy": "1", "numba": "2"}
-"""
+@contextmanager
+def late_worker(client, folder, preload):
+    """A third worker, which runs some code before it takes part."""
+    (folder / "late.py").write_text(preload)
+    words = [sys.executable, "-m", "dask", "worker", client.scheduler.address, "--no-nanny", "--no-dashboard"]
+    words += ["--preload", str(folder / "late.py")]
+    late = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    try:
+        client.wait_for_workers(3, timeout=60)
+        yield
+    finally:
+        late.kill()
+        late.wait()
+
+
+def told(caplog, words):
+    return any(words in record.getMessage() for record in caplog.records)
 
 
 def test_a_worker_that_joins_later_with_other_versions_is_left_out(own_client, reference, tmp_path, caplog):
-    (tmp_path / "late.py").write_text(LATE)
-    words = [sys.executable, "-m", "distributed.cli.dask_worker", own_client.scheduler.address, "--no-nanny"]
-    words = [
-        sys.executable,
-        "-m",
-        "dask",
-        "worker",
-        *words[3:],
-        "--no-dashboard",
-        "--preload",
-        str(tmp_path / "late.py"),
-    ]
+    other = """
+from hfnumba import versions
+versions.installed = lambda: {"hfnumba": "0.0.0", "numpy": "1", "scipy": "1", "numba": "2"}
+"""
     with objective(own_client) as f:
         f.value(np.zeros(f.n_params))
-        late = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
-        try:
-            own_client.wait_for_workers(3, timeout=60)
-            until(lambda: f._engine.sharing() and any("left out" in told.getMessage() for told in caplog.records))
+        with late_worker(own_client, tmp_path, other):
+            until(lambda: f._engine.sharing() and told(caplog, "left out"))
             assert f._engine.sharing()[1] == 2
             assert_same_bits(everything(f), reference)
-        finally:
-            late.kill()
-            late.wait()
-    assert any("hfnumba 0.0.0" in record.getMessage() for record in caplog.records)
+    assert told(caplog, "hfnumba 0.0.0")
+
+
+def test_a_worker_that_rounds_in_another_way_takes_part_with_a_warning(own_client, tmp_path, caplog):
+    other = """
+from hfnumba.kernels import blas
+blas.arithmetic = lambda: "an abacus"
+"""
+    with objective(own_client) as f:
+        f.value(np.zeros(f.n_params))
+        assert not told(caplog, "last bits")
+        with late_worker(own_client, tmp_path, other):
+            until(lambda: f._engine.sharing()[1] == 3)
+            everything(f)
+    (warning,) = [record.getMessage() for record in caplog.records if "last bits" in record.getMessage()]
+    assert "has an abacus, others have" in warning
 
 
 def crash(how):
