@@ -23,6 +23,7 @@ from hfnumba.optim.methods import METHODS, optimizer
 from hfnumba.optim.updates import RECIPES
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.training import train
+from tests.silent import Silent
 from tests.toy_store import write_toy_store
 
 N_ROWS, NETWORK = 180, Network([8, 6, 3])
@@ -77,9 +78,6 @@ def test_a_count_that_is_off_by_one_is_found(field):
 
 
 def test_a_run_on_dask_workers_is_counted_alike(client, tmp_path):
-    class Silent:
-        note = begin = iteration = stopping = lambda self, *_: None
-
     store = write_toy_store(tmp_path / "toy.zarr")
     given = {"hidden": (6,), "curvature_rows": 60, "max_iterations": 5, "cluster": client.scheduler.address}
     train(store, RunDirectory(tmp_path / "run"), given, Silent())

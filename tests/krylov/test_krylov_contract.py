@@ -249,7 +249,7 @@ def test_scipys_operators_are_operators(solver):
 @pytest.mark.parametrize("started", [False, True])
 def test_memory_is_what_the_docstring_says(solver, n_vectors, started):
     """The peak in n-vectors, over the kept iterates, with an operator that allocates its product only."""
-    n = 200_000
+    n = 1_000_000
     A = FunctionOperator(n, lambda v: diagonal * v, np.float32)
     diagonal, b = np.linspace(1, 100, n, dtype=np.float32), vector(n, dtype=np.float32)
     x0 = vector(n, 4, np.float32) if started else None

@@ -14,6 +14,7 @@ from hfnumba.optim.updates import RECIPES
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.settings import CHANGEABLE, TrainSettings, optimizer_settings, settings_from
 from hfnumba.run.training import train
+from tests.silent import Silent
 
 # An option of the methods, and a value that no method has by itself.
 OF_METHODS = {
@@ -99,9 +100,6 @@ def test_the_paper_has_choices_that_are_not_those_of_the_defaults():
 
 @pytest.fixture(scope="module")
 def losses_of(tmp_path_factory):
-    class Silent:
-        note = begin = iteration = stopping = lambda self, *_: None
-
     folder = tmp_path_factory.mktemp("options")
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(90, 4)).astype(np.float32), rng.uniform(size=(90, 2)).astype(np.float32)

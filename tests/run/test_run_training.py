@@ -14,33 +14,10 @@ from hfnumba.optim.methods import METHODS
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model, read_rows
 from hfnumba.run.training import Ending
+from tests.silent import Silent
 from tests.toy_store import write_toy_store
 
 BASE = {"hidden": (6,), "max_iterations": 3, "seed": 1, "threads": 1}
-
-
-class Silent:
-    """Keeps what it is told."""
-
-    def __init__(self, on_iteration=lambda line: None):
-        self.notes, self.lines, self.on_iteration, self.signals, self.steps = [], [], on_iteration, [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def watch(self, what, unit):
-        self.steps.append((what, []))
-        return lambda *call: self.steps[-1][1].append((*call, unit))
-
-    def begin(self, settings, line):
-        self.began_after = None if line is None else line["iteration"]
-
-    def iteration(self, line):
-        self.lines.append(line)
-        self.on_iteration(line)
-
-    def stopping(self, signal_name):
-        self.signals.append(signal_name)
 
 
 def run(store, path, resume=False, report=None, **given):
