@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from hfnumba.errors import ClusterError, UsageError
 from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -24,6 +26,8 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
+# Longer than Dask's own patience with a worker that does not answer.
+_CLOSE_S = 30.0
 
 
 def has_dashboard() -> bool:
@@ -81,8 +85,26 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"{n_workers} worker processes could not be started on this machine ({error}); "
             "ask for fewer with local:N, or use no cluster at all"
         ) from error
-    with _quiet_loggers(), _patience(), cluster, Client(cluster) as client:
+    with _quiet_loggers(), _patience(), _ended(cluster), Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _ended(cluster: LocalCluster) -> Iterator[None]:
+    """Close the cluster in bounded time: Dask may wait for ever for a process that is just being replaced."""
+    try:
+        yield
+    finally:
+        nannies = list(cluster.workers.values())
+        closing = threading.Thread(target=cluster.close, name="hfnumba-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+        if closing.is_alive():
+            for nanny in nannies:
+                if nanny.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)
+            closing.join(_CLOSE_S)
 
 
 def _patience() -> AbstractContextManager[Any]:

@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -99,6 +101,23 @@ def test_local_processes():
     for pid in now:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_frozen_processes_are_killed_if_they_keep_dask_waiting(monkeypatch):
+    close, pids = LocalCluster.close, set()
+
+    def close_after_them(cluster):
+        while any(map(psutil.pid_exists, pids)):
+            time.sleep(0.05)
+        close(cluster)
+
+    monkeypatch.setattr(LocalCluster, "close", close_after_them)
+    monkeypatch.setattr(sys.modules["hfnumba.launch.local"], "_CLOSE_S", 2.0)
+    with local(2) as client:
+        pids |= set(client.run(os.getpid).values())
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+    assert len(pids) == 2 and not any(map(psutil.pid_exists, pids))
 
 
 def test_addresses(monkeypatch):

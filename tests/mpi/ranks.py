@@ -127,9 +127,9 @@ def command(process):
 
 def start(words, cwd, **env):
     marker = uuid.uuid4().hex
-    # Stdout into the same pipe: whatever a rank prints is seen.
+    # A shell's job in the background ignores SIGINT, and a script that inherits this can never trap it.
     process = subprocess.Popen(
-        list(map(str, words)),
+        ["env", "--default-signal=INT", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
