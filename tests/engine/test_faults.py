@@ -15,6 +15,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from hfnumba.engine.messages import OPERATION
 from hfnumba.engine.shared import SharedMemoryError
 from hfnumba.errors import ClusterError
 from hfnumba.launch import local
@@ -281,9 +282,15 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
 
 
 def none_is_frozen(client, n_workers=2):
-    """Whether all workers are there."""
+    """Whether all workers are there, and have started: Dask does not bring back one that freezes before."""
     states = [process.status() for process in psutil.Process().children(recursive=True)]
-    return len(client.nthreads()) == n_workers and psutil.STATUS_STOPPED not in states
+    if len(client.nthreads()) != n_workers or psutil.STATUS_STOPPED in states:
+        return False
+    return all(found is True for found in client.run(takes_part, on_error="return").values())
+
+
+def takes_part(dask_worker):
+    return OPERATION in dask_worker.handlers
 
 
 @pytest.mark.slow
