@@ -26,7 +26,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
-# Longer than Dask's own patience with a worker that does not answer.
+# How long Dask may take to close a cluster before its workers are killed.
 _CLOSE_S = 30.0
 
 

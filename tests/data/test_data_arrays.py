@@ -235,7 +235,9 @@ def lazy(tmp_path, kind, values):
         write(tmp_path, "zarr 3", "lazy", values, chunks=(33, *values.shape[1:]))
         return zarr.open_array(tmp_path / "lazy", mode="r")
     if kind == "hdf5":
-        file = pytest.importorskip("h5py").File(tmp_path / "lazy.h5", "w")
+        file = pytest.importorskip("h5py", reason="h5py, of hfnumba[tables], is not installed").File(
+            tmp_path / "lazy.h5", "w"
+        )
         return file.create_dataset("X", data=values)
     np.save(tmp_path / "lazy.npy", values)
     return np.load(tmp_path / "lazy.npy", mmap_mode="r")

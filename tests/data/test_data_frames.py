@@ -53,7 +53,7 @@ def test_splicing_is_that_of_the_definition(lengths, context, n_features):
 
 
 def test_splicing_is_that_of_kaldi():
-    knf = pytest.importorskip("kaldi_native_fbank")
+    knf = pytest.importorskip("kaldi_native_fbank", reason="kaldi_native_fbank, of hfnumba[speech], is not installed")
     ((X, _),) = corpus([30], 40)
     options = knf.SpliceOptions(left_context=4, right_context=4)
     np.testing.assert_array_equal(splice(X, starts_of([30]), 4), knf.splice_frames(X, options))

@@ -40,17 +40,20 @@ def text_file(text):
 
 
 def wav_file(path):
-    soundfile = pytest.importorskip("soundfile")
+    soundfile = pytest.importorskip("soundfile", reason="soundfile, of hfnumba[speech], is not installed")
     soundfile.write(path, np.zeros(50), 16_000, format="WAV", subtype="PCM_16")
 
 
 def parquet_file(path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pa, pq = (
+        pytest.importorskip("pyarrow", reason="pyarrow, of hfnumba[tables], is not installed"),
+        pytest.importorskip("pyarrow.parquet", reason="pyarrow.parquet, of hfnumba[tables], is not installed"),
+    )
     pq.write_table(pa.table({"x": [1.0, 2.0, 3.0, 4.0], "k": [0, 1, 0, 1]}), path)
 
 
 def hdf5_file(path):
-    h5py = pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py", reason="h5py, of hfnumba[tables], is not installed")
     with h5py.File(path, "w") as file:
         file.create_dataset("X", data=np.arange(8.0).reshape(4, 2), compression="gzip", shuffle=True)
         file["k"] = [0, 1, 0, 1]

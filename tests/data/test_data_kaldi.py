@@ -56,7 +56,7 @@ def test_real_archives_are_read_to_the_last_bit(kaldi_dir):
 
 @pytest.mark.parametrize("method", ["kAutomaticMethod", "kSpeechFeature", "kTwoByteAuto", "kOneByteAuto"])
 def test_every_compression_is_that_of_kaldi(tmp_path, method):
-    kio = pytest.importorskip("kaldi_native_io")
+    kio = pytest.importorskip("kaldi_native_io", reason="kaldi_native_io, of hfnumba[test], is not installed")
     rng = np.random.default_rng(0)
     X = {f"u{n}": rng.normal(5, 3, (n, 7)).astype(np.float32) for n in (1, 2, 9, 200)}
     path = tmp_path / "a.ark"
@@ -75,7 +75,7 @@ def test_every_compression_is_that_of_kaldi(tmp_path, method):
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("double", [False, True])
 def test_what_kaldi_writes_is_read(tmp_path, text, double):
-    kio = pytest.importorskip("kaldi_native_io")
+    kio = pytest.importorskip("kaldi_native_io", reason="kaldi_native_io, of hfnumba[test], is not installed")
     rng = np.random.default_rng(1)
     X = {f"u{n}": rng.normal(size=(n, 3)).astype("f8" if double else "f4") for n in (1, 4, 5000)}
     y = {key: rng.integers(0, 2000, len(values)).tolist() for key, values in X.items()} | {"empty": []}
