@@ -2,7 +2,11 @@
 
 784-400-150-10 on 60,000 rows of MNIST's shape (random bytes; the time does not depend on them): loss and gradient
 over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both ways
-take turns. Prints the medians in seconds and their ratio.
+take turns.
+
+    python benchmarks/iteration.py [--docs docs]
+
+With --docs the table of medians replaces what stands between the markers of DOCS/scaling.md.
 """
 
 import tempfile
@@ -11,9 +15,11 @@ from pathlib import Path
 
 import click
 import numpy as np
+from pages import insert
 
 from hfnumba.data import open_store, write_store
 from hfnumba.engine import DaskObjective, SplitObjective
+from hfnumba.figures.summary import markdown
 from hfnumba.launch import local
 from hfnumba.network import Network
 
@@ -38,7 +44,8 @@ def iteration(objective, theta, n_products=20):
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Iterations of each way.")
 @click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="Of the store.")
-def main(repeats, partitions):
+@click.option("--docs", type=click.Path(path_type=Path), help="Put the table into DOCS/scaling.md.")
+def main(repeats, partitions, docs):
     """Measure both ways."""
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (60_000, 784), dtype=np.uint8), rng.integers(0, 10, 60_000)
@@ -54,12 +61,20 @@ def main(repeats, partitions):
                     parts = iteration(objective, network.initialize(i))
                     if i:
                         taken[name].append(parts)
-    medians = {name: np.median(parts, axis=0) for name, parts in taken.items()}
-    for name, parts in medians.items():
-        told = ", ".join(f"{part} {seconds:.3f}" for part, seconds in zip(PARTS, parts, strict=True))
-        click.echo(f"{name}: {parts.sum():.3f} s ({told})")
-    one, two = (parts.sum() for parts in medians.values())
-    click.echo(f"ratio {two / one:.3f}")
+    both = {name: np.array(parts) for name, parts in taken.items()}
+    rows = []
+    for name, parts in both.items():
+        seconds = [*np.median(parts, axis=0), np.median(parts.sum(axis=1))]
+        rows.append([name, *(f"{one:.3f}" for one in seconds)])
+    one, two = (parts.sum(axis=1) for parts in both.values())
+    ratios = two / one
+    table = markdown(["", *(f"{part}, s" for part in PARTS), "iteration, s"], rows)
+    table += f"\n\nThe workers take {np.median(ratios):.2f} times as long as the one process: the median of {repeats} "
+    table += f"pairs, from {ratios.min():.2f} to {ratios.max():.2f}."
+    if docs is None:
+        click.echo(table)
+    else:
+        insert(docs / "scaling.md", "iteration", table)
 
 
 if __name__ == "__main__":

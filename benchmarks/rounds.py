@@ -1,6 +1,52 @@
-"""The cost of a round: the same as `hfnumba bench round`, for a checkout."""
+"""The cost of a round beside plain Dask futures and mpi4py: medians of several runs of `hfnumba bench round`.
 
-from hfnumba.cli.bench import rounds
+    python benchmarks/rounds.py [--docs docs]
+
+With --docs the table replaces what stands between the markers of DOCS/scaling.md.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import click
+from pages import insert
+
+from hfnumba.bench.rounds import SIZES, timings
+from hfnumba.figures.summary import markdown, spread
+
+
+@click.command()
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Each with processes of its own.")
+@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Rounds of each kind in a run.")
+@click.option("--docs", type=click.Path(path_type=Path), help="Put the table into DOCS/scaling.md.")
+def main(runs, repeats, docs):
+    """Measure 2 and 4 workers."""
+    found = defaultdict(list)
+    for number in range(runs):
+        for timing in timings((2, 4), repeats):
+            found[timing.network, timing.workers, timing.way].append(timing)
+            click.echo(f"run {number + 1}: {timing}", err=True)
+    rows = []
+    for network, n in SIZES.items():
+        for workers in (2, 4):
+            ways = {way: found[network, workers, way] for way in ("engine", "futures", "mpi4py")}
+            ours = [timing.milliseconds for timing in ways["engine"]]
+            cells = [spread(ours, "{:.1f}".format)]
+            for way in ("futures", "mpi4py"):
+                theirs = [timing.milliseconds for timing in ways[way]]
+                ratios = [a / b for a, b in zip(ours, theirs, strict=True)] if theirs else [None]
+                cells += [f"{median(theirs):.1f}" if theirs else "–", spread(ratios, "{:.2f}".format)]
+            scheduler = spread([timing.scheduler_ms for timing in ways["engine"]], "{:.2f}".format)
+            rows.append([f"{n:,}", str(workers), *cells, scheduler])
+    header = ["floats", "workers", "a round, ms", "futures, ms", "ours : futures", "mpi4py, ms", "ours : mpi4py"]
+    table = markdown([*header, "scheduler's processor, ms"], rows)
+    table += f"\n\nMedians of {runs} runs of {repeats} rounds each, and in brackets their range."
+    if docs is None:
+        click.echo(table)
+    else:
+        insert(docs / "scaling.md", "rounds", table)
+
 
 if __name__ == "__main__":
-    rounds()
+    main()

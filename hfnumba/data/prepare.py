@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.data.arrays import empty
 from hfnumba.data.layout import SPLITS, SplitLayout
 from hfnumba.data.manifest import Task
 from hfnumba.data.watching import Step, Steps, Watch, unwatched
@@ -50,7 +49,8 @@ class Prepared:
         X, y = self.splits[name]
         start, stop = layout.bounds(j)
         taken = self.orders[name][start:stop]
-        rows = empty((len(taken), X.shape[1]), X.dtype)
+        # Parts come one after another in one thread, and the C library gives the next the memory of the last.
+        rows: NDArray[Any] = np.empty((len(taken), X.shape[1]), X.dtype)
         np.take(X, taken, axis=0, out=rows, mode="clip")
         held = {"X": rows, "y": y[taken]}
         return held | {"weights": self.weights[name][taken]} if name in self.weights else held

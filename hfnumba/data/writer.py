@@ -129,10 +129,13 @@ def write_all(out: Path, header: Header, content: Content, watch: Watch = unwatc
         return finalise(out, watch)
     total, records = n_parts(header), dict[str, FileRecord]()
     steps = Steps(watch("Writing partitions", "partitions"), total)
-    for j in range(total):
-        records |= written_part(out, header, j) or write_part(out, header, content, j)
-        steps.step()
-    return _sealed(out, header, records, watch)
+    with files.Syncs(out) as syncs:
+        for j in range(total):
+            part = written_part(out, header, j) or write_part(out, header, content, j)
+            syncs.begin(part)
+            records |= part
+            steps.step()
+        return _sealed(out, header, records, syncs, watch)
 
 
 def finalise(out: Path, watch: Watch = unwatched) -> Store:
@@ -147,15 +150,20 @@ def finalise(out: Path, watch: Watch = unwatched) -> Store:
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         return open_store(out)
     header = read_plan(out).header
-    return _sealed(out, header, _all_records(out, header, watch), watch)
+    records = _all_records(out, header, watch)
+    with files.Syncs(out) as syncs:
+        syncs.begin(records)
+        return _sealed(out, header, records, syncs, watch)
 
 
-def _sealed(out: Path, header: Header, records: dict[str, FileRecord], watch: Watch) -> Store:
+def _sealed(out: Path, header: Header, records: dict[str, FileRecord], syncs: files.Syncs, watch: Watch) -> Store:
     """Write the metadata, see to it that they and all chunks are on the disk, and write the manifest."""
-    for key, document in _documents(header).items():
+    documents = _documents(header)
+    for key, document in documents.items():
         _write(out, out / key, document)
         records[key] = files.record(document)
-    files.make_durable(out, records.keys(), Steps(watch("Syncing", "files"), len(records)).step)
+    syncs.begin(documents)
+    syncs.finish(Steps(watch("Syncing", "files"), len(records)).step)
     _write(out, out / manifests.NAME, manifests.sealed(header, records), durable=True)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return open_store(out)

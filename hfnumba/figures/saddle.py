@@ -13,7 +13,8 @@ from hfnumba.figures.options import FigureOptions, Say
 from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
 
 SECOND_ORDER = ("hf-bicgstab", "gn-cg", "hf-steihaug", "hf-cg")
-FIRST_ORDER = ("sgd", "momentum", "adam")
+FIRST_ORDER = {"sgd": {}, "momentum": {}, "momentum, 4096 rows": {"batch_rows": 4096}, "adam": {}}
+"""Their usual minibatches have 64 rows; one has as many as a curvature sample."""
 LEFT = 0.95
 """The plateau is left where the loss is below this share of the loss at the start."""
 EPOCHS = (20, 40, 60, 80, 100)
@@ -32,11 +33,12 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
     """
     lab, seeds = laboratory(options, say)
     base = Experiment.of(hidden=(400, 150), init="tiny")
-    second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if options.quick else (SECOND_ORDER, FIRST_ORDER)
+    second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if options.quick else (SECOND_ORDER, (*FIRST_ORDER,))
     limits, rows = ((8,), 1024) if options.quick else (EPOCHS, 2048)
     second = base.but(curvature_rows=rows, max_iterations=limits[0])
     series = [carry_out(lab, method, second.but(method=method), seeds) for method in second_order]
-    series += [until_left(lab, method, base.but(method=method), seeds, limits) for method in first_order]
+    stochastic = {name: base.but(method=name.partition(",")[0], **FIRST_ORDER[name]) for name in first_order}
+    series += [until_left(lab, name, experiment, seeds, limits) for name, experiment in stochastic.items()]
     return [*_draw(options.out, series), *write_table(options.out, "saddle", _table(series), series)]
 
 
@@ -79,9 +81,12 @@ def _taken(lines: Lines) -> int:
 def _draw(out: Path, series: list[Series]) -> list[Path]:
     figure = style.new_figure(10.5, 3.9)
     axes: Any = figure.subplots(1, len(COSTS), sharey=True)
+    methods = list(dict.fromkeys(one.experiments[0].settings.method for one in series))
     for j, (cost, label) in enumerate(COSTS.items()):
-        for k, one in enumerate(series):
-            band(axes[j], one, cost, "loss", **style.look(k), linewidth=1.6, markersize=3.2, label=one.name)
+        for one in series:
+            looks = style.look(methods.index(method := one.experiments[0].settings.method))
+            looks |= {"linestyle": "-" if one.name == method else style.DASHED, "linewidth": 1.6, "markersize": 3.2}
+            band(axes[j], one, cost, "loss", **looks, label=one.name)
         axes[j].set_xlabel(label if cost != "iteration" else "iterations (first-order: epochs)")
         axes[j].set_xscale("symlog", linthresh=10)
         axes[j].axhline(LEFT * series[0].ledgers[0][0]["loss"], color="0.5", linewidth=0.9, linestyle=style.DASHED)

@@ -77,7 +77,7 @@ def _legend(figure: Any, colours: dict[int, Any], data: str) -> None:
         line("measured: processes that compute", marker="o", **point),
         line("measured: real engine, kernels that wait", marker="s", markerfacecolor="white", **point),
         line("modelled: the engine's star", color=_GREY, linewidth=1.6),
-        line("modelled: best tree (not built)", color=_GREY, linewidth=1.2, linestyle=style.DASHED),
+        line("modelled: the best tree", color=_GREY, linewidth=1.2, linestyle=style.DASHED),
         line("time of one worker / workers", color="0.75", linewidth=0.8),
         line("the paper's largest run", color="0.6", linewidth=0.8, linestyle=(0, (1, 2))),
     ]
