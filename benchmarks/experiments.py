@@ -7,6 +7,8 @@ READINGS = {TEXT: {"paper": True}, DEFAULTS: {}, RELU: {"paper": True, "activati
 METHODS = ("hf-bicgstab", "hf-cg", "gn-cg", "hybrid-cg")
 USUAL = 2048
 SAMPLES = (64, 512, 1024, 2048, 4096, 8192)
+BASES = (5, 10, 15, 20)
+"""Products for a basis of hf-lanczos, beside its default of 12."""
 TOO_SMALL = 64
 """Of SAMPLES the one that is said to fail; it has 25 iterations, as in figure 3."""
 
@@ -57,7 +59,7 @@ SMALL = {
     **_samples(TEXT),
     **_samples(DEFAULTS),
     "hf-lanczos": DEEP.but(method="hf-lanczos"),
-    "hf-lanczos, 5 products": DEEP.but(method="hf-lanczos", krylov_iterations=5),
+    **{f"hf-lanczos, {n} products": DEEP.but(method="hf-lanczos", krylov_iterations=n) for n in BASES},
     "hf-steihaug": DEEP.but(method="hf-steihaug"),
     "hf-minres": DEEP.but(method="hf-minres"),
     "lbfgs": FIRST.but(method="lbfgs", max_iterations=60),

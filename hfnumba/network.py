@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ class Network:
         if self.n_params > _MAX_PARAMS:
             raise UsageError(f"a network of {self.n_params} parameters is too large; the limit is {_MAX_PARAMS}")
 
-    @property
+    @functools.cached_property
     def n_params(self) -> int:
         """Length of theta."""
         return sum((a + 1) * b for a, b in itertools.pairwise(self.sizes))

@@ -118,6 +118,7 @@ class PartitionHost:
         self._samples: dict[RowSample, dict[int, Rows]] = {}
         self._primals: dict[tuple[str, RowSample | None, int], NDArray[Any]] = {}
         self._n_rounds, self._last_used = 0, dict[int, int]()
+        self._planned: set[int] = set()
         self._memory = job.memory or int(_MEMORY_SHARE * (memory or default_memory()))
         self._derived = Budget()
         self._thread = threading.local()
@@ -164,12 +165,15 @@ class PartitionHost:
 
     def _follow_plan(self) -> None:
         """Divide the memory among rows and what follows from them, for the partitions that are asked about."""
-        job, asked = self.job, self._last_used
+        job, asked = self.job, self._last_used.keys()
+        if asked == self._planned:
+            return
         chosen = plan(job.network, job.source, self.dtype, self._memory, n_threads=self.n_threads, partitions=asked)
         if not job.keep:
             chosen = Plan(whole=False, rows=0, derived=0)
         self._held.follow(chosen)
         self._derived.limit = chosen.derived
+        self._planned = set(asked)
 
     def _forget_unused(self, partitions: Sequence[int]) -> None:
         """Drop the rows of partitions that others have taken over since."""

@@ -36,7 +36,7 @@ class Composition:
     curvature : {"exact", "gauss-newton", "hybrid"}
     solver : callable
     default_iterations : int
-        Solver iterations that cost about 10 products.
+        Solver iterations that cost about 10 products; see :class:`hfnumba.optim.hessian_free.HessianFree`.
     trust : TrustRule
     without : mapping of str to str
         Settings of :class:`hfnumba.optim.hessian_free.HessianFree` that mean nothing to this method, and why.
@@ -56,5 +56,5 @@ COMPOSITIONS = {
     "hf-bicgstab": Composition("exact", bicgstab, 5),
     "hf-minres": Composition("exact", minres, 10),
     "hf-steihaug": Composition("exact", steihaug, 10, Radius(), _OF_STEIHAUG),
-    "hf-lanczos": Composition("exact", lanczos, 10, Priced(), _OF_LANCZOS),
+    "hf-lanczos": Composition("exact", lanczos, 12, Priced(), _OF_LANCZOS),
 }

@@ -57,7 +57,8 @@ class HessianFree:
     radius : float, default 1
         The first trust radius of ``hf-steihaug``, from 1e-6 to 1e6; nothing to the other methods.
     krylov_iterations : int, optional
-        Most solver iterations per outer iteration; by default 10 products: 5 for Bi-CG-STAB, 10 otherwise.
+        Most solver iterations per outer iteration; by default 10 products: 5 for Bi-CG-STAB, 10 otherwise;
+        12 of ``hf-lanczos``, whose basis serves all dampings (15 or 20 cost more rounds than they save).
     warm_start : float, default 0.95
         A solve starts at this multiple of the last step taken, for one product more; 0 always starts at zero,
         and so does the solve after a rejected step.

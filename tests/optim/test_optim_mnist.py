@@ -39,7 +39,7 @@ def objectives(real_data):
     [
         (MANY, "hf-bicgstab", {}, 18, 300),
         (MANY, "hf-bicgstab", {"paper": True}, 25, 580),
-        (MANY, "hf-lanczos", {}, 17, 270),
+        (MANY, "hf-lanczos", {}, 15, 270),
         (FEW, "hf-lanczos", {"krylov_iterations": 5}, 13, 117),
         (FEW, "hf-minres", {}, 15, 150),
         (FEW, "hf-steihaug", {}, 16, 150),
