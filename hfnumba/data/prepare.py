@@ -239,31 +239,32 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
     return y.astype(np.int64)
 
 
-def checked_weights(name: str, weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    """Bring row weights into float64, or refuse them with the count and the first place of those that are none.
+def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> NDArray[np.float64]:
+    """Bring weights into float64, or refuse them with the count and the first place of those that are none.
+
+    ``of`` says what each of the ``n`` belongs to.
 
     Raises
     ------
     DataError
-        If there is not one number a row, some are negative, not finite, or beyond what float32 sums well, or all
+        If there are not ``n`` numbers, some are negative, not finite, or beyond what float32 sums well, or all
         are 0.
     """
     values = np.asarray(weights)
-    if values.shape not in ((n_rows,), (n_rows, 1)) or values.dtype.kind not in "buif":
-        raise DataError(
-            f"{name}: expected one weight for each of the {n_rows} rows, got {values.dtype} of shape {values.shape}"
-        )
+    if values.shape not in ((n,), (n, 1)) or values.dtype.kind not in "buif":
+        raise DataError(f"{name}: expected {n} weights, one for each {of}, got {values.dtype} of shape {values.shape}")
     own = values.reshape(-1).astype(np.float64)
-    _refuse(name, "weights are negative, NaN or infinite", ~(np.isfinite(own) & (own >= 0)), own)
+    _refuse(name, "weights are negative, NaN or infinite", ~(np.isfinite(own) & (own >= 0)), own, of)
     beyond = (own > 0) & ((own < SMALLEST_WEIGHT) | (own > LARGEST_WEIGHT))
     _refuse(
         name,
         f"weights are neither 0 nor within {SMALLEST_WEIGHT:g} … {LARGEST_WEIGHT:g} (rescale: only ratios matter)",
         beyond,
         own,
+        of,
     )
     if not own.any():
-        raise DataError(f"{name}: all {n_rows} weights are 0; at least one row must count")
+        raise DataError(f"{name}: all {n} weights are 0; at least one {of} must count")
     return own
 
 
@@ -281,14 +282,14 @@ def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
     return np.uint16 if n_classes <= 2**16 else np.int32
 
 
-def _refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any]) -> None:
+def _refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any], of: str = "row") -> None:
     """Raise with the count and the first place of what is bad."""
     count = int(np.count_nonzero(bad))
     if not count:
         return
     first = int(np.argmax(bad))
     row, column = divmod(first, bad.size // len(bad))
-    place = f"row {row}, column {column}" if bad.size > len(bad) else f"row {row}"
+    place = f"{of} {row}, column {column}" if bad.size > len(bad) else f"{of} {row}"
     raise DataError(
         f"{name}: {count} of {bad.size} {what}; the first is {values.reshape(-1)[first]} at {place} (counted from 0)"
     )

@@ -23,7 +23,7 @@ def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[flo
     if len(weights) != n_classes:
         raise UsageError(f"expected a weight for each of the {n_classes} classes, got {len(weights)}")
     try:
-        return tuple(checked_weights("class weights", weights, n_classes).tolist())
+        return tuple(checked_weights("class weights", weights, n_classes, "class").tolist())
     except DataError as error:
         raise UsageError(str(error)) from error
 

@@ -219,6 +219,22 @@ def test_a_zarr_chunk_that_expands_without_end(root, tmp_path, codec):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize(("at", "claimed"), [(12, 2**31), (8, 0), (8, 2**30)], ids=["packed", "no block", "block"])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_blosc_frame_that_leads_beyond_its_bytes(root, tmp_path, at, claimed, checksum):
+    """The decoder would read there, and the process end with a signal."""
+    codecs = [zarr.codecs.BloscCodec(), *([zarr.codecs.Crc32cCodec()] if checksum else [])]
+    write(root, "zarr 3", "y", Y)
+    write(root, "zarr 3", "X", X, compressors=codecs, chunks=(40, 3, 2))
+    build(recipe(root, "zarr", ["X"], ["y"]), root, tmp_path / "good.zarr")
+    path = root / "X/c/0/0/0"
+    frame = bytearray(path.read_bytes())
+    frame[at : at + 4] = claimed.to_bytes(4, "little")
+    path.write_bytes(frame)
+    with pytest.raises(DataError, match=rf"a Blosc frame of \d+ bytes claims .*{claimed}"):
+        build(recipe(root, "zarr", ["X"], ["y"]), root, tmp_path / "s.zarr")
+
+
 def test_unequal_pairs_and_wide_rows(root, tmp_path):
     write(root, "npy", "X.npy", X)
     write(root, "npy", "y.npy", Y)

@@ -117,7 +117,7 @@ def test_npz(tmp_path, split):
     assert_weighted(build(tmp_path / "a.npz", out=tmp_path / "s.zarr", n_partitions=3))
     held["weights_train" if split else "weights"] = np.float64(3)
     np.savez(tmp_path / "b.npz", **held)
-    with pytest.raises(DataError, match=r"weight for each of .* shape \(\)"):
+    with pytest.raises(DataError, match=r"for each .*row.* got .*shape \(\)"):
         build(tmp_path / "b.npz", out=tmp_path / "t.zarr")
 
 
@@ -180,7 +180,7 @@ def test_frames(tmp_path):
             "train: 1 of 40 weights are negative, NaN or infinite.* nan at row 0",
         ),
         (np.zeros(N), "train: all 40 weights are 0"),
-        (np.ones(N - 1), "train: expected one weight for each of the 40 rows"),
+        (np.ones(N - 1), "train: expected 40 weights, one for each row"),
     ],
 )
 def test_bad_weights(tmp_path, weights, complaint):

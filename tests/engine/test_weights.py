@@ -184,7 +184,7 @@ def test_rounds_and_bytes():
         (np.r_[1, 1e13, np.ones(4)], r"1 of 6 weights are neither 0 nor within .*10000000000000\.0 at row 1"),
         (np.r_[1, 1, 1e-13, np.ones(3)], "neither 0 nor within"),
         (np.zeros(6), "all 6 weights are 0"),
-        (np.ones(5), r"one weight for each of the 6 rows, got float64 of shape \(5,\)"),
+        (np.ones(5), r"expected 6 weights, one for each row, got float64 of shape \(5,\)"),
         (np.ones((6, 2)), r"shape \(6, 2\)"),
         (["1"] * 6, "got <U1"),
         (2.0, r"shape \(\)"),

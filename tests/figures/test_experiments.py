@@ -12,7 +12,6 @@ from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.summary import Series, best_of, reaches, spread
-from hfnumba.optim.methods import METHODS
 from tests.digits_idx import build_digits
 from tests.toy_store import write_toy_store
 
@@ -158,17 +157,6 @@ def test_every_figure_is_drawn_and_says_what_the_ledgers_say(request, tmp_path, 
         ending = f"{run['loss'][-1]:.3f}" if name == "saddle" else f"{run['loss'][-1]:.4f}"
         assert any(label in row and ending in row for row in table.decode().splitlines())
     assert [path.read_bytes() for path in module.make(options, silent)[2:]] == [table, numbers]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_the_digits_with_the_settings_it_has_for_mnist(digits, tmp_path, method):
-    (lines,) = laboratory(digits, tmp_path).ledgers(
-        [Experiment.of(hidden=(400, 150), method=method, max_iterations=10)]
-    )
-    assert lines[0]["error"] > 0.8
-    assert lines[-1]["error"] < 0.1
-    assert lines[-1]["test_error"] < 0.15
 
 
 def test_stochastic_methods_stay_until_they_leave_the_plateau_but_not_longer(store, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ FREE_NBYTES = 2**28
 """Missing chunks are the fill value, so an array may claim more than its files can expand to: at most this much."""
 
 COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
+_CHECKSUM_NBYTES = 4
+_BLOSC_HEADER = struct.Struct("<4xIII")
 DOCUMENTS = {"zarr.json": 3, ".zarray": 2}
 
 
@@ -50,6 +53,7 @@ class _Claims:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     compressor: str | None
+    checksum: bool = False
 
     @property
     def chunk_nbytes(self) -> int:
@@ -196,7 +200,8 @@ def _version_3(said: Any) -> _Claims:
     if not isinstance(said["data_type"], str):
         raise ValueError(f"data type {said['data_type']}")
     chunks = tuple(said["chunk_grid"]["configuration"]["chunk_shape"])
-    return _Claims(tuple(said["shape"]), chunks, np.dtype(said["data_type"]), inner[0] if inner else None)
+    dtype, compressor = np.dtype(said["data_type"]), inner[0] if inner else None
+    return _Claims(tuple(said["shape"]), chunks, dtype, compressor, names[-1] == "crc32c")
 
 
 def _refuse_size(folder: Path, claims: _Claims) -> None:
@@ -226,8 +231,22 @@ def _expanded(claims: _Claims, data: bytes) -> int:
             raise ValueError(str(error)) from error
     if kind == "zstd":
         return _frame_nbytes(data)
-    at = 4 if kind == "blosc" else 0
-    return int.from_bytes(data[at : at + 4], "little") if len(data) > at + 4 else 0
+    if kind == "blosc":
+        return _blosc_nbytes(data[:-_CHECKSUM_NBYTES] if claims.checksum else data)
+    return int.from_bytes(data[:4], "little") if len(data) > 4 else 0
+
+
+def _blosc_nbytes(data: bytes) -> int:
+    """What the header of a Blosc frame says it expands to (c-blosc, README_CHUNK_FORMAT).
+
+    The decoder believes it, and reads as many bytes of the frame as it claims, whether there are so many or not.
+    """
+    if len(data) < _BLOSC_HEADER.size:
+        raise ValueError(f"{len(data)} bytes are no Blosc frame")
+    nbytes, block, packed = _BLOSC_HEADER.unpack_from(data)
+    if packed != len(data) or not 1 <= block <= nbytes:
+        raise ValueError(f"a Blosc frame of {len(data)} bytes claims {packed} bytes in blocks of {block}")
+    return int(nbytes)
 
 
 def _frame_nbytes(data: bytes) -> int:
