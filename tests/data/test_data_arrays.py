@@ -176,6 +176,7 @@ def changed(document, **change):
         ({"dtype": "|O"}, "Python objects"),
         ({"dtype": "<U3"}, "expected real numbers"),
         ({"dtype": [["a", "<f4"]]}, "dtype"),
+        ({"dtype": ",f4"}, "dtype ,f4"),
         ({"compressor": {"id": "pickle"}}, "compressor pickle"),
         ({"zarr_format": 3}, "cannot be read"),
         ({"fill_value": "what"}, "cannot be read"),
@@ -192,6 +193,7 @@ def test_hostile_zarr_arrays(root, tmp_path, change, complaint):
     ("change", "complaint"),
     [
         ({"node_type": "group"}, "is not read here"),
+        ({"data_type": ",f4"}, "dtype ,f4"),
         ({"data_type": "string"}, "is not read here|Python objects|expected real numbers"),
         ({"codecs": [{"name": "vlen-utf8"}]}, "the codecs vlen-utf8"),
         ({"codecs": [{"name": "sharding_indexed"}]}, "the codecs sharding_indexed"),

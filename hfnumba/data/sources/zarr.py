@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ FREE_NBYTES = 2**28
 
 COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 _CHECKSUM_NBYTES = 4
+_PLAIN_DTYPE = re.compile(r"[<>|]?[a-zA-Z]+\d*")
 _BLOSC_HEADER = struct.Struct("<4xIII")
 DOCUMENTS = {"zarr.json": 3, ".zarray": 2}
 
@@ -185,9 +187,7 @@ def _version_2(said: Any) -> _Claims:
     compressor = said["compressor"] and str(said["compressor"]["id"])
     if compressor not in (None, *COMPRESSORS):
         raise ValueError(f"compressor {compressor}")
-    if not isinstance(said["dtype"], str):
-        raise ValueError(f"dtype {said['dtype']}")
-    return _Claims(tuple(said["shape"]), tuple(said["chunks"]), np.dtype(said["dtype"]), compressor)
+    return _Claims(tuple(said["shape"]), tuple(said["chunks"]), _dtype(said["dtype"]), compressor)
 
 
 def _version_3(said: Any) -> _Claims:
@@ -197,11 +197,16 @@ def _version_3(said: Any) -> _Claims:
     inner = [name for name in names[1:] if name != "crc32c"]
     if names[:1] != ["bytes"] or len(inner) > 1 or not set(inner) <= set(COMPRESSORS) or names[1:-1].count("crc32c"):
         raise ValueError(f"the codecs {', '.join(names)}")
-    if not isinstance(said["data_type"], str):
-        raise ValueError(f"data type {said['data_type']}")
     chunks = tuple(said["chunk_grid"]["configuration"]["chunk_shape"])
-    dtype, compressor = np.dtype(said["data_type"]), inner[0] if inner else None
-    return _Claims(tuple(said["shape"]), chunks, dtype, compressor, names[-1] == "crc32c")
+    compressor = inner[0] if inner else None
+    return _Claims(tuple(said["shape"]), chunks, _dtype(said["data_type"]), compressor, names[-1] == "crc32c")
+
+
+def _dtype(said: Any) -> np.dtype[Any]:
+    """A dtype by its plain name: NumPy reads more, and some of that as Python."""
+    if not (isinstance(said, str) and _PLAIN_DTYPE.fullmatch(said)):
+        raise ValueError(f"dtype {said}")
+    return np.dtype(said)
 
 
 def _refuse_size(folder: Path, claims: _Claims) -> None:
