@@ -34,7 +34,9 @@ LZ4_LEVEL = 9
 unpacks it at half the speed; dense float32 packs little with either, more with its bytes shuffled."""
 BLOCK_NBYTES = 2**18
 """A block of Blosc stays in the cache of a core while it is unpacked and unshuffled."""
-_BLOSC_FORMAT, _BLOSC_HEADER = 2, 16
+BLOSC_HEADER = struct.Struct("<4xIII")
+"""Of a Blosc frame: the bytes that it holds unpacked, those of a block, and those of the frame itself."""
+_BLOSC_FORMAT = 2
 _LZ4 = 1
 
 
@@ -188,9 +190,9 @@ def _refuse_header(data: Data, key: str, expected: int) -> None:
     The decoder believes the header (c-blosc, README_CHUNK_FORMAT), whatever the manifest says of the digest: it reads
     as many bytes as that claims, and takes as much memory as a block.
     """
-    if len(data) < _BLOSC_HEADER + 4 or data[0] != _BLOSC_FORMAT or data[2] >> 5 != _LZ4:
+    if len(data) < BLOSC_HEADER.size + 4 or data[0] != _BLOSC_FORMAT or data[2] >> 5 != _LZ4:
         raise UndecodableError(f"cannot be decoded ({key} is no Blosc frame with LZ4)")
-    claimed, block, packed = struct.unpack_from("<III", data, 4)
+    claimed, block, packed = BLOSC_HEADER.unpack_from(data)
     if claimed != expected:
         raise UndecodableError(f"cannot be decoded ({key} claims {claimed} bytes, expected {expected})")
     if packed != len(data) - 4 or not 1 <= block <= max(BLOCK_NBYTES, expected):

@@ -86,7 +86,7 @@ class HessianFree:
     -----
     Rounds per iteration: products + 3 (ranking, line search, linearisation at the new point), + 1 for the
     fallback, + 1 if a step was taken back because f at the new point, evaluated anew, was higher or not
-    finite. Memory on the client: about 20 n-vectors, 30 of ``hf-lanczos``. The Fisher diagonal comes with the
+    finite. Memory on the client: about 20 n-vectors, 32 of ``hf-lanczos``. The Fisher diagonal comes with the
     linearisation: no round, one n-vector more in its answer, one GEMM a layer on the curvature sample. It is taken on
     that sample because it stands for the matrix of that sample, whose primal pass is there anyway.
 

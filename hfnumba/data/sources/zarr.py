@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.data.codec import BLOSC_HEADER
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype
@@ -38,7 +38,6 @@ FREE_NBYTES = 2**28
 COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 _CHECKSUM_NBYTES = 4
 _PLAIN_DTYPE = re.compile(r"[<>|]?[a-zA-Z]+\d*")
-_BLOSC_HEADER = struct.Struct("<4xIII")
 DOCUMENTS = {"zarr.json": 3, ".zarray": 2}
 
 
@@ -246,9 +245,9 @@ def _blosc_nbytes(data: bytes) -> int:
 
     The decoder believes it, and reads as many bytes of the frame as it claims, whether there are so many or not.
     """
-    if len(data) < _BLOSC_HEADER.size:
+    if len(data) < BLOSC_HEADER.size:
         raise ValueError(f"{len(data)} bytes are no Blosc frame")
-    nbytes, block, packed = _BLOSC_HEADER.unpack_from(data)
+    nbytes, block, packed = BLOSC_HEADER.unpack_from(data)
     if packed != len(data) or not 1 <= block <= nbytes:
         raise ValueError(f"a Blosc frame of {len(data)} bytes claims {packed} bytes in blocks of {block}")
     return int(nbytes)
