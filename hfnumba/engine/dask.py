@@ -12,16 +12,16 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from distributed import Client
 from distributed.comm.core import CommClosedError
 from numpy.typing import NDArray
 
 from hfnumba.engine.answers import doubtful, fault, is_finite
 from hfnumba.engine.assignment import arrange, assign
+from hfnumba.engine.gathered import Gathered, Part
 from hfnumba.engine.host import Job
 from hfnumba.engine.messages import (
     DONE,
@@ -36,7 +36,7 @@ from hfnumba.engine.messages import (
     exchange,
 )
 from hfnumba.engine.protocol import Round
-from hfnumba.engine.shared import Parcel, SharedMemoryError, VectorBoxes, Window, Windows
+from hfnumba.engine.shared import Parcel, SharedMemoryError, VectorBoxes, Windows
 from hfnumba.engine.tree import Node, Sums, add_up, leaves
 from hfnumba.engine.worker import RoundPlugin
 from hfnumba.engine.workers import Known, Workers
@@ -50,40 +50,6 @@ _FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 10.0, 5.0
 _MAX_ATTEMPTS = 50
 # Partitions whose answers are refused are given to others so often within one round.
 _MAX_REFUSED = 3
-
-
-@dataclass
-class _Part:
-    """What one worker has answered; its arrays may be in its box, which the next request to it writes over."""
-
-    address: str
-    number: int
-    nodes: dict[Node, Sums]
-    window: Window | None = None
-
-    def is_intact(self) -> bool:
-        """Whether the box still holds this answer."""
-        return self.window is None or self.window.number() == self.number
-
-    def keep(self) -> None:
-        """Copy what is in the box."""
-        if self.window is not None:
-            self.nodes = {node: tuple(np.array(a) for a in sums) for node, sums in self.nodes.items()}
-            self.window = None
-
-
-@dataclass
-class _Gathered:
-    """A round on its way: what has come, and how often answers were refused."""
-
-    request: Round
-    parts: list[_Part] = field(default_factory=list)
-    n_refused: int = 0
-    last_reason: str = ""
-
-    def nodes(self) -> dict[Node, Sums]:
-        """All sums that have come."""
-        return {node: sums for part in self.parts for node, sums in part.nodes.items()}
 
 
 class DaskEngine:
@@ -116,7 +82,7 @@ class DaskEngine:
 
     def run(self, request: Round) -> Sums:
         """The sums over all partitions. Raises ClusterError if no worker is left, or answers stay unusable."""
-        gathered = _Gathered(request)
+        gathered = Gathered(request)
         self._boxes.keep(request.vectors)
         while True:
             self._client.sync(self._gather, gathered)
@@ -144,7 +110,7 @@ class DaskEngine:
         if self._client.status == "running":
             self._client.sync(self._tell_all, FORGET, _FORGET_TIMEOUT_S)
 
-    async def _gather(self, gathered: _Gathered) -> None:
+    async def _gather(self, gathered: Gathered) -> None:
         """Ask until every partition's sum is there."""
         n = self._job.source.n_partitions
         for attempt in range(_MAX_ATTEMPTS):
@@ -180,7 +146,7 @@ class DaskEngine:
             (direct if known.sees or not relayed else others).append(branch)
         return (*direct, *arrange(others, self._fan_in))
 
-    async def _ask_all(self, branches: Iterable[Branch], gathered: _Gathered) -> None:
+    async def _ask_all(self, branches: Iterable[Branch], gathered: Gathered) -> None:
         """One attempt: a call to each worker, and whatever of it comes back."""
         tasks = {branch.address: asyncio.ensure_future(self._ask(branch, gathered.request)) for branch in branches}
         try:
@@ -191,7 +157,7 @@ class DaskEngine:
             found = await asyncio.gather(*tasks.values(), return_exceptions=True)
         for address, result in zip(tasks, found, strict=True):
             if isinstance(result, RefusedError):
-                self._refuse(gathered, _Part(address, -1, {}), str(result))
+                self._refuse(gathered, Part(address, -1, {}), str(result))
             elif isinstance(result, GONE):
                 self._workers.lose(address, str(result))
             elif isinstance(result, tuple):
@@ -201,22 +167,22 @@ class DaskEngine:
             elif not isinstance(result, asyncio.CancelledError):
                 raise result
 
-    def _lose(self, gathered: _Gathered, lost: Iterable[Lost]) -> None:
+    def _lose(self, gathered: Gathered, lost: Iterable[Lost]) -> None:
         """Take note of what a relay has to say of those below it."""
         for one in lost:
             if one.refused:
-                self._refuse(gathered, _Part(one.address, -1, {}), one.why)
+                self._refuse(gathered, Part(one.address, -1, {}), one.why)
             else:
                 self._workers.lose(one.address, one.why, one.silent)
 
-    def _refuse(self, gathered: _Gathered, part: _Part, why: str) -> None:
+    def _refuse(self, gathered: Gathered, part: Part, why: str) -> None:
         """Forget an answer, and replace who gave it."""
         gathered.parts = [other for other in gathered.parts if other is not part]
         gathered.n_refused += 1
         gathered.last_reason = f"worker {part.address} gave {why}"
         self._client.loop.add_callback(self._workers.refuse, part.address, why)
 
-    async def _ask(self, branch: Branch, request: Round) -> tuple[list[_Part], tuple[Lost, ...]]:
+    async def _ask(self, branch: Branch, request: Round) -> tuple[list[Part], tuple[Lost, ...]]:
         """The answers for one worker's partitions and for those of the workers below it, and who gave none."""
         for _ in range(MAX_EXCHANGES):
             known = self._workers.known.get(branch.address)
@@ -259,7 +225,7 @@ class DaskEngine:
             self._workers.silence_s,
         )
 
-    def _opened(self, branch: Branch, known: Known, request: Round, answer: Answer) -> list[_Part] | None:
+    def _opened(self, branch: Branch, known: Known, request: Round, answer: Answer) -> list[Part] | None:
         """An answer's parts with their arrays, checked; None if its box cannot be opened."""
         window = None
         nodes: dict[Node, Sums] = {}
@@ -276,10 +242,10 @@ class DaskEngine:
         wrong = fault(replace(answer, nodes=nodes), branch, request, self._job)
         if wrong is not None:
             raise RefusedError(wrong)
-        apart = [_Part(address, answer.number, dict(nodes)) for address, nodes in answer.apart]
-        return [_Part(branch.address, answer.number, nodes, window), *apart]
+        apart = [Part(address, answer.number, dict(nodes)) for address, nodes in answer.apart]
+        return [Part(branch.address, answer.number, nodes, window), *apart]
 
-    async def _is_true(self, gathered: _Gathered) -> bool:
+    async def _is_true(self, gathered: Gathered) -> bool:
         """Whether sums that are not finite are those of the function: another worker finds them not finite too.
 
         A single worker is asked again itself. Answers that another worker contradicts are refused.
@@ -291,7 +257,7 @@ class DaskEngine:
         for part, node in doubts:
             present = await self._workers.present(refresh=False)
             others = sorted(set(present) - {part.address}) or sorted(present)
-            again = _Gathered(gathered.request)
+            again = Gathered(gathered.request)
             run = tuple(leaves(node, self._job.source.n_partitions))
             # The next in order, so that not one alone is asked by all.
             judge = next((a for a in others if a > part.address), others[0])

@@ -27,8 +27,9 @@ from hfnumba.processors import run_anywhere
 # The share of memory that rows may take where they do not fit; the rest is for samples and primal passes.
 _ROWS_SHARE = 0.6
 _READERS = 2
-# Vectors of the length of theta beside the sums: theta, a direction, and the two that may wait to be written again.
-_VECTORS = 4
+# Vectors of the length of theta beside the sums: theta, a direction, the two that may wait to be written again, and the
+# directions among which a round ranks: with the usual five iterations seven at most.
+_VECTORS = 4 + 7
 # Points on a line that a round compares, each without the first layer's weights.
 _POINTS = 16
 

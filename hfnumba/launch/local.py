@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from hfnumba.errors import ClusterError, UsageError
 from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Nanny
 
+_log = logging.getLogger(__name__)
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -105,6 +106,13 @@ def _ended(cluster: LocalCluster) -> Iterator[None]:
                     with suppress(ProcessLookupError):
                         os.kill(nanny.pid, signal.SIGKILL)
             closing.join(_CLOSE_S)
+            if closing.is_alive():
+                _log.error("the local cluster does not close; its processes may be left: %s", _pids(nannies))
+
+
+def _pids(nannies: Iterable[Nanny]) -> str:
+    """Numbers of worker processes, in words."""
+    return ", ".join(str(nanny.pid) for nanny in nannies if nanny.pid is not None) or "none that is known"
 
 
 def _patience() -> AbstractContextManager[Any]:

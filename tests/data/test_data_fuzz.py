@@ -45,10 +45,8 @@ def wav_file(path):
 
 
 def parquet_file(path):
-    pa, pq = (
-        pytest.importorskip("pyarrow", reason="pyarrow, of hfnumba[tables], is not installed"),
-        pytest.importorskip("pyarrow.parquet", reason="pyarrow.parquet, of hfnumba[tables], is not installed"),
-    )
+    missing = "pyarrow, of hfnumba[tables], is not installed"
+    pa, pq = (pytest.importorskip(name, reason=missing) for name in ("pyarrow", "pyarrow.parquet"))
     pq.write_table(pa.table({"x": [1.0, 2.0, 3.0, 4.0], "k": [0, 1, 0, 1]}), path)
 
 
