@@ -64,6 +64,8 @@ class Linearization(Protocol):
 
     Attributes
     ----------
+    theta : ndarray
+        The point, shape ``(n_params,)``, in an array of its own. Whoever holds the rows has it already.
     value, error : float
         f over all rows (with its penalty), and the error rate.
     gradient : ndarray

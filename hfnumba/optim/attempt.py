@@ -105,7 +105,6 @@ def probe(solver: Any, matrix: Any, damping: float, key: tuple[int, int], **sett
 def walk(
     objective: Objective,
     lin: Linearization,
-    theta: Vector,
     candidates: list[Candidate],
     *,
     rows: RowSample | None,
@@ -118,15 +117,14 @@ def walk(
     if not candidates:
         return None, NO_STEP
     directions = np.stack([candidate.d for candidate in candidates])
-    values = np.asarray(objective.values_along(theta, directions, [1.0], rows=rows), dtype=np.float64)
+    values = np.asarray(objective.values_along(lin.theta, directions, [1.0], rows=rows), dtype=np.float64)
     best = best_ranked(candidates, values.reshape(-1))
-    return best, NO_STEP if best is None else search(objective, theta, float(lin.value), best, line_search)
+    return best, NO_STEP if best is None else search(objective, lin.theta, float(lin.value), best, line_search)
 
 
 def attempt_newton(
     objective: Objective,
     lin: Linearization,
-    theta: Vector,
     result: KrylovResult,
     *,
     damping: float,
@@ -139,7 +137,7 @@ def attempt_newton(
     value = float(lin.value)
     seen = curvature_seen(result, damping)
     candidates = krylov_candidates(result, lin.gradient, value, damping, indefinite=indefinite, last_only=last_only)
-    best, found = walk(objective, lin, theta, candidates, rows=rows, line_search=line_search)
+    best, found = walk(objective, lin, candidates, rows=rows, line_search=line_search)
     rho = None if best is None else reduction_ratio(value, found.value_at_one, best.predicted())
     if found.theta is not None and best is not None:
         note = ""
@@ -151,7 +149,7 @@ def attempt_newton(
     flat = result.status is KrylovStatus.ZERO_RHS or (bool(candidates) and predicts_nothing(candidates, value))
     fallback = steepest_descent(lin.gradient, value, 0.0 if best is None else norm(best.d))
     if fallback is not None:
-        found = search(objective, theta, value, fallback, line_search)
+        found = search(objective, lin.theta, value, fallback, line_search)
         if found.theta is not None:
             why = (
                 "no candidate could be ranked"
@@ -166,7 +164,6 @@ def attempt_newton(
 def attempt_escape(
     objective: Objective,
     lin: Linearization,
-    theta: Vector,
     result: KrylovResult,
     *,
     damping: float,
@@ -180,7 +177,7 @@ def attempt_escape(
     if curved is None:
         flat = result.status is not KrylovStatus.NONFINITE
         return Attempt(result, seen, flat=flat, note="the gradient is flat and no negative curvature was met")
-    best, found = walk(objective, lin, theta, [curved], rows=rows, line_search=line_search)
+    best, found = walk(objective, lin, [curved], rows=rows, line_search=line_search)
     rho = reduction_ratio(value, found.value_at_one, curved.predicted())
     note = "the gradient is flat: " + (
         "escaped along negative curvature"

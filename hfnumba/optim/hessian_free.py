@@ -236,12 +236,12 @@ class HessianFree:
         }
         if state.probe_next:
             result = probe(composition.solver, matrix, rest["damping"], (int(self.seed), iteration), **settings)
-            return attempt_escape(objective, lin, state.theta, result, **rest)
+            return attempt_escape(objective, lin, result, **rest)
         result = solve(composition.solver, matrix, lin.gradient, rest["damping"], **settings)
         # The iterates of a solver that has none to backtrack over are alternatives: all of them compete.
         last_only = self.candidates == "last" and "candidates" not in composition.without
         rest |= {"indefinite": not gauss_newton, "last_only": last_only}
-        return attempt_newton(objective, lin, state.theta, result, **rest)
+        return attempt_newton(objective, lin, result, **rest)
 
     def _start(self, state: OptimizerState) -> Vector | None:
         """Return where a solve starts: at the last step, decayed.

@@ -141,7 +141,7 @@ class LBFGS:
             candidate = steepest_descent(lin.gradient, value, 0.0)
         if candidate is None:
             return None, none, None
-        found = search(objective, state.theta, value, candidate)
+        found = search(objective, lin.theta, value, candidate)
         if found.theta is None:
             return candidate, found, None
         there = _linearize(objective, found.theta)
