@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -118,6 +120,18 @@ def test_frozen_processes_are_killed_if_they_keep_dask_waiting(monkeypatch):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
     assert len(pids) == 2 and not any(map(psutil.pid_exists, pids))
+
+
+def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_named(monkeypatch, caplog):
+    module = sys.modules["hfnumba.launch.local"]
+    monkeypatch.setattr(module, "_CLOSE_S", 0.1)
+    never = threading.Event()
+    child = subprocess.Popen(["sleep", "60"])
+    with module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait)):
+        pass
+    assert child.wait(10) == -signal.SIGKILL
+    assert f"its processes may be left: {child.pid}" in caplog.text
+    never.set()
 
 
 def test_addresses(monkeypatch):
