@@ -44,14 +44,14 @@ def test_the_curvature_of_every_iterate_is_free(solver, dtype, eigenvalues, seed
     A, b = symmetric(eigenvalues, seed, dtype), vector(n, seed, dtype)
     x0 = vector(n, seed + 1, dtype) if started else None
     sizes = [0.0 if x0 is None else float(np.linalg.norm(x0))]
-    result = solver(A, b, x0=x0, maxiter=6, callback=lambda x: sizes.append(float(np.linalg.norm(x))))
+    result = solver(A, b, x0=x0, maxiter=6, callback=lambda x: sizes.append(float(np.linalg.norm(x.astype(float)))))
     assert np.isfinite(result.x).all() and np.isfinite(result.rayleighs).all()
     A64, b64 = A.astype(np.float64), b.astype(np.float64)
     for iterate in result.iterates:
         x = iterate.x.astype(np.float64)
         size = np.linalg.norm(x)
         # every step rounds r by eps·|A|·(the largest x on the way); a half step has no callback, hence size
-        drift = 1e3 * np.finfo(dtype).eps * (np.linalg.norm(b) + 10 * max(*sizes, size))
+        drift = 1e3 * float(np.finfo(dtype).eps) * (float(np.linalg.norm(b)) + 10 * max(*sizes, size))
         assert abs(x @ A64 @ x - iterate.curvature) <= size * drift
         assert abs(x @ A64 @ x / 2 - b64 @ x - iterate.model) <= size * drift
 
