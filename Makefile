@@ -41,10 +41,10 @@ demo: $(VENV)/installed
 	@echo "The command hfnumba is in $(BIN); to have it at hand: source $(BIN)/activate"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
