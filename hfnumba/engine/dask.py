@@ -81,13 +81,13 @@ class DaskEngine:
         client.register_plugin(RoundPlugin())
 
     def run(self, request: Round) -> Sums:
-        """The sums over all partitions. Raises ClusterError if no worker is left, or answers stay unusable."""
+        """The sums of a round. Raises ClusterError if no worker is left, or answers stay unusable."""
         gathered = Gathered(request)
         self._boxes.keep(request.vectors)
         while True:
             self._client.sync(self._gather, gathered)
             # Here and not on the client's event loop, whose thread would get fresh memory for each sum.
-            total, finite = add_up(gathered.nodes(), self._job.source.n_partitions)
+            total, finite = add_up(gathered.nodes(), self._job.source.n_partitions, request.divisors)
             moved = [part for part in gathered.parts if not part.is_intact()]
             for part in moved:
                 self._refuse(gathered, part, "a stale answer")

@@ -1,14 +1,14 @@
 """The evaluations: each is one function over a partition, with sums as its result.
 
 A new one (another quantity to be summed over the rows) is a dataclass here; transport and optimisers stay as they
-are.
+are. ``per_parameter`` says which of its sums are vectors with an entry for each parameter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class Loss:
 
     theta: str
     rows: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -56,6 +57,7 @@ class Gradient:
     rows: RowSample | None = None
     keep: bool = False
     draw: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (False, True)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -89,6 +91,7 @@ class Product:
     v: str
     exact: bool
     rows: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (True,)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -121,6 +124,7 @@ class Squares:
 
     theta: str
     rows: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (True,)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -150,6 +154,7 @@ class Along:
     directions: str
     alphas: tuple[float, ...]
     rows: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -198,6 +203,7 @@ class Totals:
     """
 
     rows: RowSample | None = None
+    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hfnumba.engine.held import Budget, HeldRows, Plan, nbytes, plan
 from hfnumba.engine.rows import Rows, Source, sample_indices
 from hfnumba.engine.threads import Team
-from hfnumba.engine.tree import Node, Shape, Sums, TreeSum
+from hfnumba.engine.tree import Divisors, Node, Shape, Sums, TreeSum, finish
 from hfnumba.kernels import activations, blas, blocks, losses, passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _KEPT_SAMPLES = 2
 # Rounds for which a host keeps rows that it is not asked about: they may come back from a worker that was restarted.
 _KEPT_ROUNDS = 64
+# Adding fewer numbers takes less time than telling another thread of it.
+_SHARED_ELEMENTS = 1 << 15
 # The share of a machine's memory that is used where nobody says how much.
 _MEMORY_SHARE = 0.6
 
@@ -135,8 +137,10 @@ class PartitionHost:
         self._primals = {key: kept for key, kept in self._primals.items() if key[0] in alive}
         return sorted(alive - set(self.vectors))
 
-    def evaluate(self, evaluations: Sequence[Evaluation], partitions: Sequence[int]) -> dict[Node, Sums]:
-        """The sums over the partitions, as few nodes of the tree as they make."""
+    def evaluate(
+        self, evaluations: Sequence[Evaluation], partitions: Sequence[int], divisors: Divisors = ()
+    ) -> dict[Node, Sums]:
+        """The sums over the partitions, as few nodes of the tree as they make; divided, if they are all partitions."""
         self._forget_unused(partitions)
         self._follow_plan()
         self.n_done, tree = 0, TreeSum(self.job.source.n_partitions)
@@ -151,9 +155,12 @@ class PartitionHost:
                 if following is not None and any(self._needs_rows(following, sample) for sample in samples):
                     self._held.prefetch(following)
                 parts = (evaluation(self, j, common) for evaluation, common in zip(evaluations, shared, strict=True))
-                tree.add((0, j), tuple(itertools.chain.from_iterable(parts)))
+                sums = tuple(itertools.chain.from_iterable(parts))
                 with self._lock:
                     self.n_done += 1
+                    is_last = self.n_done == len(partitions)
+                # What the last one completes is added by all threads: the others have nothing else to do.
+                (tree.put if is_last else tree.add)((0, j), sums)
             finally:
                 self._thread.rows = {}
 
@@ -161,7 +168,17 @@ class PartitionHost:
             self.spread(work, partitions)
         finally:
             self._held.end_round()
+        self._finish(tree, divisors)
         return tree.nodes()
+
+    def _finish(self, tree: TreeSum, divisors: Divisors) -> None:
+        """Add what is left of a sum and divide it, each thread its share of the elements."""
+        pairs = tree.pairs()
+        whole = tree.total() if divisors else next(iter(tree.nodes().values()))
+        if not pairs and not divisors:
+            return
+        n_threads = self.n_threads if max(array.size for array in whole) >= _SHARED_ELEMENTS else 1
+        self._team.run([partial(finish, pairs, whole, divisors, i, n_threads) for i in range(n_threads)])
 
     def _follow_plan(self) -> None:
         """Divide the memory among rows and what follows from them, for the partitions that are asked about."""

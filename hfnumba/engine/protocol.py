@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from hfnumba.engine.host import Evaluation
-from hfnumba.engine.tree import Sums
+from hfnumba.engine.tree import Divisors, Sums
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,21 @@ class Round:
         Every vector that the evaluations or later rounds may read, by a name that is never used again for another
         vector. A transport sends only those that the other side does not have, and the other side forgets those
         that are not among them.
+    divisors : tuple
+        What to divide each array of the sums by, a number of the array's dtype or None for those that are left as they
+        are: an engine does it while it has the sums in its cache. Empty: nothing is divided.
     """
 
     evaluations: tuple[Evaluation, ...]
     vectors: Mapping[str, NDArray[Any]]
+    divisors: Divisors = ()
 
 
 class Engine(Protocol):
     """Carries a round to all partitions and brings back the one reduced answer."""
 
     def run(self, request: Round) -> Sums:
-        """The sums of all evaluations over all partitions, one after another."""
+        """The sums of all evaluations over all partitions, one after another, divided where the request says so."""
         ...
 
     def close(self) -> None:

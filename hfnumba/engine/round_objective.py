@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.engine.evaluations import Along, Gradient, Loss, Product, Squares, Totals
 from hfnumba.engine.protocol import Engine, Round
-from hfnumba.engine.tree import Sums
+from hfnumba.engine.tree import Divisors, Sums
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
 from hfnumba.krylov.operator import FunctionOperator
@@ -165,7 +165,7 @@ class RoundObjective:
             asked = (gradient, Squares(name, sample)) if fisher else (gradient,)
             sums, divisors = self._run(*asked)
             known = self._known(gradient, sums[:2], divisors)
-            diagonal = self._mean_squares(sums[2], divisors[sample]) if fisher else None
+            diagonal = self._penalised_squares(sums[2]) if fisher else None
         except BaseException:
             self.vectors.release(name)
             raise
@@ -196,8 +196,7 @@ class RoundObjective:
         """The (exact or Gauss-Newton) curvature at the theta of that name times v, on a sample. One round."""
         v = self._checked(v)
         with self.vectors.holding(v) as v_name:
-            (out,), divisors = self._run(Product(name, v_name, exact, sample))
-        out /= self.dtype.type(divisors[sample].weight)
+            (out,), _ = self._run(Product(name, v_name, exact, sample))
         if self.l2:
             out += self.dtype.type(self.l2) * self.network.weights_only(v)
         return out
@@ -224,13 +223,11 @@ class RoundObjective:
         """F, the error rate and the gradient, from their sums."""
         theta, divisor = self.vectors.live[evaluation.theta], divisors[evaluation.rows]
         losses, gradient = sums
-        gradient /= self.dtype.type(divisor.weight)
         if self.l2:
             gradient += self.dtype.type(self.l2) * self.network.weights_only(theta)
         return *self._loss_and_error(losses, divisor, theta), gradient
 
-    def _mean_squares(self, squares: Vector, divisor: _Divisors) -> Vector:
-        squares /= self.dtype.type(divisor.weight)
+    def _penalised_squares(self, squares: Vector) -> Vector:
         if self.l2:
             squares += self.dtype.type(self.l2) * self.network.weights_only(np.ones_like(squares))
         return squares
@@ -238,22 +235,45 @@ class RoundObjective:
     def _run(
         self, *evaluations: Loss | Gradient | Product | Squares | Along
     ) -> tuple[Sums, dict[RowSample | None, _Divisors]]:
-        """One round, counted: a broadcast of what is new, and one reduced answer; what its sums are divided by."""
+        """One round, counted: a broadcast of what is new, and one reduced answer.
+
+        Vectors in it are means; losses and errors are sums, which go with what they are to be divided by.
+        """
         samples = list(dict.fromkeys(evaluation.rows for evaluation in evaluations))
         totals = [Totals(sample) for sample in samples] if self._weighted else []
-        sums = self._engine.run(Round((*evaluations, *totals), dict(self.vectors.live)))
+        counts = {sample: _Divisors(self._count(sample), self._count(sample)) for sample in samples}
+        # The sums of weights come only with the round.
+        divisors = () if self._weighted else self._per_array(evaluations, counts)
+        sums = self._engine.run(Round((*evaluations, *totals), dict(self.vectors.live), divisors))
         self.counters.rounds += 1
         self.counters.row_reads += sum(self._count(evaluation.rows) for evaluation in evaluations)
         self.counters.nbytes += self.vectors.take_nbytes() + sum(array.nbytes for array in sums)
         if not self._weighted:
-            return sums, {sample: _Divisors(self._count(sample), self._count(sample)) for sample in samples}
+            return sums, counts
         found = [_Divisors(*array.tolist()) for array in sums[-len(totals) :]]
         if min(divisors.weight for divisors in found) <= 0:
             raise DataError(
                 "all rows of a sample have weight 0, so that it has no mean; take larger samples (curvature_rows, "
                 "batch_rows), or leave the rows of weight 0 out of the data"
             )
-        return sums[: -len(totals)], dict(zip(samples, found, strict=True))
+        weighed = dict(zip(samples, found, strict=True))
+        sums = sums[: -len(totals)]
+        for array, divisor in zip(sums, self._per_array(evaluations, weighed), strict=True):
+            if divisor is not None:
+                np.divide(array, divisor, out=array)
+        return sums, weighed
+
+    def _per_array(
+        self,
+        evaluations: Sequence[Loss | Gradient | Product | Squares | Along],
+        divisors: Mapping[RowSample | None, _Divisors],
+    ) -> Divisors:
+        """What each array of the answers is to be divided by by the engine."""
+        return tuple(
+            self.dtype.type(divisors[evaluation.rows].weight) if is_vector else None
+            for evaluation in evaluations
+            for is_vector in evaluation.per_parameter
+        )
 
     def _count(self, rows: RowSample | None) -> int:
         return self._n_rows if rows is None else rows.n_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hfnumba.engine.host import Job, PartitionHost
 from hfnumba.engine.protocol import Round
-from hfnumba.engine.tree import Sums, TreeSum
+from hfnumba.engine.tree import Sums
 from hfnumba.errors import UsageError
 from hfnumba.processors import available_processors
 
@@ -25,13 +25,11 @@ class SerialEngine:
         self._host = PartitionHost(job, n_threads or available_processors())
 
     def run(self, request: Round) -> Sums:
-        """The sums over all partitions."""
+        """The sums over all partitions, divided where the request says so."""
         host, n = self._host, self._host.job.source.n_partitions
         host.receive(request.vectors, list(request.vectors))
-        tree = TreeSum(n)
-        for node, sums in host.evaluate(request.evaluations, range(n)).items():
-            tree.add(node, sums)
-        return tree.total()
+        (total,) = host.evaluate(request.evaluations, range(n), request.divisors).values()
+        return total
 
     def done(self) -> int:
         """Partitions of the round under way that are computed."""

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.kernels.sums import add, add_and_divide, divide
+
 # A node's number in the tree, and what an evaluation sums: a few arrays of fixed shapes.
 Node = tuple[int, int]
 Sums = tuple[NDArray[Any], ...]
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
+# What each array of a sum is divided by, in the array's dtype; None for those that are not. Empty: none is.
+Divisors = tuple[Any, ...]
 # Elements that are added at a time: all operands of a piece stay in a processor's second cache.
 _PIECE = 1 << 15
 
@@ -48,12 +52,12 @@ def covering(partitions: Iterable[int], n_partitions: int) -> set[Node]:
     return covered
 
 
-def add_up(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[Sums, bool]:
+def add_up(nodes: Mapping[Node, Sums], n_partitions: int, divisors: Divisors = ()) -> tuple[Sums, bool]:
     """The sum of nodes that have all partitions below them, in new arrays, and whether it is finite.
 
-    Every operand is read once, and every element of the sum written once.
+    Every operand is read once, and every element of the sum, divided where there is a divisor, is written once.
     """
-    return _added(nodes, _widths(n_partitions), (len(_widths(n_partitions)) - 1, 0))
+    return _added(nodes, _widths(n_partitions), (len(_widths(n_partitions)) - 1, 0), divisors)
 
 
 def join(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[dict[Node, Sums], bool]:
@@ -68,7 +72,7 @@ def join(nodes: Mapping[Node, Sums], n_partitions: int) -> tuple[dict[Node, Sums
     return joined, finite
 
 
-def _added(nodes: Mapping[Node, Sums], widths: list[int], root: Node) -> tuple[Sums, bool]:
+def _added(nodes: Mapping[Node, Sums], widths: list[int], root: Node, divisors: Divisors = ()) -> tuple[Sums, bool]:
     """A node's sums in new arrays, from any that have all its partitions below them; whether they are finite."""
     n_partitions = widths[0]
     below = leaves(root, n_partitions)
@@ -76,14 +80,20 @@ def _added(nodes: Mapping[Node, Sums], widths: list[int], root: Node) -> tuple[S
     some = next(iter(mine.values()))
     total = tuple(np.empty(array.shape, array.dtype) for array in some)
     finite = True
-    for k, out in enumerate(total):
+    for k, (out, divisor) in enumerate(_with_divisors(total, divisors)):
         flat = {node: sums[k].reshape(-1) for node, sums in mine.items()}
-        finite &= _add_flat(flat, out.reshape(-1), widths, root)
+        finite &= _add_flat(flat, out.reshape(-1), widths, root, divisor)
     return total, finite
 
 
-def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: list[int], root: Node) -> bool:
-    """Write the sum of one-dimensional arrays into ``out``; whether it is finite."""
+def _with_divisors(sums: Sums, divisors: Divisors) -> Iterator[tuple[NDArray[Any], Any]]:
+    return zip(sums, divisors or itertools.repeat(None, len(sums)), strict=True)
+
+
+def _add_flat(
+    operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: list[int], root: Node, divisor: Any
+) -> bool:
+    """Write the (divided) sum of one-dimensional arrays into ``out``; whether it is finite."""
     top, n_scratch = root[0], min(_PIECE, out.size)
     scratch = {(level, side): np.empty(n_scratch, out.dtype) for level in range(1, top) for side in (0, 1)}
 
@@ -111,7 +121,37 @@ def _add_flat(operands: Mapping[Node, NDArray[Any]], out: NDArray[Any], widths: 
                 target[...] = found
             # A sum is finite only if all its terms are; here they are in the cache.
             finite &= bool(np.isfinite(target.sum()))
+            if divisor is not None:
+                np.divide(target, divisor, out=target)
     return finite
+
+
+def finish(pairs: Sequence[tuple[Sums, Sums]], total: Sums, divisors: Divisors, share: int, n_shares: int) -> None:
+    """A share of what is left of a sum: the elements of each pair, left += right, then of the total, divided.
+
+    Threads that take all shares between them, in any order, add and divide each element just once. There is one call
+    a pair that releases the interpreter's lock: with two threads, giving it back and forth costs more than to add.
+
+    Parameters
+    ----------
+    pairs : sequence of (Sums, Sums)
+        In the order of :meth:`TreeSum.pairs`.
+    total : tuple of ndarray
+        What is divided, in place, after it was added: the left side of the last pair, if there is any.
+    divisors : Divisors
+        Of the arrays of ``total``.
+    share, n_shares : int
+    """
+    for k, (out, divisor) in enumerate(_with_divisors(total, divisors)):
+        part = slice(share * out.size // n_shares, (share + 1) * out.size // n_shares)
+        sides = [(left[k].reshape(-1)[part], right[k].reshape(-1)[part]) for left, right in pairs]
+        last = sides.pop() if sides and divisor is not None else None
+        for left, right in sides:
+            add(left, right)
+        if last is not None:
+            add_and_divide(*last, divisor)
+        elif divisor is not None:
+            divide(out.reshape(-1)[part], divisor)
 
 
 class TreeSum:
@@ -132,22 +172,49 @@ class TreeSum:
 
     def add(self, node: Node, sums: Sums) -> None:
         """Take a node's sums; the arrays belong to the tree from now on."""
+        while (met := self._meet(node, sums)) is not None:
+            node, left, right = met
+            for a, b in zip(left, right, strict=True):
+                np.add(a, b, out=a)
+            sums = left
+
+    def put(self, node: Node, sums: Sums) -> None:
+        """Take a node's sums, and leave their addition to whoever asks for :meth:`pairs`."""
+        with self._lock:
+            self._place(node, sums)
+
+    def pairs(self) -> list[tuple[Sums, Sums]]:
+        """The additions that are left, each left += right, in their order; they count as done from now on."""
+        found = []
+        for level in range(len(self._widths) - 1):
+            for node in sorted(node for node in self._waiting if node[0] == level):
+                sums = self._waiting.pop(node, None)
+                if sums is not None and (met := self._meet(node, sums)) is not None:
+                    above, left, right = met
+                    found.append((left, right))
+                    self._place(above, left)
+        return found
+
+    def _meet(self, node: Node, sums: Sums) -> tuple[Node, Sums, Sums] | None:
+        """The node above with the sums of its left and right side; None if the other side is not there yet.
+
+        Then this one waits for it.
+        """
         level, index = node
-        while True:
-            with self._lock:
-                if (level, index) in self._waiting:
-                    raise RuntimeError(f"node {(level, index)} came twice")
-                alone = index ^ 1 >= self._widths[level]
-                sibling = None if alone else self._waiting.pop((level, index ^ 1), None)
-                if level == len(self._widths) - 1 or (sibling is None and not alone):
-                    self._waiting[level, index] = sums
-                    return
-            if sibling is not None:
-                left, right = (sums, sibling) if index % 2 == 0 else (sibling, sums)
-                for a, b in zip(left, right, strict=True):
-                    np.add(a, b, out=a)
-                sums = left
-            level, index = level + 1, index // 2
+        with self._lock:
+            while level < len(self._widths) - 1 and index ^ 1 >= self._widths[level]:
+                level, index = level + 1, index // 2
+            self._place((level, index), sums)
+            if (level, index ^ 1) not in self._waiting:
+                return None
+            sides = sorted([(level, index), (level, index ^ 1)])
+            left, right = (self._waiting.pop(side) for side in sides)
+        return (level + 1, index // 2), left, right
+
+    def _place(self, node: Node, sums: Sums) -> None:
+        if node in self._waiting:
+            raise RuntimeError(f"node {node} came twice")
+        self._waiting[node] = sums
 
     def nodes(self) -> dict[Node, Sums]:
         """The sums that have no sibling here: the whole sum, or what others have to complete."""

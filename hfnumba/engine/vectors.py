@@ -39,7 +39,7 @@ class VectorTable:
         A vector equal to a live one has that one's name: comparing costs less than sending.
         """
         for name, other in self.live.items():
-            if _are_equal(other, vector):
+            if other is vector or _are_equal(other, vector):
                 self._holders[name] += 1
                 return name
         name = f"v{next(self._numbers)}"

@@ -115,11 +115,12 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
 
-    from hfnumba.kernels import passes, squares  # noqa: PLC0415 - they import everything that is compiled
+    from hfnumba.kernels import passes, squares, sums  # noqa: PLC0415 - they import everything that is compiled
 
     def exercise() -> None:
         passes.exercise()
         squares.exercise()
+        sums.exercise()
 
     start = time.perf_counter()
     ready = folder() / _READY

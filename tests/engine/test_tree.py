@@ -115,3 +115,33 @@ def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
         nodes[node][1][1, 0] = (np.nan, np.inf, -np.inf)[seed % 3]
         assert not tree.add_up(nodes, n)[1]
         assert not tree.join(nodes, n)[1]
+
+
+@given(n=st.integers(1, 20), n_put=st.integers(0, 20), n_shares=st.integers(1, 4), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_what_is_left_of_a_sum_is_added_and_divided_in_shares_with_the_same_bits(n, n_put, n_shares, seed):
+    rng = np.random.default_rng(seed)
+    parts = [(rng.standard_normal(2), rng.standard_normal(7).astype(np.float32)) for _ in range(n)]
+    divisor = np.float32(rng.integers(1, 1000))
+    whole, some = TreeSum(n), TreeSum(n)
+    order = rng.permutation(n)
+    for k, j in enumerate(order):
+        whole.add((0, j), tuple(array.copy() for array in parts[j]))
+        (some.put if k >= n - n_put else some.add)((0, j), tuple(array.copy() for array in parts[j]))
+    pairs = some.pairs()
+    assert len(pairs) == 0 if not n_put else len(pairs) <= n - 1
+    for share in rng.permutation(n_shares):
+        tree.finish(pairs, some.total(), (None, divisor), int(share), n_shares)
+    np.testing.assert_array_equal(some.total()[0], whole.total()[0])
+    np.testing.assert_array_equal(some.total()[1], whole.total()[1] / divisor)
+    nodes = {(0, j): parts[j] for j in range(n)}
+    total, _ = tree.add_up(nodes, n, (None, divisor))
+    np.testing.assert_array_equal(total[1], some.total()[1])
+
+
+def test_a_node_that_comes_twice_before_its_sibling_is_refused():
+    some = TreeSum(4)
+    some.put((0, 0), (np.ones(1),))
+    for take in (some.put, some.add):
+        with pytest.raises(RuntimeError, match="twice"):
+            take((0, 0), (np.ones(1),))
