@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from pages import insert
 
 from hfnumba.data import Split, build, verify
@@ -119,7 +120,7 @@ def steps(split: Split) -> dict[tuple[str, str], Job]:
 
     return {
         ("load", "reading"): (lambda: [read(path, len(data)) for path, data in zip(paths, stored, strict=True)], moved),
-        ("load", "SHA-256"): (lambda: [hashlib.sha256(data).digest() for data in stored], moved),
+        ("load", "BLAKE3"): (lambda: [blake3(data).digest() for data in stored], moved),
         ("load", "unpacking"): (lambda: [blosc.decompress(data, room) for data in packed], moved),
         ("load", "new memory"): (lambda: [empty((n,), np.uint8).nbytes for _ in paths], moved),
         ("build from IDX files", "packing"): (

@@ -21,9 +21,9 @@ NAME = "manifest.json"
 SCRATCH = ".building"
 """Folder in an unfinished store for its plan, its finished parts and temporary files."""
 SCHEMA = "hfnumba-store"
-VERSION = 3
+VERSION = 4
 """Version 2 added frames (uneven partitions, context), standardisation and the names of classes; version 3 packs chunks
-with Blosc and LZ4, records SHA-256, and may hold weights of rows."""
+with Blosc and LZ4, and may hold weights of rows; version 4 records BLAKE3 of files, SHA-256 still of sources."""
 
 Task = Literal["classification", "regression"]
 

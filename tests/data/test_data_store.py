@@ -194,8 +194,8 @@ def test_a_changed_manifest_is_refused(store):
     for edit, complaint in (
         (lambda m: m["header"].update(scale=0.5), "was changed"),
         (lambda m: m["files"].popitem(), "was changed"),
-        (lambda m: m.update(schema_version=2), "schema version 2.*reads version 3; build the store again"),
-        (lambda m: m.update(schema_version=4), "schema version 4.*reads version 3"),
+        (lambda m: m.update(schema_version=3), "schema version 3.*reads version 4; build the store again"),
+        (lambda m: m.update(schema_version=5), "schema version 5.*reads version 4"),
         (lambda m: m.update(schema="other"), "not a store"),
         (lambda m: m.update(surprise=1), "damaged.*surprise"),
         (lambda m: m["header"]["splits"]["train"].update(n_rows=-1), "damaged.*at least 1"),
