@@ -270,7 +270,17 @@ class PartitionHost:
         work = getattr(self._thread, "work", None)
         if work is None or work.size < size:
             work = self._thread.work = np.empty(size, self.dtype)
-        return (*self.code, rows.X, rows.labels, rows.targets, rows.weights, self.scale, self.offset, block, work)
+        return (
+            *self.code,
+            blocks.as_bytes(rows.X),
+            rows.labels,
+            rows.targets,
+            rows.weights,
+            self.scale,
+            self.offset,
+            block,
+            work,
+        )
 
     def empty_primal(self, j: int, sample: RowSample | None) -> NDArray[Any]:
         """An array for a pass to write partition j's primal pass into; empty if there is no memory to keep it."""

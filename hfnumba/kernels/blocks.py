@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
+from numpy.typing import NDArray
 
-from hfnumba.kernels.jit import OPTIONS
+from hfnumba.kernels.jit import kernel
 
 BLOCK_ROWS, WIDE_BLOCK_ROWS, WIDE_N_PARAMS = 256, 512, 1_000_000
 _LANES = 16
@@ -27,32 +26,32 @@ def block_rows(n_rows: int, n_params: int) -> int:
     return max(1, -(-even // _LANES) * _LANES)
 
 
-def load_block(X: Any, start: int, stop: int, scale: Any, offset: Any, buffer: Any) -> Any:
-    """Rows [start, stop) as X * scale + offset in the buffer's dtype; the rows themselves where nothing changes."""
-    if X.dtype == buffer.dtype and scale == 1 and offset == 0:
-        return X[start:stop]
-    block = buffer[: (stop - start) * X.shape[1]].reshape(stop - start, X.shape[1])
-    block[...] = X[start:stop].astype(buffer.dtype) * scale + offset
-    return block
+def as_bytes(X: NDArray[Any]) -> NDArray[np.uint8]:
+    """The memory of C-contiguous rows as the passes take them, so that each is compiled once for all dtypes of rows."""
+    return X.view(np.uint8)
 
 
-@overload(load_block, jit_options=OPTIONS)
-def _load_block_compiled(X: Any, start: Any, stop: Any, scale: Any, offset: Any, buffer: Any) -> Any:
-    same = X.dtype == buffer.dtype
-    cast = np.float32 if buffer.dtype == types.float32 else np.float64
+@kernel
+def load_block(X: Any, start: int, stop: int, n: int, scale: Any, offset: Any, buffer: Any) -> Any:
+    """Rows [start, stop) as X * scale + offset in the buffer's dtype; the rows themselves where nothing changes.
 
-    def compiled(X: Any, start: Any, stop: Any, scale: Any, offset: Any, buffer: Any) -> Any:
-        n = X.shape[1]
-        if same and scale == 1 and offset == 0:
-            return X[start:stop]
-        block = buffer[: (stop - start) * n].reshape(stop - start, n)
+    ``X`` has the bytes of rows of ``n`` numbers: uint8 where it is n wide, else of the buffer's dtype.
+    """
+    block = buffer[: (stop - start) * n].reshape(stop - start, n)
+    if X.shape[1] == n:
         for i in range(stop - start):
             source, target = X[start + i], block[i]
             for j in range(n):
-                target[j] = cast(source[j]) * scale + offset
+                target[j] = buffer.dtype.type(source[j]) * scale + offset
         return block
-
-    return compiled
+    rows = X[start:stop].reshape((stop - start) * X.shape[1]).view(buffer.dtype).reshape(stop - start, n)
+    if scale == 1 and offset == 0:
+        return rows
+    for i in range(stop - start):
+        plain, target = rows[i], block[i]
+        for j in range(n):
+            target[j] = plain[j] * scale + offset
+    return block
 
 
 def work_size(sizes: tuple[int, ...], block: int) -> int:

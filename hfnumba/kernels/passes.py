@@ -184,7 +184,7 @@ def loss_pass(
     n_features = block * sizes[0]
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
-        x = load_block(X, start, stop, scale, offset, work)
+        x = load_block(X, start, stop, sizes[0], scale, offset, work)
         y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         part = _forward(theta, sizes, act, loss, x, y, t, w, work[n_features:])
         total += part[0]
@@ -205,7 +205,7 @@ def gradient_pass(
     n_features, width = block * sizes[0], 2 * sizes[1:].sum()
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
-        x = load_block(X, start, stop, scale, offset, work)
+        x = load_block(X, start, stop, sizes[0], scale, offset, work)
         primal = kept[start * width : stop * width] if kept.size > 0 else work[n_features:]
         y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         part = _forward(theta, sizes, act, loss, x, y, t, w, primal)
@@ -230,7 +230,7 @@ def product_pass(
     nothing = out[:0]
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
-        x = load_block(X, start, stop, scale, offset, work)
+        x = load_block(X, start, stop, sizes[0], scale, offset, work)
         y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         if kept.size > 0:
             primal = kept[start * width : stop * width]
@@ -264,7 +264,7 @@ def line_pass(
     for start in range(0, X.shape[0], block):
         stop = min(start + block, X.shape[0])
         rows = stop - start
-        x = load_block(X, start, stop, scale, offset, work)
+        x = load_block(X, start, stop, sizes[0], scale, offset, work)
         y, t, w = labels[start:stop], targets[start:stop], weights[start:stop]
         xw = _segment(work, n_features, rows, n_out)
         xd = _segment(work, n_features + n_first, rows, n_out)
@@ -304,11 +304,9 @@ def exercise() -> None:
     labels, targets = np.zeros(2, np.int32), np.zeros((2, 2), np.float32)
     work, nothing = np.zeros(work_size((3, 2, 2), 16), np.float32), np.zeros(0, np.float32)
     act, loss = ACTIVATION_CODES["tanh"], LOSS_CODES["softmax_cross_entropy"]
-    one, zero = np.float32(1), np.float32(0)
-    for dtype in (np.uint8, np.float32):
-        rows = (np.zeros((2, 3), dtype), labels, targets, nothing, one, zero, 16, work)
-        loss_pass(theta, sizes, act, loss, *rows)
-        gradient_pass(theta, sizes, act, loss, *rows, nothing, theta.copy())
-        product_pass(theta, sizes, act, loss, *rows, nothing, theta, True, theta.copy())
-        tails, sums = np.zeros((1, 1, 8), np.float32), np.zeros((1, 1))
-        line_pass(theta, sizes, act, loss, *rows, theta[None], np.ones(1, np.float32), tails, sums, sums.copy())
+    rows = (np.zeros((2, 3), np.uint8), labels, targets, nothing, np.float32(1), np.float32(0), 16, work)
+    loss_pass(theta, sizes, act, loss, *rows)
+    gradient_pass(theta, sizes, act, loss, *rows, nothing, theta.copy())
+    product_pass(theta, sizes, act, loss, *rows, nothing, theta, True, theta.copy())
+    tails, sums = np.zeros((1, 1, 8), np.float32), np.zeros((1, 1))
+    line_pass(theta, sizes, act, loss, *rows, theta[None], np.ones(1, np.float32), tails, sums, sums.copy())

@@ -68,7 +68,7 @@ def squares_pass(
                 theta, sizes, act, loss, X[start:stop], labels[start:stop], targets[start:stop], weights[start:stop],
                 scale, offset, rows, work, primal, nothing,
             )  # fmt: skip
-        below = _squares(load_block(X, start, stop, scale, offset, work), work)
+        below = _squares(load_block(X, start, stop, sizes[0], scale, offset, work), work)
         at, position = 0, 0
         for layer in range(sizes.size - 1):
             n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -94,6 +94,8 @@ def exercise() -> None:
     labels, targets = np.zeros(2, np.int32), np.zeros((2, 2), np.float32)
     work = np.zeros(work_size((3, 2, 2), 16), np.float32)
     act, loss = ACTIVATION_CODES["tanh"], LOSS_CODES["softmax_cross_entropy"]
-    for dtype in (np.uint8, np.float32):
-        rows = (np.zeros((2, 3), dtype), labels, targets, nothing, np.float32(1), np.float32(0), 16, work)
-        squares_pass(theta, sizes, act, loss, *rows, nothing, theta.copy())
+    X = np.zeros((2, 3), np.uint8)
+    squares_pass(
+        theta, sizes, act, loss, X, labels, targets, nothing, np.float32(1), np.float32(0), 16, work, nothing,
+        theta.copy(),
+    )  # fmt: skip
