@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
-from hfnumba.data import layout, open_store, write_frames, write_store
+from hfnumba.data import codec, layout, open_store, write_frames, write_store
 from hfnumba.data.prepare import shuffle
 from hfnumba.errors import StoreError
 
@@ -36,9 +36,22 @@ def test_zarr_alone_reads_the_same(store):
         assert group[f"{name}/X"].dtype == np.uint8 and group[f"{name}/y"].dtype == np.uint8
 
 
+def test_dense_floats_are_stored_as_they_are_and_sparse_ones_packed(tmp_path):
+    rng = np.random.default_rng(0)
+    dense, labels = rng.standard_normal((4000, 30), np.float32), rng.integers(0, 3, 4000)
+    for X, share in ((dense, (1.0, 1.01)), (dense * (rng.random(dense.shape) < 0.1), (0.0, 0.5))):
+        store = write_store(tmp_path / f"{share[1]}.zarr", {"train": (X, labels)}, n_partitions=2)
+        nbytes = sum(r.nbytes for key, r in store.manifest.files.items() if "/X/c" in key)
+        assert share[0] <= nbytes / X.nbytes <= share[1]
+        read, _ = load_all(store["train"])
+        np.testing.assert_array_equal(read, X[shuffle("train", 4000, 0)])
+        np.testing.assert_array_equal(zarr.open_group(store.path, mode="r")["train/X"][:], read)
+
+
 @pytest.mark.parametrize("kind", ["uint8", "float32", "frames"])
 def test_zarr_alone_writes_the_same_bytes(tmp_path, arrays, read_tree, monkeypatch, kind):
     monkeypatch.setattr(layout, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(codec, "WORTH_PACKING", float("inf"))  # Zarr always packs.
     splits = {name: (X if kind == "uint8" else X / np.float32(7), y) for name, (X, y) in arrays.items()}
     if kind == "frames":
         utterances = {
