@@ -231,6 +231,22 @@ def test_a_row_group_that_claims_much(root, tmp_path, monkeypatch):
         build(recipe(root, "parquet", "a.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
 
 
+def test_a_parquet_file_that_claims_no_rows_and_holds_some(root, tmp_path):
+    write_parquet(root / "a.parquet", x=[1.0, 2.0, 3.0, 4.0], k=[0, 1, 0, 1])
+    pq = pytest.importorskip("pyarrow.parquet")
+    content = (root / "a.parquet").read_bytes()
+
+    def claimed_rows(damaged):
+        (root / "a.parquet").write_bytes(damaged)
+        with contextlib.suppress(Exception), pq.ParquetFile(root / "a.parquet") as file:
+            return file.metadata.num_rows
+        return None
+
+    assert any(claimed_rows(content[:i] + b"\0" + content[i + 1 :]) == 0 for i in range(len(content)))
+    with pytest.raises(DataError, match="claims 0 rows and holds more"):
+        build(recipe(root, "parquet", "a.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("format_name", ["csv", "parquet", "libsvm"])

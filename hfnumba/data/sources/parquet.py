@@ -33,10 +33,12 @@ def _names(path: Path) -> list[str]:
 
 def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
     with _opened(path) as file:
-        n_rows = 0
+        n_rows, claimed = 0, file.metadata.num_rows
         for batch in file.iter_batches(BATCH_ROWS, columns=list(columns.named), use_threads=False):
             n_rows += batch.num_rows
-            yield to_batch(path, batch, columns), n_rows / file.metadata.num_rows
+            if n_rows > claimed:
+                raise DataError(f"{path} claims {claimed} rows and holds more; write it again")
+            yield to_batch(path, batch, columns), n_rows / max(1, claimed)
 
 
 @contextmanager
