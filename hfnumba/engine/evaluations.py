@@ -1,7 +1,7 @@
 """The evaluations: each is one function over a partition, with sums as its result.
 
 A new one (another quantity to be summed over the rows) is a dataclass here; transport and optimisers stay as they
-are. ``per_parameter`` says which of its sums are vectors with an entry for each parameter.
+are. ``per_parameter`` says which of its sums are vectors with an entry for each parameter, which become means.
 """
 
 from __future__ import annotations
@@ -203,7 +203,6 @@ class Totals:
     """
 
     rows: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
     @property
     def vectors(self) -> tuple[str, ...]:
