@@ -136,7 +136,10 @@ def compared(out: Path, kind: str, workers: int, mib: int, pairs: int) -> dict[s
     for _ in range(pairs):
         for memory, found in runs.items():
             command = [sys.executable, __file__, "--one", str(out), kind, str(memory), str(workers)]
-            found.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found.append(json.loads(done.stdout))
     ratios = [whole["seconds"] / part["seconds"] for whole, part in zip(*runs.values(), strict=True)]
     growth, peak = (max(run[key] for run in runs[budget]) for key in ("growth", "peak"))
     return {
