@@ -15,12 +15,12 @@ import numpy as np
 from hfnumba.kernels.activations import ACTIVATION_CODES
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
-from hfnumba.kernels.jit import kernel
+from hfnumba.kernels.jit import inner, kernel
 from hfnumba.kernels.losses import LOSS_CODES
 from hfnumba.kernels.passes import add_row_sums, gradient_pass
 
 
-@kernel
+@inner
 def _squares(source: Any, target: Any) -> Any:
     """The squares of a block, as a block of the same shape at the start of the flat ``target``; may be in place."""
     rows, n = source.shape
@@ -31,7 +31,7 @@ def _squares(source: Any, target: Any) -> Any:
     return squared
 
 
-@kernel
+@inner
 def _weighted_squares(source: Any, weights: Any, target: Any) -> Any:
     """The squares of deltas that carry their rows' weights w, divided by w: w times the squares without them.
 
@@ -45,6 +45,15 @@ def _weighted_squares(source: Any, weights: Any, target: Any) -> Any:
     return squared
 
 
+@inner
+def _widest(sizes: Any) -> int:
+    """The width of the widest layer. Numba takes most of a second to compile ``max`` of an array."""
+    widest = 0
+    for n in sizes[1:]:
+        widest = max(widest, n)
+    return widest
+
+
 @kernel
 def squares_pass(
     theta: Any, sizes: Any, act: int, loss: int, X: Any, labels: Any, targets: Any, weights: Any, scale: Any,
@@ -54,7 +63,7 @@ def squares_pass(
 
     ``kept`` is the primal pass of these rows, or empty: then it is computed again for each block.
     """
-    n_features, width, widest = block * sizes[0], 2 * sizes[1:].sum(), sizes[1:].max()
+    n_features, width, widest = block * sizes[0], 2 * sizes[1:].sum(), _widest(sizes)
     scratch = work[n_features + block * width :]
     nothing = out[:0]
     for start in range(0, X.shape[0], block):
