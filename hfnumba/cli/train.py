@@ -89,6 +89,7 @@ _SETTINGS = (
     _setting("--preconditioner", str, "none, or fisher: Martens' diagonal one, of a CG-like method.  [default: none]"),
     _setting("--candidates", str, "Which iterates of a solve compete: kept or last.  [default: kept]"),
     _setting("--line-search", str, "lowest or backtracking.  [default: lowest]"),
+    _setting("--line-rows", int, "Rows in total that step lengths are priced on.  [default: all]"),
     click.option("--paper", is_flag=True, default=None, help="Take what is not given as the paper has it."),
     _setting("--learning-rate", float, "Of a stochastic method.  [default: 0.1; momentum 0.03, adam 0.001]"),
     _setting("--batch-rows", int, "Rows of a minibatch of a stochastic method, over all partitions.  [default: 64]"),

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from hfnumba import ledger
 from hfnumba.optim.composition import COMPOSITIONS
-from hfnumba.optim.direction import MAX_ITERATES
+from hfnumba.optim.direction import MAX_ITERATES, DirectionKind
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.line_search import step_lengths
@@ -137,7 +136,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
         rankings=iterations,
         candidates=iterations * (MAX_ITERATES + exact),
         searches=iterations,
-        lengths=iterations * len(step_lengths("newton", optimizer.line_search)),
+        lengths=iterations * _n_lengths("newton", optimizer),
     )
 
 
@@ -183,7 +182,7 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, lengths: int) -> Co
     direction, note = line["direction"], line["note"]
     gradients = 2 if "the loss at the new point" in note else 1
     counts = Counts(gradients, diagonals=gradients * (optimizer.preconditioner == "fisher"), products=line["n_matvec"])
-    fallback = len(step_lengths("gradient", optimizer.line_search))
+    fallback = _n_lengths("gradient", optimizer)
     if direction is None:
         return counts
     if direction == "gradient" and ("could be ranked" in note or "no step length" in note):
@@ -195,12 +194,18 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, lengths: int) -> Co
 
 def _lengths(optimizer: Optimizer, line: ledger.Line) -> list[int]:
     """Return how many step lengths the first search of a line may have priced."""
-    rule: Any = optimizer.line_search if isinstance(optimizer, HessianFree) else "lowest"
     direction = line["direction"]
-    if direction == "gradient" and isinstance(optimizer, HessianFree):
+    if not isinstance(optimizer, HessianFree):
+        return [len(step_lengths(direction or "newton"))]
+    if direction == "gradient":
         # The ledger names the fallback, not what was searched before.
-        return [len(step_lengths("newton", rule)), len(step_lengths("negative_curvature", rule))]
-    return [len(step_lengths(direction or "newton", rule))]
+        return [_n_lengths("newton", optimizer), _n_lengths("negative_curvature", optimizer)]
+    return [_n_lengths(direction or "newton", optimizer)]
+
+
+def _n_lengths(kind: DirectionKind, optimizer: HessianFree) -> int:
+    """Step lengths that a search prices; on a sample of the rows also 0."""
+    return len(step_lengths(kind, optimizer.line_search)) + (optimizer.line_rows is not None)
 
 
 def _with_candidates(counts: Counts, nbytes: int, n_params: int) -> Counts:

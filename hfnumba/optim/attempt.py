@@ -25,10 +25,13 @@ from hfnumba.optim.direction import (
     steepest_descent,
 )
 from hfnumba.optim.limits import LOST, is_finite
-from hfnumba.optim.line_search import LineSearch, SearchRule, search
+from hfnumba.optim.line_search import LineSearch
 from hfnumba.optim.vectors import Vector, norm
 
 NO_STEP = LineSearch(None, None, math.nan)
+
+Search = Callable[[Candidate], LineSearch]
+"""A line search along a candidate from where f was linearised; see :func:`hfnumba.optim.line_search.search`."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ def walk(
     candidates: list[Candidate],
     *,
     rows: RowSample | None,
-    line_search: SearchRule,
+    along: Search,
 ) -> tuple[Candidate | None, LineSearch]:
-    """Rank the candidates on the curvature sample and search along the best over all rows.
+    """Rank the candidates on the curvature sample and search along the best, on other rows.
 
     Two rounds, none without candidates. Ranking on a sample favours long steps; the search is the safeguard.
     """
@@ -119,7 +122,7 @@ def walk(
     directions = np.stack([candidate.d for candidate in candidates])
     values = np.asarray(objective.values_along(lin.theta, directions, [1.0], rows=rows), dtype=np.float64)
     best = best_ranked(candidates, values.reshape(-1))
-    return best, NO_STEP if best is None else search(objective, lin.theta, float(lin.value), best, line_search)
+    return best, NO_STEP if best is None else along(best)
 
 
 def attempt_newton(
@@ -131,14 +134,14 @@ def attempt_newton(
     rows: RowSample | None,
     indefinite: bool,
     last_only: bool = False,
-    line_search: SearchRule = "lowest",
+    along: Search,
 ) -> Attempt:
     """Try the candidates of a solve, else steepest descent. Two rounds, one more for the latter."""
     value = float(lin.value)
     seen = curvature_seen(result, damping)
     candidates = krylov_candidates(result, lin.gradient, value, damping, indefinite=indefinite, last_only=last_only)
-    best, found = walk(objective, lin, candidates, rows=rows, line_search=line_search)
-    rho = None if best is None else reduction_ratio(value, found.value_at_one, best.predicted())
+    best, found = walk(objective, lin, candidates, rows=rows, along=along)
+    rho = None if best is None else reduction_ratio(found.value_at_zero, found.value_at_one, best.predicted())
     if found.theta is not None and best is not None:
         note = ""
         if best.kind == "newton" and best.sign < 0:
@@ -149,7 +152,7 @@ def attempt_newton(
     flat = result.status is KrylovStatus.ZERO_RHS or (bool(candidates) and predicts_nothing(candidates, value))
     fallback = steepest_descent(lin.gradient, value, 0.0 if best is None else norm(best.d))
     if fallback is not None:
-        found = search(objective, lin.theta, value, fallback, line_search)
+        found = along(fallback)
         if found.theta is not None:
             why = (
                 "no candidate could be ranked"
@@ -168,7 +171,7 @@ def attempt_escape(
     *,
     damping: float,
     rows: RowSample | None,
-    line_search: SearchRule = "lowest",
+    along: Search,
 ) -> Attempt:
     """Try the negative curvature that a probe met. Two rounds; none, and no candidate, if it met none."""
     value = float(lin.value)
@@ -177,8 +180,8 @@ def attempt_escape(
     if curved is None:
         flat = result.status is not KrylovStatus.NONFINITE
         return Attempt(result, seen, flat=flat, note="the gradient is flat and no negative curvature was met")
-    best, found = walk(objective, lin, [curved], rows=rows, line_search=line_search)
-    rho = reduction_ratio(value, found.value_at_one, curved.predicted())
+    best, found = walk(objective, lin, [curved], rows=rows, along=along)
+    rho = reduction_ratio(found.value_at_zero, found.value_at_one, curved.predicted())
     note = "the gradient is flat: " + (
         "escaped along negative curvature"
         if found.theta is not None

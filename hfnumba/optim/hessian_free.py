@@ -20,7 +20,7 @@ from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import FLAT, MAX_REJECTED, START_NOT_FINITE, STUCK, is_finite, is_over, verdict
-from hfnumba.optim.line_search import SearchRule
+from hfnumba.optim.line_search import SearchRule, search
 from hfnumba.optim.preconditioner import Preconditioner, martens
 from hfnumba.optim.settings import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radius_of
@@ -72,6 +72,10 @@ class HessianFree:
     line_search : {"lowest", "backtracking"}
         "lowest" takes the step length of the lowest loss, from 2^-7 to 2, or 2^8 along negative curvature;
         "backtracking" the longest sufficient one of 1, 1/2, 1/4, … Both price all lengths in one round.
+    line_rows : int or None, default None
+        Rows in total on which step lengths are priced, others than those of the curvature sample; all rows if None.
+        Worth it where there are many rows and the layers above the first are wide, so that pricing nine lengths costs
+        more than a gradient. A step that raises f over all rows is taken back when it is linearised.
     seed : int
         Of the curvature samples.
     max_iterations, target_error : optional
@@ -108,6 +112,7 @@ class HessianFree:
     preconditioner: Preconditioner = "none"
     candidates: Literal["kept", "last"] = "kept"
     line_search: SearchRule = "lowest"
+    line_rows: int | None = None
     seed: int = 0
     max_iterations: int | None = None
     target_error: float | None = None
@@ -118,6 +123,8 @@ class HessianFree:
             raise UsageError(f"expected one of the methods {known}, got {self.method!r}; choose one of them")
         if self.curvature_rows is not None:
             require_integer("curvature_rows", self.curvature_rows, 1, "leave it out for all rows")
+        if self.line_rows is not None:
+            require_integer("line_rows", self.line_rows, 1, "leave it out for all rows")
         if self.krylov_iterations is not None:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
@@ -198,14 +205,16 @@ class HessianFree:
             yield record(state, lin.value, lin.error, objective, test, grad_norm=norm(lin.gradient), **told)
             meter.go_on()
 
-    def _rows(self, objective: Objective, iteration: int) -> RowSample | None:
-        if self.curvature_rows is None or self.curvature_rows >= objective.n_rows:
+    def _sample(self, objective: Objective, rows: int | None, iteration: int, index: int = 0) -> RowSample | None:
+        """The sample of an iteration; None for all rows. Another index has other rows, as far as there are any."""
+        if rows is None or rows >= objective.n_rows:
             return None
-        return RowSample(n_rows=int(self.curvature_rows), seed=int(self.seed), draw=iteration)
+        return RowSample(n_rows=int(rows), seed=int(self.seed), draw=iteration, index=index)
 
     def _linearize(self, objective: Objective, theta: Vector, iteration: int) -> Linearization:
         """Ask for f at theta, with the curvature sample of the iteration that starts there. One round."""
-        return objective.linearize(theta, self._rows(objective, iteration), fisher=self.preconditioner == "fisher")
+        rows = self._sample(objective, self.curvature_rows, iteration)
+        return objective.linearize(theta, rows, fisher=self.preconditioner == "fisher")
 
     @property
     def _curvature(self) -> str:
@@ -229,10 +238,12 @@ class HessianFree:
         }
         if lin.fisher is not None:
             settings["M"] = martens(lin.fisher, trust.shift(state))
+        line_rows = self._sample(objective, self.line_rows, iteration, index=1)
+        along = partial(search, objective, lin.theta, float(lin.value), rule=self.line_search, rows=line_rows)
         rest: dict[str, Any] = {
             "damping": trust.shift(state),
-            "rows": self._rows(objective, iteration),
-            "line_search": self.line_search,
+            "rows": self._sample(objective, self.curvature_rows, iteration),
+            "along": along,
         }
         if state.probe_next:
             result = probe(composition.solver, matrix, rest["damping"], (int(self.seed), iteration), **settings)

@@ -8,12 +8,13 @@ Sources: Armijo's condition; Goldfarb (1980) and Moré and Sorensen (1979) for i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from hfnumba.objective import Objective
+from hfnumba.objective import Objective, RowSample
 from hfnumba.optim.direction import Candidate, DirectionKind
 from hfnumba.optim.vectors import Vector, all_finite, noise_of, step
 
@@ -40,12 +41,14 @@ def step_lengths(kind: DirectionKind, rule: SearchRule = "lowest") -> tuple[floa
 class LineSearch:
     """The outcome: ``theta`` is None where no step length was acceptable.
 
-    ``value_at_one`` is f at step length 1, for the reduction ratio; it may be not finite.
+    ``value_at_one`` is f at step length 1, for the reduction ratio, which may be not finite; ``value_at_zero`` is f
+    where the search starts, over the same rows.
     """
 
     theta: Vector | None
     alpha: float | None
     value_at_one: float
+    value_at_zero: float = math.nan
 
 
 def sufficient(candidate: Candidate, value: float, alphas: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -64,11 +67,24 @@ def sufficient(candidate: Candidate, value: float, alphas: np.ndarray, values: n
 
 
 def search(
-    objective: Objective, theta: Vector, value: float, candidate: Candidate, rule: SearchRule = "lowest"
+    objective: Objective,
+    theta: Vector,
+    value: float,
+    candidate: Candidate,
+    rule: SearchRule = "lowest",
+    *,
+    rows: RowSample | None = None,
 ) -> LineSearch:
-    """Price all step lengths over all rows; take the lowest sufficient value, or the longest step. One round."""
+    """Price all step lengths; take the lowest sufficient value, or the longest step. One round.
+
+    Over all rows, where f is ``value`` at theta; or over a sample, on which length 0 is priced as well. What a sample
+    promises has to be confirmed over all rows.
+    """
     alphas = np.array(step_lengths(candidate.kind, rule))
-    values = np.asarray(objective.values_along(theta, candidate.d, alphas), dtype=np.float64).reshape(-1)
+    priced = alphas if rows is None else np.append(alphas, 0.0)
+    values = np.asarray(objective.values_along(theta, candidate.d, priced, rows=rows), dtype=np.float64).reshape(-1)
+    if rows is not None:
+        values, value = values[:-1], float(values[-1])
     at_one = float(values[int(np.flatnonzero(alphas == 1.0)[0])])
     accepted = sufficient(candidate, value, alphas, values)
     if accepted.any():
@@ -77,5 +93,5 @@ def search(
         moved = step(theta, alpha, candidate.d)
         # A bounded activation can hide an infinite weight from the loss.
         if all_finite(moved):
-            return LineSearch(moved, alpha, at_one)
-    return LineSearch(None, None, at_one)
+            return LineSearch(moved, alpha, at_one, value)
+    return LineSearch(None, None, at_one, value)

@@ -36,7 +36,8 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :class:`hfnumba.network.Network`.
     method : str
         One of :data:`hfnumba.optim.methods.METHODS`.
-    curvature_rows, damping, radius, krylov_iterations, warm_start, keep, preconditioner, candidates, line_search
+    curvature_rows, damping, radius, krylov_iterations, warm_start, keep, preconditioner, candidates, line_search,
+    line_rows
         See :class:`hfnumba.optim.hessian_free.HessianFree`.
     paper : bool or None
         Take every choice that is not given from :func:`hfnumba.optim.paper.paper`.
@@ -83,6 +84,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     preconditioner: str | None = None
     candidates: str | None = None
     line_search: str | None = None
+    line_rows: Count | None = None
     paper: bool | None = None
     learning_rate: Positive | None = None
     batch_rows: Count | None = None
@@ -123,6 +125,7 @@ _OF_OPTIMIZERS = (
     "preconditioner",
     "candidates",
     "line_search",
+    "line_rows",
     "paper",
     "learning_rate",
     "batch_rows",

@@ -44,6 +44,7 @@ VARIANTS += [(method, {"paper": True}) for method in ("hf-bicgstab", "hf-cg", "g
 VARIANTS += [
     ("hf-cg", {"preconditioner": "fisher"}),
     ("hf-bicgstab", {"candidates": "last"}),
+    ("hf-bicgstab", {"line_rows": 30}),
     ("sgd", {"momentum": 0.5}),
 ]
 

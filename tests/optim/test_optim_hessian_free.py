@@ -284,6 +284,34 @@ def test_a_step_whose_true_loss_is_higher_is_taken_back():
     assert taken_back
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_step_lengths_priced_on_a_sample_are_confirmed_over_all_rows(method):
+    toy, every = Network(n_rows=200), Network(n_rows=200)
+    its = run(method, toy, toy.start(), 12, line_rows=5, curvature_rows=20)
+    taken_back = 0
+    for before, it in pairwise(its):
+        assert it.loss <= before.loss
+        searches = "no step length" in it.note or "steepest descent" in it.note
+        taken_back += "the loss at the new point" in it.note
+        assert it.rounds - before.rounds == it.n_matvec + 3 + searches + ("the loss at the new point" in it.note)
+    # Five rows promise what all rows do not keep.
+    assert 0 < taken_back < 12
+    assert its[-1].loss < its[0].loss / 2
+    read = its[-1].state.row_reads
+    assert read == toy.counters.row_reads
+    run(method, every, every.start(), 12, curvature_rows=20)
+    assert read < every.counters.row_reads
+
+
+def test_a_line_sample_of_all_rows_is_all_rows():
+    one, other = Network(), Network()
+    its = run("hf-bicgstab", one, one.start(), 6, line_rows=one.n_rows)
+    same = run("hf-bicgstab", other, other.start(), 6)
+    assert [it.as_ledger_line() | {"elapsed_s": 0} for it in its] == [
+        it.as_ledger_line() | {"elapsed_s": 0} for it in same
+    ]
+
+
 class NoProducts(Network):
     def hvp(self, t, v, rows):
         return np.full(self.n_params, np.nan)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optim_toys import Hidden, Quadratic, Rosenbrock, Saddle
+from optim_toys import Hidden, Network, Quadratic, Rosenbrock, Saddle
 
+from hfnumba.objective import RowSample
 from hfnumba.optim.direction import Candidate
 from hfnumba.optim.line_search import ARMIJO, search, step_lengths, sufficient
 
@@ -26,6 +29,19 @@ def test_step_lengths_fall_and_contain_one(kind):
     assert list(lengths) == sorted(set(lengths), reverse=True)
     assert max(lengths) == {"newton": 2, "negative_curvature": 256, "gradient": 1}[kind]
     assert min(lengths) <= 2**-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_sample_everything_is_priced_there_in_one_round(kind):
+    toy, sample = Network(n_rows=120), RowSample(15, seed=3, draw=2, index=1)
+    theta, value = toy.start(), math.nan  # f over all rows plays no part
+    d = -toy.g(theta.astype(float), toy.rows(None)).astype(np.float32)
+    found = search(toy, theta, value, Candidate(d, -float(d @ d), 0.0, kind), rows=sample)
+    assert (toy.counters.rounds, toy.counters.row_reads) == (1, 15)
+    there = {alpha: toy.loss(theta + np.float32(alpha) * d, toy.rows(sample)) for alpha in (0, *step_lengths(kind))}
+    assert (found.value_at_zero, found.value_at_one) == (there[0], there[1])
+    assert found.alpha == min(step_lengths(kind), key=there.get)
+    assert there[found.alpha] < there[0]
 
 
 @settings(max_examples=60, deadline=None)

@@ -59,7 +59,7 @@ def test_a_method_says_why_it_cannot_have_a_setting():
 def test_every_setting_of_every_method_can_be_given():
     values = {"max_iterations": 3, "target_error": 0.5, "seed": 1, "curvature_rows": 9, "krylov_iterations": 2}
     values |= {"candidates": "last", "line_search": "backtracking", "batch_rows": 3, "history": 2, "keep": 2.0}
-    values |= {"preconditioner": "fisher"}
+    values |= {"preconditioner": "fisher", "line_rows": 8}
     values |= dict.fromkeys(("damping", "radius", "warm_start", "learning_rate", "momentum"), 0.5)
     for method in METHODS:
         given = {name: values[name] for name in settings_of(method) if name != "paper"}
@@ -118,6 +118,7 @@ def test_unknown_names_list_the_known_ones():
         ("hf-steihaug", "radius", float("inf")),
         ("hf-cg", "candidates", "first"),
         ("hf-cg", "line_search", "wolfe"),
+        ("hf-cg", "line_rows", 0),
         ("hf-cg", "preconditioner", "jacobi"),
         ("sgd", "seed", 0.5),
         ("sgd", "max_iterations", 1.5),

@@ -27,6 +27,7 @@ OF_METHODS = {
     "preconditioner": "fisher",
     "candidates": "last",
     "line_search": "backtracking",
+    "line_rows": 40,
     "paper": True,
     "learning_rate": 0.02,
     "batch_rows": 17,

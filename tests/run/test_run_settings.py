@@ -77,7 +77,7 @@ def test_a_missing_config_is_named(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_setting_reaches_its_optimizer(method):
     values = {"damping": 0.7, "krylov_iterations": 3, "warm_start": 0.5, "curvature_rows": 600, "radius": 2.0}
-    values |= {"candidates": "last", "line_search": "backtracking"}
+    values |= {"candidates": "last", "line_search": "backtracking", "line_rows": 700}
     values |= {"keep": 2.0, "preconditioner": "fisher", "history": 3}
     values |= {"learning_rate": 0.3, "batch_rows": 17, "momentum": 0.4}
     of_method = {name: value for name, value in values.items() if name in settings_of(method)}
@@ -114,6 +114,7 @@ OTHER = {
     "history": 3,
     "candidates": "last",
     "line_search": "backtracking",
+    "line_rows": 8,
     "paper": True,
     "momentum": 0.5,
     "krylov_iterations": 2,
