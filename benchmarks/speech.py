@@ -34,8 +34,8 @@ BATCH = 512
 TRAIN_PART, JUDGE_PART = 8, 16
 """The first eighth of the training partitions is there to try settings on, the last sixteenth to judge them by."""
 SETTINGS = {
-    "gn-cg": ({}, {"damping": 0.01}, {"curvature-rows": 16384}),
-    "hf-bicgstab": ({}, {"damping": 0.01}, {"curvature-rows": 16384}),
+    "gn-cg": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
+    "hf-bicgstab": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
     "adam": ({"learning-rate": 0.0003}, {"learning-rate": 0.001}, {"learning-rate": 0.003}),
 }
 NAMES = {"gn-cg": "`gn-cg`", "hf-bicgstab": "`hf-bicgstab`", "adam": "PyTorch Adam"}
