@@ -35,7 +35,7 @@ class HessianFree:
 
     An iteration linearises f at theta (loss and gradient over all rows, curvature on a fresh sample),
     solves (B + damping·I) x = -g for a few products, ranks kept iterates and the direction of most negative
-    curvature by f on the sample, searches along the best over all rows, and adapts the damping. If no step
+    curvature by f on the sample, searches along the best over all rows (or others), and adapts the damping. If no step
     length is acceptable it falls back on steepest descent; if that fails too, theta stays and the damping
     rises. The loss over all rows never rises from one yield to the next, and nothing that is not finite is
     accepted. Where f is flat to float32 precision, the exact methods solve once with a random right-hand
@@ -73,7 +73,7 @@ class HessianFree:
         "lowest" takes the step length of the lowest loss, from 2^-7 to 2, or 2^8 along negative curvature;
         "backtracking" the longest sufficient one of 1, 1/2, 1/4, … Both price all lengths in one round.
     line_rows : int or None, default None
-        Rows in total on which step lengths are priced, others than those of the curvature sample; all rows if None.
+        Rows in total on which step lengths are priced, drawn after those of the curvature sample; all rows if None.
         Worth it where there are many rows and the layers above the first are wide, so that pricing nine lengths costs
         more than a gradient. A step that raises f over all rows is taken back when it is linearised.
     seed : int
@@ -205,16 +205,23 @@ class HessianFree:
             yield record(state, lin.value, lin.error, objective, test, grad_norm=norm(lin.gradient), **told)
             meter.go_on()
 
-    def _sample(self, objective: Objective, rows: int | None, iteration: int, index: int = 0) -> RowSample | None:
-        """The sample of an iteration; None for all rows. Another index has other rows, as far as there are any."""
+    def _sample(self, objective: Objective, iteration: int) -> RowSample | None:
+        """The curvature sample of an iteration; None for all rows."""
+        return self._drawn(objective, self.curvature_rows, iteration)
+
+    def _line_sample(self, objective: Objective, iteration: int) -> RowSample | None:
+        """The rows that price step lengths: behind those of the curvature sample in the order they are drawn in."""
+        first = 1 if self.line_rows is None else -(-(self.curvature_rows or 1) // self.line_rows)
+        return self._drawn(objective, self.line_rows, iteration, first)
+
+    def _drawn(self, objective: Objective, rows: int | None, iteration: int, index: int = 0) -> RowSample | None:
         if rows is None or rows >= objective.n_rows:
             return None
         return RowSample(n_rows=int(rows), seed=int(self.seed), draw=iteration, index=index)
 
     def _linearize(self, objective: Objective, theta: Vector, iteration: int) -> Linearization:
         """Ask for f at theta, with the curvature sample of the iteration that starts there. One round."""
-        rows = self._sample(objective, self.curvature_rows, iteration)
-        return objective.linearize(theta, rows, fisher=self.preconditioner == "fisher")
+        return objective.linearize(theta, self._sample(objective, iteration), fisher=self.preconditioner == "fisher")
 
     @property
     def _curvature(self) -> str:
@@ -238,11 +245,11 @@ class HessianFree:
         }
         if lin.fisher is not None:
             settings["M"] = martens(lin.fisher, trust.shift(state))
-        line_rows = self._sample(objective, self.line_rows, iteration, index=1)
-        along = partial(search, objective, lin.theta, float(lin.value), rule=self.line_search, rows=line_rows)
+        others = self._line_sample(objective, iteration)
+        along = partial(search, objective, lin.theta, float(lin.value), rule=self.line_search, rows=others)
         rest: dict[str, Any] = {
             "damping": trust.shift(state),
-            "rows": self._sample(objective, self.curvature_rows, iteration),
+            "rows": self._sample(objective, iteration),
             "along": along,
         }
         if state.probe_next:
