@@ -132,13 +132,15 @@ def npy(header, body=b""):
         (npy({"descr": "|O", "fortran_order": False, "shape": (40, 6)}, b"cos\nsystem\n"), "Python objects"),
         (npy({"descr": "<U4", "fortran_order": False, "shape": (1, 6)}, bytes(96)), "expected real numbers"),
         (npy({"descr": "<f4", "fortran_order": False, "shape": (39, 1)}, bytes(156)), "expected as many rows"),
+        (npy({"descr": "<f4", "fortran_order": False}).replace(b"<f4", b"\\d4"), "cannot be read"),
     ],
 )
-def test_hostile_npy_files(root, tmp_path, data, complaint):
+def test_hostile_npy_files(root, tmp_path, recwarn, data, complaint):
     (root / "X").write_bytes(data)
     with (root / "y").open("wb") as file:
         np.save(file, Y)
     refused(root, tmp_path, "npy", complaint)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("kind", ["npy", "zarr"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tokenize
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -91,7 +92,10 @@ def read_npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool,
         }.get(version)
         if read_header is None:
             raise ValueError(f"NPY version {version}, expected 1.0 or 2.0")
-        header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
+        with warnings.catch_warnings():
+            # A header is a Python literal, and Python's parser warns of damaged ones before it refuses them.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
     except _HEADER_ERRORS as error:
         raise DataError(f"{where} has a header that cannot be read: {error}") from error
     return header
