@@ -63,6 +63,7 @@ FLAGS = {
     "--history": ("3", 3),
     "--candidates": ("last", "last"),
     "--line-search": ("backtracking", "backtracking"),
+    "--line-rows": ("700", 700),
     "--paper": (None, True),
     "--learning-rate": ("0.01", 0.01),
     "--batch-rows": ("32", 32),
