@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfnumba.kernels.elementary import exp, expm1_nonpositive, sigmoid, softplus, tanh
-from hfnumba.kernels.jit import inner
+from hfnumba.kernels.jit import kernel
 
 IDENTITY, RELU, TANH, SIGMOID, SOFTPLUS = range(5)
 ACTIVATION_CODES = {
@@ -33,7 +33,7 @@ ACTIVATION_CODES = {
 }
 
 
-@inner
+@kernel
 def activate(code: int, z: Any, bias: Any) -> None:
     """Z <- phi(z + bias), in place; z (rows, n), bias (n,)."""
     rows, n = z.shape
@@ -58,7 +58,7 @@ def activate(code: int, z: Any, bias: Any) -> None:
                 row[j] = row[j] + bias[j]
 
 
-@inner
+@kernel
 def times_derivative(code: int, a: Any, e: Any) -> None:
     """E <- phi'(z) e, in place, from a = phi(z); both (rows, n)."""
     rows, n = a.shape
@@ -78,7 +78,7 @@ def times_derivative(code: int, a: Any, e: Any) -> None:
                 y[j] = y[j] if x[j] > 0 else y[j] * 0
 
 
-@inner
+@kernel
 def times_derivative_plus(code: int, a: Any, e: Any, second: Any) -> None:
     """E <- phi'(z) e + second, in place, from a = phi(z); all (rows, n). One pass where two would wait for memory."""
     rows, n = a.shape
@@ -101,7 +101,7 @@ def times_derivative_plus(code: int, a: Any, e: Any, second: Any) -> None:
                 y[j] = y[j] + s[j]
 
 
-@inner
+@kernel
 def directional(code: int, a: Any, delta: Any, rz: Any, bias: Any, second: Any) -> None:
     """The R-operator of an activation: with Rz = rz + bias, second <- r(a) delta Rz and rz <- phi'(z) Rz = Ra.
 

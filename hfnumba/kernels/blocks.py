@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.kernels.jit import inner
+from hfnumba.kernels.jit import kernel
 
 BLOCK_ROWS, WIDE_BLOCK_ROWS, WIDE_N_PARAMS = 256, 512, 1_000_000
 _LANES = 16
@@ -31,7 +31,7 @@ def as_bytes(X: NDArray[Any]) -> NDArray[np.uint8]:
     return X.view(np.uint8)
 
 
-@inner
+@kernel
 def load_block(X: Any, start: int, stop: int, n: int, scale: Any, offset: Any, buffer: Any) -> Any:
     """Rows [start, stop) as X * scale + offset in the buffer's dtype; the rows themselves where nothing changes.
 

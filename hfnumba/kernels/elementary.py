@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-from hfnumba.kernels.jit import OPTIONS, inner
+from hfnumba.kernels.jit import OPTIONS, kernel
 
 _F = np.float32
 _LOG2E = _F(1.4426950408889634)
@@ -51,20 +51,20 @@ float_bits = _reinterpret(types.float32, types.int32)
 bits_float = _reinterpret(types.int32, types.float32)
 
 
-@inner
+@kernel
 def _exp_m1_reduced(r: Any) -> Any:
     """e^r - 1 for |r| <= ln 2 / 2, without cancellation."""
     tail = _C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7)))
     return r + r * r * (_HALF + r * tail)
 
 
-@inner
+@kernel
 def _power_of_two(n: Any) -> Any:
     """2^n from its exponent bits, for -126 <= n <= 127."""
     return bits_float(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
-@inner
+@kernel
 def _exp32(x: Any) -> Any:
     # Written so that a NaN fails both comparisons and passes through.
     x = _EXP_MIN if x < _EXP_MIN else x
@@ -78,7 +78,7 @@ def _exp32(x: Any) -> Any:
     return (_ONE + q) * _power_of_two(half) * _power_of_two(np.int32(k - half))
 
 
-@inner
+@kernel
 def _expm1_nonpositive32(x: Any) -> Any:
     x = _EXPM1_MIN if x < _EXPM1_MIN else x
     shifted = x * _LOG2E + _ROUNDER
@@ -88,7 +88,7 @@ def _expm1_nonpositive32(x: Any) -> Any:
     return scale * q + (scale - _ONE)
 
 
-@inner
+@kernel
 def _tanh32(x: Any) -> Any:
     # tanh|x| = -E / (E + 2), E = e^(-2|x|) - 1: exact near 0, where 1 - 2/(e^2x + 1) would cancel.
     e = _expm1_nonpositive32(-_TWO * abs(x))
@@ -96,12 +96,12 @@ def _tanh32(x: Any) -> Any:
     return -t if x < 0 else t
 
 
-@inner
+@kernel
 def _sigmoid32(x: Any) -> Any:
     return _ONE / (_ONE + _exp32(-x))
 
 
-@inner
+@kernel
 def _log1p_unit32(t: Any) -> Any:
     # log(1 + t) = 2 artanh(z), z = t / (2 + t) <= 1/3: seven odd terms leave a relative error of 2^-26.
     z = t / (_TWO + t)
@@ -110,19 +110,19 @@ def _log1p_unit32(t: Any) -> Any:
     return _TWO * (z + z * u * tail)
 
 
-@inner
+@kernel
 def _softplus32(x: Any) -> Any:
     positive = x if x > 0 else _F(0.0)
     # A NaN has to survive: it fails x > 0, and comes back through the exponential.
     return positive + _log1p_unit32(_exp32(-abs(x)))
 
 
-@inner
+@kernel
 def _softplus64(x: Any) -> Any:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-@inner
+@kernel
 def _sigmoid64(x: Any) -> Any:
     return 1.0 / (1.0 + math.exp(-x))
 

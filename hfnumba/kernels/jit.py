@@ -23,11 +23,6 @@ def kernel(function: Any) -> Any:
     return njit(**OPTIONS)(function)
 
 
-def inner(function: Any) -> Any:
-    """As :func:`kernel`, for what kernels alone call: the entry from Python is not compiled, a tenth of the time."""
-    return njit(**OPTIONS, no_cpython_wrapper=True)(function)
-
-
 def reduction(function: Any) -> Any:
-    """As :func:`inner`, for bare sums: reassociation lets the loop run in vector lanes (NaN is still NaN)."""
-    return njit(**OPTIONS | {"fastmath": {"contract", "reassoc"}}, no_cpython_wrapper=True)(function)
+    """As :func:`kernel`, for bare sums: reassociation lets the loop run in vector lanes (NaN is still NaN)."""
+    return njit(**OPTIONS | {"fastmath": {"contract", "reassoc"}})(function)

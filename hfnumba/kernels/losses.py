@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import overload
 
 from hfnumba.kernels.elementary import bits_float, exp, float_bits, sigmoid, softplus
-from hfnumba.kernels.jit import OPTIONS, inner, reduction
+from hfnumba.kernels.jit import OPTIONS, kernel, reduction
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, SQUARED_ERROR = range(3)
 LOSS_CODES = {
@@ -54,7 +54,7 @@ def row_maximum(x: Any) -> Any:
     return x.max()
 
 
-@inner
+@kernel
 def _maximum_by_bits(x: Any) -> Any:
     # A float maximum does not vectorise while NaN has to be respected; the maximum of integers does. Flipping the
     # other bits of negative numbers makes the order of the bit patterns that of the floats.
@@ -66,7 +66,7 @@ def _maximum_by_bits(x: Any) -> Any:
     return bits_float(np.int32(best ^ ((best >> np.int32(31)) & np.int32(0x7FFFFFFF))))
 
 
-@inner
+@kernel
 def _maximum_by_value(x: Any) -> Any:
     best = x[0]
     for j in range(x.size):
@@ -84,7 +84,7 @@ def _choose_maximum(x: Any) -> Any:
     return compiled
 
 
-@inner
+@kernel
 def _is_misclassified(z: Any, label: int, largest: Any) -> bool:
     """Whether the first largest output is not the label's (all outputs equal: class 0 is predicted)."""
     if z[label] != largest:
@@ -95,7 +95,7 @@ def _is_misclassified(z: Any, label: int, largest: Any) -> bool:
     return False
 
 
-@inner
+@kernel
 def _softmax_rows(z: Any, bias: Any, labels: Any, delta: Any) -> Any:
     loss, errors = 0.0, 0.0
     rows, n = z.shape
@@ -118,7 +118,7 @@ def _softmax_rows(z: Any, bias: Any, labels: Any, delta: Any) -> Any:
     return loss, errors
 
 
-@inner
+@kernel
 def _sigmoid_rows(z: Any, bias: Any, targets: Any, delta: Any) -> Any:
     loss, errors = 0.0, 0.0
     rows, n = z.shape
@@ -132,7 +132,7 @@ def _sigmoid_rows(z: Any, bias: Any, targets: Any, delta: Any) -> Any:
     return loss, errors / n
 
 
-@inner
+@kernel
 def _squared_rows(z: Any, bias: Any, targets: Any, delta: Any) -> Any:
     loss = 0.0
     rows, n = z.shape
@@ -145,7 +145,7 @@ def _squared_rows(z: Any, bias: Any, targets: Any, delta: Any) -> Any:
     return 0.5 * loss, loss / n
 
 
-@inner
+@kernel
 def output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, delta: Any) -> Any:
     """Z <- p and delta <- dL/dz for the outputs z + bias of a block; returns (sum of losses, sum of errors).
 
@@ -173,7 +173,7 @@ def output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, delta:
     return _squared_rows(z, bias, targets, delta)
 
 
-@inner
+@kernel
 def weighted_output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, weights: Any, delta: Any) -> Any:
     """As :func:`output_layer`, with each row's loss and delta times its weight; unless ``weights`` is empty.
 
@@ -193,7 +193,7 @@ def weighted_output_layer(code: int, z: Any, bias: Any, labels: Any, targets: An
     return loss, errors
 
 
-@inner
+@kernel
 def weigh(weights: Any, rows: Any) -> None:
     """Multiply each row of ``rows`` (rows, n) by its weight, in place; nothing where ``weights`` is empty."""
     for i in range(weights.size):
@@ -203,7 +203,7 @@ def weigh(weights: Any, rows: Any) -> None:
             row[j] = row[j] * weight if weight > 0 else weight
 
 
-@inner
+@kernel
 def times_output_curvature(code: int, p: Any, bias: Any, rz: Any) -> None:
     """Rz <- Q (rz + bias), in place; p and rz (rows, n_outputs), bias (n_outputs,)."""
     rows, n = rz.shape

@@ -24,21 +24,21 @@ import numpy as np
 from hfnumba.kernels.activations import ACTIVATION_CODES, activate, directional, times_derivative, times_derivative_plus
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
-from hfnumba.kernels.jit import inner, kernel
+from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import LOSS_CODES, times_output_curvature, weigh, weighted_output_layer
 
 
-@inner
+@kernel
 def _weights(theta: Any, offset: int, n_in: int, n_out: int) -> Any:
     return theta[offset : offset + n_in * n_out].reshape(n_in, n_out)
 
 
-@inner
+@kernel
 def _segment(flat: Any, offset: int, rows: int, n: int) -> Any:
     return flat[offset : offset + rows * n].reshape(rows, n)
 
 
-@inner
+@kernel
 def add_row_sums(d: Any, out: Any, first: bool) -> None:
     """Add the rows of d (rows, n) to ``out`` (n,), which holds nothing yet if this is the ``first`` block."""
     rows, n = d.shape
@@ -51,7 +51,7 @@ def add_row_sums(d: Any, out: Any, first: bool) -> None:
             out[j] += row[j]
 
 
-@inner
+@kernel
 def _forward(
     theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, weights: Any, primal: Any
 ) -> Any:
@@ -75,7 +75,7 @@ def _forward(
     return sums
 
 
-@inner
+@kernel
 def _backward(theta: Any, sizes: Any, act: int, x: Any, primal: Any, gradient: Any, first: bool) -> None:
     """D_{L-1} .. D_1 of a block into ``primal``, and its gradient into ``gradient`` unless that is empty."""
     rows, at, position = x.shape[0], theta.size, 2 * x.shape[0] * sizes[1:].sum()
@@ -95,7 +95,7 @@ def _backward(theta: Any, sizes: Any, act: int, x: Any, primal: Any, gradient: A
             times_derivative(act, below, delta_below)
 
 
-@inner
+@kernel
 def _tangent_forward(
     theta: Any,
     v: Any,
@@ -134,7 +134,7 @@ def _tangent_forward(
         position += 2 * rows * n_out
 
 
-@inner
+@kernel
 def _tangent_backward(
     theta: Any,
     v: Any,

@@ -15,12 +15,12 @@ import numpy as np
 from hfnumba.kernels.activations import ACTIVATION_CODES
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.blocks import load_block, work_size
-from hfnumba.kernels.jit import inner, kernel
+from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import LOSS_CODES
 from hfnumba.kernels.passes import add_row_sums, gradient_pass
 
 
-@inner
+@kernel
 def _squares(source: Any, target: Any) -> Any:
     """The squares of a block, as a block of the same shape at the start of the flat ``target``; may be in place."""
     rows, n = source.shape
@@ -31,7 +31,7 @@ def _squares(source: Any, target: Any) -> Any:
     return squared
 
 
-@inner
+@kernel
 def _weighted_squares(source: Any, weights: Any, target: Any) -> Any:
     """The squares of deltas that carry their rows' weights w, divided by w: w times the squares without them.
 
@@ -45,7 +45,7 @@ def _weighted_squares(source: Any, weights: Any, target: Any) -> Any:
     return squared
 
 
-@inner
+@kernel
 def _widest(sizes: Any) -> int:
     """The width of the widest layer. Numba takes most of a second to compile ``max`` of an array."""
     widest = 0
