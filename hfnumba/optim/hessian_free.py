@@ -35,9 +35,9 @@ class HessianFree:
 
     An iteration linearises f at theta (loss and gradient over all rows, curvature on a fresh sample),
     solves (B + damping·I) x = -g for a few products, ranks kept iterates and the direction of most negative
-    curvature by f on the sample, searches along the best over all rows (or others), and adapts the damping. If no step
-    length is acceptable it falls back on steepest descent; if that fails too, theta stays and the damping
-    rises. The loss over all rows never rises from one yield to the next, and nothing that is not finite is
+    curvature by f on the sample, searches along the best over all rows or ``line_rows`` others, and adapts the
+    damping. If no step length is acceptable it falls back on steepest descent; if that fails too, theta stays and the
+    damping rises. The loss over all rows never rises from one yield to the next, and nothing that is not finite is
     accepted. Where f is flat to float32 precision, the exact methods solve once with a random right-hand
     side to tell a saddle from a minimum.
 
