@@ -6,6 +6,7 @@ this user on a local disk, one for each copy and version of the sources, of Numb
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -17,8 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 _READY = "compiled"
 _LOCK_TIMEOUT_S = 300.0
@@ -92,7 +95,36 @@ def configure() -> Path:
     else:
         folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
     numba.config.CACHE_DIR = str(folder)
+    _save_one_at_a_time()
     return folder
+
+
+def _save_one_at_a_time() -> None:
+    """Let no two processes write to the cache at once.
+
+    Numba reads an index, takes the first free number for a file of machine code, and writes both. Two processes that
+    compile other signatures of one function take the same number, and later ones would load the code of the other.
+    """
+    save = IndexDataCacheFile.save
+    if hasattr(save, "__wrapped__"):
+        return
+
+    @functools.wraps(save)
+    def locked(self: Any, key: Any, data: Any) -> None:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
+
+        lock = FileLock(folder() / "save", timeout=_LOCK_TIMEOUT_S)
+        try:
+            lock.acquire()
+        except (OSError, Timeout):
+            # In a folder that cannot be written nothing is saved.
+            return
+        try:
+            save(self, key, data)
+        finally:
+            lock.release()
+
+    IndexDataCacheFile.save = locked
 
 
 def folder() -> Path:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.kernels import cache
 
@@ -82,3 +83,24 @@ def test_a_cache_that_cannot_be_written_costs_time_only():
     said, used = warm_up("/proc/no-such-folder", "few")
     assert said == 1
     assert not used.startswith("/proc")
+
+
+SAVE = """
+import sys, time
+from hfnumba.kernels import cache
+from numba.core.caching import IndexDataCacheFile
+file = IndexDataCacheFile(str(cache.folder()), "f", 1.0)
+load = file._load_index
+file._load_index = lambda: (load(), time.sleep(0.3))[0]
+file.save(sys.argv[1], sys.argv[1])
+"""
+
+
+def test_two_processes_that_save_at_once_do_not_mix_their_code(tmp_path):
+    environment = os.environ | {"HFNUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    words = [sys.executable, "-c", SAVE]
+    processes = [subprocess.Popen([*words, key], env=environment) for key in ("a", "b", "c")]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    (folder,) = (tmp_path / "cache").iterdir()
+    saved = IndexDataCacheFile(str(folder), "f", 1.0)
+    assert [saved.load(key) for key in ("a", "b", "c")] == ["a", "b", "c"]
