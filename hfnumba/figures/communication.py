@@ -35,7 +35,7 @@ class Counts:
     rankings, candidates : int
         Rounds in which candidates were priced on the curvature sample, and candidates.
     searches, lengths : int
-        Rounds in which step lengths were priced over all rows, and step lengths.
+        Rounds in which step lengths were priced, and step lengths.
     minibatches : int
         Gradients of stochastic methods.
     """
@@ -73,18 +73,20 @@ class Counts:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that gradients over all rows, products and minibatches read."""
+    """Rows that gradients over all rows, products, minibatches and searches read."""
 
     every: int
     curvature: int
     minibatch: int
+    line: int
 
 
 def rows_of(optimizer: Optimizer, n_rows: int) -> Rows:
     """Return the rows that a method reads of a data set."""
     curvature = optimizer.curvature_rows if isinstance(optimizer, HessianFree) else None
-    minibatch = optimizer.batch_rows if isinstance(optimizer, SGD) else n_rows
-    return Rows(n_rows, min(curvature or n_rows, n_rows), min(minibatch, n_rows))
+    line = optimizer.line_rows if isinstance(optimizer, HessianFree) else None
+    minibatch = optimizer.batch_rows if isinstance(optimizer, SGD) else None
+    return Rows(n_rows, *(min(rows or n_rows, n_rows) for rows in (curvature, minibatch, line)))
 
 
 def model_parallel(counts: Counts, sizes: Sequence[int], rows: Rows) -> tuple[int, int]:
@@ -98,7 +100,7 @@ def model_parallel(counts: Counts, sizes: Sequence[int], rows: Rows) -> tuple[in
     forward, hidden, first = sum(sizes[1:]), sum(sizes[1:-1]), sizes[1]
     both, n_layers = forward + hidden, len(sizes) - 1
     values = rows.every * (counts.gradients * both + counts.losses * forward)
-    values += rows.every * (2 * first * counts.searches + (forward - first) * counts.lengths)
+    values += rows.line * (2 * first * counts.searches + (forward - first) * counts.lengths)
     values += rows.curvature * ((counts.products + counts.diagonals) * both + counts.candidates * forward)
     values += rows.minibatch * counts.minibatches * both
     ways = counts.gradients + counts.products + counts.minibatches
@@ -136,7 +138,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
         rankings=iterations,
         candidates=iterations * (MAX_ITERATES + exact),
         searches=iterations,
-        lengths=iterations * _n_lengths("newton", optimizer),
+        lengths=iterations * _n_lengths("newton", optimizer, n_rows),
     )
 
 
@@ -147,7 +149,7 @@ def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n
     """
     found = []
     for number, line in enumerate(lines):
-        choices = [_line(optimizer, line, n_rows, lengths) for lengths in _lengths(optimizer, line)]
+        choices = [_line(optimizer, line, n_rows, lengths) for lengths in _lengths(optimizer, line, n_rows)]
         before = lines[number - 1]["nbytes"] if number else 0
         choices = [_with_candidates(one, line["nbytes"] - before, n_params) for one in choices]
         found.append(min(choices, key=lambda one: abs(one.nbytes(n_params) - line["nbytes"] + before)))
@@ -175,14 +177,14 @@ def _line(optimizer: Optimizer, line: ledger.Line, n_rows: int, lengths: int) ->
     if not isinstance(optimizer, HessianFree):
         searched = line["direction"] is not None
         return Counts(gradients=1 if line["alpha"] else 0, searches=int(searched), lengths=lengths * searched)
-    return _second_order(optimizer, line, lengths)
+    return _second_order(optimizer, line, n_rows, lengths)
 
 
-def _second_order(optimizer: HessianFree, line: ledger.Line, lengths: int) -> Counts:
+def _second_order(optimizer: HessianFree, line: ledger.Line, n_rows: int, lengths: int) -> Counts:
     direction, note = line["direction"], line["note"]
     gradients = 2 if "the loss at the new point" in note else 1
     counts = Counts(gradients, diagonals=gradients * (optimizer.preconditioner == "fisher"), products=line["n_matvec"])
-    fallback = _n_lengths("gradient", optimizer)
+    fallback = _n_lengths("gradient", optimizer, n_rows)
     if direction is None:
         return counts
     if direction == "gradient" and ("could be ranked" in note or "no step length" in note):
@@ -192,20 +194,20 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, lengths: int) -> Co
     return replace(counts, rankings=1, searches=1, lengths=lengths)
 
 
-def _lengths(optimizer: Optimizer, line: ledger.Line) -> list[int]:
+def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
     """Return how many step lengths the first search of a line may have priced."""
     direction = line["direction"]
     if not isinstance(optimizer, HessianFree):
         return [len(step_lengths(direction or "newton"))]
     if direction == "gradient":
         # The ledger names the fallback, not what was searched before.
-        return [_n_lengths("newton", optimizer), _n_lengths("negative_curvature", optimizer)]
-    return [_n_lengths(direction or "newton", optimizer)]
+        return [_n_lengths("newton", optimizer, n_rows), _n_lengths("negative_curvature", optimizer, n_rows)]
+    return [_n_lengths(direction or "newton", optimizer, n_rows)]
 
 
-def _n_lengths(kind: DirectionKind, optimizer: HessianFree) -> int:
+def _n_lengths(kind: DirectionKind, optimizer: HessianFree, n_rows: int) -> int:
     """Step lengths that a search prices; on a sample of the rows also 0."""
-    return len(step_lengths(kind, optimizer.line_search)) + (optimizer.line_rows is not None)
+    return len(step_lengths(kind, optimizer.line_search)) + (rows_of(optimizer, n_rows).line < n_rows)
 
 
 def _with_candidates(counts: Counts, nbytes: int, n_params: int) -> Counts:

@@ -6,3 +6,4 @@ These modules know arrays only. Importing this package loads Numba and points it
 from hfnumba.kernels import cache as _cache
 
 _cache.configure()
+_cache.save_one_at_a_time()

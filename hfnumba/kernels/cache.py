@@ -95,19 +95,16 @@ def configure() -> Path:
     else:
         folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
     numba.config.CACHE_DIR = str(folder)
-    _save_one_at_a_time()
     return folder
 
 
-def _save_one_at_a_time() -> None:
+def save_one_at_a_time() -> None:
     """Let no two processes write to the cache at once.
 
     Numba reads an index, takes the first free number for a file of machine code, and writes both. Two processes that
     compile other signatures of one function take the same number, and later ones would load the code of the other.
     """
     save = IndexDataCacheFile.save
-    if hasattr(save, "__wrapped__"):
-        return
 
     @functools.wraps(save)
     def locked(self: Any, key: Any, data: Any) -> None:
@@ -117,7 +114,7 @@ def _save_one_at_a_time() -> None:
         try:
             lock.acquire()
         except (OSError, Timeout):
-            # In a folder that cannot be written nothing is saved.
+            # What is not saved is compiled again.
             return
         try:
             save(self, key, data)

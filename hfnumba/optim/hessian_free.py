@@ -211,8 +211,9 @@ class HessianFree:
 
     def _line_sample(self, objective: Objective, iteration: int) -> RowSample | None:
         """The rows that price step lengths: behind those of the curvature sample in the order they are drawn in."""
-        first = 1 if self.line_rows is None else -(-(self.curvature_rows or 1) // self.line_rows)
-        return self._drawn(objective, self.line_rows, iteration, first)
+        if self.line_rows is None:
+            return None
+        return self._drawn(objective, self.line_rows, iteration, -(-(self.curvature_rows or 1) // self.line_rows))
 
     def _drawn(self, objective: Objective, rows: int | None, iteration: int, index: int = 0) -> RowSample | None:
         if rows is None or rows >= objective.n_rows:
