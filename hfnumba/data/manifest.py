@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import math
@@ -184,8 +185,9 @@ def expected_keys(header: Header) -> list[str]:
     return metadata_keys(header.splits) + chunks
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
-    """Versions of what writes the bytes of a store."""
+    """Versions of what writes the bytes of a store; looking them up takes as long as to pack a chunk."""
     found = {}
     for name in ("hfnumba", "numcodecs", "numpy", "zarr"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -283,7 +283,9 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
 
 def none_is_frozen(client, n_workers=2):
     """Whether all workers are there, and have started: Dask does not bring back one that freezes before."""
-    states = [process.status() for process in psutil.Process().children(recursive=True)]
+    # process_iter passes over those that end while it looks.
+    ours = psutil.Process().children(recursive=True)
+    states = [process.info["status"] for process in psutil.process_iter(["status"]) if process in ours]
     if len(client.nthreads()) != n_workers or psutil.STATUS_STOPPED in states:
         return False
     return all(found is True for found in client.run(takes_part, on_error="return").values())
