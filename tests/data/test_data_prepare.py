@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,16 @@ def test_shuffles_are_permutations_that_differ(n, seed, purpose):
     if n > 50:
         assert not np.array_equal(order, shuffle(purpose, n, (seed + 1) % 2**63))
         assert not np.array_equal(order, shuffle("validation" if purpose == "train" else "train", n, seed))
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+@settings(max_examples=50, deadline=None)
+def test_rows_with_equal_numbers_keep_their_order(n, different):
+    drawn = np.random.default_rng(n).integers(0, different, n).astype(np.uint64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "Philox", lambda key: SimpleNamespace(random_raw=lambda size: drawn[:size]))
+        order = shuffle("train", n, 0)
+    assert order.tolist() == sorted(range(n), key=lambda i: drawn[i])
 
 
 @pytest.mark.parametrize(("n", "n_test"), [(1797, 360), (10, 2), (11, 3), (2, 1)])
