@@ -24,7 +24,7 @@ HEADER = (
 
 def train(options: argparse.Namespace, hidden: str, method: str, run: Path) -> None:
     """One run by the command line, continued if it was interrupted."""
-    command = ["hfnumba", "train", options.store, "--hidden", hidden, "--method", method]
+    command = [sys.executable, "-m", "hfnumba", "train", options.store, "--hidden", hidden, "--method", method]
     command += ["--max-iterations", options.iterations]
     if method != "sgd":
         command += ["--curvature-rows", 4096]

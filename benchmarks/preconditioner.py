@@ -33,7 +33,8 @@ def train(options, cell, seed):
     """The ledger of one run by the command line, continued if it was interrupted."""
     store, hidden, method, damping, preconditioner = cell
     run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{damping:g}-{preconditioner}-{seed}"
-    command = ["hfnumba", "train", store, "--hidden", hidden, "--method", method, "--seed", seed]
+    command = [sys.executable, "-m", "hfnumba", "train", store, "--hidden", hidden, "--method", method]
+    command += ["--seed", seed]
     command += ["--damping", damping, "--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
     command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run, "--resume"]
     ledger = run / "ledger.jsonl"

@@ -91,6 +91,8 @@ def hessian_free(run: Run, threads: int, deadline: float) -> None:
     """A piece of a run by the command line."""
     piece = min(run.left_s, max(1.0, deadline - time.monotonic()))
     words = [
+        sys.executable,
+        "-m",
         "hfnumba",
         "train",
         run.store,

@@ -2,12 +2,15 @@
 
 import errno
 import json
+import subprocess
+import sys
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import hfnumba
 from hfnumba import ledger
 from hfnumba.cli import main
 from hfnumba.errors import HfnumbaError, UsageError
@@ -35,6 +38,13 @@ def test_help_lists_every_command():
         assert hf(name, "--help").exit_code == 0
     assert hf("-h").stdout == result.stdout
     assert hf("--version").stdout.startswith("hfnumba ") or hf("--version").stdout.startswith("main ")
+
+
+def test_python_dash_m_is_the_same_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "hfnumba", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert result.stdout == f"hfnumba {hfnumba.__version__}\n"
 
 
 def test_train_says_what_it_does_on_stderr(finished):
