@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +24,8 @@ from hfnumba.optim.direction import (
     steepest_descent,
 )
 from hfnumba.optim.limits import LOST, is_finite
-from hfnumba.optim.line_search import LineSearch
+from hfnumba.optim.line_search import NO_STEP, LineSearch
 from hfnumba.optim.vectors import Vector, norm
-
-NO_STEP = LineSearch(None, None, math.nan)
 
 Search = Callable[[Candidate], LineSearch]
 """A line search along a candidate from where f was linearised; see :func:`hfnumba.optim.line_search.search`."""

@@ -22,7 +22,7 @@ from hfnumba.objective import Linearization, Objective
 from hfnumba.optim.direction import Candidate, steepest_descent
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import START_NOT_FINITE, is_finite, is_over
-from hfnumba.optim.line_search import LineSearch, search
+from hfnumba.optim.line_search import NO_STEP, LineSearch, search
 from hfnumba.optim.settings import require_common, require_integer
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
@@ -37,7 +37,7 @@ _LOST = (
     "stopped: where steepest descent leads, the loss or its gradient, evaluated anew, is higher or not finite, twice "
     "in a row; check the data and the workers' memory, then resume from the last checkpoint"
 )
-_NO_STEP = "step rejected: nothing acceptable lies along this direction; the memory of earlier steps was cleared"
+_CLEARED = "step rejected: nothing acceptable lies along this direction; the memory of earlier steps was cleared"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class LBFGS:
                 grad_norm=norm(lin.gradient),
                 alpha=found.alpha if following is not None else 0.0,
                 direction=None if candidate is None else candidate.kind,
-                note=state.stopped or ("" if following is not None else _NO_STEP),
+                note=state.stopped or ("" if following is not None else _CLEARED),
             )
             meter.go_on()
 
@@ -135,12 +135,12 @@ class LBFGS:
         self, objective: Objective, lin: Linearization, state: OptimizerState
     ) -> tuple[Candidate | None, LineSearch, Linearization | None]:
         """Search along a direction; the linearisation where it leads is None if nothing there is acceptable."""
-        value, none = float(lin.value), LineSearch(None, None, math.nan)
+        value = float(lin.value)
         candidate = _quasi_newton(lin.gradient, state.pairs)
         if candidate is None and state.pairs is None:
             candidate = steepest_descent(lin.gradient, value, 0.0)
         if candidate is None:
-            return None, none, None
+            return None, NO_STEP, None
         found = search(objective, lin.theta, value, candidate)
         if found.theta is None:
             return candidate, found, None

@@ -51,6 +51,10 @@ class LineSearch:
     value_at_zero: float = math.nan
 
 
+NO_STEP = LineSearch(None, None, math.nan)
+"""The outcome where there was nothing to search along."""
+
+
 def sufficient(candidate: Candidate, value: float, alphas: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Tell which values decrease enough, a boolean for each step length.
 
