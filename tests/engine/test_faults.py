@@ -214,9 +214,18 @@ def strike(client, how, rng):
     if how in ("segfault", "exit"):
         # In a thread of the worker, whatever its others do; nobody waits for it.
         client.submit(crash, how, workers=[address], pure=False, retries=0, key=f"crash-{rng.random()}")
-    else:
-        os.kill(pid, getattr(signal, how))
+    elif not signalled(pid, getattr(signal, how)):
+        return strike(client, how, rng)
     return pid
+
+
+def signalled(pid, number):
+    """Send a signal; False if the process has been replaced meanwhile."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Rounds(threading.Thread):
@@ -271,7 +280,7 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
         pid = strike(own_client, "SIGSTOP", rng)
         if rng.random() < 0.5:
             time.sleep(rng.uniform(0.1, SILENCE_S / 2))
-            os.kill(pid, signal.SIGCONT)
+            signalled(pid, signal.SIGCONT)
         return pid
 
     with objective(own_client, timeout_s=SILENCE_S) as f:
