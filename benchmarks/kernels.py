@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pages import insert
 
-from hfnumba.bench.kernels import EVALUATIONS, NETWORKS, Row, measure, our_evaluations, random_problem
+from hfnumba.bench.kernels import EVALUATIONS, NETWORKS, Row, measure, our_evaluations, random_problem, setting
 from hfnumba.bench.peers import installed
 from hfnumba.figures.summary import markdown
 from hfnumba.network import Network
@@ -44,20 +44,30 @@ def rate_table(rows: list[Row], peers: list[str]) -> str:
 
 
 def summary_table(rows: list[Row], peers: list[str]) -> str:
-    """By evaluation and number of rows: share of the peak, and the time of the fastest library divided by ours."""
+    """By evaluation and number of rows: share of the peak, and the times of others divided by ours.
+
+    Of the libraries that have all evaluations it is the time of the fastest; those that have products only come last.
+    """
     groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
     for row in rows:
         groups["16,384 and more" if row.rows > 4096 else f"{row.rows:,}", row.evaluation].append(row)
+    others = sorted({peer for row in rows for peer in row.ratios} - set(peers))
     lines = []
     for (n_rows, evaluation), group in groups.items():
         figures = [[row.of_peak for row in group]]
         if peers:
             figures.append([min(row.ratios[peer] for peer in peers) for row in group])
-        ranges = [f"{statistics.median(held):.2f} ({min(held):.2f} to {max(held):.2f})" for held in figures]
-        lines.append([n_rows, evaluation, *ranges])
+        figures += [[row.ratios[peer] for row in group if peer in row.ratios] for peer in others]
+        lines.append([n_rows, evaluation, *map(spread, figures)])
     lines.sort(key=lambda line: int(line[0].split()[0].replace(",", "")))
     fastest = [f"{' or '.join(peers)}, the faster: its time"] if peers else []
-    return markdown(["rows", "evaluation", "of sgemm's peak", *fastest], lines)
+    beside = [f"{peer}'s time" for peer in others]
+    return markdown(["rows", "evaluation", "of sgemm's peak", *fastest, *beside], lines)
+
+
+def spread(figures: list[float]) -> str:
+    """Median and range, if there are any."""
+    return f"{statistics.median(figures):.2f} ({min(figures):.2f} to {max(figures):.2f})" if figures else ""
 
 
 def threads_table() -> str:
@@ -123,12 +133,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rates", type=Path, help="what `hfnumba bench kernels --json` printed")
     parser.add_argument(
-        "--write", type=Path, help="a Markdown file with markers named `rates`, `summary`, `threads` and `memory`"
+        "--write",
+        type=Path,
+        help="a Markdown file with markers named `setting`, `rates`, `summary`, `threads` and `memory`",
     )
     given = parser.parse_args()
     rows = [Row(**json.loads(line)) for line in given.rates.read_text().splitlines()]
     peers = [peer for peer in ("jax", "torch") if all(peer in row.ratios for row in rows)]
     tables = {
+        "setting": f"Measured with {setting(None, tuple(sorted(set().union(*(row.ratios for row in rows)))))}.",
         "rates": rate_table(rows, peers),
         "summary": summary_table(rows, peers),
         "threads": threads_table(),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hfnumba.bench.peers import PEERS, Evaluations, Problem
+from hfnumba.bench.peers import PEERS, Evaluations, Problem, versions
 from hfnumba.engine import ArrayObjective
 from hfnumba.kernels.blas import arithmetic, limit_blas_threads
 from hfnumba.kernels.blocks import BLOCK_ROWS
@@ -49,10 +49,11 @@ class Row:
         return asdict(self)
 
 
-def setting(n_threads: int | None) -> str:
-    """What is in force: our threads, and the BLAS that they call."""
+def setting(n_threads: int | None, peers: tuple[str, ...]) -> str:
+    """What is in force: our threads, and the processor and BLAS that they compute with; and what is compared with."""
     limit_blas_threads()
-    return f"{n_threads or available_processors()} threads, BLAS at one thread each; {arithmetic()}"
+    beside = f"; beside {versions(peers)}" if peers else ""
+    return f"{n_threads or available_processors()} threads, BLAS at one thread each; {arithmetic()}{beside}"
 
 
 def flops(sizes: tuple[int, ...], evaluation: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -189,3 +190,9 @@ PEERS: dict[str, Callable[[Problem], Evaluations]] = {
 def installed(names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the named peers that can be imported here."""
     return tuple(name for name in names if find_spec(name) is not None)
+
+
+def versions(names: tuple[str, ...]) -> str:
+    """The named peers, which are installed, with their versions."""
+    distributions = packages_distributions()
+    return ", ".join(f"{name} {version(distributions[name][0])}" for name in names)

@@ -44,7 +44,7 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
     present = installed(wanted)
     for name in sorted(set(wanted) - set(present)):
         click.echo(f"{name} is not installed here; going on without it", err=True)
-    click.echo(setting(threads), err=True)
+    click.echo(setting(threads, present), err=True)
     for rows in cells(present, seconds, threads, quick):
         for row in rows:
             click.echo(json.dumps(row.as_dict()) if as_json else _line(row))
