@@ -25,7 +25,8 @@ from hfnumba.cli import RESUMABLE
 from hfnumba.engine.dask import FAN_IN
 from hfnumba.figures.options import FigureStopped
 from hfnumba.figures.summary import markdown
-from hfnumba.figures.two import TIMIT_ROWS, Pieces
+from hfnumba.figures.two import Pieces
+from hfnumba.figures.two_results import TIMIT_ROWS
 from hfnumba.network import Network
 from hfnumba.processors import available_processors
 

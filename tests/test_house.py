@@ -23,6 +23,7 @@ ALLOWED = {
     "kernels": set(),
     "network": set(),
     "versions": set(),
+    "__main__": {"cli"},
     "processors": set(),
     "stop": set(),
     "launch": {"processors", "stop", "versions"},

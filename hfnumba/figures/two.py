@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -18,73 +17,17 @@ from hfnumba.errors import CheckpointError
 from hfnumba.figures import style
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped, Say
+from hfnumba.figures.two_picture import draw
+from hfnumba.figures.two_results import PARTITIONS, TIMIT_ROWS, Found, Plan, Results, counts
+from hfnumba.figures.two_table import write_tables
 
 if TYPE_CHECKING:
-    from hfnumba.bench.model import Constants, Workload
+    from hfnumba.bench.model import Workload
     from hfnumba.data import Split, Store
 
 HIDDEN = (512, 512, 512)
-TIMIT_ROWS = 1_013_950
-"""Rows of the paper's TIMIT; where the model goes on, it goes on with so many."""
-PARTITIONS = 16
-Found = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured.
-
-    Attributes
-    ----------
-    rows : int
-        Of the store that is built.
-    curvature_rows : tuple of int
-    workers : tuple of int
-        Processes that really compute.
-    waiting : tuple of int
-        Workers that wait, with the store's rows.
-    waiting_timit : tuple of int
-        The same with the rows of TIMIT.
-    fitted : tuple of int
-        Workers of the empty rounds that the constants of a round are taken from.
-    repeats : int
-    """
-
-    rows: int
-    curvature_rows: tuple[int, ...]
-    workers: tuple[int, ...]
-    waiting: tuple[int, ...]
-    waiting_timit: tuple[int, ...]
-    fitted: tuple[int, ...]
-    repeats: int
-
-
 FULL = Plan(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
 QUICK = Plan(4_096, (512, 1024), (1, 2), (16,), (32,), (1, 4), 5)
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything that was found, and on which data.
-
-    ``measured`` and ``waited`` are keyed by workers, rows and curvature rows.
-    """
-
-    plan: Plan
-    rows: int
-    sizes: tuple[int, ...]
-    constants: Constants
-    measured: dict[tuple[int, int, int], Found]
-    waited: dict[tuple[int, int, int], Found]
-    machine: str
-    data: str
-
-    def workload(self, rows: int, curvature_rows: int, n_workers: int) -> Workload:
-        """What an iteration has to do, with the counts of the measured ones and a partition for every worker."""
-        from hfnumba.bench.model import Workload  # noqa: PLC0415
-
-        counts = _counts(self.measured[self.plan.workers[0], self.rows, curvature_rows])
-        return Workload(_n_params(self.sizes), rows, curvature_rows, *counts, max(PARTITIONS, n_workers))
 
 
 class Pieces:
@@ -139,9 +82,6 @@ def make(options: FigureOptions, say: Say, limit_s: float | None = None) -> list
     HfnumbaError
         As of building a store and of rounds; :class:`FigureStopped` at the limit.
     """
-    from hfnumba.figures.two_picture import draw  # noqa: PLC0415
-    from hfnumba.figures.two_table import write_tables  # noqa: PLC0415
-
     plan = QUICK if options.quick else FULL
     if options.cluster != "none":
         say("figure 2 starts its own workers; --cluster has no effect")
@@ -181,8 +121,8 @@ def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
                     return emulation.run_iterations(network, split, client, s)
 
             real[p, split.n_rows, s] = pieces.get(f"iteration-{p}-workers-{s}-rows", base | {"rows": s}, run)
-    counts = _counts(real[plan.workers[0], split.n_rows, plan.curvature_rows[0]])
-    parts = _constants(plan, split, network, pieces, base, points=counts[2])
+    own = counts(real[plan.workers[0], split.n_rows, plan.curvature_rows[0]])
+    parts = _constants(plan, split, network, pieces, base, points=own[2])
     constants = Constants.of(parts["rates"] | parts["rounds"] | {"client_s": 0.0, "scheduler_share": 0.0})
     results = Results(plan, split.n_rows, network.sizes, constants, real, {}, _machine(), store.manifest.header.title)
     wanted = [(p, split.n_rows) for p in plan.waiting] + [(p, TIMIT_ROWS) for p in plan.waiting_timit]
@@ -229,14 +169,6 @@ def _constants(plan: Plan, split: Split, network: Any, pieces: Pieces, base: Fou
     adding = pieces.get("adding", settings, lambda: scaling.measure_adding(network.n_params, plan.repeats))
     relay = {"relay_s": scaling.relay_seconds(rounds, chain)}
     return {"rates": rates, "rounds": scaling.fit_rounds(rounds, adding) | relay}
-
-
-def _counts(found: Found) -> tuple[int, int, int]:
-    return found["n_products"], found["n_candidates"], found["n_alphas"]
-
-
-def _n_params(sizes: tuple[int, ...]) -> int:
-    return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
 
 
 def _machine() -> str:

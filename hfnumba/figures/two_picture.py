@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hfnumba.figures import style
-from hfnumba.figures.two import TIMIT_ROWS, Results
+from hfnumba.figures.two_results import TIMIT_ROWS, Results
 from hfnumba.figures.two_table import WORKERS, modelled, total
 
 _PARTS = {"iteration": "one iteration", "gradient": "gradient", "krylov": "Krylov solve", "line_search": "line search"}

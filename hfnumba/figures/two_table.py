@@ -20,7 +20,7 @@ from hfnumba.bench.model import (
 )
 from hfnumba.figures import style
 from hfnumba.figures.summary import markdown
-from hfnumba.figures.two import TIMIT_ROWS, Results
+from hfnumba.figures.two_results import TIMIT_ROWS, Results
 
 WORKERS = tuple(2**k for k in range(11))
 """As far as the model is shown."""
