@@ -218,7 +218,7 @@ def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
                     struck.append(address)
 
             assert_same_bits(everything(f, act), reference)
-            # A worker that had no share of the rounds after the strike lies in those that follow.
+            # The lie of a worker that was not asked again comes with the next rounds.
             for _ in range(3):
                 if len(refused(caplog)) < len(struck):
                     assert_same_bits(everything(f), reference)
