@@ -34,8 +34,8 @@ def train(options, cell, seed):
     store, hidden, method, damping, preconditioner = cell
     run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{damping:g}-{preconditioner}-{seed}"
     command = [sys.executable, "-m", "hfnumba", "train", store, "--hidden", hidden, "--method", method]
-    command += ["--seed", seed]
-    command += ["--damping", damping, "--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
+    command += ["--seed", seed, "--damping", damping, "--preconditioner", preconditioner]
+    command += ["--curvature-rows", options.curvature_rows]
     command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run, "--resume"]
     ledger = run / "ledger.jsonl"
     lines = read(ledger) if ledger.exists() else []

@@ -193,6 +193,6 @@ def installed(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def versions(names: tuple[str, ...]) -> str:
-    """The named peers, which are installed, with their versions."""
+    """The named peers with their versions, where these are known."""
     distributions = packages_distributions()
-    return ", ".join(f"{name} {version(distributions[name][0])}" for name in names)
+    return ", ".join(" ".join([name, *map(version, distributions.get(name, [])[:1])]) for name in names)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from hfnumba.network import Network
 
 if TYPE_CHECKING:
     from hfnumba.bench.model import Constants, Workload
@@ -65,13 +66,9 @@ class Results:
         from hfnumba.bench.model import Workload  # noqa: PLC0415
 
         own = counts(self.measured[self.plan.workers[0], self.rows, curvature_rows])
-        return Workload(_n_params(self.sizes), rows, curvature_rows, *own, max(PARTITIONS, n_workers))
+        return Workload(Network(self.sizes).n_params, rows, curvature_rows, *own, max(PARTITIONS, n_workers))
 
 
 def counts(found: Found) -> tuple[int, int, int]:
     """Products, candidates and step lengths of a measured iteration."""
     return found["n_products"], found["n_candidates"], found["n_alphas"]
-
-
-def _n_params(sizes: tuple[int, ...]) -> int:
-    return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
