@@ -202,6 +202,8 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, told: _
         header = describe_frames(about, stock, corpus.classes, settings)
         return _Opened(header, CorpusContent(corpus, stock.catalogue), stock.catalogue)
     raw = sources.read(recipe, paths, settings.seed, told.watch)
+    if raw.classes and recipe.n_classes not in (None, len(raw.classes)):
+        raise DataError(f"the labels have {len(raw.classes)} names, the recipe says n_classes = {recipe.n_classes}")
     prepared = prepare(
         raw.splits,
         task=recipe.task or ("classification" if raw.classes else None),

@@ -121,6 +121,8 @@ PARSERS = {
 
 SECONDS = float(os.environ.get("HFNUMBA_FUZZ_SECONDS", "50")) / len(PARSERS)
 EXAMPLES = 100
+WORDS = [b"_", b"-", b"\xc2\xb2", b"nan", b"1e999", b"9" * 20, b"9" * 400, b"9" * 5000, b"\n", b" ", b"\0"]
+"""What single bytes hardly ever make: digits that are no numbers, numbers too long for floating point or Python."""
 
 
 @pytest.mark.slow
@@ -139,6 +141,9 @@ def test_fuzz(tmp_path, kind):
         content = bytearray(good)
         for _ in range(data.draw(st.integers(1, 6))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        if data.draw(st.booleans()):
+            at = data.draw(st.integers(0, len(content)))
+            content[at:at] = data.draw(st.sampled_from(WORDS))
         cut = data.draw(st.integers(0, len(content))) if data.draw(st.booleans()) else len(content)
         path.write_bytes(bytes(content[:cut]) + data.draw(st.binary(max_size=20)))
         try:

@@ -144,6 +144,7 @@ def test_hostile_archives(tmp_path, data, complaint):
     [
         (b"[ 1 2\n 3 ]", "not one of numbers"),
         (b"[ 1 x ]", "not one of numbers"),
+        (b"[ 1_0 2 ]", "not one of numbers"),
         (b"1 2 3", "expected a matrix in brackets"),
         (ints([1, 2]), "expected a matrix of features"),
     ],
@@ -155,8 +156,16 @@ def test_no_matrices(tmp_path, text, complaint):
 
 
 def test_no_whole_numbers(tmp_path):
-    at = put(tmp_path / "a.ark", {"u": b"1 2.5\n", "v": b"1 99999999999\n", "w": matrix(np.ones((1, 1), np.float32))})
-    complaints = {"u": "expected whole numbers", "v": "expected whole numbers", "w": "holds a matrix"}
+    at = put(
+        tmp_path / "a.ark",
+        {"u": b"1 2.5\n", "v": b"1 99999999999\n", "x": b"1 1_0\n", "w": matrix(np.ones((1, 1), np.float32))},
+    )
+    complaints = {
+        "u": "expected whole numbers",
+        "v": "expected whole numbers",
+        "x": "expected whole numbers",
+        "w": "holds a matrix",
+    }
     for key, complaint in complaints.items():
         with pytest.raises(DataError, match=complaint):
             read_ints(Entry(tmp_path / "a.ark", at[key]))
@@ -364,5 +373,9 @@ def test_an_utterance_in_two_splits(corpus, tmp_path):
 def test_pdf_maps(tmp_path):
     (tmp_path / "m").write_text("3 1\n\n1 0\n")
     assert read_pdf_map(tmp_path / "m").tolist() == [-1, 0, -1, 1]
+    for text in ("1 1_0\n", "1\n", "1 2 3\n", "1 x\n", "9" * 5000 + " 1\n"):
+        (tmp_path / "n").write_text(text)
+        with pytest.raises(DataError, match="expected lines"):
+            read_pdf_map(tmp_path / "n")
     with pytest.raises(DataError, match="expected lines"):
         read_pdf_map(tmp_path)

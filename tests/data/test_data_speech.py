@@ -205,6 +205,9 @@ def test_utterances_without_their_other_half(voice, tmp_path):
         ("0 5 a\n6 9 b\n", "does not begin where the one before it ends"),
         ("0 5 a\n5 3 b\n", "times of label 2"),
         ("\xff", "cannot be read as text"),
+        ("1_0 125 a\n", "not a file of labels"),
+        ("0 1\xc2\xb2 a\n", "not a file of labels"),
+        ("0 " + "9" * 400 + " a\n", "not a file of labels"),
     ],
 )
 def test_bad_labels(tmp_path, text, complaint):
@@ -358,11 +361,17 @@ def test_the_sets_of_phones():
         ("0 1600 h#\n1600 x sh\n", "line 2: expected first sample"),
         ("0 1600 h#\n1600 4800 zz\n", "line 2: 'zz' is none of TIMIT's 61 phones"),
         ("0 1600 h#\n1600 800 sh\n", "times of label 2"),
+        ("-5 1600 h#\n", "times of label 1"),
+        ("0 1_600 h#\n", "line 1: expected first sample"),
+        ("0 1600 1700 h#\n", "line 1: expected first sample"),
+        ("h#\n", "line 1: expected first sample"),
+        # Digits that are no numbers, numbers beyond those of floating point, and beyond what Python reads.
+        *((f"0 {word} h#\n", "line 1: expected first sample") for word in ("1²", "9" * 400, "9" * 5000)),
         ("", "holds no labels"),
     ],
 )
 def test_bad_phn(tmp_path, text, complaint):
-    (tmp_path / "a.PHN").write_text(text)
+    (tmp_path / "a.PHN").write_text(text, "utf-8")
     with pytest.raises(DataError, match=complaint):
         timit.read_phn(tmp_path / "a.PHN", 16_000)
 

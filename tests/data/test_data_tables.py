@@ -113,17 +113,25 @@ def test_missing_values_are_replaced_if_asked(root, tmp_path):
 @pytest.mark.parametrize(
     ("text", "table", "complaint"),
     [
-        ("x,k\n1,0\n", ["label = 'nope'"], r"a.csv has no column nope"),
+        ("x,k\n1,0\n", ["label = 'nope'"], r"a.csv has no column nope; it has 'x', 'k'$"),
+        ("x, k\n1,0\n", ["label = 'k'"], r"a.csv has no column k; it has 'x', ' k'$"),
+        (
+            ",".join(f"c{i}" for i in range(40)) + "\n",
+            ["label = 'k'"],
+            r"no column k; it has 'c0', .*'c9' and 30 more$",
+        ),
         ("x,k\n1,0\n", [], "needs label"),
         ("x,k\n1,0\n", ["label = ['x', 'k']"], "several labels, which only regression has"),
         ("x,k\n1,0\n", ["label = 'k'", "numeric = ['x', 'k']"], "names a column twice"),
         ("x,x,k\n1,2,0\n", ["label = 'k'"], "two columns of the same name"),
-        ("x,k\nred,0\n", ["label = 'k'"], "cannot be read as CSV.*red"),
+        ("x,k\nred,0\n", ["label = 'k'"], "cannot be read as CSV.*red.*; name columns of text in categorical"),
         ("x,k\n1,0\n2\n", ["label = 'k'"], "cannot be read as CSV"),
         ("", ["label = 'k'"], "cannot be read as CSV"),
         ("x,k\n", ["label = 'k'"], "no rows|no value|cannot be read"),
         ("x,k\n1,\n", ["label = 'k'"], "a label is missing in column k, row 0"),
         ("x,k\n1,0\n2,1.5\n", ["label = 'k'"], "a label is 1.5, expected whole numbers or names"),
+        ("x,k\n1,9007199254740994.0\n2,9007199254740993.0\n", ["label = 'k'"], "a label is 90071992547409"),
+        ("x,k\n1,red\n2,red\n", ["label = 'k'"], "all labels are red, expected at least 2 classes"),
         ("x,k\n1,0\n2,inf\n", ["label = 'k'"], "inf|cannot convert"),
         ("x,k\n1,0\n1e39,1\n3,1\n", ["label = 'k'"], "not finite in float32"),
         ("x,k\n1,0\n" + "9" * 20_000_000 + ",1\n", ["label = 'k'"], "cannot be read as CSV"),
@@ -135,6 +143,31 @@ def test_faults_of_csv(root, tmp_path, text, table, complaint):
     with pytest.raises(DataError, match=complaint):
         build(recipe(root, "csv", "a.csv", *table), root, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["1_0", "1_1", "2_0"], ("1_0", "1_1", "2_0")),
+        (["9007199254740992", "9007199254740993", "-5"], ("-5", "9007199254740992", "9007199254740993")),
+        (["01", "1.0", "2"], ()),
+    ],
+)
+def test_labels_are_numbers_or_words(root, tmp_path, labels, classes):
+    (root / "a.csv").write_text("x,k\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels)))
+    store = build(recipe(root, "csv", "a.csv", "label = 'k'"), root, tmp_path / "s.zarr", n_partitions=1)
+    assert store.manifest.header.classes == classes
+    _, y = all_rows(store)
+    expected = [classes.index(label) if classes else int(float(label)) for label in labels]
+    assert y.tolist() == expected
+
+
+def test_names_that_are_more_than_the_classes_of_the_recipe(root, tmp_path):
+    (root / "a.csv").write_text("x,k\n1,a\n2,b\n3,a\n")
+    path = recipe(root, "csv", "a.csv", "label = 'k'")
+    path.write_text("n_classes = 5\n" + path.read_text())
+    with pytest.raises(DataError, match="the labels have 2 names, the recipe says n_classes = 5"):
+        build(path, root, tmp_path / "s.zarr")
 
 
 def test_too_many_categories(root, tmp_path, monkeypatch):
@@ -393,6 +426,9 @@ def test_libsvm_is_what_scikit_learn_reads(root, tmp_path):
         ("1 1\n", [], "line 1: expected a label and pairs"),
         ("1 1:x\n", [], "line 1: expected a label and pairs"),
         ("red 1:1\n", [], "line 1: expected a label and pairs"),
+        ("1_0 1:1\n", [], "line 1: expected a label and pairs"),
+        ("1 1_0:1\n", [], "line 1: expected a label and pairs"),
+        ("1 1:1_0\n", [], "line 1: expected a label and pairs"),
         ("1 1:1 1:2\n", [], "given twice"),
         ("\xff\xfe", [], "line 1: expected a label"),
         ("", [], "is empty"),

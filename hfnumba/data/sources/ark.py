@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.data.sources.numbers import plain
 from hfnumba.data.sources.paths import inside
 from hfnumba.errors import DataError
 
@@ -243,7 +244,7 @@ def _text_matrix(entry: Entry, text: bytes) -> NDArray[np.float32]:
     if not (body.startswith(b"[") and body.endswith(b"]")):
         raise DataError(f"{entry.path}: expected a matrix in brackets at byte {entry.offset}, got {text[:20]!r}")
     try:
-        rows = [[float(word) for word in line.split()] for line in body[1:-1].splitlines() if line.strip()]
+        rows = [[float(word) for word in line.split()] for line in plain(body[1:-1]).splitlines() if line.strip()]
         with np.errstate(over="ignore"):
             values = np.array(rows, np.float32)
     except ValueError as error:
@@ -253,7 +254,7 @@ def _text_matrix(entry: Entry, text: bytes) -> NDArray[np.float32]:
 
 def _text_ints(entry: Entry, text: bytes) -> NDArray[np.int32]:
     try:
-        return np.array([int(word) for word in text.split()], np.int32)
+        return np.array([int(word) for word in plain(text).split()], np.int32)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{entry.path}: expected whole numbers at byte {entry.offset} ({error})") from error
 

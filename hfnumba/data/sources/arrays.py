@@ -130,7 +130,9 @@ def _refuse_weights(name: str, weights: Rows, n_rows: int) -> None:
 
 
 def _refuse_pair(X_name: str, X: Rows, y_name: str, y: Rows, kind: Kind) -> None:
-    if len(X.shape) < 2 or width(X.shape) != kind.n_features:
+    if len(X.shape) < 2:
+        raise DataError(f"{X_name} has shape {X.shape}, expected rows of features, with 2 axes or more")
+    if width(X.shape) != kind.n_features:
         raise DataError(f"{X_name} has shape {X.shape}, expected rows of {kind.n_features} features as the first array")
     if not X.shape[0] or not y.shape or X.shape[0] != y.shape[0]:
         raise DataError(f"{X_name} has shape {X.shape} and {y_name} {y.shape}; expected as many rows, and some")

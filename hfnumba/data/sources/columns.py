@@ -18,6 +18,7 @@ from hfnumba.data.watching import Reading, Watch
 from hfnumba.errors import DataError
 
 MAX_CATEGORIES = 10_000
+MAX_LISTED = 10
 
 Batch = Mapping[str, NDArray[Any]]
 """A block of rows by columns: float64 with NaN where a value is missing, or objects, str or None."""
@@ -73,9 +74,10 @@ def read_columns(
     columns = _choose(options, recipe.task == "regression", names(files["train"][0]), files["train"][0])
     for paths in files.values():
         for path in paths:
-            lacking = set(columns.named) - set(names(path))
+            found = names(path)
+            lacking = set(columns.named) - set(found)
             if lacking:
-                raise DataError(f"{path} has no column {', '.join(sorted(lacking))}")
+                raise DataError(f"{path} has no column {', '.join(sorted(lacking))}; it has {_listed(found)}")
     _survey(options, files, columns, batches, Reading(watch("Reading columns", "bytes"), files))
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
@@ -173,6 +175,12 @@ def _encode(columns: Columns, batch: Batch) -> Block:
     if columns.regression:
         return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)
     return Block(X, batch[columns.labels[0]].tolist(), None, weights)
+
+
+def _listed(names: list[str]) -> str:
+    """Name the first columns of a file, with their spaces."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(repr(name[:40]) for name in names[:MAX_LISTED]) + more
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -19,6 +19,8 @@ from hfnumba.errors import DataError
 BLOCK_NBYTES = 2**22
 """Bytes that are read at once; a longer line is refused."""
 
+_NO_NUMBER = "conversion error to double"
+
 
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
     """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
@@ -58,5 +60,8 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
             ) as reader,
         ):
             yield reader, file
+    except arrow.ArrowInvalid as error:
+        hint = "; name columns of text in categorical, or those to take in numeric" if _NO_NUMBER in str(error) else ""
+        raise DataError(f"{path} cannot be read as CSV: {error}{hint}") from error
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error

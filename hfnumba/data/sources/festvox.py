@@ -20,6 +20,7 @@ from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import SpeechOptions
 from hfnumba.data.prepare import hold_out_names
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.numbers import real, whole
 from hfnumba.data.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.data.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
 from hfnumba.data.watching import Watch
@@ -101,7 +102,7 @@ def read_lab(path: Path) -> Segments:
     try:
         if rows and all(row[0].isdigit() and row[1].isdigit() for row in rows):
             return _htk(path, rows)
-        return segments(path, [float(row[0]) for row in rows], [row[2] for row in rows])
+        return segments(path, [real(row[0]) for row in rows], [row[2] for row in rows])
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -112,7 +113,7 @@ def _htk(path: Path, rows: list[list[str]]) -> Segments:
     if any(row[0] != before[1] for row, before in zip(rows[1:], rows, strict=False)):
         raise DataError(f"{path}: a label does not begin where the one before it ends")
     phones = [match[1] if (match := IN_CONTEXT.fullmatch(row[2])) else row[2] for row in rows]
-    return segments(path, [int(row[1]) * HTK_UNIT for row in rows], phones, int(rows[0][0]) * HTK_UNIT)
+    return segments(path, [whole(row[1]) * HTK_UNIT for row in rows], phones, whole(rows[0][0]) * HTK_UNIT)
 
 
 def _root(folder: Path) -> Path:

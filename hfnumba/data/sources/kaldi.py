@@ -16,6 +16,7 @@ from hfnumba.data.options import KaldiSplit
 from hfnumba.data.prepare import hold_out_names
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.ark import Entry, read_index, read_ints, read_matrix
+from hfnumba.data.sources.numbers import whole
 from hfnumba.data.sources.paths import file_record, folder_record, hashing, inside
 from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
@@ -108,7 +109,7 @@ def read_pdf_map(path: Path) -> NDArray[np.int64]:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                key, value = (int(word) for word in line.split())
+                key, value = map(whole, line.split())
                 if not (0 <= key <= MAX_TRANSITION and 0 <= value <= MAX_TRANSITION) or key in pairs:
                     raise DataError(f"{path}, line {number}: {key} {value} is out of range or repeated")
                 pairs[key] = value

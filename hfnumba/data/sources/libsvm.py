@@ -11,6 +11,7 @@ import numpy as np
 
 from hfnumba.data.options import TableOptions
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.numbers import plain
 from hfnumba.data.sources.raw import RawData, opened
 from hfnumba.data.sources.table import Block, gather, located, options_of
 from hfnumba.data.watching import Reading, Watch
@@ -76,16 +77,17 @@ def _lines(path: Path, options: TableOptions) -> Iterator[tuple[_Line, float]]:
             where = f"{path}, line {number}"
             if len(text) > MAX_LINE:
                 raise DataError(f"{where} is longer than {MAX_LINE} bytes")
-            words = text.partition(b"#")[0].split()
-            if words:
+            content = text.partition(b"#")[0].strip()
+            if content:
                 share = getattr(file, "fileobj", file).tell() / nbytes  # of the compressed bytes, where it is
-                yield _line(where, words, limit, 0 if options.zero_based else 1), share
+                yield _line(where, content, limit, 0 if options.zero_based else 1), share
     if not number:
         raise DataError(f"{path} is empty")
 
 
-def _line(where: str, words: list[bytes], limit: int, base: int) -> _Line:
+def _line(where: str, text: bytes, limit: int, base: int) -> _Line:
     try:
+        words = plain(text).split()
         pairs = [word.split(b":") for word in words[1:]]
         indices = [int(index) - base for index, _ in pairs]
         values = [float(value) for _, value in pairs]

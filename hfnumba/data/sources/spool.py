@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.atomic import FULL
+from hfnumba.data.sources.numbers import real, whole
 from hfnumba.errors import DataError
 
 MAX_NAMES = 100_000
@@ -85,16 +86,21 @@ class Labels:
         else:
             names = tuple(sorted(self._numbers))
             table = {word: i for i, word in enumerate(names)}
+        if len(names) == 1:
+            raise DataError(f"all labels are {names[0]}, expected at least 2 classes")
         final = np.array([table[word] for word in self._numbers], np.int64)
         return {split: final[np.concatenate(blocks)] for split, blocks in self._blocks.items()}, names
 
 
 def _number(word: str) -> int | None:
     """Return the whole number that a label is, or None for a word."""
+    with suppress(ValueError):
+        return whole(word)
     try:
-        value = float(word)
+        value = real(word)
     except ValueError:
         return None
-    if not value.is_integer():
+    # Beyond 2**53 a number with a point may stand for several.
+    if not value.is_integer() or abs(value) > 2**53:
         raise DataError(f'a label is {word}, expected whole numbers or names; for regression set task = "regression"')
     return int(value)

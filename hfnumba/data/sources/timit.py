@@ -18,6 +18,7 @@ from hfnumba.data.corpus import Say
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.options import SpeechOptions
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.numbers import whole
 from hfnumba.data.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.data.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
 from hfnumba.data.watching import Watch
@@ -122,13 +123,15 @@ def read_phn(path: Path, sample_rate: int) -> Segments:
         words = line.split()
         if not words:
             continue
-        if len(words) != 3 or not (words[0].isascii() and words[0].isdigit() and words[1].isdigit()):
-            raise DataError(f"{path}, line {number}: expected first sample, last sample and phone")
-        if words[2] not in PHONES:
-            raise DataError(f"{path}, line {number}: {words[2]!r} is none of TIMIT's 61 phones")
-        start = int(words[0]) / sample_rate if start is None else start
-        ends.append(int(words[1]) / sample_rate)
-        phones.append(words[2])
+        try:
+            first, last = map(whole, words[:-1])
+        except ValueError:
+            raise DataError(f"{path}, line {number}: expected first sample, last sample and phone") from None
+        if words[-1] not in PHONES:
+            raise DataError(f"{path}, line {number}: {words[-1]!r} is none of TIMIT's 61 phones")
+        start = first / sample_rate if start is None else start
+        ends.append(last / sample_rate)
+        phones.append(words[-1])
     return segments(path, ends, phones, start or 0.0)
 
 
