@@ -203,7 +203,9 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, told: _
         return _Opened(header, CorpusContent(corpus, stock.catalogue), stock.catalogue)
     raw = sources.read(recipe, paths, settings.seed, told.watch)
     if raw.classes and recipe.n_classes not in (None, len(raw.classes)):
-        raise DataError(f"the labels have {len(raw.classes)} names, the recipe says n_classes = {recipe.n_classes}")
+        raise DataError(
+            f"the labels have {len(raw.classes)} names, the recipe says n_classes = {recipe.n_classes}; leave it out"
+        )
     prepared = prepare(
         raw.splits,
         task=recipe.task or ("classification" if raw.classes else None),

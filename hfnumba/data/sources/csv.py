@@ -60,8 +60,6 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
             ) as reader,
         ):
             yield reader, file
-    except arrow.ArrowInvalid as error:
+    except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
         hint = "; name columns of text in categorical, or those to take in numeric" if _NO_NUMBER in str(error) else ""
         raise DataError(f"{path} cannot be read as CSV: {error}{hint}") from error
-    except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error

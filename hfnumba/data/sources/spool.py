@@ -100,7 +100,7 @@ def _number(word: str) -> int | None:
         value = real(word)
     except ValueError:
         return None
-    # Beyond 2**53 a number with a point may stand for several.
-    if not value.is_integer() or abs(value) > 2**53:
+    # From 2**53 on a number with a point may stand for several.
+    if not value.is_integer() or abs(value) >= 2**53:
         raise DataError(f'a label is {word}, expected whole numbers or names; for regression set task = "regression"')
     return int(value)
