@@ -210,7 +210,7 @@ def memory_bytes(settings: TrainSettings) -> int | None:
         return None
     try:
         n = int(parse_bytes(settings.memory))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, OverflowError):
         n = 0
     if n < 1:
         raise UsageError(f"setting memory: expected a size such as 2GiB or 500MB, got {settings.memory!r}")

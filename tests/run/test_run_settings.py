@@ -13,6 +13,7 @@ from hfnumba.run.settings import (
     TrainSettings,
     as_dict,
     fixed,
+    memory_bytes,
     optimizer_settings,
     read_config,
     settings_from,
@@ -40,6 +41,17 @@ from hfnumba.run.settings import (
 def test_mistakes_are_named_with_what_came(given, message):
     with pytest.raises(UsageError, match=message):
         settings_from(given)
+
+
+@pytest.mark.parametrize(("memory", "nbytes"), [(None, None), ("2GiB", 2 * 2**30), ("500 MB", 500_000_000)])
+def test_memory_is_a_size(memory, nbytes):
+    assert memory_bytes(settings_from({"hidden": (3,), "memory": memory})) == nbytes
+
+
+@pytest.mark.parametrize("memory", ["0", "-1GiB", "much", "1e400GiB", "nan"])
+def test_what_is_no_size_is_refused(memory):
+    with pytest.raises(UsageError, match="setting memory: expected a size such as 2GiB or 500MB, got"):
+        memory_bytes(settings_from({"hidden": (3,), "memory": memory}))
 
 
 def test_toml_is_read_back(tmp_path):
