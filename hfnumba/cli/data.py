@@ -33,7 +33,11 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Key of the shuffle.",
         ),
-        click.option("--rows", type=click.IntRange(min=1), help="Keep this many training rows, drawn by the seed."),
+        click.option(
+            "--rows",
+            type=click.IntRange(min=1),
+            help="Keep this many training rows, drawn by the seed; of speech, the whole utterances that fit.",
+        ),
         click.option(
             "--partitions",
             type=click.IntRange(min=1),

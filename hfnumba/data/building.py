@@ -71,7 +71,7 @@ def init(
         Partitions of each split, by default 16, or so many that none takes more than 15 MiB as loaded. A split of few
         rows may get fewer.
     rows : int, optional
-        Keep this many training rows, the first of the shuffled order.
+        Keep this many training rows, the first of the shuffled order; of speech, the whole utterances that fit.
     seed : int
         Key of the shuffle, and of the hold-out where the source has no test split.
     say : callable, optional

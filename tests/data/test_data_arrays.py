@@ -144,6 +144,21 @@ def test_hostile_npy_files(root, tmp_path, recwarn, data, complaint):
 
 
 @pytest.mark.parametrize("kind", ["npy", "zarr"])
+@pytest.mark.parametrize(
+    ("features", "labels", "complaint"),
+    [
+        (X, np.eye(4)[np.arange(40) % 4], r"labels have shape \(40, 4\), expected one a row \(not one-hot\)"),
+        (X[:, 0, 0], Y, r"X.npy has shape \(40,\), expected rows of features, with 2 axes or more"),
+    ],
+)
+def test_arrays_of_another_shape(root, tmp_path, kind, features, labels, complaint):
+    write(root, kind, "X.npy", features)
+    write(root, kind, "y.npy", labels)
+    with pytest.raises(DataError, match=complaint):
+        build(recipe(root, kind, ["X.npy"], ["y.npy"]), root, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("kind", ["npy", "zarr"])
 @pytest.mark.parametrize("name", ["../X", "link", "none"])
 def test_arrays_elsewhere_are_not_read(root, tmp_path, kind, name):
     write(tmp_path, "zarr 3", "X", X)

@@ -110,6 +110,42 @@ def test_missing_values_are_replaced_if_asked(root, tmp_path):
     assert sorted(rows_of(store["test"])[0].tolist()) == [[3, 1, 0, 0], [100, 0, 1, 0]]
 
 
+def test_replaced_values_know_nothing_of_rows_held_out(root, tmp_path):
+    """Every row's value is a power of two, so a mean says which rows it is of."""
+    (root / "a.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7)) + ",0\n")
+    (root / "b.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7, 12)) + ",1\n")
+    path = recipe(root, "csv", "a.csv", 'label = "k"', 'missing = "mean"')
+    path.write_text("hold_out = 0.4\n" + path.read_text().replace('["a.csv"]', '["a.csv", "b.csv"]'))
+    store = build(path, root, tmp_path / "s.zarr", n_partitions=1)
+    parts = {name: rows_of(split)[0][:, 0] for name, split in store.splits.items()}
+    powers = np.array([2.0**i for i in range(12)], np.float32)
+    known = parts["train"][np.isin(parts["train"], powers)]
+    replaced = np.concatenate([X[~np.isin(X, powers)] for X in parts.values()])
+    assert len(parts["test"]) == 6 and len(replaced) == 2
+    np.testing.assert_allclose(replaced, known.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "refused"), [(30, True), (300, True), (3000, False)])
+def test_columns_that_float32_rounds_away(root, tmp_path, step, refused):
+    (root / "a.csv").write_text("x,k\n" + "".join(f"{1_700_000_000 + step * i},{i % 2}\n" for i in range(20)))
+    path = recipe(root, "csv", "a.csv", 'label = "k"')
+    if refused:
+        with pytest.raises(DataError, match=r"column x goes from 1700000000 to 17\d+, where float32 has steps of 128"):
+            build(path, root, tmp_path / "s.zarr")
+    else:
+        build(path, root, tmp_path / "s.zarr")
+
+
+def test_nan_is_missing_in_a_category_too(root, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"c": [float("nan"), 2.0, 2.0], "k": [0, 1, 0]}), root / "a.parquet")
+    with pytest.raises(DataError, match="1 values are missing; the first is in column c, row 0"):
+        build(recipe(root, "parquet", "a.parquet", 'label = "k"', 'categorical = ["c"]'), root, tmp_path / "s.zarr")
+    pq.write_table(pa.table({"c": [1.0, 2.0, 2.0], "k": [0.0, float("nan"), 1.0]}), root / "b.parquet")
+    with pytest.raises(DataError, match="a label is missing in column k, row 1"):
+        build(recipe(root, "parquet", "b.parquet", 'label = "k"'), root, tmp_path / "t.zarr")
+
+
 @pytest.mark.parametrize(
     ("text", "table", "complaint"),
     [
@@ -151,6 +187,8 @@ def test_faults_of_csv(root, tmp_path, text, table, complaint):
         (["1_0", "1_1", "2_0"], ("1_0", "1_1", "2_0")),
         (["9007199254740992", "9007199254740993", "-5"], ("-5", "9007199254740992", "9007199254740993")),
         (["01", "1.0", "2"], ()),
+        (["0", "1", "99999"], ()),
+        (["0", "100000", "1"], ("0", "1", "100000")),
     ],
 )
 def test_labels_are_numbers_or_words(root, tmp_path, labels, classes):

@@ -106,6 +106,8 @@ def labelled(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None, reg
     rows = X.reshape(len(X), -1)
     if regression:
         return Block(rows, None, y.astype(np.float64).reshape(len(y), -1), weights)
+    if y.size != len(y):
+        raise DataError(f"labels have shape {y.shape}, expected one a row (not one-hot)")
     return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)
 
 

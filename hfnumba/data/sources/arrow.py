@@ -20,7 +20,7 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
     DataError
         If a column of numbers holds anything else.
     """
-    arrow = require("pyarrow", "tables")
+    arrow, compute = require("pyarrow", "tables"), require("pyarrow.compute", "tables")
     found = {}
     words = set(columns.words)
     for name in columns.named:
@@ -30,6 +30,8 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
             if name in words:
                 if arrow.types.is_nested(kind) or arrow.types.is_binary(kind):
                     raise DataError(f"{path}: column {name} has type {kind}, expected text or numbers")
+                if arrow.types.is_floating(kind):
+                    column = compute.if_else(compute.is_nan(column), None, column)
                 found[name] = np.array(column.cast(arrow.string()).to_pylist(), object)
             else:
                 if not (arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind)):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.data.options import TableOptions
+from hfnumba.data.prepare import hold_out_rows
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.raw import RawData
 from hfnumba.data.sources.table import Block, gather, located, options_of
@@ -19,6 +20,8 @@ from hfnumba.errors import DataError
 
 MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
+MIN_STEPS = 256
+"""A column of numbers that spans fewer of the steps between its values in float32 is refused."""
 
 Batch = Mapping[str, NDArray[Any]]
 """A block of rows by columns: float64 with NaN where a value is missing, or objects, str or None."""
@@ -58,7 +61,7 @@ class Columns:
 def read_columns(
     recipe: Recipe, root: Path, seed: int, watch: Watch, *, names: Callable[[Path], list[str]], batches: Batches
 ) -> RawData:
-    """Read the files twice: for categories and means, then for the rows.
+    """Read the files twice: for categories and means, then for the rows; thrice for means where rows are held out.
 
     Parameters
     ----------
@@ -78,7 +81,18 @@ def read_columns(
             lacking = set(columns.named) - set(found)
             if lacking:
                 raise DataError(f"{path} has no column {', '.join(sorted(lacking))}; it has {_listed(found)}")
-    _survey(options, files, columns, batches, Reading(watch("Reading columns", "bytes"), files))
+    survey = _survey(files, columns, batches, Reading(watch("Reading columns", "bytes"), files))
+    if survey.n_missing and options.missing == "refuse":
+        raise DataError(
+            f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
+            f"to replace them"
+        )
+    if survey.n_missing and "test" not in files:
+        # What replaces values is not to know of the rows that are held out; how many there are is known only now.
+        kept = np.zeros(survey.n_training, bool)
+        kept[hold_out_rows(survey.n_training, seed, recipe.hold_out)["train"]] = True
+        survey = _survey(files, columns, batches, Reading(watch("Reading columns again", "bytes"), files), kept)
+    survey.finish()
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         for batch, share in batches(path, columns):
@@ -104,23 +118,28 @@ def _choose(options: TableOptions, regression: bool, names: list[str], path: Pat
 
 
 def _survey(
-    options: TableOptions, files: Mapping[str, list[Path]], columns: Columns, batches: Batches, reading: Reading
-) -> None:
-    """Find the categories, and the means of the training rows; refuse missing values."""
+    files: Mapping[str, list[Path]],
+    columns: Columns,
+    batches: Batches,
+    reading: Reading,
+    kept: NDArray[np.bool_] | None = None,
+) -> _Survey:
+    """Look at all columns; ``kept`` says which rows of the training files train, by default all."""
     survey = _Survey(columns)
     for split, paths in files.items():
         for path in paths:
             row = 0
             for batch in reading.follow(path, batches(path, columns)):
+                n = len(next(iter(batch.values())))
+                training = np.full(n, split == "train")
+                if split == "train":
+                    if kept is not None:
+                        training = kept[survey.n_training : survey.n_training + n]
+                    survey.n_training += n
                 for name, values in batch.items():
-                    survey.look(name, values, split == "train", path, row)
-                row += len(next(iter(batch.values())))
-    if survey.n_missing and options.missing == "refuse":
-        raise DataError(
-            f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
-            f"to replace them"
-        )
-    survey.finish()
+                    survey.look(name, values, training, path, row)
+                row += n
+    return survey
 
 
 class _Survey:
@@ -130,10 +149,11 @@ class _Survey:
         self.columns = columns
         self.seen: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
         self.counts, self.sums = dict.fromkeys(columns.numeric, 0), dict.fromkeys(columns.numeric, 0.0)
-        self.n_missing, self.first = 0, ""
+        self.lowest, self.highest = dict.fromkeys(columns.numeric, np.inf), dict.fromkeys(columns.numeric, -np.inf)
+        self.n_missing, self.first, self.n_training = 0, "", 0
 
-    def look(self, name: str, values: NDArray[Any], training: bool, path: Path, row: int) -> None:
-        """Take in a column of a batch that begins at ``row`` of a file."""
+    def look(self, name: str, values: NDArray[Any], training: NDArray[np.bool_], path: Path, row: int) -> None:
+        """Take in a column of a batch that begins at ``row`` of a file; ``training`` says which of its rows train."""
         missing = _missing(values)
         if missing.any():
             place = f"column {name}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
@@ -145,18 +165,31 @@ class _Survey:
             self.seen[name].update(values.tolist())
             if len(self.seen[name]) > MAX_CATEGORIES:
                 raise DataError(f"column {name} has more than {MAX_CATEGORIES} categories")
-        elif name in self.counts and training:
-            self.counts[name] += int((~missing).sum())
-            self.sums[name] += float(values[~missing].sum())
+        elif name in self.counts and len(known := values[training & ~missing]):
+            self.counts[name] += len(known)
+            self.sums[name] += float(known.sum())
+            self.lowest[name] = min(self.lowest[name], float(known.min()))
+            self.highest[name] = max(self.highest[name], float(known.max()))
 
     def finish(self) -> None:
-        """Note means and categories."""
+        """Note means and categories; refuse columns that float32 would make much the same."""
         for name, n in self.counts.items():
             if not n:
                 raise DataError(f"column {name} has no value in the training rows")
             self.columns.means[name] = self.sums[name] / n
+            _refuse_coarse(name, self.lowest[name], self.highest[name])
         for name, found in self.seen.items():
             self.columns.categories[name] = sorted(found, key=lambda value: (value is None, value or ""))
+
+
+def _refuse_coarse(name: str, lowest: float, highest: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = float(np.spacing(np.float32(max(abs(lowest), abs(highest)))))
+    if 0 < highest - lowest < MIN_STEPS * step:
+        raise DataError(
+            f"column {name} goes from {lowest:.15g} to {highest:.15g}, where float32 has steps of {step:g}: subtract "
+            f"an offset first, or name the columns to take in numeric"
+        )
 
 
 def _encode(columns: Columns, batch: Batch) -> Block:

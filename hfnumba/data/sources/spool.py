@@ -57,8 +57,8 @@ def _kept() -> Iterator[None]:
 class Labels:
     """Labels of several splits as they come, numbered when all are known.
 
-    Labels that are whole numbers from 0 on are class numbers. Any others are names, whole numbers in their order or
-    words in theirs, and the class is the place in it.
+    Labels that are whole numbers from 0 to below ``MAX_NAMES`` are class numbers. Any others are names, whole numbers
+    in their order or words in theirs, and the class is the place in it.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Labels:
         names: tuple[str, ...] = ()
         if len(values) == len(self._numbers):
             order = sorted(set(values.values()))
-            if order and (order[0] < 0 or order[-1] >= 2**31):
+            if order and (order[0] < 0 or order[-1] >= MAX_NAMES):
                 names = tuple(map(str, order))
             place = {value: i for i, value in enumerate(order)}
             table = {word: place[value] if names else value for word, value in values.items()}
