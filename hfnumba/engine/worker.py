@@ -6,12 +6,13 @@ import asyncio
 import ctypes
 import logging
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from distributed import Worker, WorkerPlugin
+from distributed import Status, Worker, WorkerPlugin
 from numpy.typing import NDArray
 
 from hfnumba.engine.host import PartitionHost, default_memory
@@ -30,6 +31,7 @@ _KEPT_BYTES = 1 << 28
 _MAX_MMAP_THRESHOLD = 1 << 25
 # Clients that died without a word leave jobs behind; the oldest make room for new ones.
 _MAX_JOBS = 8
+_CLOSING = {Status.closing, Status.closed}
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,11 @@ def _keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def _hushed_heartbeat(worker: Worker) -> Callable[[logging.LogRecord], bool]:
+    """A filter of Dask's log: a worker that closes cuts off its own heartbeat, and would report that as an error."""
+    return lambda record: worker.status not in _CLOSING or "heartbeat" not in str(record.msg)
+
+
 class RoundPlugin(WorkerPlugin):
     """Gives every worker, present or future, the handler. Kernels are compiled before a worker takes part."""
 
@@ -180,6 +187,7 @@ class RoundPlugin(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker."""
         _keep_freed_memory()
+        logging.getLogger("distributed.worker").addFilter(_hushed_heartbeat(worker))
         await asyncio.get_running_loop().run_in_executor(None, cache.warm_up)
         self._server = RoundServer(worker)
         worker.handlers[GREET] = self._server.greet

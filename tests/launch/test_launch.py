@@ -1,5 +1,6 @@
 """Clients: none, local processes, addresses; and what those processes do with signals and threads."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 from distributed import LocalCluster
 
 import hfnumba.versions
+from hfnumba.engine.worker import RoundPlugin
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import address, local, open_cluster, versions
 from hfnumba.launch.spec import parse
@@ -103,6 +105,20 @@ def test_local_processes():
     for pid in now:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_workers_that_close_do_not_report_their_own_heartbeat(capfd):
+    asked = threading.Event()
+
+    async def unanswered(**_):
+        asked.set()
+        await asyncio.sleep(30)
+
+    with local(1) as client:
+        client.register_plugin(RoundPlugin())
+        client.cluster.scheduler.handlers["heartbeat_worker"] = unanswered
+        assert asked.wait(30)
+    assert capfd.readouterr().err == ""
 
 
 def test_frozen_processes_are_killed_if_they_keep_dask_waiting(monkeypatch):
