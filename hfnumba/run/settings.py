@@ -209,7 +209,8 @@ def memory_bytes(settings: TrainSettings) -> int | None:
     if settings.memory is None:
         return None
     try:
-        n = int(parse_bytes(settings.memory))
+        # A unit alone would be read as one of it, and nothing at all as a byte.
+        n = int(parse_bytes(settings.memory)) if any(map(str.isdigit, settings.memory)) else 0
     except (ValueError, AttributeError, OverflowError):
         n = 0
     if n < 1:

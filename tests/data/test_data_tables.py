@@ -1,8 +1,12 @@
 import contextlib
+import gzip
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -63,6 +67,43 @@ def test_csv_with_categories_and_names(root, tmp_path):
 def test_csv_is_read_a_block_at_a_time(root, tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_NBYTES", 100)
     test_csv_with_categories_and_names(root, tmp_path)
+
+
+@pytest.mark.parametrize(("format_name", "text"), [("csv", CSV), ("libsvm", "0 1:3 4:5.5\n1 2:7\n" * 20)])
+def test_tables_packed_with_gzip(root, tmp_path, format_name, text):
+    (root / "a.txt").write_text(text)
+    (root / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    table = ["label = 'class'", "categorical = ['colour']"] if format_name == "csv" else []
+    expected, found = (
+        build(recipe(root, format_name, name, *table), root, tmp_path / name) for name in ("a.txt", "a.txt.gz")
+    )
+    for split in ("train", "test"):
+        for a, b in zip(rows_of(expected[split]), rows_of(found[split]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def damaged(packed, place):
+    return packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :]
+
+
+@pytest.mark.parametrize("format_name", ["csv", "libsvm"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-20],
+        lambda packed: damaged(packed, 0),
+        lambda packed: damaged(packed, -6),
+        lambda packed: damaged(packed, 12),
+    ],
+    ids=["cut", "another format", "checksum", "code"],
+)
+def test_damaged_gzip(root, tmp_path, format_name, damage):
+    text = CSV if format_name == "csv" else "".join(f"{i % 2} 1:{i}\n" for i in range(40))
+    (root / "a.gz").write_bytes(damage(gzip.compress(text.encode())))
+    table = ["label = 'class'", "categorical = ['colour']"] if format_name == "csv" else []
+    with pytest.raises(DataError, match=r"a\.gz (is not a whole gzip file|cannot be read as CSV)"):
+        build(recipe(root, format_name, "a.gz", *table), root, tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_splits_of_their_own_and_chosen_columns(root, tmp_path):
@@ -488,6 +529,39 @@ def test_a_line_without_end(root, tmp_path):
     (root / "a.svm").write_bytes(b"1 1:1 " * (2**24 // 6 + 2))
     with pytest.raises(DataError, match="line 1 is longer than 16777216 bytes"):
         build(recipe(root, "libsvm", "a.svm"), root, tmp_path / "s.zarr")
+
+
+@pytest.fixture
+def bomb(root):
+    """Writes a table whose last line has 256 MiB."""
+
+    def write(start):
+        with gzip.open(root / "a.gz", "wb", compresslevel=1) as file:
+            file.write(start)
+            for _ in range(256):
+                file.write(b"1" * 2**20)
+
+    return write
+
+
+@pytest.mark.parametrize(("format_name", "start"), [("csv", b"x,y\n"), ("libsvm", b"1 1:")])
+def test_a_line_without_end_in_a_gzip_bomb(root, tmp_path, bomb, format_name, start):
+    bomb(start)
+    path = recipe(root, format_name, "a.gz", *["label = 'y'"] * (format_name == "csv"))
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(DataError, match=r"longer than|cannot be read as CSV: .*block"):
+        build(path, root, tmp_path / "s.zarr")
+    assert psutil.Process().memory_info().rss - before < 2**27
+
+
+def test_a_process_that_refuses_a_table_ends_as_any_other(root, tmp_path, bomb):
+    """Arrow's thread still reads when the process ends."""
+    bomb(b"x,y\n")
+    path = recipe(root, "csv", "a.gz", "label = 'y'")
+    script = f"from hfnumba.data import build; build({str(path)!r}, {str(root)!r}, {str(tmp_path / 's.zarr')!r})"
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1 and done.stderr.count("DataError: ") == 1, done.stderr
 
 
 def test_a_table_takes_less_memory_than_its_rows(root, tmp_path):

@@ -48,7 +48,7 @@ def test_memory_is_a_size(memory, nbytes):
     assert memory_bytes(settings_from({"hidden": (3,), "memory": memory})) == nbytes
 
 
-@pytest.mark.parametrize("memory", ["0", "-1GiB", "much", "1e400GiB", "nan"])
+@pytest.mark.parametrize("memory", ["0", "-1GiB", "much", "1e400GiB", "nan", "", "GiB"])
 def test_what_is_no_size_is_refused(memory):
     with pytest.raises(UsageError, match="setting memory: expected a size such as 2GiB or 500MB, got"):
         memory_bytes(settings_from({"hidden": (3,), "memory": memory}))

@@ -1,11 +1,11 @@
-"""CSV files with a line of names, read by Arrow a block at a time."""
+"""CSV files with a line of names, plain or gzip, read by Arrow a block at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hfnumba.data.recipes import Recipe
 from hfnumba.data.sources.arrow import to_batch
@@ -41,7 +41,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
 
 
 @contextmanager
-def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tuple[Any, BinaryIO]]:
+def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tuple[Any, Any]]:
     """Open a file, as Arrow reads it and as it is; without columns, for their names only."""
     arrow, csv = require("pyarrow", "tables"), require("pyarrow.csv", "tables")
     convert = {}
@@ -50,15 +50,15 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
     try:
-        with (
-            path.open("rb") as file,
-            csv.open_csv(
-                file,
-                csv.ReadOptions(block_size=BLOCK_NBYTES, use_threads=False),
-                csv.ParseOptions(delimiter=delimiter),
-                csv.ConvertOptions(**convert),
-            ) as reader,
-        ):
+        # Arrow's own files: a thread of Arrow reads ahead, and one that is in Python when the process exits ends it.
+        file = arrow.OSFile(str(path))
+        plain = arrow.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
+        with csv.open_csv(
+            plain,
+            csv.ReadOptions(block_size=BLOCK_NBYTES, use_threads=False),
+            csv.ParseOptions(delimiter=delimiter),
+            csv.ConvertOptions(**convert),
+        ) as reader:
             yield reader, file
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
         hint = "; name columns of text in categorical, or those to take in numeric" if _NO_NUMBER in str(error) else ""
