@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import logging
 import traceback
-from collections.abc import Callable
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -173,9 +173,16 @@ def _keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _hushed_heartbeat(worker: Worker) -> Callable[[logging.LogRecord], bool]:
-    """A filter of Dask's log: a worker that closes cuts off its own heartbeat, and would report that as an error."""
-    return lambda record: worker.status not in _CLOSING or "heartbeat" not in str(record.msg)
+def _hush_heartbeat(worker: Worker) -> None:
+    """Keep from Dask's log that a worker which closes cuts off its own heartbeat; it would be reported as an error."""
+    # The log outlives a worker that is a part of this process.
+    held = weakref.ref(worker)
+
+    def wanted(record: logging.LogRecord) -> bool:
+        status = getattr(held(), "status", None)
+        return status not in _CLOSING or "heartbeat" not in str(record.msg)
+
+    logging.getLogger("distributed.worker").addFilter(wanted)
 
 
 class RoundPlugin(WorkerPlugin):
@@ -187,7 +194,7 @@ class RoundPlugin(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker."""
         _keep_freed_memory()
-        logging.getLogger("distributed.worker").addFilter(_hushed_heartbeat(worker))
+        _hush_heartbeat(worker)
         await asyncio.get_running_loop().run_in_executor(None, cache.warm_up)
         self._server = RoundServer(worker)
         worker.handlers[GREET] = self._server.greet
