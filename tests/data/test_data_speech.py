@@ -327,6 +327,14 @@ def test_timit_as_the_ldc_distributes_it(ldc, tmp_path):
     assert [classes[k] for k in dict.fromkeys(y[spoken.index("sh") : spoken.index("ix")])] == ["sh_0", "sh_1", "sh_2"]
 
 
+def test_converted_recordings_beside_the_originals(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
+    found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)
+    assert found.digest == expected.digest
+
+
 @pytest.mark.parametrize(("phones", "n", "expected"), [(48, 48, ["sil", "sh", "ix"]), (39, 39, ["sil", "sh", "ih"])])
 def test_folded_phones(ldc, tmp_path, phones, n, expected):
     recipe = edited(tmp_path, phones=phones, states=1, sa="true")

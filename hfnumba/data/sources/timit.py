@@ -139,7 +139,9 @@ def _utterances(root: Path, folder: str) -> list[tuple[str, tuple[Path, Path]]]:
     """Utterances below ``TRAIN`` or ``TEST``, in the order of their names, whatever the case of the file system."""
     found = []
     for path in sorted(_child(root, folder).glob("*/*/*")):
-        if path.suffix.upper() != ".WAV":
+        # Copies often have X.WAV.wav, converted, beside X.WAV.
+        original = path.with_suffix("")
+        if path.suffix.upper() != ".WAV" or (original.suffix.upper() == ".WAV" and original.exists()):
             continue
         labels = next(
             (path.with_suffix(suffix) for suffix in (".PHN", ".phn") if path.with_suffix(suffix).exists()), None
