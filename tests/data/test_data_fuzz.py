@@ -121,8 +121,11 @@ PARSERS = {
 
 SECONDS = float(os.environ.get("HFNUMBA_FUZZ_SECONDS", "50")) / len(PARSERS)
 EXAMPLES = 100
-WORDS = [b"_", b"-", b"\xc2\xb2", b"nan", b"1e999", b"9" * 20, b"9" * 400, b"9" * 5000, b"\n", b" ", b"\0"]
-"""What single bytes hardly ever make: digits that are no numbers, numbers too long for floating point or Python."""
+WORDS = [
+    *(b"_", b"-", b"\xc2\xb2", b"nan", b"1e999", b"9" * 20, b"9" * 400, b"9" * 5000, b"0, " + b"9" * 19),
+    *(b"\n", b" ", b"\0", b"\0" * 4, b"\xff" * 4, b"\xff" * 8, b"\x7f" + b"\xff" * 7),
+]
+"""What single bytes hardly ever make: digits that are no numbers, numbers beyond what their type or Python holds."""
 
 
 @pytest.mark.slow
@@ -142,8 +145,8 @@ def test_fuzz(tmp_path, kind):
         for _ in range(data.draw(st.integers(1, 6))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         if data.draw(st.booleans()):
-            at = data.draw(st.integers(0, len(content)))
-            content[at:at] = data.draw(st.sampled_from(WORDS))
+            at, word = data.draw(st.integers(0, len(content))), data.draw(st.sampled_from(WORDS))
+            content[at : at + (len(word) if data.draw(st.booleans()) else 0)] = word
         cut = data.draw(st.integers(0, len(content))) if data.draw(st.booleans()) else len(content)
         path.write_bytes(bytes(content[:cut]) + data.draw(st.binary(max_size=20)))
         try:

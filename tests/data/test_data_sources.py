@@ -58,7 +58,8 @@ GOOD = idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (GOOD[:9], "ends within its IDX header"),
         (GOOD[:-1], r"shape \(3, 4\) in its header"),
         (GOOD + b"x", r"shape \(3, 4\) in its header"),
-        (b"\0\0\x0e\x04" + b"\xff" * 16 + b"abc", r"4294967295.* in its header"),
+        (b"\0\0\x0e\x04" + b"\xff" * 16 + b"abc", r"claims the shape \(4294967295, .*which no array can have"),
+        (b"\0\0\x08\x04" + b"\xff" * 12 + b"\0" * 4, r"claims the shape \(4294967295, .*which no array can have"),
     ],
 )
 def test_hostile_headers(tmp_path, gz, data, complaint):
@@ -187,6 +188,15 @@ def npy_with_shape(shape, data):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue() + data
+
+
+@pytest.mark.parametrize("shape", [(0, 2**63), (2**70, 0), (2**32, 2**32)])
+def test_npz_members_of_shapes_that_no_array_has(tmp_path, shape):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", npy_with_shape(shape, b""))
+    with pytest.raises(DataError, match=r"X.npy claims the shape .* which no array can have"):
+        read_npz(path)
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (7,), (5, 2**50), (3,)])

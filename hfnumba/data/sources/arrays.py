@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
@@ -18,6 +19,8 @@ from hfnumba.data.watching import Steps, Watch
 from hfnumba.errors import DataError
 
 BLOCK_NBYTES = 2**22
+MAX_NDIM = 64
+"""More axes NumPy does not have."""
 
 
 class Rows(Protocol):
@@ -99,6 +102,12 @@ def refuse_dtype(where: str | Path, dtype: np.dtype[Any]) -> None:
         raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
     if dtype.kind not in "buif":
         raise DataError(f"{where} has dtype {dtype}, expected real numbers")
+
+
+def refuse_shape(where: str | Path, shape: tuple[int, ...], itemsize: int) -> None:
+    """Refuse a shape that NumPy's arrays cannot have; that of an array without elements is limited like any other."""
+    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or math.prod(n or 1 for n in shape) * itemsize >= 2**63:
+        raise DataError(f"{where} claims the shape {str(shape)[:80]}, which no array can have")
 
 
 def labelled(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None, regression: bool) -> Block:

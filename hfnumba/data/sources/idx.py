@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hfnumba.data.arrays import empty
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe, RecipeFile
+from hfnumba.data.sources.arrays import refuse_shape
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
 from hfnumba.data.watching import Watch
 from hfnumba.errors import DataError
@@ -75,6 +76,7 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
         shape = struct.unpack(f">{head[3]}I", dims)
         dtype = np.dtype(DTYPES[head[2]])
         header = head + dims
+        refuse_shape(path, shape, dtype.itemsize)
         nbytes = math.prod(shape) * dtype.itemsize
         _refuse_size(path, len(header), nbytes, shape, expected)
         values = empty((nbytes,), np.uint8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, width
+from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, refuse_shape, width
 from hfnumba.data.sources.paths import file_record, hashing, inside
 from hfnumba.data.sources.raw import RawData, opened
 from hfnumba.data.watching import Watch
@@ -113,8 +113,9 @@ def map_npy(path: Path) -> NDArray[Any]:
         shape, fortran, dtype = read_npy_header(file, str(path))
         start = file.tell()
     refuse_dtype(path, dtype)
+    refuse_shape(path, shape, dtype.itemsize)
     nbytes, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
-    if nbytes != held or min(shape, default=0) < 0:
+    if nbytes != held:
         raise DataError(f"{path} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, but holds {held}")
     if not nbytes:
         return np.empty(shape, dtype)

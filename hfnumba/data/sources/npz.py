@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hfnumba.data.prepare import hold_out
 from hfnumba.data.recipes import Recipe
+from hfnumba.data.sources.arrays import refuse_shape
 from hfnumba.data.sources.npy import read_npy_header
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
 from hfnumba.data.watching import Watch
@@ -107,6 +108,7 @@ def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
         n_header = file.tell()
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    refuse_shape(where, shape, dtype.itemsize)
     nbytes = math.prod(shape) * dtype.itemsize
     if n_header + nbytes != member.file_size or nbytes > (member.compress_size + 1) * DEFLATE_RATIO:
         raise DataError(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hfnumba.data.codec import BLOSC_HEADER
 from hfnumba.data.manifest import SourceFile
 from hfnumba.data.recipes import Recipe
-from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype
+from hfnumba.data.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, refuse_shape
 from hfnumba.data.sources.paths import folder_record, hashing, inside
 from hfnumba.data.sources.raw import DEFLATE_RATIO, RawData, read_all
 from hfnumba.data.watching import Watch
@@ -147,6 +147,8 @@ def open_rows(root: Path, name: str) -> ZarrRows:
     folder = root / name
     claims = _claims(path, data, DOCUMENTS[document])
     refuse_dtype(folder, claims.dtype)
+    for shape in (claims.shape, claims.chunks):
+        refuse_shape(folder, shape, claims.dtype.itemsize)
     _refuse_size(folder, claims)
     held = {f"a/{document}": _buffer(data)}
     try:
