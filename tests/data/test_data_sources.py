@@ -208,6 +208,15 @@ def test_npz_members_that_lie_about_their_size(tmp_path, shape):
         read_npz(path)
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_members_that_numpy_does_not_write(tmp_path, packing):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("X.npy", npy_with_shape((5,), b"12345"))
+    with pytest.raises(DataError, match=r"X.npy is packed in another way"):
+        read_npz(path)
+
+
 def test_an_npz_member_whose_header_never_ends(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:

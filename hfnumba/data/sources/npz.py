@@ -103,6 +103,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """Refuse an array by its header, before memory is taken for it."""
     where = f"{path}: {member.filename}"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{where} is packed in another way than NumPy's; write it by np.savez_compressed")
     with archive.open(member) as file:
         shape, _, dtype = read_npy_header(file, where)
         n_header = file.tell()
