@@ -50,7 +50,7 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
     try:
-        # Arrow's own files: a thread of Arrow reads ahead, and one that is in Python when the process exits ends it.
+        # Arrow's own files: a thread of Arrow reads ahead, and one that is in Python when the process ends aborts it.
         file = arrow.OSFile(str(path))
         plain = arrow.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
         with csv.open_csv(
