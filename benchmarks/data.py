@@ -26,8 +26,10 @@ import numpy as np
 from blake3 import blake3
 from pages import insert
 
-from hfnumba.data import Split, build, verify
-from hfnumba.data.arrays import empty
+from hfnumba.ingest import build
+from hfnumba.store import Split
+from hfnumba.store.pages import empty
+from hfnumba.store.verify import verify
 
 TURNS = 7
 GOALS = {"build from IDX files": 200, "verify": 500, "load": 1000, "load and keep all": 1000}
@@ -106,7 +108,7 @@ def steps(split: Split) -> dict[tuple[str, str], Job]:
     """Steps of loading and building the features of a split, each by itself: the job each belongs to, and its name."""
     from numcodecs import blosc
 
-    from hfnumba.data.codec import BLOCK_NBYTES, LZ4_LEVEL
+    from hfnumba.store.codec import BLOCK_NBYTES, LZ4_LEVEL
 
     n = split.layout.chunk_rows * split.n_features
     paths = chunks(split)

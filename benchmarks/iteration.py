@@ -17,11 +17,12 @@ import click
 import numpy as np
 from pages import insert
 
-from hfnumba.data import open_store, write_store
 from hfnumba.engine import DaskObjective, SplitObjective
 from hfnumba.figures.summary import markdown
+from hfnumba.ingest import write_store
 from hfnumba.launch import local
 from hfnumba.network import Network
+from hfnumba.store import open_store
 
 PARTS = ("gradient", "products", "line search")
 

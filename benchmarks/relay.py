@@ -22,7 +22,7 @@ from hfnumba.bench.model import Constants, Workload, hops, iteration_s, transpor
 from hfnumba.bench.scaling import STAR, measure_rounds, relay_seconds
 from hfnumba.bench.workers import distant_workers
 from hfnumba.cli import RESUMABLE
-from hfnumba.engine.dask import FAN_IN
+from hfnumba.engine.cluster.engine import FAN_IN
 from hfnumba.figures.options import FigureStopped
 from hfnumba.figures.summary import markdown
 from hfnumba.figures.two import Pieces

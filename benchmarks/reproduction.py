@@ -12,6 +12,15 @@ import sys
 from pathlib import Path
 
 import claims
+from communication import (
+    Counts,
+    break_even,
+    counts_of,
+    disagreements,
+    model_parallel,
+    planned,
+    rows_of,
+)
 from experiments import (
     DEFAULTS,
     GRIDS,
@@ -26,17 +35,7 @@ from experiments import (
 )
 from pages import insert
 
-from hfnumba.data import Store, open_store
 from hfnumba.errors import HfnumbaError
-from hfnumba.figures.communication import (
-    Counts,
-    break_even,
-    counts_of,
-    disagreements,
-    model_parallel,
-    planned,
-    rows_of,
-)
 from hfnumba.figures.experiment import Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions
@@ -45,6 +44,7 @@ from hfnumba.figures.summary import ERRORS, Series, best_of, carry_out, markdown
 from hfnumba.network import Network
 from hfnumba.optim.methods import optimizer
 from hfnumba.run.settings import optimizer_settings
+from hfnumba.store import Store, open_store
 
 FIGURES = ("one", "three", "saddle")
 OTHER_NETWORKS = ((784, 400, 10), (784, 400, 150, 10), (360, 512, 512, 512, 1973))

@@ -25,8 +25,8 @@ import torch
 from pages import insert
 
 from hfnumba import Network, open_store
-from hfnumba.data import write_frames
 from hfnumba.engine import SplitObjective
+from hfnumba.ingest import write_frames
 from hfnumba.processors import available_processors
 
 HIDDEN = (512, 512, 512)

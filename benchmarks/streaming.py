@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from pages import insert, marked
 
-from hfnumba.data import Split, build, open_store, write_frames, write_store
+from hfnumba.ingest import build, write_frames, write_store
+from hfnumba.store import Split, open_store
 
 HIDDEN = {"bytes": (400,), "float32": (256, 256), "frames": (256, 256)}
 COLUMNS = {

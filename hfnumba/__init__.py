@@ -9,14 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hfnumba.data import open_store as open_store
-    from hfnumba.data import write_store as write_store
     from hfnumba.engine import ArrayObjective as ArrayObjective
     from hfnumba.engine import DaskObjective as DaskObjective
     from hfnumba.engine import SplitObjective as SplitObjective
     from hfnumba.errors import HfnumbaError as HfnumbaError
     from hfnumba.estimator import HessianFreeClassifier as HessianFreeClassifier
     from hfnumba.estimator import HessianFreeRegressor as HessianFreeRegressor
+    from hfnumba.ingest import write_store as write_store
     from hfnumba.krylov.bicgstab import bicgstab as bicgstab
     from hfnumba.krylov.cg import cg as cg
     from hfnumba.krylov.lanczos import lanczos as lanczos
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from hfnumba.optim.hessian_free import HessianFree as HessianFree
     from hfnumba.optim.lbfgs import LBFGS as LBFGS
     from hfnumba.optim.methods import optimizer as optimizer
+    from hfnumba.store import open_store as open_store
 
     __version__: str
 
@@ -48,9 +48,9 @@ _HOME = {
     "lanczos": "hfnumba.krylov.lanczos",
     "minres": "hfnumba.krylov.minres",
     "steihaug": "hfnumba.krylov.steihaug",
-    "open_store": "hfnumba.data",
+    "open_store": "hfnumba.store",
     "optimizer": "hfnumba.optim.methods",
-    "write_store": "hfnumba.data",
+    "write_store": "hfnumba.ingest",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the keys are strings

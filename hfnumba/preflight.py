@@ -15,8 +15,8 @@ from hfnumba.errors import HfnumbaError
 from hfnumba.network import Network
 
 if TYPE_CHECKING:
-    from hfnumba.data import Store
     from hfnumba.launch import Placement
+    from hfnumba.store import Store
 
 _PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "dask", "distributed", "zarr")
 _STEP = 1e-2
@@ -111,7 +111,8 @@ def _disk(folder: Path) -> tuple[bool, str]:
 
 
 def _store(path: Path) -> tuple[bool, str]:
-    from hfnumba.data import open_store, verify  # noqa: PLC0415
+    from hfnumba.store import open_store  # noqa: PLC0415
+    from hfnumba.store.verify import verify  # noqa: PLC0415
 
     store = open_store(path)
     faults = verify(store)
@@ -127,7 +128,7 @@ def _cluster(spec: str, store_path: Path | None) -> tuple[bool, str]:
     with open_cluster(spec) as placement:
         if store_path is None:
             return True, placement.description
-        from hfnumba.data import open_store  # noqa: PLC0415
+        from hfnumba.store import open_store  # noqa: PLC0415
 
         return _same_gradient(placement, open_store(store_path))
 

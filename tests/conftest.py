@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from hfnumba.ingest import write_store
+from tests.toy_store import write_toy_store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,3 +37,37 @@ def client():
         Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory):
+    """The path of a small store."""
+    return write_toy_store(tmp_path_factory.mktemp("store") / "toy.zarr")
+
+
+@pytest.fixture
+def arrays():
+    """Images of 12 bytes in 3 classes; the first byte of a row is its number."""
+    rng = np.random.default_rng(7)
+
+    def split(n):
+        X = rng.integers(0, 256, (n, 12), dtype=np.uint8)
+        X[:, 0] = np.arange(n) % 256
+        return X, rng.integers(0, 3, n)
+
+    return {"train": split(100), "test": split(37)}
+
+
+@pytest.fixture
+def store(tmp_path, arrays):
+    return write_store(tmp_path / "s.zarr", arrays, n_partitions=4, seed=3)
+
+
+def contents(root):
+    """Every file of a folder: relative path to bytes."""
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def read_tree():
+    return contents

@@ -22,23 +22,25 @@ ALLOWED = {
     "krylov": set(),
     "kernels": set(),
     "network": set(),
+    "progress": set(),
     "versions": set(),
     "__main__": {"cli"},
     "processors": set(),
     "stop": set(),
     "launch": {"processors", "stop", "versions"},
-    "data": {"atomic"},
+    "store": {"atomic", "progress"},
+    "ingest": {"atomic", "progress", "store"},
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
-    "engine": {"kernels", "objective", "data", "krylov", "network", "processors", "versions"},
+    "engine": {"kernels", "objective", "store", "krylov", "network", "processors", "progress", "versions"},
     "bench": {"engine", "kernels", "network", "objective", "optim", "processors"},
     "checkpoint": {"atomic"},
     "ledger": {"atomic"},
-    "figures": {"atomic", "bench", "data", "ledger", "network", "optim", "run"},
-    "preflight": {"data", "engine", "kernels", "launch", "network", "processors", "run"},
+    "figures": {"atomic", "bench", "ingest", "ledger", "network", "optim", "progress", "run", "store"},
+    "preflight": {"engine", "kernels", "launch", "network", "processors", "run", "store"},
     "run": {
-        *("atomic", "checkpoint", "data", "engine", "kernels", "launch", "ledger", "network", "objective", "optim"),
-        "stop",
+        *("atomic", "checkpoint", "engine", "ingest", "kernels", "launch", "ledger", "network", "objective", "optim"),
+        *("progress", "stop", "store"),
     },
 }
 ANY = {"__init__", "cli", "estimator"}
@@ -47,11 +49,11 @@ LIBRARIES = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
     "dask": {"engine", "launch", "run"},
-    "distributed": {"bench", "engine", "launch"},
+    "distributed": {"bench", "engine", "launch", "versions"},
     "dask_mpi": {"launch"},
     "mpi4py": {"launch"},
-    "zarr": {"data"},
-    "sklearn": {"data", "estimator"},
+    "zarr": {"ingest", "store"},
+    "sklearn": {"estimator", "ingest"},
     "matplotlib": {"figures"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -111,7 +113,8 @@ def test_imports_go_one_way():
         ("optim", "def f():\n    import distributed.client"),
         ("launch", "from hfnumba import engine"),
         ("optim", "import numba"),
-        ("data", "import hfnumba"),
+        ("store", "import hfnumba"),
+        ("store", "from hfnumba.ingest import build"),
     ],
 )
 def test_the_walk_finds_what_is_forbidden(room, source):
@@ -183,6 +186,15 @@ def loaded_by(code):
 )
 def test_imports_are_light(code):
     assert loaded_by(f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}") == set()
+
+
+def test_reading_a_store_loads_nothing_that_makes_one():
+    code = "import hfnumba.store, sys; print(*[name for name in sys.modules if name.startswith('hfnumba')])"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    ours = done.stdout.split()
+    assert len(ours) < 15, ours
+    assert not [name for name in ours if name.startswith("hfnumba.ingest")]
 
 
 def test_the_lightness_test_can_fail():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hfnumba.data import write_store
+from hfnumba.ingest import write_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).resolve().parents[1] / "README.md").read_text(), re.DOTALL)

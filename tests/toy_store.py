@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hfnumba.data import write_store
+from hfnumba.ingest import write_store
 
 
 def write_toy_store(path, seed=0):

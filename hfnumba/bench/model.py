@@ -15,8 +15,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from hfnumba.engine.assignment import arrange
-from hfnumba.engine.messages import Branch
+from hfnumba.engine.cluster.assignment import arrange
+from hfnumba.engine.cluster.messages import Branch
 
 PARTS = ("gradient", "krylov", "line_search")
 """Of an iteration: loss and gradient over all rows; the solve and the ranking of its candidates, on the curvature

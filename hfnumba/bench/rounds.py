@@ -24,7 +24,7 @@ from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
 from numpy.typing import NDArray
 
-from hfnumba.engine.dask import DaskEngine
+from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.host import Job, PartitionHost
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource

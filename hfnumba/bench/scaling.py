@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from hfnumba.bench.model import KINDS, Rate
-from hfnumba.engine.dask import DaskEngine
+from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.evaluations import Along, Gradient, Product
 from hfnumba.engine.host import Evaluation, Job, PartitionHost
 from hfnumba.engine.protocol import Round

@@ -56,7 +56,7 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
     """List the recipes that come with hfnumba."""
-    from hfnumba.data.recipes import list_recipes
+    from hfnumba.ingest.recipes import list_recipes
 
     recipes = list_recipes()
     if as_json:
@@ -78,7 +78,7 @@ def build(
 
     An interrupted build is continued by the same command. The path of the store is printed.
     """
-    from hfnumba.data import build as build_store
+    from hfnumba.ingest import build as build_store
 
     try:
         with watched() as watch:
@@ -102,7 +102,7 @@ def init(
     For each J from 0 to that number less one run `hfnumba data partition STORE J`, then
     `hfnumba data finalise STORE`.
     """
-    from hfnumba.data import init as init_store
+    from hfnumba.ingest import init as init_store
 
     with watched() as watch:
         path, n_parts = init_store(
@@ -117,7 +117,7 @@ def init(
 @click.argument("j", type=click.IntRange(min=0))
 def partition(store: Path, j: int) -> None:
     """Write partition J of a store that `init` began. Harmless when repeated."""
-    from hfnumba.data import write_partition
+    from hfnumba.ingest import write_partition
 
     with watched() as watch:
         write_partition(store, j, watch=watch)
@@ -128,7 +128,7 @@ def partition(store: Path, j: int) -> None:
 @click.argument("store", type=StorePath)
 def finalise(store: Path) -> None:
     """Check the partitions of a store and complete it. Harmless when repeated."""
-    from hfnumba.data import finalise as finalise_store
+    from hfnumba.ingest import finalise as finalise_store
 
     with watched() as watch:
         complete = finalise_store(store, watch=watch)
@@ -141,8 +141,9 @@ def finalise(store: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(store: Path, quick: bool, as_json: bool) -> None:
     """Describe a store: where it comes from, its splits, its size, its classes and the ranges of its features."""
-    from hfnumba.data import info as describe
-    from hfnumba.data import open_store, survey
+    from hfnumba.store import open_store
+    from hfnumba.store.info import info as describe
+    from hfnumba.store.info import survey
 
     opened = open_store(store)
     held = describe(opened)
@@ -172,9 +173,9 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 @click.argument("store", type=StorePath)
 def verify(store: Path) -> None:
     """Read every byte of a store and name what is wrong; exit with status 1 if anything is."""
-    from hfnumba.data.store import read_manifest
-    from hfnumba.data.verification import verify as find_problems
     from hfnumba.errors import StoreError
+    from hfnumba.store.split import read_manifest
+    from hfnumba.store.verify import verify as find_problems
 
     # Not open_store: it refuses at the first missing file, where all of them are to be named.
     opened = read_manifest(store)

@@ -20,8 +20,8 @@ def demo(folder: Path) -> None:
     The whole way: rows become a store, a cluster starts, hf-bicgstab trains 64-100-50-10, the curves are drawn.
     It takes well under a minute once the kernels are compiled.
     """
-    from hfnumba.data import build
     from hfnumba.errors import UsageError
+    from hfnumba.ingest import build
 
     path = folder / "digits.zarr"
     store = build("digits", None, path, say=lambda text: click.echo(text, err=True))

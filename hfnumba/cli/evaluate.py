@@ -24,9 +24,9 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     The loss has the penalty and the class weights of the run, as in its ledger. STORE need not be the one it was
     trained on.
     """
-    from hfnumba.data import open_store
     from hfnumba.kernels.cache import warm_up
     from hfnumba.run.model import load_model
+    from hfnumba.store import open_store
 
     model = load_model(run)
     opened = open_store(store)

@@ -17,7 +17,7 @@ from hfnumba.ledger import Line
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from hfnumba.data.watching import Progress
+    from hfnumba.progress import Progress
     from hfnumba.run import Report, TrainSettings
 
 

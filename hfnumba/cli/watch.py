@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hfnumba.data.watching import Progress, Watch
+    from hfnumba.progress import Progress, Watch
 
 EVERY_S = 5.0
 """Seconds between two plain lines of a step; a shorter step has none."""

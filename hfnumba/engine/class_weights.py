@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.data.weights import checked_class_weights
 from hfnumba.engine.rows import Source
 from hfnumba.errors import UsageError
+from hfnumba.store.class_weights import checked_class_weights
 
 if TYPE_CHECKING:
-    from hfnumba.data import Split
+    from hfnumba.store import Split
 
 _ITEMSIZE = 8
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.held import Budget, HeldRows, Plan, nbytes, plan
+from hfnumba.engine.row_cache import Budget, HeldRows, Plan, nbytes, plan
 from hfnumba.engine.rows import Rows, Source, sample_indices
 from hfnumba.engine.threads import Team
 from hfnumba.engine.tree import Divisors, Node, Shape, Sums, TreeSum, finish

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.data.prepare import checked_weights
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
+from hfnumba.store.checks import checked_weights
 
 # Enough partitions to keep 16 threads busy; so many rows in each that adding its gradient to the others costs little.
 _MAX_PARTITIONS = 16

@@ -18,8 +18,8 @@ from hfnumba.run.directory import RunDirectory
 from hfnumba.run.settings import TrainSettings, as_dict, fixed, settings_from
 
 if TYPE_CHECKING:
-    from hfnumba.data import Store
-    from hfnumba.data.watching import Progress
+    from hfnumba.progress import Progress
+    from hfnumba.store import Store
 
 Lines = tuple[ledger.Line, ...]
 _EVERY_S = 10.0

@@ -13,7 +13,7 @@ from hfnumba.figures.experiment import Laboratory
 from hfnumba.figures.options import FigureOptions, Say
 
 if TYPE_CHECKING:
-    from hfnumba.data import Split, Store
+    from hfnumba.store import Split, Store
 
 ROWS = 15_000
 """Training rows at most: enough for the paper's effects, and a figure takes minutes, not hours."""
@@ -41,7 +41,7 @@ def material(options: FigureOptions, say: Say, rows: int = ROWS) -> Store:
     StoreError
         If there is no store, with the command that builds one.
     """
-    from hfnumba.data import open_store  # noqa: PLC0415 - slow to import
+    from hfnumba.store import open_store  # noqa: PLC0415 - slow to import
 
     path = options.store if options.store is not None else DEFAULT
     if options.store is None and not path.exists():
@@ -60,7 +60,7 @@ def material(options: FigureOptions, say: Say, rows: int = ROWS) -> Store:
 
 
 def _first_rows(store: Store, part: Path, rows: int) -> Store:
-    from hfnumba.data import write_store  # noqa: PLC0415 - slow to import
+    from hfnumba.ingest import write_store  # noqa: PLC0415 - slow to import
 
     header = store.manifest.header
     splits = {"train": _load(store["train"], rows)}

@@ -23,7 +23,7 @@ from hfnumba.figures.two_table import write_tables
 
 if TYPE_CHECKING:
     from hfnumba.bench.model import Workload
-    from hfnumba.data import Split, Store
+    from hfnumba.store import Split, Store
 
 HIDDEN = (512, 512, 512)
 FULL = Plan(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
@@ -92,7 +92,7 @@ def make(options: FigureOptions, say: Say, limit_s: float | None = None) -> list
 
 
 def _store(options: FigureOptions, plan: Plan, say: Say) -> Store:
-    from hfnumba.data import build  # noqa: PLC0415 - slow to import
+    from hfnumba.ingest import build  # noqa: PLC0415 - slow to import
 
     if options.store is not None:
         return material(options, say, plan.rows)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.versions import check_versions
+from hfnumba.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client

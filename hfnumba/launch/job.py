@@ -19,8 +19,8 @@ from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
-from hfnumba.launch.versions import check_versions
 from hfnumba.stop import SIGNALS
+from hfnumba.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import Objective, RowSample
+from hfnumba.optim.checks import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import START_NOT_FINITE, is_over
-from hfnumba.optim.settings import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.updates import RECIPES, Memory, Pace, Recipe
 from hfnumba.optim.vectors import Vector, all_finite, norm, step
 

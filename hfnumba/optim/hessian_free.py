@@ -15,14 +15,14 @@ from typing import Any, Literal
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.objective import Linearization, Objective, RowSample
-from hfnumba.optim.attempt import Attempt, attempt_escape, attempt_newton, confirm, describe, probe, solve
-from hfnumba.optim.composition import COMPOSITIONS
+from hfnumba.optim.checks import require_choice, require_common, require_integer, require_real
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import FLAT, MAX_REJECTED, START_NOT_FINITE, STUCK, is_finite, is_over, verdict
 from hfnumba.optim.line_search import SearchRule, search
 from hfnumba.optim.preconditioner import Preconditioner, martens
-from hfnumba.optim.settings import require_choice, require_common, require_integer, require_real
+from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.step import Attempt, attempt_escape, attempt_newton, confirm, describe, probe, solve
 from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radius_of
 from hfnumba.optim.vectors import Vector, all_finite, norm
 

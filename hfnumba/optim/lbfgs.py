@@ -19,11 +19,11 @@ import numpy as np
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.krylov.operator import add_scaled, dot
 from hfnumba.objective import Linearization, Objective
+from hfnumba.optim.checks import require_common, require_integer
 from hfnumba.optim.direction import Candidate, steepest_descent
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import START_NOT_FINITE, is_finite, is_over
 from hfnumba.optim.line_search import NO_STEP, LineSearch, search
-from hfnumba.optim.settings import require_common, require_integer
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
 _CURVED = 1e-8

@@ -6,12 +6,12 @@ from dataclasses import fields
 from typing import Any
 
 from hfnumba.errors import UsageError
-from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.lbfgs import LBFGS
 from hfnumba.optim.paper import METHODS as OF_PAPER
 from hfnumba.optim.paper import paper as paper_method
+from hfnumba.optim.second_order import COMPOSITIONS
 from hfnumba.optim.updates import RECIPES
 
 METHODS: tuple[str, ...] = (*RECIPES, "lbfgs", *COMPOSITIONS)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hfnumba.errors import UsageError
-from hfnumba.optim.composition import COMPOSITIONS
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.second_order import COMPOSITIONS
 
 METHODS = ("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab")
 """The second-order methods that the paper compares."""

@@ -9,9 +9,9 @@ import math
 from typing import Any, Protocol
 
 from hfnumba.errors import UsageError
-from hfnumba.optim.attempt import Attempt
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING, updated
 from hfnumba.optim.iteration import OptimizerState
+from hfnumba.optim.step import Attempt
 from hfnumba.optim.vectors import Vector, norm
 
 MIN_RADIUS = 1e-6

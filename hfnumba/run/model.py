@@ -15,8 +15,8 @@ from hfnumba.network import Network
 from hfnumba.run.directory import RunDirectory, RunRecord
 
 if TYPE_CHECKING:
-    from hfnumba.data import Split
-    from hfnumba.data.watching import Watch
+    from hfnumba.progress import Watch
+    from hfnumba.store import Split
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class TrainedModel:
         They are standardised, spliced and scaled as the training rows were. For a network trained on frames the rows
         are the frames of one utterance, in order.
         """
-        from hfnumba.data.frames import splice  # noqa: PLC0415 - slow to import
-        from hfnumba.data.standardise import Standardisation  # noqa: PLC0415
         from hfnumba.engine import predict  # noqa: PLC0415
+        from hfnumba.store.frames import splice  # noqa: PLC0415 - slow to import
+        from hfnumba.store.standardise import Standardisation  # noqa: PLC0415
 
         rows, store = np.asarray(X), self.record.store
         n_features = self.network.n_features // (2 * store.context + 1)
@@ -134,7 +134,7 @@ def read_rows(path: Path) -> NDArray[Any]:
 
 def _read_array(path: Path) -> NDArray[Any]:
     if path.suffix not in (".npy", ".npz"):
-        from hfnumba.data.sources.idx import read_idx  # noqa: PLC0415 - only for IDX
+        from hfnumba.ingest.sources.idx import read_idx  # noqa: PLC0415 - only for IDX
 
         return read_idx(path)[0]
     loaded = np.load(path, allow_pickle=False)

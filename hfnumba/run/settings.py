@@ -48,8 +48,8 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     l2 : float
         f has the penalty l2/2 · ‖weights‖².
     class_weights : "balanced", tuple of float, or None
-        What each class weighs in the mean loss: one number a class, or those of :func:`hfnumba.data.balanced` for the
-        training split.
+        Weight of each class in the mean loss: one number a class, or those of
+        :func:`hfnumba.store.class_weights.balanced` for the training split.
     seed : int
         Of the initial parameters and of all samples.
     max_iterations : int

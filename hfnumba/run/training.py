@@ -23,10 +23,10 @@ from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings
 from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
-    from hfnumba.data import Split, Store
-    from hfnumba.data.watching import Progress
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
+    from hfnumba.progress import Progress
+    from hfnumba.store import Split, Store
 
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
 
@@ -64,7 +64,7 @@ class Report(Protocol):
         ...
 
     def watch(self, what: str, unit: str) -> Progress:
-        """Be told that a step begins which may take long; see :data:`hfnumba.data.watching.Watch`."""
+        """Be told that a step begins which may take long; see :data:`hfnumba.progress.Watch`."""
         ...
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
@@ -112,8 +112,8 @@ def train(
     KeyboardInterrupt
         At a second Ctrl-C.
     """
-    from hfnumba.data import open_store  # noqa: PLC0415 - slow to import
     from hfnumba.launch.spec import parse  # noqa: PLC0415
+    from hfnumba.store import open_store  # noqa: PLC0415 - slow to import
 
     started = time.monotonic()
     # A run that was killed before it had begun, or never started, begins; so a batch job repeats one command.
@@ -171,7 +171,7 @@ def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
 
 def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tuple[float, ...]:
     """Return what each class weighs; empty for none."""
-    from hfnumba.data.weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
+    from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
     if settings.class_weights is None:
         return ()
@@ -223,7 +223,7 @@ class _Loop:
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
         """Return the bytes of a worker for the training rows and for the test rows to stay in."""
-        from hfnumba.engine.held import divided  # noqa: PLC0415 - slow to import
+        from hfnumba.engine.row_cache import divided  # noqa: PLC0415 - slow to import
 
         memory = memory_bytes(self.record.settings)
         if memory is None or "test" not in store.splits:

@@ -5,14 +5,14 @@ import threading
 import numpy as np
 import pytest
 
-from hfnumba.data import write_frames, write_store
-from hfnumba.data.store import Split
 from hfnumba.engine import SplitObjective
-from hfnumba.engine.held import beside, divided, plan
+from hfnumba.engine.row_cache import beside, divided, plan
 from hfnumba.errors import StoreError, UsageError
+from hfnumba.ingest import write_frames, write_store
 from hfnumba.kernels import passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
+from hfnumba.store.split import Split
 
 N_PARTITIONS = 8
 
@@ -200,7 +200,8 @@ def test_vectors_and_scratch_count_against_the_limit(split):
 
 def test_reading_takes_a_partition_and_a_chunk_file(tmp_path, monkeypatch):
     """Whether a partition fills its chunk or not: no second array of its size."""
-    from hfnumba.data import arrays, codec
+    from hfnumba.store import codec
+    from hfnumba.store import pages as arrays
 
     held, real = [], arrays.empty
     monkeypatch.setattr(codec, "empty", lambda shape, dtype: held.append(real(shape, dtype)) or held[-1])

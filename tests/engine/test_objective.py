@@ -6,7 +6,7 @@ import pytest
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.evaluations import Loss
-from hfnumba.engine.held import Budget
+from hfnumba.engine.row_cache import Budget
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from hfnumba.data import balanced, write_frames, write_store
 from hfnumba.engine import ArrayObjective, DaskObjective, SplitObjective
-from hfnumba.engine.held import beside
+from hfnumba.engine.row_cache import beside
 from hfnumba.engine.rows import sample_indices
 from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest import write_frames, write_store
 from hfnumba.network import LOSSES, Network
 from hfnumba.objective import RowSample
+from hfnumba.store.class_weights import balanced
 from tests.laws.objective_laws import check_objective, relative
 from tests.oracles import loops
 from tests.oracles.jax_network import Oracle, row_gradients

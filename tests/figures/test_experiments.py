@@ -5,13 +5,13 @@ import json
 import pytest
 
 from hfnumba import ledger
-from hfnumba.data import open_store
 from hfnumba.errors import CheckpointError, StoreError
 from hfnumba.figures import one, saddle, three
 from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.summary import Series, best_of, reaches, spread
+from hfnumba.store import open_store
 from tests.digits_idx import build_digits
 from tests.toy_store import write_toy_store
 

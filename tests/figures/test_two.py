@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from hfnumba.bench import emulation, scaling, workers
-from hfnumba.data import write_store
-from hfnumba.engine.serial import SerialEngine
+from hfnumba.engine.local import SerialEngine
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped
+from hfnumba.ingest import write_store
 
 TOY = two.Plan(300, (64, 128), (1, 2), (4,), (8,), (1, 2), 1)
 

@@ -8,7 +8,7 @@ from hfnumba.engine import ArrayObjective
 from hfnumba.engine.host import PartitionHost
 from hfnumba.network import ACTIVATIONS, LOSSES, Network
 from hfnumba.objective import RowSample
-from tests.engine import test_dask
+from tests.engine.cluster import test_engine
 from tests.oracles.jax_network import row_gradients
 
 
@@ -132,12 +132,12 @@ def test_its_primal_pass_is_that_of_the_products(monkeypatch):
 @pytest.mark.slow
 def test_the_same_bits_on_worker_processes():
     sample = RowSample(700, seed=1)
-    with test_dask.objective() as here:
-        expected = here.linearize(test_dask.NETWORK.initialize(0), sample, fisher=True).fisher
+    with test_engine.objective() as here:
+        expected = here.linearize(test_engine.NETWORK.initialize(0), sample, fisher=True).fisher
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
-        test_dask.objective(client) as there,
+        test_engine.objective(client) as there,
     ):
-        point = there.linearize(test_dask.NETWORK.initialize(0), sample, fisher=True)
+        point = there.linearize(test_engine.NETWORK.initialize(0), sample, fisher=True)
         np.testing.assert_array_equal(point.fisher, expected)

@@ -14,10 +14,10 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-import hfnumba.versions
-from hfnumba.engine.worker import RoundPlugin
+from hfnumba import versions
+from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch import address, local, open_cluster, versions
+from hfnumba.launch import address, local, open_cluster
 from hfnumba.launch.spec import parse
 
 
@@ -163,8 +163,8 @@ def test_addresses(monkeypatch):
         with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
             pass
         # A function is sent by its name, so workers look at what they have really installed.
-        real = hfnumba.versions.version
-        monkeypatch.setattr(hfnumba.versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
+        real = versions.version
+        monkeypatch.setattr(versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
         with pytest.raises(ClusterError) as caught, open_cluster(cluster.scheduler_address):
             pass
         message = str(caught.value)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.mpi.ranks import Mpi
-from tests.toy_store import write_toy_store
 
 
 def mpich_here():
@@ -47,9 +46,3 @@ def open_mpi(tmp_path_factory):
 @pytest.fixture(scope="session", params=["mpich", "open_mpi"])
 def mpi(request):
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="session")
-def toy_store(tmp_path_factory):
-    """The path of a small store."""
-    return write_toy_store(tmp_path_factory.mktemp("store") / "toy.zarr")

@@ -1,0 +1,1 @@
+"""Rounds over the workers of a Dask cluster: what the client does, and what runs on the workers."""

@@ -1,0 +1,87 @@
+"""Answers of workers: how they are checked before they are added, and those of a round in progress."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hfnumba.engine.cluster.messages import Answer, Branch
+from hfnumba.engine.cluster.shared_memory import Window
+from hfnumba.engine.host import Job
+from hfnumba.engine.protocol import Round
+from hfnumba.engine.tree import Node, Shape, Sums, covering, leaves
+
+
+def fault(answer: Answer, branch: Branch, request: Round, job: Job) -> str | None:
+    """What is wrong with the sums of a worker and of those below it; None if they can be added."""
+    n = job.source.n_partitions
+    left = {j for member in branch.members([lost.address for lost in answer.lost]) for j in member.partitions}
+    for _, nodes in answer.apart:
+        some = {j for node in nodes for j in leaves(node, n)}
+        wrong = _fault(nodes, some, request, job)
+        if wrong is not None or not some <= left:
+            return wrong or f"sums of the partitions {sorted(some - left)}, which are not there"
+        left -= some
+    return _fault(answer.sums, left, request, job)
+
+
+def _fault(nodes: Mapping[Node, Sums], partitions: Collection[int], request: Round, job: Job) -> str | None:
+    expected = covering(partitions, job.source.n_partitions)
+    if set(nodes) != expected:
+        return f"sums of the nodes {sorted(nodes)} of the tree instead of {sorted(expected)}"
+    shapes = [shape for evaluation in request.evaluations for shape in evaluation.results(job, request.vectors)]
+    for sums in nodes.values():
+        found = [(array.shape, array.dtype) for array in sums]
+        if found != shapes:
+            return f"sums of shapes and dtypes {_spelled(found)} instead of {_spelled(shapes)}"
+    return None
+
+
+def _spelled(shapes: Sequence[Shape]) -> str:
+    return ", ".join(f"{shape} {dtype}" for shape, dtype in shapes)
+
+
+def is_finite(sums: Sums) -> bool:
+    """Whether all elements are finite numbers."""
+    return all(bool(np.isfinite(array).all()) for array in sums)
+
+
+def doubtful(nodes: Mapping[Node, Sums]) -> Node | None:
+    """The smallest node whose sums are not finite."""
+    return min((node for node, sums in nodes.items() if not is_finite(sums)), default=None)
+
+
+@dataclass
+class Part:
+    """What one worker has answered; its arrays may be in its box, which the next request to it writes over."""
+
+    address: str
+    number: int
+    nodes: dict[Node, Sums]
+    window: Window | None = None
+
+    def is_intact(self) -> bool:
+        """Whether the box still holds this answer."""
+        return self.window is None or self.window.number() == self.number
+
+    def keep(self) -> None:
+        """Copy what is in the box."""
+        if self.window is not None:
+            self.nodes = {node: tuple(np.array(a) for a in sums) for node, sums in self.nodes.items()}
+            self.window = None
+
+
+@dataclass
+class Gathered:
+    """Partial results of a round in progress."""
+
+    request: Round
+    parts: list[Part] = field(default_factory=list)
+    n_refused: int = 0
+    last_reason: str = ""
+
+    def nodes(self) -> dict[Node, Sums]:
+        """All sums that have come."""
+        return {node: sums for part in self.parts for node, sums in part.nodes.items()}

@@ -1,0 +1,198 @@
+"""Which workers take part: those that the scheduler knows, that run what the client runs, and that can be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Client
+from distributed.comm.core import CommClosedError
+
+from hfnumba.engine.cluster.liveness import watch
+from hfnumba.engine.cluster.messages import GONE, GREET
+from hfnumba.engine.cluster.shared_memory import Box, SharedMemoryError
+from hfnumba.errors import ClusterError
+from hfnumba.versions import difference, installed, spelled
+
+_log = logging.getLogger(__name__)
+_NO_WORKER_TIMEOUT_S = 60.0
+_GREETING_TIMEOUT_S, _RESTART_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 5.0, 30.0, 30.0
+_POLL_S, _REFRESH_S = 0.1, 2.0
+# At most this share of the time goes into asking the scheduler who is there.
+_SHARE = 0.01
+# So often may a worker of one name give what cannot be an answer; its nanny replaces the process each time.
+_MAX_REFUSALS = 3
+
+
+@dataclass
+class Known:
+    """What the client believes a worker to have; a wrong belief costs one more exchange, never a wrong sum."""
+
+    sees: bool
+    name: str
+    job: bool = False
+    vectors: set[str] = field(default_factory=set)
+
+
+class Workers:
+    """The workers of a client, by address.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    silence_s : float
+        How long a worker may give no sign of life while a round waits for it.
+    shared_memory : bool
+        Look for workers that see this process's memory.
+    """
+
+    def __init__(self, client: Client, silence_s: float, shared_memory: bool = True) -> None:
+        self.known: dict[str, Known] = {}
+        self.silence_s = silence_s
+        self._client, self._versions = client, installed()
+        self._threads: dict[str, int] = {}
+        self._ask_at = 0.0
+        # Those that are never asked, with the reason; those whose process is being replaced; who is being greeted.
+        self._left_out: dict[str, str] = {}
+        self._replaced: set[str] = set()
+        self._greetings: dict[str, asyncio.Future[None]] = {}
+        # Since when workers have not answered a greeting.
+        self._unheard: dict[str, float] = {}
+        self._refusals: Counter[str] = Counter()
+        self._arithmetics: list[str] = []
+        self._background: set[asyncio.Future[Any]] = set()
+        try:
+            self._probe: Box | None = Box(0) if shared_memory else None
+        except SharedMemoryError as error:
+            _log.debug("vectors travel by the network: %s", error)
+            self._probe = None
+
+    async def present(self, refresh: bool) -> dict[str, int]:
+        """Threads of each worker; asked for anew after a loss, and now and then, so that new workers take part."""
+        loop = asyncio.get_running_loop()
+        if self._threads and not refresh and loop.time() < self._ask_at:
+            return self._threads
+        deadline = loop.time() + _NO_WORKER_TIMEOUT_S
+        while True:
+            asked = loop.time()
+            there = await self._scheduled()
+            self._ask_at = loop.time() + max(_REFRESH_S, (loop.time() - asked) / _SHARE)
+            self.known = {address: known for address, known in self.known.items() if address in there}
+            self._left_out = {address: why for address, why in self._left_out.items() if address in there}
+            self._replaced &= set(there)
+            self._unheard = {address: since for address, since in self._unheard.items() if address in there}
+            await self._greet_new(there)
+            present = {address: threads for address, threads in there.items() if address in self.known}
+            if present:
+                self._threads = present
+                return present
+            if self._left_out and len(self._left_out) == len(there):
+                raise ClusterError("no worker can be used: " + "; ".join(sorted(self._left_out.values())))
+            if loop.time() > deadline:
+                raise ClusterError(
+                    f"no worker came within {_NO_WORKER_TIMEOUT_S:.0f} s; start workers, then use --resume"
+                )
+            await asyncio.sleep(_POLL_S)
+
+    async def _greet_new(self, there: Collection[str]) -> None:
+        """Greet whom we do not know; one that takes its time does not keep the others waiting."""
+        for address in set(there) - set(self.known) - set(self._left_out) - self._replaced - set(self._greetings):
+            greeting = asyncio.ensure_future(self._greet(address))
+            self._greetings[address] = greeting
+            greeting.add_done_callback(lambda _, a=address: self._greetings.pop(a))  # type: ignore[misc]
+        if self._greetings:
+            await asyncio.wait(self._greetings.values(), timeout=_POLL_S if self.known else _GREETING_TIMEOUT_S)
+
+    async def _scheduled(self, _: Collection[str] = ()) -> dict[str, int]:
+        """Threads of each worker that the scheduler knows. It has no shorter answer; there may be thousands."""
+        try:
+            # The client knows at once that it has lost the scheduler, where a new connection would be tried for long.
+            if self._client.status != "running":
+                raise CommClosedError(f"the client is {self._client.status}")
+            workers: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(), _SCHEDULER_TIMEOUT_S)
+        except (*GONE, TimeoutError) as error:
+            raise ClusterError("the scheduler is gone; start a cluster again and use --resume") from error
+        return workers
+
+    async def _greet(self, address: str) -> None:
+        """Let a worker take part if it answers, is not known to be broken, and has our versions."""
+        probe = None if self._probe is None else list(self._probe.place)
+        call = getattr(self._client.rpc(address), GREET)(probe=probe)
+        try:
+            answer = await asyncio.wait_for(call, _GREETING_TIMEOUT_S)
+        except (*GONE, TimeoutError) as error:
+            _log.debug("worker %s does not answer yet: %s", address, error)
+            now = asyncio.get_running_loop().time()
+            if now - self._unheard.setdefault(address, now) > self.silence_s:
+                _log.warning("worker %s has never answered and is restarted", address)
+                del self._unheard[address]
+                self._replaced.add(address)
+                self.replace(address)
+            return
+        self._unheard.pop(address, None)
+        # Dask answers None for a handler it does not know: the plugin is still being set up.
+        if answer is None:
+            return
+        if answer["versions"] != self._versions:
+            other, ours = difference(answer["versions"], self._versions), spelled(self._versions)
+            self._left_out[address] = f"worker {address} has {other}; install {ours} everywhere"
+            _log.warning("a worker is left out: %s", self._left_out[address])
+            return
+        name = answer["name"]
+        if self._refusals[name] >= _MAX_REFUSALS:
+            self._left_out[address] = f"worker {name} ({address}) has given unusable answers {_MAX_REFUSALS} times"
+            return
+        self._compare(address, answer["arithmetic"])
+        self.known[address] = Known(bool(answer["sees"]), name)
+
+    def _compare(self, address: str, arithmetic: str) -> None:
+        """Warn of a worker that rounds in another way than those before."""
+        if arithmetic in self._arithmetics:
+            return
+        self._arithmetics.append(arithmetic)
+        if len(self._arithmetics) > 1:
+            _log.warning(
+                "worker %s has %s, others have %s: sums are right, but their last bits depend on who computes what",
+                *(address, arithmetic, self._arithmetics[0]),
+            )
+
+    async def watch(self, tasks: Mapping[str, asyncio.Future[Any]]) -> None:
+        """Return when all tasks are done; those of workers that are gone or silent are cancelled."""
+        given_up = await watch(tasks, self._scheduled, self._client.rpc, self.silence_s)
+        for address, quiet_s in given_up.items():
+            if quiet_s is None:
+                self.lose(address, "it left")
+            else:
+                self.lose(address, f"silent for {quiet_s:.0f} s", silent=True)
+
+    def lose(self, address: str, why: str, silent: bool = False) -> None:
+        """Note that a worker gave no answer; one that only is silent is replaced."""
+        _log.warning("worker %s is lost: %s%s", address, why, "; it is restarted" if silent else "")
+        self.known.pop(address, None)
+        if silent:
+            self.replace(address)
+
+    def refuse(self, address: str, why: str) -> None:
+        """Note that a worker's answer cannot be used, and have the process replaced."""
+        name = self.known[address].name if address in self.known else address
+        self._refusals[name] += 1
+        _log.warning("the answer of worker %s is refused: %s; the worker is restarted", address, why)
+        self._replaced.add(address)
+        self.replace(address)
+
+    def replace(self, address: str) -> None:
+        """Ask for a new process, without waiting for it; until then this one is greeted anew before it takes part."""
+        self.known.pop(address, None)
+        task = asyncio.ensure_future(self._restart(address))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _restart(self, address: str) -> None:
+        try:
+            await self._client.restart_workers([address], timeout=_RESTART_TIMEOUT_S, raise_for_error=False)
+        except Exception as error:
+            _log.warning("worker %s could not be restarted: %s", address, error)

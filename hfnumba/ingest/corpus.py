@@ -1,0 +1,288 @@
+"""Speech as utterances that are read one at a time: taken stock of once, then written a partition at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.shuffle import shuffle
+from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.store.checks import checked_features, checked_labels, label_dtype
+from hfnumba.store.layout import SPLITS, SplitLayout
+from hfnumba.store.manifest import SourceFile
+from hfnumba.store.standardise import Moments, Standardisation
+
+Say = Callable[[str], None]
+Features = NDArray[np.float32]
+N_NAMED = 5
+
+
+class Corpus(Protocol):
+    """What a source of speech offers.
+
+    Attributes
+    ----------
+    names : mapping of str to sequence of str
+        Names of the utterances of each split.
+    classes : sequence of str
+        Names of the classes; empty where there are only numbers.
+    n_classes : int or None
+        None: the largest label plus one.
+    """
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def n_classes(self) -> int | None: ...  # noqa: D102
+
+    def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Features (frames, n_features) and labels (frames,) of an utterance."""
+        ...
+
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
+        """Records of the files, read for it."""
+        ...
+
+    def speaker(self, name: str) -> str | None:
+        """Who speaks, if the features are to be normalised over all frames of each speaker; or None."""
+        ...
+
+
+class Utterance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name, length, and digest (BLAKE2b, 128 bits) of features and labels."""
+
+    name: str
+    n_frames: int
+    blake2b: str
+
+
+class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was found in a corpus: the utterances of each split in the order they are stored, and the speakers."""
+
+    utterances: dict[str, tuple[Utterance, ...]]
+    speakers: dict[str, Standardisation]
+    n_features: int
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A catalogue, and mean and deviation of the training frames (after normalisation by speaker)."""
+
+    catalogue: Catalogue
+    standardisation: Standardisation
+
+
+def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch: Watch = unwatched) -> Stock:
+    """Read every utterance once (twice if normalised by speaker), check it, and shuffle the utterances.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    rows : int, optional
+        Keep at most this many training frames: the first whole utterances of the shuffled order.
+    seed : int
+        Key of the shuffle.
+    watch : callable, optional
+        Told how far each pass over the utterances has come.
+
+    Raises
+    ------
+    DataError
+        If utterances cannot be read, are empty, not finite, unequal in width to the others, or have not one label a
+        frame: with their count and the first.
+    UsageError
+        If ``rows`` is less than the first utterance has.
+
+    Notes
+    -----
+    One utterance at a time is in memory.
+    """
+    names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
+    if not names.get("train"):
+        raise DataError("there are no training utterances")
+    speakers = _speakers(corpus, names, watch)
+    moments: Moments | None = None
+    found: dict[str, list[Utterance]] = {split: [] for split in names}
+    largest, faults = 0, _Faults()
+    steps = Steps(watch("Checking utterances", "utterances"), sum(map(len, names.values())))
+    for split, order in names.items():
+        n_frames = 0
+        for name in order:
+            steps.step()
+            try:
+                X, y = _read(corpus, speakers, split, name)
+                moments = Moments(X.shape[1]) if moments is None else moments
+                if X.shape[1] != (n := len(moments.mean)):
+                    raise DataError(f"{split}: {name} has {X.shape[1]} features a frame, others have {n}")
+            except DataError as error:
+                faults.add(name, error)
+                continue
+            n_frames += len(X)
+            if split == "train" and rows is not None and n_frames > rows:
+                break
+            if split == "train":
+                moments.update(X)
+            largest = max(largest, int(y.max()))
+            found[split].append(Utterance(name, len(X), _digest(X, y)))
+    faults.refuse(sum(map(len, names.values())))
+    if not found["train"] or moments is None:
+        raise UsageError(f"expected rows for at least the first utterance, got {rows}")
+    catalogue = Catalogue(
+        utterances={split: tuple(utterances) for split, utterances in found.items() if utterances},
+        speakers=speakers,
+        n_features=len(moments.mean),
+        n_classes=corpus.n_classes or max(largest + 1, 2),
+    )
+    return Stock(catalogue, moments.standardisation())
+
+
+@dataclass(frozen=True)
+class CorpusContent:
+    """What a store of frames is filled with; the weights are those of an utterance's frames, by its name."""
+
+    corpus: Corpus
+    catalogue: Catalogue
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
+        """Read the utterances of partition ``j`` again.
+
+        Raises
+        ------
+        DataError
+            If an utterance is not what it was when stock was taken.
+        """
+        utterances = self.catalogue.utterances[name]
+        ends = np.array(list(accumulate(utterance.n_frames for utterance in utterances)))
+        start, stop = layout.bounds(j)
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        X = np.empty((stop - start, layout.n_features), np.float32)
+        y = np.empty(stop - start, label_dtype(self.catalogue.n_classes))
+        starts = np.zeros(stop - start, np.uint8)
+        row = 0
+        for utterance in utterances[first : last + 1]:
+            features, labels = _read(self.corpus, self.catalogue.speakers, name, utterance.name)
+            if len(features) != utterance.n_frames or _digest(features, labels) != utterance.blake2b:
+                raise DataError(
+                    f"{name}: {utterance.name} has changed since the store was begun; delete the store and build again"
+                )
+            starts[row] = 1
+            X[row : row + len(features)], y[row : row + len(features)] = features, labels
+            row += len(features)
+        rows = {"X": X, "y": y, "start": starts}
+        if layout.weighted:
+            own = [self.weights[utterance.name] for utterance in utterances[first : last + 1]]
+            rows["weights"] = np.concatenate(own).astype(np.float32)
+        return rows
+
+
+@dataclass(frozen=True)
+class ArrayCorpus:
+    """Utterances in memory, by split; they are named by their numbers."""
+
+    utterances: Mapping[str, Sequence[tuple[NDArray[Any], NDArray[Any]]]]
+    n_classes: int | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """``train-0`` and so on."""
+        return {split: [f"{split}-{i}" for i in range(len(held))] for split, held in self.utterances.items()}
+
+    def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the arrays."""
+        split, _, number = name.rpartition("-")
+        X, y = self.utterances[split][int(number)]
+        return np.asarray(X), np.asarray(y)
+
+    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
+        """One record a split, over all its arrays."""
+        records = []
+        for split, held in self.utterances.items():
+            digest, nbytes = hashlib.sha256(), 0
+            for pair in held:
+                for array in map(np.ascontiguousarray, pair):
+                    digest.update(array.tobytes())
+                    nbytes += array.nbytes
+            records.append(SourceFile(split, nbytes, digest.hexdigest()))
+        return tuple(records)
+
+    def speaker(self, name: str) -> str | None:
+        """Nobody in particular."""
+        return None
+
+
+class _Faults:
+    """Utterances that cannot be used."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._first = ""
+
+    def add(self, name: str, error: DataError) -> None:
+        self._first = self._first or str(error)
+        self._names.append(name)
+
+    def refuse(self, total: int) -> None:
+        """Raise if there are any."""
+        if self._names:
+            more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
+            raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
+def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:
+    names = sorted(corpus.names[split])
+    return [names[i] for i in shuffle(split, len(names), seed)]
+
+
+def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], watch: Watch) -> dict[str, Standardisation]:
+    """Mean and deviation of each speaker's frames."""
+    gathered: dict[str, Moments] = {}
+    spoken = [(split, name) for split, order in names.items() for name in order if corpus.speaker(name) is not None]
+    if not spoken:
+        return {}
+    steps = Steps(watch("Measuring speakers", "utterances"), len(spoken))
+    for split, name in spoken:
+        # Those that cannot be read are counted and named when all are checked.
+        with contextlib.suppress(DataError):
+            X, _ = _read(corpus, {}, split, name)
+            gathered.setdefault(str(corpus.speaker(name)), Moments(X.shape[1])).update(X)
+        steps.step()
+    return {speaker: moments.standardisation() for speaker, moments in sorted(gathered.items())}
+
+
+def _read(
+    corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str
+) -> tuple[Features, NDArray[np.int64]]:
+    """Read and check an utterance, normalised if its speaker is known."""
+    X, y = corpus.load(name)
+    where = f"{split}: {name}"
+    if X.ndim != 2 or not X.size or len(X) != len(y):
+        raise DataError(f"{where} has features of shape {X.shape} and {len(y)} labels; expected as many, at least one")
+    features, labels = checked_features(where, X), checked_labels(where, y, corpus.n_classes)
+    speaker = speakers.get(corpus.speaker(name) or "")
+    return (features if speaker is None else speaker.apply(features)), labels
+
+
+def _digest(X: Features, y: NDArray[np.int64]) -> str:
+    digest = hashlib.blake2b(np.ascontiguousarray(X).tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(y).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""Files of a recipe: where they already lie, or from the first mirror that has them whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.recipes import FOLDERS, Recipe, RecipeFile
+from hfnumba.ingest.sources.paths import inside
+from hfnumba.ingest.sources.raw import read_all, source_file
+from hfnumba.progress import Progress, Watch, unwatched
+
+Say = Callable[[str], None]
+TIMEOUT_S = 30
+
+
+def locate(recipe: Recipe, source: Path | None, say: Say, watch: Watch = unwatched) -> dict[str, Path]:
+    """Where each file of a recipe lies, by its name; fetched into the user's cache if no folder is given.
+
+    Raises
+    ------
+    DataError
+        If the folder lacks a file, or no mirror could be reached or had it whole.
+    UsageError
+        If a folder is given for a recipe without files.
+    """
+    if recipe.format in FOLDERS:
+        return {"source": _folder(recipe, source)}
+    if source is None:
+        return {file.name: _fetch(recipe, file, say, watch) for file in recipe.files}
+    if not recipe.files:
+        raise UsageError(f"the recipe {recipe.name} reads no files; leave --source out")
+    if not source.is_dir():
+        raise DataError(f"--source {source} is not a folder")
+    return {file.name: _find(recipe, file, source) for file in recipe.files}
+
+
+def _folder(recipe: Recipe, source: Path | None) -> Path:
+    """Where the files lie that the source itself looks for."""
+    if source is None:
+        raise UsageError(f"the recipe {recipe.name} reads a folder of yours; name it with --source DIR")
+    if not source.is_dir():
+        raise DataError(f"--source {source} is not a folder")
+    return source.absolute()
+
+
+def _find(recipe: Recipe, file: RecipeFile, folder: Path) -> Path:
+    for name in (file.name, f"{file.name}.gz"):
+        if (folder / name).is_file():
+            path = inside(folder, name)
+            _check_archive(path, file)
+            return path
+    names = ", ".join(f.name for f in recipe.files)
+    raise DataError(f"{folder} has no {file.name} (nor {file.name}.gz); the recipe {recipe.name} needs {names}")
+
+
+def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
+    """Return a file from the user's cache, or from the mirrors in their order."""
+    import pooch  # noqa: PLC0415 - slow to import
+
+    pooch.get_logger().setLevel("WARNING")
+    folder = Path(pooch.os_cache("hfnumba")) / "datasets" / recipe.name
+    archive = f"{file.name}.gz"
+    faults = []
+    for mirror in recipe.mirrors:
+        if not (folder / archive).exists():
+            say(f"Downloading {archive} from {urlsplit(mirror).hostname}")
+        try:
+            fetched = pooch.retrieve(
+                mirror + archive,
+                known_hash=None,
+                fname=archive,
+                path=folder,
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=_Bar(watch("Downloading", "bytes"))),
+            )
+            path = Path(fetched)
+            _check_archive(path, file)
+            if file.nbytes is not None:
+                source_file(file, path, read_all(path, file.nbytes))
+            return path
+        except DataError as error:
+            # What is in the cache is not what the recipe wants: without it the next mirror is asked.
+            (folder / archive).unlink(missing_ok=True)
+            faults.append(str(error))
+        except (OSError, ValueError) as error:
+            faults.append(f"{urlsplit(mirror).hostname}: {type(error).__name__}")
+    why = "; ".join(faults) or "the recipe names no mirror"
+    raise DataError(
+        f"{file.name} could not be downloaded ({why}); without a network, fetch the files elsewhere "
+        f"and name their folder with --source DIR"
+    )
+
+
+class _Bar:
+    """What pooch takes for a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done, self.total = progress, 0, 0
+
+    def update(self, nbytes: int) -> None:
+        """Count more bytes."""
+        self._done += nbytes
+        self._progress(self._done, self.total)
+
+    def reset(self) -> None:
+        """Begin anew: pooch calls it at the end, and counts all bytes once more."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _check_archive(path: Path, file: RecipeFile) -> None:
+    """Compare a compressed file with its published MD5: a guard against damage, not against an attacker."""
+    if file.archive_md5 is None or path.suffix != ".gz":
+        return
+    try:
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if found != file.archive_md5:
+        raise DataError(f"{path} has the MD5 {found}, the recipe expects {file.archive_md5}; fetch it again")

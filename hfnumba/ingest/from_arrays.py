@@ -1,0 +1,172 @@
+"""From arrays in memory to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest import writer
+from hfnumba.ingest.build import AnyPath
+from hfnumba.ingest.corpus import ArrayCorpus, CorpusContent, take_stock
+from hfnumba.ingest.header import About, Settings, describe_frames, describe_rows
+from hfnumba.ingest.lazy_arrays import array_record, gather_arrays
+from hfnumba.ingest.prepare import prepare
+from hfnumba.ingest.writer import Plan
+from hfnumba.progress import unwatched
+from hfnumba.store.checks import checked_weights
+from hfnumba.store.manifest import Task
+from hfnumba.store.split import Store
+
+
+def write_store(
+    out: AnyPath,
+    splits: Mapping[str, tuple[Any, ...]],
+    *,
+    n_partitions: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    standardise: bool = False,
+    task: Task | None = None,
+    n_classes: int | None = None,
+    name: str = "arrays",
+    title: str = "",
+    licence: str = "",
+    homepage: str = "",
+) -> Store:
+    """Write a store from arrays: in memory, or of Dask, Zarr, h5py or a map, which are read a block at a time.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the store.
+    splits : mapping of str to (X, y) or (X, y, weights)
+        ``"train"``, and optionally ``"test"`` and ``"validation"``. ``X`` has rows along its first axis;
+        bytes stay bytes, whole numbers from 0 to 255 become bytes, anything else float32. ``y`` holds class
+        numbers, or targets of shape (rows,) or (rows, n_outputs). ``weights`` are those of the rows: at least 0, and
+        not all 0; they are stored in float32.
+    n_partitions : int, optional
+        Partitions of each split; by default 16, or so many that none takes more than 15 MiB as loaded.
+    seed : int
+        Key of the shuffle.
+    scale, offset : float
+        Training sees ``x * scale + offset``.
+    standardise : bool
+        Whether loading subtracts the mean of the training rows and divides by their deviation (float32 features only).
+    task : {"classification", "regression"}, optional
+        By default regression if the training targets are floating-point numbers.
+    n_classes : int, optional
+        By default the largest label plus one.
+    name, title, licence, homepage : str
+        What the store says of itself.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    DataError
+        If the rows are not what training needs.
+    StoreError
+        If ``out`` holds anything but the same store, or cannot be written.
+    """
+    pairs, weights = _parted(splits)
+    arrays, records = gather_arrays(pairs)
+    prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed, weights=weights)
+    texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
+    records += tuple(array_record(f"{key}.weights", own) for key, own in weights.items())
+    about = About(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
+    header = describe_rows(about, prepared, Settings(n_partitions, None, seed))
+    path = Path(out).expanduser().absolute()
+    writer.begin(path, Plan(header=header))
+    return writer.write_all(path, header, prepared)
+
+
+def write_frames(
+    out: AnyPath,
+    splits: Mapping[str, Sequence[tuple[NDArray[Any], ...]]],
+    *,
+    context: int = 0,
+    standardise: bool = True,
+    n_partitions: int | None = None,
+    seed: int = 0,
+    n_classes: int | None = None,
+    name: str = "frames",
+    title: str = "",
+    licence: str = "",
+    homepage: str = "",
+) -> Store:
+    """Write a store of frames from utterances in memory.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the store.
+    splits : mapping of str to sequence of (X, y) or (X, y, weights)
+        The utterances of ``"train"``, and optionally ``"test"`` and ``"validation"``: features (frames, n_features),
+        class numbers (frames,), and weights (frames,) in all utterances of a split or in none.
+    context : int
+        Neighbours on each side that loading splices to a frame.
+    standardise : bool
+        Whether loading subtracts the mean and divides by the deviation of the training frames.
+    n_partitions, seed, n_classes, name, title, licence, homepage
+        As for :func:`write_store`.
+
+    Raises
+    ------
+    DataError
+        If an utterance is not what training needs.
+    StoreError
+        If ``out`` holds anything but the same store, or cannot be written.
+    """
+    pairs, weights = _parted_frames(splits)
+    corpus = ArrayCorpus(pairs, n_classes)
+    stock = take_stock(corpus, seed=seed)
+    texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
+    records = corpus.sources(unwatched)
+    records += tuple(array_record(f"{key}.weights", np.concatenate(own)) for key, own in weights.items())
+    about = About(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
+    header = describe_frames(about, stock, (), Settings(n_partitions, None, seed))
+    path = Path(out).expanduser().absolute()
+    writer.begin(path, Plan(header=header))
+    by_name = {f"{key}-{i}": own for key, held in weights.items() for i, own in enumerate(held)}
+    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue, by_name))
+
+
+def _parted(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:
+    """Pairs of features and targets, and the weights of those splits that have a third array."""
+    pairs, weights = {}, {}
+    for name, arrays in splits.items():
+        if not 2 <= len(arrays) <= 3:
+            raise DataError(f"{name}: expected (X, y) or (X, y, weights), got {len(arrays)} arrays")
+        pairs[name] = (arrays[0], arrays[1])
+        if len(arrays) == 3:
+            weights[name] = np.asarray(arrays[2])
+    return pairs, weights
+
+
+def _parted_frames(
+    splits: Mapping[str, Sequence[tuple[NDArray[Any], ...]]],
+) -> tuple[dict[str, list[tuple[NDArray[Any], NDArray[Any]]]], dict[str, list[NDArray[np.float64]]]]:
+    """Pairs of features and labels, and the checked weights of the utterances of those splits that have them."""
+    pairs: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
+    weights: dict[str, list[NDArray[np.float64]]] = {}
+    for split, utterances in splits.items():
+        parted = [_parted({f"{split}, utterance {i}": arrays}) for i, arrays in enumerate(utterances)]
+        pairs[split] = [pair for held, _ in parted for pair in held.values()]
+        own = [values for _, held in parted for values in held.values()]
+        if own and len(own) != len(parted):
+            raise DataError(f"{split}: {len(own)} of {len(parted)} utterances have weights; expected all or none")
+        if own:
+            for i, (values, (X, _)) in enumerate(zip(own, pairs[split], strict=True)):
+                if values.shape != (len(X),):
+                    raise DataError(f"{split}, utterance {i}: expected {len(X)} weights, got shape {values.shape}")
+            ends = np.cumsum([len(values) for values in own])
+            weights[split] = np.split(checked_weights(split, np.concatenate(own), int(ends[-1])), ends[:-1])
+    return pairs, weights

@@ -1,0 +1,172 @@
+"""From arrays as they come to rows as they are stored: checked, in the smallest dtype, in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.shuffle import shuffle
+from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.store.checks import checked_features, checked_labels, checked_weights, label_dtype, refuse
+from hfnumba.store.layout import SPLITS, SplitLayout
+from hfnumba.store.manifest import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked rows and the order they are stored in.
+
+    Attributes
+    ----------
+    splits : dict of str to (ndarray, ndarray)
+        ``X`` of shape (n, n_features) and ``y`` of each split in their stored dtypes, in the order of the
+        source.
+    orders : dict of str to ndarray of int
+        Row numbers of each split in the order in which they are stored.
+    task : {"classification", "regression"}
+    n_classes : int or None
+    weights : dict of str to ndarray of float32
+        Weights of the rows of those splits that have them, in the order of the source.
+    """
+
+    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    orders: dict[str, NDArray[np.intp]]
+    task: Task
+    n_classes: int | None
+    weights: dict[str, NDArray[np.float32]]
+
+    def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
+        """Return the stored rows of partition ``j`` of a split; new arrays."""
+        X, y = self.splits[name]
+        start, stop = layout.bounds(j)
+        taken = self.orders[name][start:stop]
+        # Parts come one after another in one thread, and the C library gives the next the memory of the last.
+        rows: NDArray[Any] = np.empty((len(taken), X.shape[1]), X.dtype)
+        np.take(X, taken, axis=0, out=rows, mode="clip")
+        held = {"X": rows, "y": y[taken]}
+        return held | {"weights": self.weights[name][taken]} if name in self.weights else held
+
+
+def prepare(
+    splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    task: Task | None = None,
+    n_classes: int | None = None,
+    rows: int | None = None,
+    seed: int = 0,
+    subsets: Mapping[str, NDArray[np.intp]] | None = None,
+    watch: Watch = unwatched,
+    weights: Mapping[str, ArrayLike] | None = None,
+) -> Prepared:
+    """Check rows and bring them into their stored form.
+
+    Parameters
+    ----------
+    splits : mapping of str to (X, y)
+        ``X`` with rows along its first axis (further axes are flattened), ``y`` with as many.
+    task : {"classification", "regression"}, optional
+        By default regression if the training targets are floating-point numbers.
+    n_classes : int, optional
+        By default the largest label plus one.
+    rows : int, optional
+        Keep this many rows of the shuffled training split; the others are kept whole.
+    seed : int
+        Key of the shuffle.
+    subsets : mapping of str to ndarray of int, optional
+        Which rows of its arrays a split takes, where it does not take all.
+    watch : callable, optional
+        Told how many rows were looked at.
+    weights : mapping of str to array_like, optional
+        Weights of all rows of a split's arrays, for those that have them.
+
+    Raises
+    ------
+    DataError
+        For features or targets that are not finite, labels that are no class, weights that are none, unequal lengths,
+        no rows, or splits that do not match: with the count and the first place.
+    UsageError
+        If ``rows`` or ``seed`` is impossible.
+    """
+    if "train" not in splits or not set(splits) <= set(SPLITS):
+        raise DataError(f"expected a split train and at most {', '.join(SPLITS)}, got {sorted(splits)}")
+    raw = {name: _aligned(name, *splits[name]) for name in SPLITS if name in splits}
+    if task is None:
+        task = "regression" if raw["train"][1].dtype.kind == "f" else "classification"
+    n_features = raw["train"][0].shape[1]
+    for name, (X, _) in raw.items():
+        if X.shape[1] != n_features:
+            raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
+    small = all(_is_byte(X) for X, _ in raw.values())
+    steps = Steps(watch("Checking rows", "rows"), sum(len(X) for X, _ in raw.values()))
+    features = {
+        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X, steps.step)
+        for name, (X, _) in raw.items()
+    }
+    if task == "classification":
+        labels = {name: checked_labels(name, y, n_classes) for name, (_, y) in raw.items()}
+        n_classes = n_classes or max(int(y.max()) for y in labels.values()) + 1
+        if n_classes < 2:
+            raise DataError("all labels are 0, expected at least 2 classes; give n_classes if others exist")
+        targets = {name: y.astype(label_dtype(n_classes), copy=False) for name, y in labels.items()}
+    else:
+        n_classes = None
+        targets = {name: _targets(name, y) for name, (_, y) in raw.items()}
+        if len({y.shape[1] for y in targets.values()}) > 1:
+            raise DataError("the splits have targets of unequal width, expected the same number of outputs")
+    orders = {name: _order(name, len(X), seed, (subsets or {}).get(name)) for name, X in features.items()}
+    if rows is not None:
+        if not 1 <= rows <= len(orders["train"]):
+            raise UsageError(f"expected rows from 1 to the {len(orders['train'])} training rows there are, got {rows}")
+        orders["train"] = orders["train"][:rows]
+    own = {
+        name: _stored_weights(name, given, len(features[name]), orders[name]) for name, given in (weights or {}).items()
+    }
+    return Prepared({name: (features[name], targets[name]) for name in features}, orders, task, n_classes, own)
+
+
+def _order(name: str, n: int, seed: int, subset: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    return shuffle(name, n, seed) if subset is None else subset[shuffle(name, len(subset), seed)]
+
+
+def _aligned(name: str, features: ArrayLike, targets: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    X, y = np.asarray(features), np.asarray(targets)
+    if X.ndim < 2 or y.ndim < 1:
+        raise DataError(
+            f"{name}: expected X with rows and features and y with a row each, got shapes {X.shape} and {y.shape}"
+        )
+    if len(X) != len(y):
+        raise DataError(f"{name}: X has {len(X)} rows and y has {len(y)}, expected as many")
+    if X.size == 0:
+        raise DataError(f"{name} has no rows or no features (shape {X.shape}), expected at least one of each")
+    for what, array in (("features", X), ("targets", y)):
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name}: {what} have dtype {array.dtype}, expected real numbers")
+    return X.reshape(len(X), -1), y
+
+
+def _is_byte(X: NDArray[Any]) -> bool:
+    """Whether whole-number features fit a byte; floating-point features are left what they are."""
+    return X.dtype.kind in "bui" and (X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255))
+
+
+def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
+    if y.ndim > 2:
+        raise DataError(f"{name}: targets have shape {y.shape}, expected (rows,) or (rows, n_outputs)")
+    with np.errstate(over="ignore"):
+        values = y.reshape(len(y), -1).astype(np.float32, copy=False)
+    if values.shape[1] == 0:
+        raise DataError(f"{name}: targets have shape {y.shape}, expected at least one output")
+    refuse(name, "targets are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), y)
+    return values
+
+
+def _stored_weights(name: str, given: ArrayLike, n_rows: int, order: NDArray[np.intp]) -> NDArray[np.float32]:
+    own = checked_weights(name, given, n_rows)
+    if not own[order].any():
+        raise DataError(f"{name}: all weights of the {len(order)} rows that are kept are 0; at least one must count")
+    return own.astype(np.float32)

@@ -1,0 +1,210 @@
+"""Recipes: TOML files that say how a public data set becomes a store."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
+from hfnumba.store.layout import MAX_CONTEXT, SPLITS
+from hfnumba.store.manifest import Task
+
+PlainName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\.][^/\\]*$")]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+Format = Literal[
+    "idx",
+    "npz",
+    "digits",
+    "kaldi",
+    "timit",
+    "festvox",
+    "csv",
+    "parquet",
+    "hdf5",
+    "libsvm",
+    "npy",
+    "zarr",
+    "synthetic",
+]
+
+TABLES = {
+    "kaldi": "kaldi",
+    "timit": "speech",
+    "festvox": "speech",
+    "synthetic": "synthetic",
+    "npy": "arrays",
+    "zarr": "arrays",
+} | dict.fromkeys(("csv", "parquet", "hdf5", "libsvm"), "table")
+"""Formats that have a table of their own in the recipe, and its name."""
+
+FOLDERS = TABLES.keys() - {"synthetic"}
+"""Formats that look for their files in the folder of ``--source``."""
+
+CORPORA = frozenset({"kaldi", "timit", "festvox", "synthetic"})
+"""Formats of speech: utterances of frames."""
+
+
+class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One file of a data set.
+
+    Attributes
+    ----------
+    name : str
+        Name of the uncompressed file; mirrors and folders may hold it as ``name.gz``.
+    split, role : str or None
+        Which array it holds: ``"train"`` and ``"X"``, for instance. None where the file names its arrays
+        itself.
+    nbytes : int or None
+        Size of the uncompressed file.
+    sha256 : str or None
+        Of the uncompressed bytes.
+    archive_md5 : str or None
+        MD5 of ``name.gz`` as its author publishes it, where no SHA-256 of the content is published.
+    """
+
+    name: PlainName
+    split: Literal["train", "validation", "test"] | None = None
+    role: Literal["X", "y"] | None = None
+    nbytes: Count | None = None
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    archive_md5: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a data set becomes a store.
+
+    Attributes
+    ----------
+    name, title, licence, homepage : str
+    note : str
+        What a reader of a store must know of its rows.
+    format : str
+        Which source reads the files.
+    task : {"classification", "regression"} or None
+        None: regression if the targets are floating-point numbers.
+    n_classes : int or None
+        None: the largest label plus one.
+    scale, offset : float
+        Training sees ``x * scale + offset``.
+    standardise : bool
+        Whether features are standardised by the mean and deviation of the training split (not for bytes).
+    context : int
+        Frames on each side that are spliced to a frame of speech.
+    hold_out : float
+        Part of the utterances (or of the rows of a table) that becomes the test split where the source has none.
+    kaldi, speech, table, arrays, synthetic
+        What these sources need to know; see :mod:`hfnumba.ingest.recipe_tables`.
+    mirrors : tuple of str
+        Addresses that end in a slash, to which ``name.gz`` is appended; tried in order.
+    files : tuple of RecipeFile
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    title: str = ""
+    licence: str = ""
+    homepage: str = ""
+    note: str = ""
+    format: Format
+    task: Task | None = None
+    n_classes: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    standardise: bool = False
+    context: Annotated[int, msgspec.Meta(ge=0, le=MAX_CONTEXT)] = 0
+    hold_out: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.2
+    kaldi: KaldiOptions | None = None
+    speech: SpeechOptions | None = None
+    table: TableOptions | None = None
+    arrays: ArrayOptions | None = None
+    synthetic: SyntheticOptions | None = None
+    mirrors: tuple[Annotated[str, msgspec.Meta(pattern="^https?://.*/$")], ...] = ()
+    files: tuple[RecipeFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [(file.split, file.role) for file in self.files]
+        if self.format == "idx":
+            wanted = {(split, role) for split in SPLITS for role in ("X", "y")}
+            splits = {split for split, _ in given}
+            if (
+                "train" not in splits
+                or not set(given) <= wanted
+                or sorted(map(str, given)) != sorted(str((split, role)) for split in splits for role in ("X", "y"))
+            ):
+                raise ValueError("format idx needs one file with role X and one with role y for each split")
+        elif self.format == "npz" and len(given) != 1:
+            raise ValueError(f"format npz needs exactly one file, got {len(given)}")
+        elif self.format == "digits" and given:
+            raise ValueError("format digits takes no files: they come with scikit-learn")
+        elif self.format in TABLES and given:
+            raise ValueError(f"format {self.format} takes no files; it reads what its own table names")
+        for format_name, table in TABLES.items():
+            if getattr(self, table) is not None and table != TABLES.get(self.format):
+                raise ValueError(f"[{table}] is for format {format_name}, not for {self.format}")
+        needed = TABLES.get(self.format)
+        if needed in ("kaldi", "table", "arrays") and getattr(self, needed) is None:
+            raise ValueError(f"format {self.format} needs a table [{needed}]")
+        if self.table is not None and self.table.weight is not None and self.format == "libsvm":
+            raise ValueError("weight in [table] is for CSV, Parquet and HDF5, not for libsvm")
+        if self.context and self.format not in CORPORA:
+            raise ValueError(f"context is for speech, not for format {self.format}")
+        if self.mirrors and self.format != "idx":
+            raise ValueError(f"format {self.format} takes no mirrors: only IDX files are downloaded")
+
+
+def datasets_dir() -> Path:
+    """Find the recipes of hfnumba: inside the package when it is installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "datasets", package.parent / "datasets"):
+        if (folder / "mnist.toml").is_file():
+            return folder
+    raise DataError(f"the recipes of hfnumba are missing beside {package}; install it again")
+
+
+def list_recipes() -> list[Recipe]:
+    """Read the recipes that come with hfnumba, in the order of their names."""
+    return [read_recipe(path) for path in sorted(datasets_dir().glob("*.toml"))]
+
+
+def find_recipe(wanted: str | Path) -> Recipe:
+    """Find a recipe by its name, from a ``.toml`` file, or made up for an ``.npz`` file.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is not valid: with the place in the file.
+    """
+    path = Path(wanted)
+    if path.suffix == ".npz":
+        if not path.is_file():
+            raise DataError(f"there is no file {path}")
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
+        return Recipe(name=stem, title=path.name, format="npz", files=(RecipeFile(name=path.name),))
+    if path.suffix == ".toml":
+        return read_recipe(path)
+    names = [known.stem for known in sorted(datasets_dir().glob("*.toml"))]
+    if str(wanted) not in names:
+        raise DataError(
+            f"there is no recipe {str(wanted)!r}; expected one of {', '.join(names)}, or the path "
+            f"of a .toml recipe "
+            f"or an .npz file"
+        )
+    return read_recipe(datasets_dir() / f"{wanted}.toml")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Recipe)
+    except FileNotFoundError:
+        raise DataError(f"there is no recipe {path}") from None
+    except OSError as error:
+        raise DataError(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise DataError(f"the recipe {path} is not valid: {error}") from error

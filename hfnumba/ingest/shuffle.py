@@ -1,0 +1,52 @@
+"""Seeded orders of rows, and the rows or utterances held out for the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError, UsageError
+
+
+def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
+    """Permute ``n`` row numbers, depending on nothing but the arguments, in any version of NumPy.
+
+    The rows are sorted by the raw stream of a Philox generator: ``Generator.permutation`` may change between
+    versions.
+    """
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"expected a seed from 0 to 2**63 - 1, got {seed}")
+    key = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
+    drawn = np.random.Philox(key).random_raw(n)
+    order = np.argsort(drawn)
+    # The fast sort may put equal numbers in any order. 64 bits are hardly ever equal.
+    return np.argsort(drawn, kind="stable") if np.any(np.diff(drawn[order]) == 0) else order
+
+
+def hold_out_rows(n: int, seed: int, fraction: float) -> dict[str, NDArray[np.intp]]:
+    """Split row numbers into train and test, at least one each: the seed draws the fraction that is the test."""
+    if n < 2:
+        raise DataError(f"expected at least 2 rows or utterances to hold some out for the test, got {n}")
+    order = shuffle("hold-out", n, seed)
+    n_test = min(n - 1, max(1, round(n * fraction)))
+    return {"train": order[n_test:], "test": order[:n_test]}
+
+
+def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Split rows into train and test: a fifth of them, rounded up, drawn by the seed, is the test."""
+    if len(X) != len(y) or len(X) < 2:
+        raise DataError(f"expected as many labels as rows and at least 2, got {len(X)} rows and {len(y)} labels")
+    order = shuffle("hold-out", len(X), seed)
+    n_test = -(-len(X) // 5)
+    test, train = order[:n_test], order[n_test:]
+    return {"train": (X[train], y[train]), "test": (X[test], y[test])}
+
+
+def hold_out_names(names: Sequence[str], seed: int, fraction: float) -> tuple[list[str], list[str]]:
+    """Split names into train and test as :func:`hold_out_rows` splits rows."""
+    ordered = sorted(names)
+    rows = hold_out_rows(len(ordered), seed, fraction)
+    return [ordered[i] for i in rows["train"]], [ordered[i] for i in rows["test"]]

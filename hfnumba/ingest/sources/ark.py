@@ -1,0 +1,299 @@
+"""Kaldi's archives and script files: a strict reader of matrices and vectors of whole numbers.
+
+The format is described in Kaldi's documentation ("Kaldi I/O mechanisms") and in ``matrix/compressed-matrix.h``. An
+archive is a sequence of a key, a space, and an object; a script file has lines of a key and ``file:offset``. What
+Kaldi takes beyond that, pipes, standard input and ranges, is refused, and nothing is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.sources.numbers import plain
+from hfnumba.ingest.sources.paths import inside
+
+MAX_KEY = 1024
+MAX_LINE = 2**20
+MAX_TEXT = 2**28
+"""Bytes of a key, of a line of a script, and of an object that is written as text."""
+
+DTYPES = {b"FM": "<f4", b"DM": "<f8"}
+COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 3}
+CELL_NBYTES = {1: 1, 2: 2, 3: 1}
+
+
+class Entry(NamedTuple):
+    """Where an object lies: a file, and the offset after the key and its space."""
+
+    path: Path
+    offset: int
+
+
+class _Head(NamedTuple):
+    """What stands before the values of an object; ``token`` is empty for a vector of whole numbers."""
+
+    token: bytes
+    rows: int
+    columns: int
+    low: float
+    span: float
+    nbytes: int
+
+
+def read_index(root: Path, name: str) -> dict[str, Entry]:
+    """Find the objects of an ``.scp`` or ``.ark`` file below a folder, by their keys.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, repeats a key, or names anything but plain files within the folder.
+    """
+    path = inside(root, name)
+    found: dict[str, Entry] = {}
+    entries = _script(root, path) if path.suffix == ".scp" else _archive(path)
+    for key, entry in entries:
+        if key in found:
+            raise DataError(f"{path} holds {key} twice")
+        found[key] = entry
+    if not found:
+        raise DataError(f"{path} holds no objects")
+    return found
+
+
+def read_matrix(entry: Entry) -> NDArray[Any]:
+    """Read a matrix: float32, or float64 if it is stored so."""
+    with _at(entry) as file:
+        if not _starts(file, b"\0B"):
+            return _text_matrix(entry, _text(entry.path, file))
+        head = _head(entry.path, file)
+        if not head.token:
+            raise DataError(f"{entry.path} holds whole numbers at byte {entry.offset}, expected a matrix of features")
+        data = _exact(entry.path, file, head.nbytes)
+    if head.token in DTYPES:
+        return np.frombuffer(data, DTYPES[head.token]).reshape(head.rows, head.columns)
+    return _decompressed(head, data)
+
+
+def read_ints(entry: Entry) -> NDArray[np.int32]:
+    """Read a vector of whole numbers, an alignment for instance."""
+    with _at(entry) as file:
+        if not _starts(file, b"\0B"):
+            return _text_ints(entry, _text(entry.path, file))
+        head = _head(entry.path, file)
+        if head.token:
+            kind = head.token.decode("ascii", "replace")
+            raise DataError(f"{entry.path} holds a matrix ({kind}) at byte {entry.offset}, expected whole numbers")
+        data = _exact(entry.path, file, head.nbytes)
+    cells = np.frombuffer(data, np.dtype([("width", "i1"), ("value", "<i4")]))
+    if (cells["width"] != 4).any():
+        raise DataError(f"{entry.path}: the numbers at byte {entry.offset} are not 32 bits wide each")
+    return np.ascontiguousarray(cells["value"])
+
+
+def _script(root: Path, path: Path) -> Iterator[tuple[str, Entry]]:
+    known: dict[str, Path] = {}
+    with _opened(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            words = _decode(path, line).split(maxsplit=1)
+            where = f"{path}, line {number}"
+            if len(words) != 2 or (not line.endswith(b"\n") and len(line) == MAX_LINE):
+                raise DataError(f"{where}: expected a key and the place of an object")
+            target = words[1].strip()
+            if "|" in target or target == "-" or target.endswith("]"):
+                raise DataError(
+                    f"{where}: {target[:80]!r} is a pipe, standard input or a range, which are never followed; "
+                    f"copy the features into an archive first (copy-feats)"
+                )
+            name, colon, offset = target.rpartition(":")
+            if not colon or not offset.isascii() or not offset.isdigit():
+                name, offset = target, "0"
+            if name not in known:
+                known[name] = inside(root, name)
+            yield words[0], Entry(known[name], int(offset[:20]))
+
+
+def _archive(path: Path) -> Iterator[tuple[str, Entry]]:
+    with _opened(path) as file:
+        while True:
+            key = _key(path, file)
+            if key is None:
+                return
+            entry = Entry(path, file.tell())
+            if _starts(file, b"\0B"):
+                head = _head(path, file)
+                file.seek(head.nbytes, 1)
+            else:
+                _text(path, file)
+            yield key, entry
+
+
+def _key(path: Path, file: BinaryIO) -> str | None:
+    """Read up to the space after a key; None at the end of the file."""
+    key = bytearray()
+    while byte := file.read(1):
+        if byte.isspace():
+            if key:
+                if byte == b"\n":
+                    # An empty object, for instance an alignment without frames.
+                    file.seek(-1, 1)
+                return _decode(path, bytes(key))
+            continue
+        key += byte
+        if len(key) > MAX_KEY or byte == b"\0":
+            break
+    if not key:
+        return None
+    raise DataError(f"{path} is not an archive of Kaldi: expected a key and a space near byte {file.tell()}")
+
+
+def _head(path: Path, file: BinaryIO) -> _Head:
+    """Read what stands before the values, and believe it only as far as the file is long."""
+    at = file.tell()
+    _exact(path, file, 2)
+    if _starts(file, b"\4"):
+        (length,) = struct.unpack("<xi", _exact(path, file, 5))
+        head = _Head(b"", length, 1, 0.0, 0.0, 5 * length)
+    else:
+        token = _token(path, file, at)
+        if token in DTYPES:
+            width, rows, other, columns = struct.unpack("<bibi", _exact(path, file, 10))
+            if (width, other) != (4, 4):
+                raise DataError(f"{path}: the sizes of the matrix at byte {at} are not 32 bits wide")
+            head = _Head(token, rows, columns, 0.0, 0.0, rows * columns * np.dtype(DTYPES[token]).itemsize)
+        else:
+            low, span, rows, columns = struct.unpack("<ffii", _exact(path, file, 16))
+            kind = COMPRESSED[token]
+            nbytes = rows * columns * CELL_NBYTES[kind] + (8 * columns if kind == 1 else 0)
+            head = _Head(token, rows, columns, low, span, nbytes)
+    left = path.stat().st_size - file.tell()
+    if head.rows < 0 or head.columns < 0 or head.nbytes > left:
+        raise DataError(
+            f"{path}: the object at byte {at} claims {head.rows} x {head.columns} values, but {left} bytes are left; "
+            f"the archive is damaged or cut"
+        )
+    return head
+
+
+def _token(path: Path, file: BinaryIO, at: int) -> bytes:
+    token = b""
+    while (byte := file.read(1)) not in (b" ", b"") and len(token) < 8:
+        token += byte
+    if token not in DTYPES and token not in COMPRESSED:
+        known = ", ".join(key.decode() for key in (*DTYPES, *COMPRESSED))
+        raise DataError(f"{path}: the object at byte {at} is of type {token!r}, expected {known} or whole numbers")
+    return token
+
+
+def _decompressed(head: _Head, data: bytes) -> NDArray[np.float32]:
+    """Numbers of a compressed matrix, computed as Kaldi does, in float64 where it does."""
+    low, span, shape = np.float32(head.low), np.float32(head.span), (head.rows, head.columns)
+    kind = COMPRESSED[head.token]
+    if kind != 1:
+        cells = np.frombuffer(data, "<u2" if kind == 2 else "u1").reshape(shape)
+        with np.errstate(all="ignore"):
+            step = np.float32(head.span * (1 / 65535 if kind == 2 else 1 / 255))
+            return low + step * cells.astype(np.float32)
+    headers = np.frombuffer(data, "<u2", 4 * head.columns).reshape(head.columns, 4)
+    cells = np.frombuffer(data, "u1", offset=8 * head.columns).reshape(head.columns, head.rows).astype(np.float32)
+    with np.errstate(all="ignore"):
+        quartiles = low + (span * np.float32(1.52590218966964e-05)) * headers.astype(np.float32)
+        p0, p25, p75, p100 = (quartiles[:, [k]] for k in range(4))
+        values = np.where(
+            cells <= 64,
+            p0 + ((p25 - p0) * cells).astype(np.float64) * (1 / 64),
+            np.where(
+                cells <= 192,
+                p25 + ((p75 - p25) * (cells - 64)).astype(np.float64) * (1 / 128),
+                p75 + ((p100 - p75) * (cells - 192)).astype(np.float64) * (1 / 63),
+            ),
+        )
+        return np.ascontiguousarray(values.T.astype(np.float32))
+
+
+def _text(path: Path, file: BinaryIO) -> bytes:
+    """Read an object written as text: to the closing bracket, or to the end of its line."""
+    at = file.tell()
+    text = file.readline(MAX_TEXT)
+    if text.lstrip().startswith(b"["):
+        lines = [text]
+        n = len(text)
+        while b"]" not in lines[-1]:
+            line = file.readline(MAX_TEXT - n + 1)
+            if not line:
+                raise DataError(f"{path}: the matrix at byte {at} has no closing bracket")
+            lines.append(line)
+            n += len(line)
+            if n > MAX_TEXT:
+                raise DataError(f"{path}: the object at byte {at} is longer than {MAX_TEXT} bytes of text")
+        text = b"".join(lines)
+    return text
+
+
+def _text_matrix(entry: Entry, text: bytes) -> NDArray[np.float32]:
+    body = text.strip()
+    if not (body.startswith(b"[") and body.endswith(b"]")):
+        raise DataError(f"{entry.path}: expected a matrix in brackets at byte {entry.offset}, got {text[:20]!r}")
+    try:
+        rows = [[float(word) for word in line.split()] for line in plain(body[1:-1]).splitlines() if line.strip()]
+        with np.errstate(over="ignore"):
+            values = np.array(rows, np.float32)
+    except ValueError as error:
+        raise DataError(f"{entry.path}: the matrix at byte {entry.offset} is not one of numbers ({error})") from error
+    return values.reshape(len(rows), -1) if rows else np.empty((0, 0), np.float32)
+
+
+def _text_ints(entry: Entry, text: bytes) -> NDArray[np.int32]:
+    try:
+        return np.array([int(word) for word in plain(text).split()], np.int32)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{entry.path}: expected whole numbers at byte {entry.offset} ({error})") from error
+
+
+def _starts(file: BinaryIO, magic: bytes) -> bool:
+    """Whether these bytes come next; nothing is consumed."""
+    at = file.tell()
+    found = file.read(len(magic)) == magic
+    file.seek(at)
+    return found
+
+
+def _exact(path: Path, file: BinaryIO, n: int) -> bytes:
+    data = file.read(n)
+    if len(data) != n:
+        raise DataError(f"{path} ends within an object")
+    return data
+
+
+def _decode(path: Path, text: bytes) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} holds a key that is not text: {text[:20]!r}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _at(entry: Entry) -> Iterator[BinaryIO]:
+    with _opened(entry.path) as file:
+        if entry.offset >= entry.path.stat().st_size:
+            raise DataError(f"{entry.path} has no object at byte {entry.offset}; it ends before")
+        file.seek(entry.offset)
+        yield file

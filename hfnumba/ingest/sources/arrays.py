@@ -1,0 +1,151 @@
+"""What formats of whole arrays share: pairs of features and labels become blocks of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.raw import RawData
+from hfnumba.ingest.sources.table import Block, Kind, gather_blocks
+from hfnumba.progress import Steps, Watch
+from hfnumba.store.manifest import SourceFile
+
+BLOCK_NBYTES = 2**22
+MAX_NDIM = 64
+"""More axes NumPy does not have."""
+
+
+class Rows(Protocol):
+    """An array on disk.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    step : int
+        Rows that are best read together.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+
+    def read(self, first: int, stop: int) -> NDArray[Any]:
+        """Read some rows."""
+        ...
+
+    def record(self, name: str, watch: Watch) -> SourceFile:
+        """Record the bytes that were read."""
+        ...
+
+
+def read_pairs(recipe: Recipe, seed: int, watch: Watch, opened: Callable[[str], Rows]) -> RawData:
+    """Read the arrays that ``[arrays]`` names, pair by pair and a block of rows at a time.
+
+    Parameters
+    ----------
+    recipe, seed, watch
+        As for any source.
+    opened : callable
+        Opens and checks an array by its path.
+    """
+    if recipe.arrays is None:
+        raise DataError(f"format {recipe.format} needs a table [arrays]")
+    splits = recipe.arrays.splits
+    arrays = {
+        name: opened(name) for held in splits.values() for name in (*held.features, *held.labels, *(held.weights or ()))
+    }
+    first = arrays[splits["train"].features[0]]
+    kind = Kind(
+        width(first.shape), np.uint8 if first.dtype == np.uint8 else np.float32, recipe.arrays.max_features, "arrays"
+    )
+    for held in splits.values():
+        for X_name, y_name in zip(held.features, held.labels, strict=True):
+            _refuse_pair(X_name, arrays[X_name], y_name, arrays[y_name], kind)
+        for X_name, w_name in zip(held.features, held.weights or (), strict=False):
+            _refuse_weights(w_name, arrays[w_name], arrays[X_name].shape[0])
+    regression = recipe.task == "regression"
+    total = sum(arrays[name].shape[0] for held in splits.values() for name in held.features)
+    steps = Steps(watch("Reading rows", "rows"), total)
+    blocks: Mapping[str, Iterator[Block]] = {
+        split: (
+            block
+            for X, y, w in zip(held.features, held.labels, held.weights or repeat(None), strict=False)
+            for block in _blocks(arrays[X], arrays[y], None if w is None else arrays[w], regression, steps)
+        )
+        for split, held in splits.items()
+    }
+    return gather_blocks(
+        recipe, seed, blocks, kind, lambda: tuple(array.record(name, watch) for name, array in arrays.items())
+    )
+
+
+def width(shape: tuple[int, ...]) -> int:
+    """Features of a row of an array: all axes but the first, flattened."""
+    return int(np.prod(shape[1:], dtype=object))
+
+
+def refuse_dtype(where: str | Path, dtype: np.dtype[Any]) -> None:
+    """Refuse what are not numbers, Python objects first of all."""
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    if dtype.kind not in "buif":
+        raise DataError(f"{where} has dtype {dtype}, expected real numbers")
+
+
+def refuse_shape(where: str | Path, shape: tuple[int, ...], itemsize: int) -> None:
+    """Refuse a shape that NumPy's arrays cannot have; that of an array without elements is limited like any other."""
+    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or math.prod(n or 1 for n in shape) * itemsize >= 2**63:
+        raise DataError(f"{where} claims the shape {str(shape)[:80]}, which no array can have")
+
+
+def labelled(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None, regression: bool) -> Block:
+    """Make a block of rows, their labels or targets, and their weights."""
+    rows = X.reshape(len(X), -1)
+    if regression:
+        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1), weights)
+    if y.size != len(y):
+        raise DataError(f"labels have shape {y.shape}, expected one a row (not one-hot)")
+    return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)
+
+
+def _blocks(X: Rows, y: Rows, w: Rows | None, regression: bool, steps: Steps) -> Iterator[Block]:
+    # The labels and weights of all rows are kept anyway, so an array of them is read at once, by its own blocks.
+    labels, weights = _whole(y), None if w is None else _whole(w).reshape(-1)
+    for start in range(0, X.shape[0], X.step):
+        rows = slice(start, min(start + X.step, X.shape[0]))
+        own = None if weights is None else weights[rows]
+        yield labelled(X.read(rows.start, rows.stop), labels[rows], own, regression)
+        steps.step(rows.stop - rows.start)
+
+
+def _whole(array: Rows) -> NDArray[Any]:
+    n, step = array.shape[0], array.step
+    return np.concatenate([array.read(i, min(i + step, n)) for i in range(0, n, step)])
+
+
+def _refuse_weights(name: str, weights: Rows, n_rows: int) -> None:
+    if weights.shape not in ((n_rows,), (n_rows, 1)):
+        raise DataError(f"{name} has shape {weights.shape}, expected one weight for each of the {n_rows} rows")
+
+
+def _refuse_pair(X_name: str, X: Rows, y_name: str, y: Rows, kind: Kind) -> None:
+    if len(X.shape) < 2:
+        raise DataError(f"{X_name} has shape {X.shape}, expected rows of features, with 2 axes or more")
+    if width(X.shape) != kind.n_features:
+        raise DataError(f"{X_name} has shape {X.shape}, expected rows of {kind.n_features} features as the first array")
+    if not X.shape[0] or not y.shape or X.shape[0] != y.shape[0]:
+        raise DataError(f"{X_name} has shape {X.shape} and {y_name} {y.shape}; expected as many rows, and some")
+    if (X.dtype == np.uint8) != (kind.dtype is np.uint8):
+        raise DataError(f"{X_name} has dtype {X.dtype}, which differs from that of the first array")

@@ -1,0 +1,45 @@
+"""Arrow's batches of columns as NumPy's arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.sources.columns import Batch, Columns
+from hfnumba.ingest.sources.extras import require
+
+
+def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
+    """Convert the columns of a batch: numbers to float64, text and labels to objects, missing to NaN and None.
+
+    Raises
+    ------
+    DataError
+        If a column of numbers holds anything else.
+    """
+    arrow, compute = require("pyarrow", "tables"), require("pyarrow.compute", "tables")
+    found = {}
+    words = set(columns.words)
+    for name in columns.named:
+        column = batch.column(batch.schema.get_field_index(name))
+        kind = column.type
+        try:
+            if name in words:
+                if arrow.types.is_nested(kind) or arrow.types.is_binary(kind):
+                    raise DataError(f"{path}: column {name} has type {kind}, expected text or numbers")
+                if arrow.types.is_floating(kind):
+                    column = compute.if_else(compute.is_nan(column), None, column)
+                found[name] = np.array(column.cast(arrow.string()).to_pylist(), object)
+            else:
+                if not (arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind)):
+                    raise DataError(
+                        f"{path}: column {name} has type {kind}, expected numbers; name it in categorical, or name "
+                        f"the columns to take in numeric"
+                    )
+                found[name] = np.asarray(column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False))
+        except arrow.ArrowException as error:
+            raise DataError(f"{path}: column {name} cannot be converted: {error}") from error
+    return found

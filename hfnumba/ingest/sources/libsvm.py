@@ -1,0 +1,106 @@
+"""The sparse rows of libsvm, ``label index:value …``, read a line at a time and made dense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipe_tables import TableOptions
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.numbers import plain
+from hfnumba.ingest.sources.raw import RawData, opened
+from hfnumba.ingest.sources.table import Block, gather, located, options_of
+from hfnumba.progress import Reading, Watch
+
+MAX_LINE = 2**24
+BLOCK_CELLS = 2**22
+MAX_BLOCK_ROWS = 8192
+
+
+class _Line(NamedTuple):
+    label: str
+    indices: list[int]
+    values: list[float]
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
+    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+    options, root = options_of(recipe), paths["source"]
+    n_features = options.n_features
+    if n_features is None:
+        files = located(recipe, root)
+        reading = Reading(watch("Counting features", "bytes"), files)
+        lines = (line for path in chain(*files.values()) for line in reading.follow(path, _lines(path, options)))
+        n_features = max((max(line.indices, default=-1) + 1 for line in lines), default=0)
+    width = n_features
+    regression = recipe.task == "regression"
+
+    def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
+        held: list[_Line] = []
+        for line, share in _lines(path, options):
+            held.append(line)
+            if len(held) >= min(MAX_BLOCK_ROWS, max(1, BLOCK_CELLS // width)):
+                yield _dense(path, held, width, regression), share
+                held = []
+        if held:
+            yield _dense(path, held, width, regression), 1.0
+
+    return gather(recipe, root, seed, watch, blocks, n_features=width)
+
+
+def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Block:
+    X = np.zeros((len(lines), width), np.float32)
+    with np.errstate(over="ignore"):
+        for row, line in zip(X, lines, strict=True):
+            row[line.indices] = line.values
+    words = [line.label for line in lines]
+    if not regression:
+        return Block(X, words, None)
+    try:
+        return Block(X, None, np.array([float(word) for word in words]).reshape(-1, 1))
+    except ValueError as error:
+        raise DataError(f"{path}: a target is not a number ({error})") from error
+
+
+def _lines(path: Path, options: TableOptions) -> Iterator[tuple[_Line, float]]:
+    """Read the lines that are not empty, each with the share of the file that is read by then."""
+    limit, nbytes = options.n_features or options.max_features, path.stat().st_size
+    with opened(path) as file:
+        number = 0
+        while text := file.readline(MAX_LINE + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if len(text) > MAX_LINE:
+                raise DataError(f"{where} is longer than {MAX_LINE} bytes")
+            content = text.partition(b"#")[0].strip()
+            if content:
+                share = getattr(file, "fileobj", file).tell() / nbytes  # of the compressed bytes, where it is
+                yield _line(where, content, limit, 0 if options.zero_based else 1), share
+    if not number:
+        raise DataError(f"{path} is empty")
+
+
+def _line(where: str, text: bytes, limit: int, base: int) -> _Line:
+    try:
+        words = plain(text).split()
+        pairs = [word.split(b":") for word in words[1:]]
+        indices = [int(index) - base for index, _ in pairs]
+        values = [float(value) for _, value in pairs]
+        label = words[0].decode("ascii")
+        float(label)
+    except (ValueError, UnicodeDecodeError):
+        raise DataError(f"{where}: expected a label and pairs index:value") from None
+    if indices and (min(indices) < 0 or max(indices) >= limit):
+        worst = min(indices) if min(indices) < 0 else max(indices)
+        raise DataError(
+            f"{where}: the feature number {worst + base} is out of range ({base} to {limit - 1 + base}); see "
+            f"zero_based, n_features and max_features of [table]"
+        )
+    if len(set(indices)) != len(indices):
+        raise DataError(f"{where}: a feature number is given twice")
+    return _Line(label, indices, values)

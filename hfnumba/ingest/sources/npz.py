@@ -1,0 +1,119 @@
+"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``. Never unpickled.
+
+Weights of rows are ``weights_train`` and so on, or ``weights``.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.shuffle import hold_out
+from hfnumba.ingest.sources.arrays import refuse_shape
+from hfnumba.ingest.sources.npy import read_npy_header
+from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
+from hfnumba.progress import Watch
+
+SPLIT_KEYS = {split: (f"X_{split}", f"y_{split}") for split in ("train", "validation", "test")}
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
+    """Read the splits of an archive; of ``X`` and ``y`` alone, the seed holds out a fifth of the rows."""
+    (file,) = recipe.files
+    path = paths[file.name]
+    with opened(path) as handle:
+        record = source_file(file, path, handle.read())
+    arrays = read_npz(path)
+    if {"X", "y"} <= arrays.keys():
+        X, y = arrays["X"], arrays["y"]
+        if X.ndim < 2 or y.ndim < 1:
+            raise DataError(f"{path}: expected X with rows and features, got shapes {X.shape} and {y.shape}")
+        _refuse_weights(path, arrays.keys(), {"weights"})
+        held = hold_out(X, y, seed)
+        if "weights" not in arrays:
+            return RawData(held, (record,))
+        if arrays["weights"].shape not in ((len(X),), (len(X), 1)):
+            raise DataError(f"{path}: expected a weight for each of {len(X)} rows, got shape {arrays['weights'].shape}")
+        # The same seed draws the same rows.
+        weights = {name: own for name, (_, own) in hold_out(y, arrays["weights"], seed).items()}
+        return RawData(held, (record,), weights=weights)
+    splits = {name: pair for name, pair in SPLIT_KEYS.items() if set(pair) <= arrays.keys()}
+    if "train" not in splits:
+        raise DataError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing of use'}; expected X_train, y_train, "
+            f"X_test, y_test, or X and y"
+        )
+    _refuse_weights(path, arrays.keys(), {f"weights_{name}" for name in splits})
+    own = {name: arrays[key] for name in splits if (key := f"weights_{name}") in arrays}
+    return RawData({name: (arrays[X], arrays[y]) for name, (X, y) in splits.items()}, (record,), weights=own)
+
+
+def _refuse_weights(path: Path, found: Collection[str], usable: Collection[str]) -> None:
+    """Refuse weights that no rows go with: left out in silence they would be missed."""
+    stray = sorted(key for key in found if key.startswith("weights") and key not in usable)
+    if stray:
+        raise DataError(
+            f"{path} holds {', '.join(stray)} without such rows; beside its features expected "
+            f"{', '.join(sorted(usable))}: rename or leave out"
+        )
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an archive that a store can be made of; other members are not touched.
+
+    Raises
+    ------
+    DataError
+        If it is no archive, a member is damaged, holds Python objects, or is not as large as its header says.
+    """
+    wanted = {"X", "y", "weights", *(key for keys in SPLIT_KEYS.values() for key in keys)}
+    wanted |= {f"weights_{split}" for split in SPLIT_KEYS}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [i for i in archive.infolist() if i.filename.removesuffix(".npy") in wanted]
+            for member in members:
+                _refuse_member(path, archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files if key in wanted}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not an .npz archive that can be read: {error}") from error
+
+
+def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array by its header, before memory is taken for it."""
+    where = f"{path}: {member.filename}"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{where} is packed in another way than NumPy's; write it by np.savez_compressed")
+    with archive.open(member) as file:
+        shape, _, dtype = read_npy_header(file, where)
+        n_header = file.tell()
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    refuse_shape(where, shape, dtype.itemsize)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if n_header + nbytes != member.file_size or nbytes > (member.compress_size + 1) * DEFLATE_RATIO:
+        raise DataError(
+            f"{where} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, "
+            f"but the archive holds {member.file_size - n_header}"
+        )

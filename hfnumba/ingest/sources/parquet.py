@@ -1,0 +1,59 @@
+"""Parquet files, read by Arrow a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.arrow import to_batch
+from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
+from hfnumba.ingest.sources.extras import require
+from hfnumba.ingest.sources.raw import RawData
+from hfnumba.progress import Watch
+
+BATCH_ROWS = 8192
+MAX_GROUP_NBYTES = 2**31
+"""A row group that claims more bytes, uncompressed, is refused."""
+
+
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
+    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+    return read_columns(recipe, paths["source"], seed, watch, names=_names, batches=_batches)
+
+
+def _names(path: Path) -> list[str]:
+    with _opened(path) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
+def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
+    with _opened(path) as file:
+        n_rows, claimed = 0, file.metadata.num_rows
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns.named), use_threads=False):
+            n_rows += batch.num_rows
+            if n_rows > claimed:
+                raise DataError(f"{path} claims {claimed} rows and holds more; write it again")
+            yield to_batch(path, batch, columns), n_rows / max(1, claimed)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    arrow, parquet = require("pyarrow", "tables"), require("pyarrow.parquet", "tables")
+    try:
+        with parquet.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
+            for i in range(file.metadata.num_row_groups):
+                # The sizes of columns would say more, but to ask for those of a damaged file aborts the process.
+                nbytes = file.metadata.row_group(i).total_byte_size
+                if not 0 <= nbytes <= MAX_GROUP_NBYTES:
+                    raise DataError(
+                        f"{path}: row group {i} claims {nbytes} bytes, more than {MAX_GROUP_NBYTES}; "
+                        f"write smaller row groups"
+                    )
+            yield file
+    except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error

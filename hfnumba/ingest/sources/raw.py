@@ -1,0 +1,75 @@
+"""What every source shares: the arrays it hands over, and files opened with care."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipes import RecipeFile
+from hfnumba.store.manifest import SourceFile
+
+DEFLATE_RATIO = 1032
+"""Deflate cannot expand further: a compressed file that claims to has a false header."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Arrays as their source holds them, and where they came from.
+
+    ``subsets`` holds the row numbers of splits that share their arrays with others; ``classes`` the names of the
+    classes, if they have names; ``weights`` those of the rows, for the splits that have them.
+    """
+
+    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
+    sources: tuple[SourceFile, ...]
+    subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, decompressed if its name ends in ``.gz``; what goes wrong meanwhile is a DataError."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast(BinaryIO, file)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_all(path: Path, limit: int) -> bytes:
+    """Read the uncompressed bytes of a file; refuse it at the first byte after ``limit``."""
+    with opened(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"{path} holds more than the {limit} bytes expected")
+    return data
+
+
+def source_file(expected: RecipeFile, path: Path, *pieces: bytes | memoryview) -> SourceFile:
+    """Record what was read, in one piece or several, checked against the recipe."""
+    hashed, nbytes = hashlib.sha256(), sum(map(len, pieces))
+    for piece in pieces:
+        hashed.update(piece)
+    digest = hashed.hexdigest()
+    if expected.nbytes is not None and nbytes != expected.nbytes:
+        raise DataError(f"{path} holds {nbytes} bytes, the recipe expects {expected.nbytes}; fetch it again")
+    if expected.sha256 is not None and digest != expected.sha256:
+        raise DataError(
+            f"{path} has the SHA-256 {digest} (uncompressed), the recipe expects {expected.sha256}; fetch it again"
+        )
+    return SourceFile(expected.name, nbytes, digest)

@@ -1,0 +1,178 @@
+"""What corpora of recordings share: samples, log-mel features, and a label for each frame."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.recipe_tables import SpeechOptions
+from hfnumba.ingest.sources.extras import require
+
+FRAME_MS, SHIFT_MS = 25.0, 10.0
+FORMATS = {"WAV", "WAVEX", "NIST"}
+SAMPLE_NBYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
+FULL_SCALE = 2**15
+"""Kaldi computes features from samples in the range of 16-bit integers."""
+
+MAX_DIFFERENCE_S = 1.0
+HEAD_NBYTES = 4096
+MAX_LABELS = 2**24
+"""Bytes of a file of labels."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Stretches of time that follow each other, and what is spoken in each.
+
+    Attributes
+    ----------
+    ends : ndarray of float64
+        End of each, in seconds, ascending; each begins where the one before ends, the first at ``start``.
+    phones : tuple of str
+    start : float
+    """
+
+    ends: NDArray[np.float64]
+    phones: tuple[str, ...]
+    start: float = 0.0
+
+
+def segments(path: Path, ends: list[float], phones: list[str], start: float = 0.0) -> Segments:
+    """Check the times of a file of labels."""
+    times = np.array([start, *ends], np.float64)
+    if not ends:
+        raise DataError(f"{path} holds no labels")
+    if not np.isfinite(times).all() or start < 0 or (np.diff(times) < 0).any():
+        first = int(np.argmax(~(np.diff(times) >= 0)))
+        raise DataError(f"{path}: the times of label {first + 1} do not follow those before it")
+    return Segments(times[1:], tuple(phones), start)
+
+
+def read_text(path: Path) -> list[str]:
+    """Lines of a small text file."""
+    try:
+        if path.stat().st_size > MAX_LABELS:
+            raise DataError(f"{path} is larger than {MAX_LABELS} bytes, expected a file of labels")
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}") from error
+
+
+def frame_labels(
+    where: str, n_frames: int, spoken: Segments, numbers: dict[str, int], states: int
+) -> NDArray[np.int64]:
+    """Label each frame by what is spoken at its middle.
+
+    Parameters
+    ----------
+    where : str
+        What an error names.
+    n_frames : int
+    spoken : Segments
+        Frames before the first and after the last stretch get the label of that one.
+    numbers : dict of str to int
+        Of each phone.
+    states : {1, 3}
+        With 3, class ``3 * phone + third``, the thirds of a stretch being of equal length.
+
+    Raises
+    ------
+    DataError
+        If labels and recording differ by more than a second: they do not belong together.
+    """
+    duration = (n_frames * SHIFT_MS + FRAME_MS - SHIFT_MS) / 1000
+    if abs(spoken.ends[-1] - duration) > MAX_DIFFERENCE_S:
+        raise DataError(f"{where}: the labels end at {spoken.ends[-1]:.2f} s, the recording at {duration:.2f} s")
+    middles = (np.arange(n_frames) * SHIFT_MS + FRAME_MS / 2) / 1000
+    at = np.minimum(np.searchsorted(spoken.ends, middles, side="right"), len(spoken.ends) - 1)
+    labels: NDArray[np.int64] = np.array([numbers[phone] for phone in spoken.phones], np.int64)[at]
+    if states == 1:
+        return labels
+    begins = np.concatenate([[spoken.start], spoken.ends[:-1]])
+    length = np.maximum(spoken.ends - begins, 1e-9)
+    third = np.clip(np.floor(states * (middles - begins[at]) / length[at]), 0, states - 1)
+    return np.asarray(states * labels + third, np.int64)
+
+
+def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+    """Read a recording (WAV or NIST SPHERE, one channel, uncompressed) in the range of 16-bit integers.
+
+    Raises
+    ------
+    DataError
+        If it is another format, is cut, or has another rate than the recipe says.
+    """
+    soundfile = require("soundfile", "speech")
+    try:
+        with soundfile.SoundFile(path) as file:
+            kind = (file.format, file.subtype)
+            if file.format not in FORMATS or file.subtype not in SAMPLE_NBYTES:
+                raise DataError(f"{path} is {' '.join(kind)}, expected uncompressed WAV or NIST SPHERE")
+            if file.channels != 1 or file.samplerate != options.sample_rate:
+                raise DataError(
+                    f"{path} has {file.channels} channels at {file.samplerate} Hz, expected 1 at {options.sample_rate}"
+                )
+            # libsndfile trims what a header claims to what the file holds; a recording that is cut is refused instead.
+            if (claimed := _claimed_samples(path)) != file.frames:
+                raise DataError(f"{path} claims {claimed} samples and holds {file.frames}; it is cut or damaged")
+            samples: NDArray[np.float32] = file.read(dtype="float32")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"{path} is not a recording that can be read: {error}") from error
+    return samples * np.float32(FULL_SCALE)
+
+
+def _claimed_samples(path: Path) -> int | None:
+    """How many samples of one channel the header of a WAV or NIST SPHERE file claims; None if it does not say."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_NBYTES)
+        if head.startswith(b"NIST_1A"):
+            match = re.search(rb"sample_count -i (\d{1,18})\s", head)
+            return int(match[1]) if match else None
+        at, width = 12, 1
+        while at + 8 <= (size := path.stat().st_size):
+            file.seek(at)
+            chunk = file.read(24)
+            kind, nbytes = chunk[:4], int.from_bytes(chunk[4:8], "little")
+            if kind == b"fmt ":
+                width = max(1, int.from_bytes(chunk[20:22], "little"))
+            if kind == b"data":
+                return nbytes // width
+            if nbytes > size:
+                break
+            at += 8 + nbytes + nbytes % 2
+    return None
+
+
+def log_mel(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+    """Compute the logarithmic mel energies of a recording: Kaldi's, without dither, so the same each time.
+
+    Returns
+    -------
+    ndarray of float32, shape (frames, n_mels)
+        A frame each 10 ms, of 25 ms.
+    """
+    knf = require("kaldi_native_fbank", "speech")
+    samples = read_samples(path, options)
+    settings = knf.FbankOptions()
+    settings.frame_opts.samp_freq = options.sample_rate
+    settings.frame_opts.dither = 0.0
+    settings.frame_opts.frame_length_ms = FRAME_MS
+    settings.frame_opts.frame_shift_ms = SHIFT_MS
+    settings.mel_opts.num_bins = options.n_mels
+    fbank = knf.OnlineFbank(settings)
+    fbank.accept_waveform(options.sample_rate, samples)
+    fbank.input_finished()
+    n = fbank.num_frames_ready
+    if n == 0:
+        raise DataError(f"{path} is shorter than a frame of {FRAME_MS:g} ms")
+    return np.stack([fbank.get_frame(t) for t in range(n)])
+
+
+def class_names(phones: list[str], states: int) -> tuple[str, ...]:
+    """Names of the classes in the order of their numbers."""
+    return tuple(phones) if states == 1 else tuple(f"{phone}_{k}" for phone in phones for k in range(states))

@@ -1,0 +1,98 @@
+"""Checks of features, labels and weights, by whoever stores or trains on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.progress import Step
+
+BLOCK = 65_536
+"""Rows that are looked at together."""
+
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
+"""Only ratios of weights matter. Between these, sums over any number of rows keep their digits in float32."""
+
+
+def checked_features(name: str, X: NDArray[Any], step: Step | None = None) -> NDArray[np.float32]:
+    """Bring features into float32, or refuse them with the count and the first place of what is not finite there.
+
+    ``step`` is called with the rows of each block.
+    """
+    with np.errstate(over="ignore"):
+        values = X.astype(np.float32, copy=False)
+    for first in range(0, len(values), BLOCK):
+        # Only an array with a fault is looked at as a whole: it may be a file larger than memory.
+        block = values[first : first + BLOCK]
+        if not np.isfinite(block).all():
+            refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
+        if step is not None:
+            step(len(block))
+    return values
+
+
+def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int64]:
+    """Bring class numbers into int64, or refuse them with the count and the first place of those that are none."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise DataError(f"{name}: labels have shape {y.shape}, expected one class number a row (not one-hot)")
+    if y.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            refuse(name, "labels are not whole numbers", ~np.isfinite(y) | (y != np.floor(y)), y)
+    limit = 2**31 - 1 if n_classes is None else n_classes
+    top = f"{n_classes - 1}" if n_classes else "2147483646"
+    refuse(name, f"labels are out of range (expected 0 to {top})", (y < 0) | (y >= limit), y)
+    return y.astype(np.int64)
+
+
+def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> NDArray[np.float64]:
+    """Bring weights into float64, or refuse them with the count and the first place of those that are none.
+
+    ``of`` says what each of the ``n`` belongs to.
+
+    Raises
+    ------
+    DataError
+        If there are not ``n`` numbers, some are negative, not finite, or beyond what float32 sums well, or all
+        are 0.
+    """
+    values = np.asarray(weights)
+    if values.shape not in ((n,), (n, 1)) or values.dtype.kind not in "buif":
+        raise DataError(f"{name}: expected {n} weights, one for each {of}, got {values.dtype} of shape {values.shape}")
+    own = values.reshape(-1).astype(np.float64)
+    refuse(name, "weights are negative, NaN or infinite", ~(np.isfinite(own) & (own >= 0)), own, of)
+    beyond = (own > 0) & ((own < SMALLEST_WEIGHT) | (own > LARGEST_WEIGHT))
+    refuse(
+        name,
+        f"weights are neither 0 nor within {SMALLEST_WEIGHT:g} … {LARGEST_WEIGHT:g} (rescale: only ratios matter)",
+        beyond,
+        own,
+        of,
+    )
+    if not own.any():
+        raise DataError(f"{name}: all {n} weights are 0; at least one {of} must count")
+    return own
+
+
+def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
+    """Choose the smallest dtype that labels are stored in."""
+    if n_classes <= 2**8:
+        return np.uint8
+    return np.uint16 if n_classes <= 2**16 else np.int32
+
+
+def refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any], of: str = "row") -> None:
+    """Raise with the count and the first place of what is bad."""
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return
+    first = int(np.argmax(bad))
+    row, column = divmod(first, bad.size // len(bad))
+    place = f"{of} {row}, column {column}" if bad.size > len(bad) else f"{of} {row}"
+    raise DataError(
+        f"{name}: {count} of {bad.size} {what}; the first is {values.reshape(-1)[first]} at {place} (counted from 0)"
+    )

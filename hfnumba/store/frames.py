@@ -1,0 +1,75 @@
+"""Frames in utterances: context spliced to them, and partitions of whole utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.store.pages import empty
+
+
+def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> NDArray[np.float32]:
+    """Put the neighbours of each frame beside it; the first and last frame of an utterance are repeated.
+
+    Parameters
+    ----------
+    X : ndarray, shape (rows, n_features)
+    start : ndarray of uint8, shape (rows,)
+        1 where an utterance starts; the first row must be one.
+    context : int
+        Neighbours on each side.
+
+    Returns
+    -------
+    ndarray, shape (rows, (2 * context + 1) * n_features)
+        From the earliest neighbour to the latest. ``X`` itself without context.
+
+    Notes
+    -----
+    Copies numbers, computes none: the same bits as splicing before storing.
+    """
+    if context == 0:
+        return X
+    n, n_features = X.shape
+    firsts = np.flatnonzero(start)
+    lengths = np.diff(np.append(firsts, n))
+    first, last = np.repeat(firsts, lengths), np.repeat(firsts + lengths - 1, lengths)
+    spliced: NDArray[Any] = empty((n, 2 * context + 1, n_features), X.dtype)
+    rows = np.arange(n)
+    for k in range(2 * context + 1):
+        np.take(X, np.clip(rows + (k - context), first, last), axis=0, out=spliced[:, k], mode="clip")
+    return spliced.reshape(n, -1)
+
+
+def grouping(lengths: Sequence[int], n_partitions: int) -> list[range]:
+    """Cut a sequence of utterances into consecutive groups of as equal numbers of frames as its order allows.
+
+    Each cut is made where the frames before it are nearest to their share; no group is empty, so there are at most as
+    many as utterances.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Frames of each utterance.
+    n_partitions : int
+        Groups asked for.
+
+    Returns
+    -------
+    list of range
+        Numbers of the utterances in each group.
+    """
+    n_groups = min(n_partitions, len(lengths))
+    ends = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))])
+    cuts = [0]
+    for j in range(1, n_groups):
+        share = ends[-1] * j / n_groups
+        above = int(np.searchsorted(ends, share))
+        nearest = above - 1 if above and share - ends[above - 1] <= ends[above] - share else above
+        cuts.append(min(max(nearest, cuts[-1] + 1), len(lengths) - (n_groups - j)))
+    cuts.append(len(lengths))
+    return [range(first, stop) for first, stop in pairwise(cuts)]

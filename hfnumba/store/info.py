@@ -1,0 +1,138 @@
+"""What a store holds, for people and programs: from its manifest, and from its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.store.split import Split, Store
+from hfnumba.store.standardise import Moments
+
+Progress = Callable[[int, int], None]
+
+
+def info(store: Store) -> dict[str, Any]:
+    """Describe a store as plain values for a table or JSON, from its manifest alone."""
+    header = store.manifest.header
+    return {
+        "path": str(store.path),
+        "digest": store.digest,
+        "name": header.name,
+        "title": header.title,
+        "licence": header.licence,
+        "homepage": header.homepage,
+        "task": header.task,
+        "n_classes": header.n_classes,
+        "scale": header.scale,
+        "offset": header.offset,
+        "note": header.note,
+        "seed": header.seed,
+        "versions": store.manifest.versions,
+        "recipe": json.loads(header.recipe or "null"),
+        "standardised": header.standardisation is not None,
+        "codec": "blosc-lz4, crc32c",
+        "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
+        "n_files": len(store.manifest.files),
+        "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
+        "splits": {
+            name: {
+                "n_rows": split.n_rows,
+                "n_features": split.n_features,
+                "n_outputs": split.n_outputs,
+                "x_dtype": split.layout.x_dtype,
+                "y_dtype": split.layout.y_dtype,
+                "n_partitions": split.n_partitions,
+                "partition_rows": split.layout.partition_rows,
+                "chunk_rows": split.layout.chunk_rows,
+                "context": split.layout.context,
+                "weighted": split.weighted,
+            }
+            for name, split in store.splits.items()
+        },
+    }
+
+
+def survey(store: Store, progress: Progress | None = None) -> dict[str, Any]:
+    """Read every row of a store, and count and measure what is there.
+
+    Parameters
+    ----------
+    store : Store
+    progress : callable, optional
+        ``progress(done, total)`` after each partition.
+
+    Returns
+    -------
+    dict
+        For each split: ``class_counts`` (rows of each class, in the order of their numbers; absent for regression),
+        ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, as stored: neither standardised nor
+        spliced; and ``weights``, where rows have any: their ``minimum``, ``maximum``, ``sum`` and number of
+        ``zeros``. And ``classes``, their names, or their numbers as text.
+
+    Raises
+    ------
+    StoreError
+        If a file is missing or damaged.
+
+    Notes
+    -----
+    One partition at a time is in memory.
+    """
+    splits = store.splits
+    total = sum(split.n_partitions for split in splits.values())
+    found: dict[str, Any] = {}
+    done = 0
+    for name, split in splits.items():
+        seen = _Seen(split)
+        for j in range(split.n_partitions):
+            seen.look(*split.load_stored(j))
+            weights = split.load_labels(j)[1] if split.weighted else None
+            if weights is not None:
+                seen.weigh(weights)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        found[name] = seen.summary()
+    header = store.manifest.header
+    names = header.classes or tuple(map(str, range(header.n_classes or 0)))
+    return {"classes": list(names), "splits": found}
+
+
+class _Seen:
+    """What was seen of a split."""
+
+    def __init__(self, split: Split) -> None:
+        self.counts = None if split.n_classes is None else np.zeros(split.n_classes, np.int64)
+        self.low: NDArray[Any] | None = None
+        self.high: NDArray[Any] | None = None
+        self.moments = Moments(split.layout.n_features)
+        self.weights: dict[str, float] = {}
+
+    def weigh(self, weights: NDArray[Any]) -> None:
+        before = self.weights or {"minimum": np.inf, "maximum": 0.0, "sum": 0.0, "zeros": 0}
+        self.weights = {
+            "minimum": min(before["minimum"], float(weights.min())),
+            "maximum": max(before["maximum"], float(weights.max())),
+            "sum": before["sum"] + float(weights.sum(dtype=np.float64)),
+            "zeros": before["zeros"] + int(np.count_nonzero(weights == 0)),
+        }
+
+    def look(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+        low, high = X.min(axis=0), X.max(axis=0)
+        self.low = low if self.low is None else np.minimum(self.low, low)
+        self.high = high if self.high is None else np.maximum(self.high, high)
+        for first in range(0, len(X), 8192):
+            self.moments.update(X[first : first + 8192])
+        if self.counts is not None:
+            self.counts += np.bincount(y, minlength=len(self.counts))
+
+    def summary(self) -> dict[str, Any]:
+        measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}
+        held = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
+        held["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
+        measured |= {"weights": self.weights} if self.weights else {}
+        return measured | {key: values.tolist() for key, values in held.items() if values is not None}

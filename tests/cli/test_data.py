@@ -1,0 +1,192 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hfnumba.cli.data import data
+from hfnumba.errors import DataError, StoreError
+from hfnumba.ingest import write_store
+from hfnumba.store import open_store
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An .npz file that a store can be built from."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "few.npz"
+    np.savez(path, X=rng.integers(0, 256, (50, 4), dtype=np.uint8), y=np.arange(50) % 5)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(data, [str(argument) for argument in arguments])
+
+
+def test_list():
+    result = run("list")
+    assert result.exit_code == 0
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [
+        "recipe",
+        "digits",
+        "fashion-mnist",
+        "festvox-ru",
+        "mnist",
+        "synthetic-speech",
+        "timit",
+    ]
+    recipes = json.loads(run("list", "--json").stdout)
+    assert len(recipes) == 6
+    assert all(recipe["licence"] for recipe in recipes)
+
+
+def test_build_then_info_then_verify(archive, tmp_path):
+    out = tmp_path / "a.zarr"
+    result = run("build", archive, "--out", out, "--partitions", 4, "--rows", 20, "--seed", 7)
+    assert result.exit_code == 0
+    assert result.stdout == f"{out}\n"
+    assert "20 train, 10 test rows" in result.stderr
+    store = open_store(out)
+    assert store.manifest.header.seed == 7 and store["train"].n_partitions == 4
+
+    held = json.loads(run("info", out, "--json").stdout)
+    assert held["digest"] == store.digest and held["name"] == "few"
+    assert held["splits"]["train"] == {
+        "n_rows": 20,
+        "n_features": 4,
+        "n_outputs": 5,
+        "x_dtype": "uint8",
+        "y_dtype": "uint8",
+        "n_partitions": 4,
+        "partition_rows": 5,
+        "chunk_rows": 5,
+        "context": 0,
+        "weighted": False,
+    }
+    assert held["versions"].keys() == {"hfnumba", "numcodecs", "numpy", "zarr"} and held["recipe"]["format"] == "npz"
+    assert "rows" not in json.loads(run("info", out, "--json", "--quick").stdout)
+    train = held["rows"]["splits"]["train"]
+    X, y = (np.concatenate(a) for a in zip(*(store["train"].load(j) for j in range(4)), strict=True))
+    assert held["rows"]["classes"] == list("01234") and train["class_counts"] == np.bincount(y, minlength=5).tolist()
+    assert train["minimum"] == X.min(axis=0).tolist() and train["maximum"] == X.max(axis=0).tolist()
+    np.testing.assert_allclose(train["mean"], X.mean(axis=0))
+    np.testing.assert_allclose(train["deviation"], X.std(axis=0))
+    assert held["sources"][0]["nbytes"] == archive.stat().st_size
+    plain = run("info", out).stdout
+    assert f"digest\t{store.digest}" in plain and "train\t20\t4\t5" in plain
+    assert f"few.npz\t{archive.stat().st_size}\t" in plain
+    assert f"train\t{X.min()}\t{X.max()}\t" in plain
+    histogram = [line.split("\t") for line in plain.splitlines()[-5:]]
+    assert [int(row[1]) for row in histogram] == train["class_counts"]
+    assert max(len(row[3]) for row in histogram) == 40
+    assert "class\t" not in run("info", out, "--quick").stdout
+
+    result = run("verify", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{out} is sound: {len(store.manifest.files)} files, 30 rows")
+
+
+def test_a_long_histogram_is_cut_and_regression_has_none(tmp_path):
+    write_store(tmp_path / "many.zarr", {"train": (np.ones((200, 2), np.float32), np.arange(200) % 90)}, n_classes=100)
+    result = run("info", tmp_path / "many.zarr")
+    assert result.stderr.endswith("40 more classes; 10 classes have no training rows\n")
+    assert result.stdout.splitlines()[-60].startswith("0\t3\t####") and "constant features" in result.stdout
+    write_store(tmp_path / "r.zarr", {"train": (np.ones((9, 2), np.float32), np.arange(9.0))})
+    result = run("info", tmp_path / "r.zarr")
+    assert result.exit_code == 0 and "class\t" not in result.stdout
+
+
+def test_the_default_place_is_the_name_of_the_recipe(archive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("build", "few.npz").exit_code == 0
+    assert open_store("few.zarr")["train"].n_rows == 40
+
+
+def test_the_steps(archive, tmp_path):
+    out = tmp_path / "a.zarr"
+    begun = run("init", archive, "--out", out, "--partitions", 3)
+    assert (begun.exit_code, begun.stdout) == (0, "3\n")
+    for j in range(3):
+        assert run("partition", out, j).exit_code == 0
+    done = run("finalise", out)
+    assert (done.exit_code, done.stdout) == (0, "")
+    built = run("build", archive, "--out", tmp_path / "b.zarr", "--partitions", 3)
+    assert open_store(out).digest == open_store(built.stdout.strip()).digest
+
+
+def test_verify_names_every_fault_and_fails(archive, tmp_path):
+    out = tmp_path / "a.zarr"
+    run("build", archive, "--out", out, "--partitions", 4)
+    (out / "train/X/c/2/0").unlink()
+    (out / "test/y/c/1").write_bytes(b"")
+    result = run("verify", out)
+    assert isinstance(result.exception, StoreError) and "faults found: 2" in str(result.exception)
+    assert sorted(line.split()[0] for line in result.stdout.splitlines()) == ["test/y/c/1", "train/X/c/2/0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("build", "nothing"), DataError),
+        (("info", "nowhere.zarr"), StoreError),
+        (("verify", "nowhere.zarr"), StoreError),
+        (("finalise", "nowhere.zarr"), StoreError),
+        (("partition", "nowhere.zarr", 0), StoreError),
+    ],
+)
+def test_errors_are_left_to_the_top_level(arguments, error, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(run(*arguments).exception, error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build",),
+        ("build", "digits", "--partitions", 0),
+        ("build", "digits", "--rows", 0),
+        ("build", "digits", "--seed", -1),
+        ("build", "digits", "--seed", 2**63),
+        ("partition", "a.zarr", "-1"),
+        ("verify",),
+    ],
+)
+def test_wrong_use(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_help_of_every_command():
+    for command in ("list", "build", "init", "partition", "finalise", "info", "verify"):
+        result = run(command, "--help")
+        assert result.exit_code == 0 and "Usage:" in result.stdout
+
+
+def test_the_commands_load_nothing_slow():
+    slow = ("zarr", "numba", "dask", "rich", "pooch")
+    code = f"import sys, hfnumba.cli.data; print([m for m in {slow} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_data_room_loads_neither_dask_nor_numba(archive, tmp_path):
+    code = (
+        "import sys, hfnumba.ingest as d;"
+        f"d.build({str(archive)!r}, out={str(tmp_path / 'a.zarr')!r})['train'].load(0);"
+        "print([m for m in ('numba', 'dask', 'distributed') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupted_build_says_how_to_go_on(archive, tmp_path, monkeypatch):
+    def interrupted(*args, watch, **settings):
+        watch("Writing partitions", "partitions")(1, 4)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hfnumba.ingest.build", interrupted)
+        result = run("build", archive, "--out", tmp_path / "a.zarr")
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted; the same command goes on with what is written\n"

@@ -1,0 +1,299 @@
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hfnumba import atomic
+from hfnumba.errors import DataError, StoreError, UsageError
+from hfnumba.ingest import build, finalise, init, write_frames, write_partition, write_store
+from hfnumba.store import files, open_store
+from hfnumba.store.verify import verify
+
+
+def steps(recipe, out, order=None, **options):
+    path, n_parts = init(recipe, recipe.parent, out, **options)
+    for j in order or range(n_parts):
+        write_partition(path, j)
+    return finalise(path)
+
+
+def test_build_and_its_steps_give_the_same_bytes(idx_dir, tmp_path, read_tree):
+    recipe = idx_dir / "tiny.toml"
+    whole = build(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=5, seed=4)
+    order = [3, 0, 4, 1, 2, 2, 0]
+    parts = steps(recipe, tmp_path / "b.zarr", order, n_partitions=5, seed=4)
+    assert read_tree(whole.path) == read_tree(parts.path)
+    assert whole.digest == parts.digest
+    assert not (whole.path / ".building").exists()
+
+
+def test_build_and_arrays_give_the_same_chunks(idx_dir, tmp_path, arrays, read_tree):
+    whole = build(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4, seed=3)
+    other = write_store(tmp_path / "b.zarr", arrays, n_partitions=4, seed=3)
+    first, second = read_tree(whole.path), read_tree(other.path)
+    assert first.pop("manifest.json") != second.pop("manifest.json")
+    assert first == second
+
+
+def test_repeating_a_step_changes_nothing(idx_dir, tmp_path, read_tree):
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    store = steps(recipe, out, n_partitions=3)
+    before = read_tree(out)
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert init(recipe, idx_dir, out, n_partitions=3) == (out, 3)
+    write_partition(out, 1)
+    assert finalise(out).digest == store.digest
+    assert build(recipe, idx_dir, out, n_partitions=3).digest == store.digest
+    assert read_tree(out) == before
+    assert stamps == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_written_partition_is_not_written_again(idx_dir, tmp_path):
+    out, _ = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=3)
+    write_partition(out, 1)
+    chunk = out / "train/X/c/1/0"
+    before = chunk.stat().st_mtime_ns
+    write_partition(out, 1)
+    assert chunk.stat().st_mtime_ns == before
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    write_partition(out, 1)
+    write_partition(out, 0)
+    write_partition(out, 2)
+    assert verify(finalise(out)) == []
+
+
+def test_an_unfinished_store_does_not_open_and_says_what_is_missing(idx_dir, tmp_path):
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    with pytest.raises(StoreError, match="no store was begun"):
+        write_partition(out, 0)
+    init(recipe, idx_dir, out, n_partitions=4)
+    write_partition(out, 1)
+    with pytest.raises(StoreError, match="unfinished"):
+        open_store(out)
+    with pytest.raises(StoreError, match=r"these are not written: 0, 2, 3; .*data partition"):
+        finalise(out)
+    with pytest.raises(UsageError, match="from 0 to 3, got 4"):
+        write_partition(out, 4)
+    assert verify(build(recipe, idx_dir, out, n_partitions=4)) == []
+
+
+def test_a_chunk_damaged_before_the_end_is_not_blessed(idx_dir, tmp_path):
+    out, n_parts = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
+    for j in range(n_parts):
+        write_partition(out, j)
+    (out / "test/y/c/2").write_bytes(b"?")
+    with pytest.raises(StoreError, match="test/y/c/2 has 1 bytes"):
+        finalise(out)
+    with pytest.raises(StoreError, match="unfinished"):
+        open_store(out)
+    assert verify(build(idx_dir / "tiny.toml", idx_dir, out, n_partitions=4)) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"seed": 1}, "seed is 0, asked for 1"),
+        ({"n_partitions": 7}, "n_partitions is 4"),
+        ({"rows": 50}, "rows is not given, asked for 50"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_is_touched(idx_dir, tmp_path, read_tree, finished, options, complaint):
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    (build if finished else init)(recipe, idx_dir, out, n_partitions=4)
+    before = read_tree(out)
+    with pytest.raises(StoreError, match=rf"already holds an? (unfinished )?store .*{complaint}"):
+        build(recipe, idx_dir, out, **({"n_partitions": 4} | options))
+    assert read_tree(out) == before
+
+
+def test_other_things_at_the_place_are_left_alone(tmp_path, arrays, read_tree):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.txt").write_text("mine")
+    with pytest.raises(StoreError, match="not empty and not a store"):
+        write_store(tmp_path / "thesis", arrays)
+    with pytest.raises(StoreError, match="is a file"):
+        write_store(tmp_path / "thesis/chapter.txt", arrays)
+    assert read_tree(tmp_path) == {"thesis/chapter.txt": b"mine"}
+
+
+def test_a_source_that_changed_meanwhile(idx_dir, tmp_path):
+    out, _ = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
+    images = idx_dir / "train-X"
+    images.write_bytes(images.read_bytes()[:-1] + b"\xfe")
+    with pytest.raises(DataError, match=r"has changed since the store was begun .*sources differ"):
+        write_partition(out, 0)
+
+
+def test_rows_are_a_prefix_of_all_rows(idx_dir, tmp_path):
+    recipe = idx_dir / "tiny.toml"
+    some = build(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=1, rows=30)
+    whole = build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=1)
+    assert some["train"].n_rows == 30 and some["test"].n_rows == whole["test"].n_rows == 37
+    for few, many in zip(some["train"].load(0), whole["train"].load(0), strict=True):
+        np.testing.assert_array_equal(few, many[:30])
+    with pytest.raises(UsageError, match="from 1 to the 100 training rows there are, got 101"):
+        build(recipe, idx_dir, tmp_path / "c.zarr", rows=101)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+@pytest.mark.parametrize("options", [{"n_partitions": 0}, {"seed": -1}, {"rows": 0}, {"seed": 2**63}])
+def test_impossible_settings(idx_dir, tmp_path, options):
+    with pytest.raises(UsageError):
+        build(idx_dir / "tiny.toml", idx_dir, tmp_path / "c.zarr", **options)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it and tidy up."""
+
+
+class Disk:
+    """Makes the k-th step of writing (data, rename, sync of a file or of a folder) fail, half done."""
+
+    def __init__(self, monkeypatch, error):
+        self.error, self.fail_at, self.count = error, None, 0
+        self.lock = threading.Lock()
+        real_write, real_replace = atomic.write_all, os.replace
+
+        def write(descriptor, data):
+            if self.due():
+                os.write(descriptor, data[: len(data) // 2])
+                raise self.error
+            real_write(descriptor, data)
+
+        def replace(source, target):
+            if self.due():
+                raise self.error
+            real_replace(source, target)
+
+        def synced(real):
+            def sync(path):
+                real(path)
+                if self.due():
+                    raise self.error
+
+            return sync
+
+        monkeypatch.setattr(atomic, "write_all", write)
+        monkeypatch.setattr(atomic.os, "replace", replace)
+        for module in (atomic, files):
+            monkeypatch.setattr(module, "sync_folder", synced(atomic.sync_folder))
+        monkeypatch.setattr(files, "sync", synced(atomic.sync))
+
+    def due(self):
+        with self.lock:
+            self.count += 1
+            return self.count - 1 == self.fail_at
+
+    def run(self, fail_at, action):
+        self.fail_at, self.count = fail_at, 0
+        return action()
+
+
+@pytest.fixture
+def quick_path(tmp_path):
+    """A folder in memory where there is one: a disk takes milliseconds to rename or to remove a file."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("rows", OSError(errno.ENOSPC, "No space left on device")), ("rows", Killed()), ("frames", Killed())],
+    ids=["full", "killed", "frames"],
+)
+def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch, read_tree, kind, error):
+    """Whatever step fails, the store does not open, or is whole; and the same command completes it."""
+    held = {name: np.array_split(X.astype(np.float32), 5) for name, (X, _) in arrays.items()}
+    utterances = {name: [(X, np.arange(len(X)) % 3) for X in parts] for name, parts in held.items()}
+
+    def write_to(path):
+        if kind == "rows":
+            return write_store(path, arrays, n_partitions=2)
+        return write_frames(path, utterances, n_partitions=2, context=1)
+
+    reference = write_to(quick_path / "reference.zarr")
+    expected = read_tree(reference.path)
+    disk = Disk(monkeypatch, error)
+    out = quick_path / "a.zarr"
+
+    def write():
+        return write_to(out)
+
+    disk.run(None, write)
+    n_steps = disk.count
+    shutil.rmtree(out)
+    assert n_steps >= 3 * len(expected)
+    opened = 0
+    for k in range(n_steps):
+        with pytest.raises((StoreError, Killed)) as caught:
+            disk.run(k, write)
+        if error.args and error.errno == errno.ENOSPC:
+            assert "the disk is full" in str(caught.value) and str(out) in str(caught.value)
+        try:
+            store = open_store(out)
+        except StoreError as refusal:
+            assert "unfinished" in str(refusal) or "is not a store" in str(refusal)
+        else:
+            opened += 1
+            assert verify(store) == [] and store.digest == reference.digest
+        assert disk.run(None, write).digest == reference.digest
+        assert read_tree(out) == expected
+        shutil.rmtree(out)
+    # Only the very last step, the sync after the manifest's rename, leaves a store that opens.
+    assert opened == 1
+
+
+def _build_and_die(recipe, out, k):
+    real, count = os.replace, 0
+
+    def replace(source, target):
+        nonlocal count
+        if count == k:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        real(source, target)
+
+    os.replace = replace
+    build(recipe, recipe.parent, out, n_partitions=3)
+
+
+@pytest.mark.parametrize("k", [0, 5, 12])
+def test_a_killed_build_is_continued(idx_dir, tmp_path, read_tree, k):
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    process = multiprocessing.get_context("spawn").Process(target=_build_and_die, args=(recipe, out, k))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(StoreError, match="unfinished"):
+        open_store(out)
+    store = build(recipe, idx_dir, out, n_partitions=3)
+    assert verify(store) == []
+    assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=3).path)
+
+
+def test_partitions_written_by_several_processes_at_once(idx_dir, tmp_path, read_tree):
+    recipe = idx_dir / "tiny.toml"
+    out, n_parts = init(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=6)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(write_partition, [(out, j % n_parts) for j in range(2 * n_parts)], chunksize=1)
+    finalise(out)
+    assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=6).path)
+
+
+def test_arrays_cannot_be_continued_from_elsewhere(tmp_path, arrays, monkeypatch):
+    disk = Disk(monkeypatch, OSError(errno.EIO, "Input/output error"))
+    out = tmp_path / "a.zarr"
+    with pytest.raises(StoreError, match="Input/output error"):
+        disk.run(25, lambda: write_store(out, arrays, n_partitions=4))
+    with pytest.raises(StoreError, match="call write_store with them again"):
+        write_partition(out, 3)

@@ -1,0 +1,413 @@
+import os
+import struct
+import tracemalloc
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest import build, finalise, init, write_partition
+from hfnumba.ingest.recipe_tables import SpeechOptions
+from hfnumba.ingest.sources import festvox, timit
+from hfnumba.ingest.sources.extras import require
+from hfnumba.ingest.sources.speech import Segments, frame_labels, log_mel, read_samples
+from hfnumba.store.verify import verify
+
+pytest.importorskip("soundfile")
+pytest.importorskip("kaldi_native_fbank")
+OPTIONS = SpeechOptions()
+
+
+def real(name):
+    root = os.environ.get("HFNUMBA_DATA")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"HFNUMBA_DATA names no folder with the real {name}/: real speech is not tested")
+    return Path(root) / name
+
+
+def tone(n, seed=0):
+    rng = np.random.default_rng(seed)
+    t = np.arange(n) / 16_000
+    return (3000 * np.sin(2 * np.pi * rng.uniform(200, 3000) * t) + 300 * rng.normal(size=n)).astype("<i2")
+
+
+def write_wav(path, samples, rate=16_000, channels=1):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+
+
+def sphere(samples, rate=16_000, claimed=None):
+    """NIST SPHERE as on TIMIT's disc: a header of 1024 bytes of text, then 16-bit samples."""
+    fields = [
+        "NIST_1A", "   1024", "database_id -s5 TIMIT", "sample_count -i " + str(claimed or len(samples)),
+        f"sample_rate -i {rate}", "channel_count -i 1", "sample_n_bytes -i 2", "sample_byte_format -s2 01",
+        "sample_sig_bits -i 16", "sample_coding -s3 pcm", "end_head",
+    ]  # fmt: skip
+    return "\n".join(fields).encode().ljust(1023) + b"\n" + samples.tobytes()
+
+
+def test_frames_are_labelled_by_their_middle():
+    spoken = Segments(np.array([0.02, 0.05, 0.1]), ("a", "b", "a"))
+    # Middles at 12.5, 22.5, 32.5, 42.5, 52.5, … ms.
+    assert frame_labels("u", 6, spoken, {"a": 0, "b": 1}, 1).tolist() == [0, 1, 1, 1, 0, 0]
+    assert frame_labels("u", 12, spoken, {"a": 0, "b": 1}, 3).tolist() == [1, 3, 4, 5, 0, 0, 1, 1, 2, 2, 2, 2]
+    late = Segments(np.array([0.06, 0.09]), ("b", "a"), start=0.03)
+    assert frame_labels("u", 3, late, {"a": 0, "b": 1}, 3).tolist() == [3, 3, 3]
+
+
+def test_labels_of_another_recording():
+    with pytest.raises(DataError, match=r"u: the labels end at 9.00 s, the recording at 1.0[12] s"):
+        frame_labels("u", 100, Segments(np.array([9.0]), ("a",)), {"a": 0}, 1)
+
+
+def test_features_are_kaldi_s_and_the_same_each_time(tmp_path):
+    samples = tone(8000)
+    write_wav(tmp_path / "a.wav", samples)
+    X = log_mel(tmp_path / "a.wav", OPTIONS)
+    assert X.shape == (1 + (8000 - 400) // 160, 40) and X.dtype == np.float32
+    np.testing.assert_array_equal(X, log_mel(tmp_path / "a.wav", OPTIONS))
+    # By definition, in NumPy: pre-emphasis, Povey's window, power spectrum, triangles on the mel scale.
+    np.testing.assert_allclose(X, mel_oracle(samples.astype(float)), atol=2e-3)
+
+
+def mel_oracle(x):
+    def mel(f):
+        return 1127 * np.log(1 + f / 700)
+
+    frames = np.stack([x[t : t + 400] for t in range(0, len(x) - 399, 160)])
+    frames -= frames.mean(axis=1, keepdims=True)
+    frames = np.concatenate([frames[:, :1] * 0.03, frames[:, 1:] - 0.97 * frames[:, :-1]], axis=1)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
+    power = np.abs(np.fft.rfft(frames * window, 512)) ** 2
+    edges = np.linspace(mel(20), mel(8000), 42)
+    at = mel(np.arange(257) * 16_000 / 512)
+    up = (at - edges[:-2, None]) / np.diff(edges)[0]
+    down = (edges[2:, None] - at) / np.diff(edges)[0]
+    weights = np.clip(np.minimum(up, down), 0, None)
+    weights[:, 256] = 0
+    return np.log(power @ weights.T)
+
+
+def test_wav_and_sphere_hold_the_same_samples(tmp_path):
+    samples = tone(1000)
+    write_wav(tmp_path / "a.wav", samples)
+    (tmp_path / "b.WAV").write_bytes(sphere(samples))
+    for name in ("a.wav", "b.WAV"):
+        np.testing.assert_array_equal(read_samples(tmp_path / name, OPTIONS), samples)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda p: p.write_bytes(b""), "not a recording"),
+        (lambda p: p.write_bytes(b"RIFF" + bytes(60)), "not a recording"),
+        (lambda p: p.write_bytes(sphere(tone(500), claimed=2**40)), "claims 1099511627776 samples and holds"),
+        (lambda p: p.write_bytes(sphere(tone(500), claimed=900)), "claims 900 samples and holds 500"),
+        (lambda p: (write_wav(p, tone(500)), p.write_bytes(p.read_bytes()[:-100])), "claims 500 samples and holds 450"),
+        (lambda p: write_wav(p, tone(500), rate=8000), "1 channels at 8000 Hz, expected 1 at 16000"),
+        (lambda p: write_wav(p, tone(500), channels=2), "2 channels at 16000 Hz"),
+        (lambda p: write_wav(p, tone(399)), "shorter than a frame of 25 ms"),
+        (lambda p: None, "not a recording|cannot be read"),
+    ],
+)
+def test_hostile_recordings(tmp_path, make, complaint):
+    make(tmp_path / "a.wav")
+    with pytest.raises(DataError, match=complaint):
+        log_mel(tmp_path / "a.wav", OPTIONS)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_recording_is_read_or_refused_in_words(tmp_path, data):
+    content = bytearray(sphere(tone(500)) if data.draw(st.booleans()) else sphere(tone(40)))
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, 300))] = data.draw(st.integers(0, 255))
+    (tmp_path / "a.wav").write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        assert len(read_samples(tmp_path / "a.wav", OPTIONS)) <= len(content)
+    except DataError as error:
+        assert "a.wav" in str(error)
+
+
+FESTVOX = "separator ;\nnfields 1\n#\n0.3 125 pau\n0.6 125 k\n0.9 125 pau\n"
+
+
+@pytest.fixture
+def voice(tmp_path):
+    root = tmp_path / "voice"
+    for kind in ("wav", "lab"):
+        (root / kind).mkdir(parents=True)
+    for i in range(6):
+        write_wav(root / f"wav/u{i}.wav", tone(16_000, i))
+        (root / f"lab/u{i}.lab").write_text(FESTVOX if i else FESTVOX.replace("k", "a"))
+    return root
+
+
+def test_a_voice_becomes_a_store(voice, tmp_path, read_tree):
+    store = build("festvox-ru", voice, tmp_path / "v.zarr", n_partitions=2, seed=1)
+    assert verify(store) == []
+    train, test = store["train"], store["test"]
+    assert (train.n_features, train.n_classes, train.layout.context) == (360, 3, 4)
+    assert store.manifest.header.classes == ("a", "k", "pau")
+    assert train.n_rows == 5 * 98 and test.n_rows == 98
+    X = np.concatenate([u for s in (train, test) for j in range(s.n_partitions) for u, _ in s.load_utterances(j)])
+    # Normalised over all frames of the speaker, those of the test too.
+    np.testing.assert_allclose(X.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(X.std(axis=0), 1, rtol=1e-4)
+    labels = np.bincount(np.concatenate([train.load(j)[1] for j in range(2)]), minlength=3)
+    assert labels.sum() == 490 and labels[2] == 5 * 68
+    names = [source.name for source in store.manifest.header.sources]
+    assert names == ["wav/*.wav (6 files)", "lab/*.lab (6 files)"]
+    # As Debian's package unpacks it, and a given folder: the same bytes.
+    unpacked = tmp_path / "deb/usr/share/festival/voices/russian"
+    unpacked.mkdir(parents=True)
+    voice.rename(unpacked / "v")
+    again = build("festvox-ru", tmp_path / "deb", tmp_path / "w.zarr", n_partitions=2, seed=1)
+    assert read_tree(again.path) == read_tree(store.path)
+
+
+def test_the_steps_of_a_voice_give_the_bytes_of_build(voice, tmp_path, read_tree):
+    """Each partition is normalised by the speaker's numbers that the plan holds."""
+    out, n_parts = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
+    for j in reversed(range(n_parts)):
+        write_partition(out, j)
+    whole = build("festvox-ru", voice, tmp_path / "b.zarr", n_partitions=3)
+    assert read_tree(finalise(out).path) == read_tree(whole.path)
+
+
+def test_utterances_without_their_other_half(voice, tmp_path):
+    (voice / "lab/u1.lab").unlink()
+    (voice / "wav/u2.wav").unlink()
+    said = []
+    store = build("festvox-ru", voice, tmp_path / "v.zarr", say=said.append)
+    assert store["train"].n_rows + store["test"].n_rows == 4 * 98
+    assert said == [
+        "1 utterances have no labels and are left out; the first is u1",
+        "1 utterances have no recording and are left out; the first is u2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "holds no labels"),
+        ("#\n", "holds no labels"),
+        ("0.5 125\n", "not a file of labels"),
+        ("x 125 a\n", "not a file of labels"),
+        ("0.5 125 a\n0.4 125 b\n", "times of label 2 do not follow"),
+        ("nan 125 a\n", "times of label 1 do not follow"),
+        ("inf 125 a\n", "times of label"),
+        ("-1 125 a\n", "times of label 1"),
+        ("0 5 a\n6 9 b\n", "does not begin where the one before it ends"),
+        ("0 5 a\n5 3 b\n", "times of label 2"),
+        ("\xff", "cannot be read as text"),
+        ("1_0 125 a\n", "not a file of labels"),
+        ("0 1\xc2\xb2 a\n", "not a file of labels"),
+        ("0 " + "9" * 400 + " a\n", "not a file of labels"),
+    ],
+)
+def test_bad_labels(tmp_path, text, complaint):
+    (tmp_path / "a.lab").write_text(text, "latin-1")
+    with pytest.raises(DataError, match=complaint):
+        festvox.read_lab(tmp_path / "a.lab")
+
+
+def test_labels_of_htk(tmp_path):
+    (tmp_path / "a.lab").write_text("0 1000000 x^x-sil+hh=iy@1\n1000000 2500000 x^sil-hh+iy=t[2]\n2500000 3000000 t\n")
+    found = festvox.read_lab(tmp_path / "a.lab")
+    assert found.phones == ("sil", "hh", "t")
+    np.testing.assert_allclose(found.ends, [0.1, 0.25, 0.3])
+
+
+def test_links_out_of_a_voice_are_not_followed(voice, tmp_path):
+    outside = tmp_path / "outside.wav"
+    (voice / "wav/u1.wav").rename(outside)
+    (voice / "wav/u1.wav").symlink_to(outside)
+    with pytest.raises(DataError, match="leads out of"):
+        build("festvox-ru", voice, tmp_path / "v.zarr")
+    linked = tmp_path / "linked/usr/share/festival/voices/x"
+    linked.mkdir(parents=True)
+    (linked / "v").symlink_to(voice)
+    with pytest.raises(DataError, match="leads out of"):
+        build("festvox-ru", tmp_path / "linked", tmp_path / "v.zarr")
+
+
+def test_no_voice(tmp_path):
+    with pytest.raises(DataError, match="has no folders wav and lab"):
+        build("festvox-ru", tmp_path, tmp_path / "v.zarr")
+    with pytest.raises(UsageError, match="name it with --source DIR"):
+        build("festvox-ru", out=tmp_path / "v.zarr")
+    for kind in ("wav", "lab"):
+        (tmp_path / kind).mkdir()
+    with pytest.raises(DataError, match=r"has no recording wav/NAME\.wav with labels"):
+        build("festvox-ru", tmp_path, tmp_path / "v.zarr")
+
+
+def test_a_library_that_is_not_there():
+    with pytest.raises(DataError, match=r"needs nosuchlib.*pip install hfnumba\[speech\]"):
+        require("nosuchlib", "speech")
+
+
+def test_real_russian_speech(tmp_path):
+    store = build("festvox-ru", real("festvox-ru"), tmp_path / "v.zarr", n_partitions=3)
+    assert verify(store) == []
+    assert store["train"].n_features == 360 and "pau" in store.manifest.header.classes
+    X, y = store["train"].load(0)
+    pause = store.manifest.header.classes.index("pau")
+    # Pauses are quieter than speech in every band of the frame itself.
+    assert (X[y == pause, 160:200].mean(axis=0) < X[y != pause, 160:200].mean(axis=0)).all()
+
+
+def test_real_labels_of_htk():
+    for name in ("phone", "state"):
+        spoken = festvox.read_lab(real("arctic") / f"arctic_a0009_{name}.lab")
+        assert spoken.phones[0] == "sil" and set(spoken.phones) > {"hh", "iy", "er"}
+        assert spoken.ends[-1] == pytest.approx(3.0, abs=0.3)
+
+
+PHN = "0 1600 h#\n1600 4800 sh\n4800 8000 ix\n8000 9600 q\n9600 16000 h#\n"
+
+
+@pytest.fixture(params=["upper", "lower"])
+def ldc(tmp_path, request):
+    """The layout of LDC93S1: two training speakers, two core test speakers and one who is not."""
+    root = tmp_path / "ldc"
+    for folder, speaker in (
+        ("TRAIN/DR1", "FCJF0"),
+        ("TRAIN/DR2", "MABC0"),
+        ("TEST/DR1", "MDAB0"),
+        ("TEST/DR8", "FMLD0"),
+        ("TEST/DR1", "MXYZ0"),
+    ):
+        for i, sentence in enumerate(("SA1", "SX127", "SI648")):
+            path = root / "TIMIT" / folder / speaker / sentence
+            if request.param == "lower":
+                path = root / str(path.relative_to(root)).lower()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            upper = request.param == "upper"
+            path.with_suffix(".WAV" if upper else ".wav").write_bytes(sphere(tone(16_000, i)))
+            path.with_suffix(".PHN" if upper else ".phn").write_text(PHN)
+            path.with_suffix(".TXT" if upper else ".txt").write_text("0 16000 she had\n")
+    return root
+
+
+def edited(tmp_path, **speech):
+    path = tmp_path / "t.toml"
+    lines = (find_recipe_text("timit").split("[speech]"))[0]
+    path.write_text(lines + "[speech]\n" + "".join(f"{key} = {value}\n" for key, value in speech.items()))
+    return path
+
+
+def find_recipe_text(name):
+    from hfnumba.ingest import datasets_dir
+
+    return (datasets_dir() / f"{name}.toml").read_text()
+
+
+def utterances(split):
+    return [u for j in range(split.n_partitions) for u in split.load_utterances(j)]
+
+
+def test_timit_as_the_ldc_distributes_it(ldc, tmp_path):
+    said = []
+    store = build("timit", ldc, tmp_path / "t.zarr", n_partitions=2, say=said.append)
+    assert verify(store) == []
+    train, test = store["train"], store["test"]
+    assert (train.n_features, train.n_classes) == (360, 183)
+    assert len(utterances(train)) == len(utterances(test)) == 4
+    assert said == ["The core test set lacks 22 of its 24 speakers here"]
+    classes = store.manifest.header.classes
+    y = utterances(train)[0][1]
+    spoken = [classes[k].rpartition("_")[0] for k in y]
+    assert list(dict.fromkeys(spoken)) == ["h#", "sh", "ix", "q"]
+    assert [classes[k] for k in dict.fromkeys(y[spoken.index("sh") : spoken.index("ix")])] == ["sh_0", "sh_1", "sh_2"]
+
+
+def test_converted_recordings_beside_the_originals(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
+    found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)
+    assert found.digest == expected.digest
+
+
+@pytest.mark.parametrize(("phones", "n", "expected"), [(48, 48, ["sil", "sh", "ix"]), (39, 39, ["sil", "sh", "ih"])])
+def test_folded_phones(ldc, tmp_path, phones, n, expected):
+    recipe = edited(tmp_path, phones=phones, states=1, sa="true")
+    store = build(recipe, ldc, tmp_path / "t.zarr", n_partitions=2)
+    assert store["train"].n_classes == n and len(utterances(store["train"])) == 6
+    classes = store.manifest.header.classes
+    assert list(dict.fromkeys(classes[k] for k in utterances(store["train"])[0][1])) == expected
+
+
+def test_each_speaker_is_normalised_alone(ldc, tmp_path):
+    """Both speakers say the same sentences, one of them louder: the same features."""
+    for path in (ldc / "TIMIT").rglob("*"):
+        if path.suffix == ".WAV" and "MABC0" in path.parts:
+            data = bytearray(path.read_bytes())
+            data[1024:] = (np.frombuffer(bytes(data[1024:]), "<i2") * 2).astype("<i2").tobytes()
+            path.write_bytes(data)
+    store = build("timit", ldc, tmp_path / "t.zarr", n_partitions=1)
+    held = [X for X, _ in utterances(store["train"])]
+    for X in held:
+        assert sum(np.allclose(X, other, atol=0.02) for other in held) == 2
+
+
+def test_the_sets_of_phones():
+    sizes = {n: len({timit.fold(phone, n) for phone in timit.PHONES}) for n in (61, 48, 39)}
+    assert sizes == {61: 61, 48: 48, 39: 39} and len(timit.PHONES) == 61
+    assert len(timit.CORE_TEST) == 24 and sum(name[0] == "F" for name in timit.CORE_TEST) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("0 1600 h#\n1600 x sh\n", "line 2: expected first sample"),
+        ("0 1600 h#\n1600 4800 zz\n", "line 2: 'zz' is none of TIMIT's 61 phones"),
+        ("0 1600 h#\n1600 800 sh\n", "times of label 2"),
+        ("-5 1600 h#\n", "times of label 1"),
+        ("0 1_600 h#\n", "line 1: expected first sample"),
+        ("0 1600 1700 h#\n", "line 1: expected first sample"),
+        ("h#\n", "line 1: expected first sample"),
+        # Digits that are no numbers, numbers beyond those of floating point, and beyond what Python reads.
+        *((f"0 {word} h#\n", "line 1: expected first sample") for word in ("1²", "9" * 400, "9" * 5000)),
+        ("", "holds no labels"),
+    ],
+)
+def test_bad_phn(tmp_path, text, complaint):
+    (tmp_path / "a.PHN").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=complaint):
+        timit.read_phn(tmp_path / "a.PHN", 16_000)
+
+
+def test_an_incomplete_timit(ldc, tmp_path):
+    with pytest.raises(DataError, match="has no folders TRAIN and TEST"):
+        build("timit", tmp_path, tmp_path / "t.zarr")
+    path = next(path for path in ldc.rglob("*") if path.suffix.lower() == ".phn")
+    path.unlink()
+    with pytest.raises(DataError, match=r"has no .PHN file of labels beside it"):
+        build("timit", ldc, tmp_path / "t.zarr")
+
+
+def test_links_out_of_timit_are_not_followed(ldc, tmp_path):
+    path = next(path for path in ldc.rglob("*") if path.suffix.lower() == ".wav")
+    path.rename(tmp_path / "outside.wav")
+    path.symlink_to(tmp_path / "outside.wav")
+    with pytest.raises(DataError, match="leads out of"):
+        build("timit", ldc, tmp_path / "t.zarr")
+
+
+def test_a_header_that_asks_for_much_takes_no_memory(tmp_path):
+    fields = struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    header = b"RIFF" + struct.pack("<I", 2**32 - 1) + b"WAVEfmt " + fields
+    (tmp_path / "a.wav").write_bytes(header + b"data" + struct.pack("<I", 2**32 - 10) + bytes(100))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="claims 2147483643 samples"):
+        read_samples(tmp_path / "a.wav", OPTIONS)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()

@@ -1,0 +1,319 @@
+"""Runs by the Python interface: what is written, limits, resuming, and faults at every file operation."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from hfnumba import ledger
+from hfnumba.atomic import TEMPORARY
+from hfnumba.checkpoint import iterations, newest_checkpoint
+from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError, UsageError
+from hfnumba.optim.methods import METHODS
+from hfnumba.run import RunDirectory, train
+from hfnumba.run.model import load_model, read_rows
+from hfnumba.run.training import Ending
+from tests.silent import Silent
+from tests.toy_store import write_toy_store
+
+BASE = {"hidden": (6,), "max_iterations": 3, "seed": 1, "threads": 1}
+
+
+def run(store, path, resume=False, report=None, **given):
+    settings = {name: value for name, value in {**BASE, **given}.items() if value is not None}
+    return train(store, RunDirectory(path), settings, report or Silent(), resume=resume)
+
+
+def theta(path):
+    return newest_checkpoint(path / "checkpoints").tensors["theta"].tobytes()
+
+
+def comparable(lines):
+    return [{key: value for key, value in line.items() if key != "elapsed_s"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def straight(toy_store, tmp_path_factory):
+    """A run that was never interrupted."""
+    path = tmp_path_factory.mktemp("run") / "straight"
+    run(toy_store, path)
+    return path
+
+
+def test_what_a_run_leaves(toy_store, straight):
+    lines = ledger.read(straight / "ledger.jsonl")
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3]
+    contract = "iteration epoch loss error test_loss test_error grad_norm damping rho alpha direction krylov_status"
+    assert {*contract.split(), "n_matvec", "rounds", "nbytes", "elapsed_s"} <= lines[0].keys()
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[0]["method"] == "hf-bicgstab"
+    assert iterations(straight / "checkpoints") == [2, 3]
+    record = RunDirectory(straight).record()
+    assert record.network.sizes == (8, 6, 3)
+    assert record.settings.loss == "softmax_cross_entropy"
+    assert lines[0]["store_digest"] == record.store.digest == newest_checkpoint(straight / "checkpoints").store_digest
+
+
+def test_a_run_tells_how_far_the_first_pass_is(toy_store, tmp_path):
+    report = Silent()
+    run(toy_store, tmp_path / "r", report=report, max_iterations=1, class_weights="balanced")
+    assert [what for what, _ in report.steps] == ["Counting classes", "First pass over train", "First pass over test"]
+    assert all(calls[-1] == (4, 4, "partitions") for _, calls in report.steps)
+
+
+def test_evaluating_gives_the_ledgers_numbers(toy_store, straight):
+    from hfnumba.store import open_store
+
+    last = ledger.read(straight / "ledger.jsonl")[-1]
+    model, store = load_model(straight), open_store(toy_store)
+    assert model.evaluate(store["train"]) == (last["loss"], last["error"])
+    assert model.evaluate(store["test"]) == (last["test_loss"], last["test_error"])
+
+
+def test_predictions_err_as_often_as_evaluation_says(toy_store, straight):
+    from hfnumba.store import open_store
+
+    model, split = load_model(straight), open_store(toy_store)["test"]
+    parts = [split.load(j) for j in range(split.n_partitions)]
+    X, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    probabilities = model.predict(X)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert np.mean(probabilities.argmax(1) != y) == pytest.approx(model.evaluate(split)[1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_after_every_iteration_gives_the_same_bits(toy_store, tmp_path, method):
+    given = {"method": method, "curvature_rows": 60}
+    run(toy_store, tmp_path / "a", **given)
+    for n in range(4):
+        run(toy_store, tmp_path / "b", resume=n > 0, max_iterations=n, **given)
+    assert theta(tmp_path / "a") == theta(tmp_path / "b")
+    a, b = (ledger.read(tmp_path / name / "ledger.jsonl") for name in "ab")
+    assert comparable(a) == comparable(b)
+
+
+def test_limits(toy_store, tmp_path):
+    assert run(toy_store, tmp_path / "i").ending is Ending.ITERATIONS
+    outcome = run(toy_store, tmp_path / "e", target_error=0.99)
+    assert outcome.ending is Ending.TARGET
+    assert len(outcome.lines) == 1
+    outcome = run(toy_store, tmp_path / "t", time_limit_s=1e-6)
+    assert outcome.ending is Ending.TIME
+    assert len(outcome.lines) == 1
+    assert run(toy_store, tmp_path / "t", resume=True, time_limit_s=1e6).ending is Ending.ITERATIONS
+    # Complete already: nothing is done, nothing is written twice.
+    outcome = run(toy_store, tmp_path / "t", resume=True)
+    assert outcome.ending is Ending.ITERATIONS
+    assert [line["iteration"] for line in outcome.lines] == [0, 1, 2, 3]
+
+
+def test_an_optimiser_that_is_done_says_so(toy_store, tmp_path):
+    outcome = run(toy_store, tmp_path / "r", max_iterations=300, hidden=(), l2=1e-2)
+    assert outcome.ending is Ending.OPTIMIZER
+    assert "stopped" in outcome.lines[-1]["note"]
+    again = run(toy_store, tmp_path / "r", resume=True, max_iterations=300, hidden=(), l2=1e-2)
+    assert again.ending is Ending.OPTIMIZER
+    assert again.lines == outcome.lines
+
+
+def test_refusals(toy_store, straight, tmp_path):
+    with pytest.raises(CheckpointError, match=r"is not empty .*--resume"):
+        run(toy_store, straight)
+    with pytest.raises(CheckpointError, match="seed was 1, not 2"):
+        run(toy_store, straight, resume=True, seed=2)
+    other = write_toy_store(tmp_path / "other.zarr", seed=9)
+    with pytest.raises(CheckpointError, match="give the same data"):
+        run(other, straight, resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="is a file"):
+        run(toy_store, tmp_path / "file")
+    with pytest.raises(CheckpointError, match="is not the directory of a run"):
+        train(toy_store, RunDirectory(tmp_path / "none"), {}, Silent(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"hidden": (0,)}, UsageError),
+        ({"method": "hf"}, UsageError),
+        ({"activation": "swish"}, UsageError),
+        ({"init": "zero"}, UsageError),
+        ({"loss": "hinge"}, UsageError),
+        ({"method": "sgd", "damping": 0.1}, UsageError),
+        ({"cluster": "mpi"}, UsageError),
+        ({"cluster": "local:0"}, UsageError),
+        ({"cluster": "tcp://127.0.0.1"}, UsageError),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(toy_store, tmp_path, given, error):
+    with pytest.raises(error):
+        run(toy_store, tmp_path / "r", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_data_leave_nothing_behind(tmp_path):
+    store = write_toy_store(tmp_path / "s.zarr")
+    chunk = max((path for path in store.rglob("*") if path.is_file() and "/train/X/c/" in str(path)), key=str)
+    payload = bytearray(chunk.read_bytes())
+    payload[len(payload) // 2] ^= 1
+    chunk.write_bytes(payload)
+    with pytest.raises(StoreError, match=chunk.name):
+        run(store, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_directory_with_leftovers_of_a_killed_process_is_empty(toy_store, tmp_path, straight):
+    path = tmp_path / "r"
+    path.mkdir()
+    (path / ".lock").touch()
+    (path / f".config.toml.1{TEMPORARY}").write_text("torn")
+    run(toy_store, path)
+    assert theta(path) == theta(straight)
+
+
+def test_resuming_what_never_began_begins(toy_store, tmp_path, straight):
+    report = Silent()
+    run(toy_store, tmp_path / "r", resume=True, report=report)
+    assert any("it begins" in note for note in report.notes)
+    assert theta(tmp_path / "r") == theta(straight)
+
+
+def test_one_process_at_a_time(toy_store, tmp_path):
+    def intrude(line):
+        with pytest.raises(CheckpointError, match="another process is training"):
+            run(toy_store, tmp_path / "r", resume=True, max_iterations=5)
+        tried.append(1)
+
+    tried = []
+    run(toy_store, tmp_path / "r", report=Silent(intrude))
+    assert len(tried) == 4
+
+
+def test_lines_beyond_the_checkpoint_are_cut_and_a_missing_one_is_added(toy_store, tmp_path, straight):
+    path = tmp_path / "r"
+    run(toy_store, path, max_iterations=2)
+    lines = ledger.read(path / "ledger.jsonl")
+    for last in (lines[:2], [*lines, {**lines[-1], "iteration": 3, "loss": -1.0}]):
+        (path / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in last) + '{"iterat')
+        run(toy_store, path, resume=True, max_iterations=2)
+        assert comparable(ledger.read(path / "ledger.jsonl")) == comparable(lines)
+    run(toy_store, path, resume=True)
+    assert comparable(ledger.read(path / "ledger.jsonl")) == comparable(ledger.read(straight / "ledger.jsonl"))
+
+
+def test_a_ledger_without_checkpoints_is_not_continued(toy_store, tmp_path):
+    run(toy_store, tmp_path / "r", max_iterations=1)
+    for file in (tmp_path / "r" / "checkpoints").iterdir():
+        file.unlink()
+    with pytest.raises(CheckpointError, match="a ledger but no checkpoint"):
+        run(toy_store, tmp_path / "r", resume=True)
+
+
+def test_a_changed_config_is_not_continued(toy_store, tmp_path):
+    run(toy_store, tmp_path / "r", max_iterations=1)
+    config = tmp_path / "r" / "config.toml"
+    config.write_text(config.read_text().replace("l2 = 0.0", "l2 = 0.5"))
+    with pytest.raises(CheckpointError, match="written for other settings"):
+        run(toy_store, tmp_path / "r", resume=True, l2=0.5)
+
+
+@pytest.mark.parametrize("text", ["hidden = [", "", "hidden = [3]\n[network]\n[store]\n[versions]\n"])
+def test_a_damaged_config_is_named(toy_store, tmp_path, text):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.toml is damaged"):
+        RunDirectory(tmp_path).record()
+
+
+def test_a_fault_at_any_file_operation_leaves_a_run_that_can_be_continued(toy_store, tmp_path, monkeypatch, straight):
+    """The k-th open, write, fsync or rename of a whole run fails; the run is continued, and ends with the same bits."""
+    names = ("open", "write", "fsync", "replace")
+    stopped = []
+
+    def attempt(path, failing):
+        count = 0
+
+        def wrapped(function):
+            def operation(*arguments, **keywords):
+                nonlocal count
+                here = str(path) in os.fsdecode(arguments[0]) if not isinstance(arguments[0], int) else True
+                count += here
+                if here and count == failing:
+                    raise OSError(28, "No space left on device")
+                return function(*arguments, **keywords)
+
+            return operation
+
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.setattr(os, name, wrapped(getattr(os, name)))
+            try:
+                run(toy_store, path)
+            except CheckpointError as error:
+                assert "the disk is full" in str(error)
+                stopped.append(failing)
+        return count
+
+    total = attempt(tmp_path / "count", 0)
+    assert theta(tmp_path / "count") == theta(straight)
+    tried = range(1, total + 1, 3)
+    assert len(tried) > 12
+    assert not stopped
+    for k in tried:
+        path = tmp_path / str(k)
+        attempt(path, k)
+        run(toy_store, path, resume=True)
+        assert theta(path) == theta(straight), k
+        assert comparable(ledger.read(path / "ledger.jsonl")) == comparable(ledger.read(straight / "ledger.jsonl"))
+    # A folder that cannot be synced is no failure; everything else is.
+    assert len(stopped) > len(tried) / 2
+
+
+def test_an_unreachable_cluster_leaves_nothing_behind(toy_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("hfnumba.launch.address.CONNECT_TIMEOUT_S", 0.5)
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
+        run(toy_store, tmp_path / "r", cluster="tcp://127.0.0.1:9", threads=None)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_that_does_not_fit_the_data(straight, tmp_path):
+    from hfnumba.ingest import write_store
+    from hfnumba.store import open_store
+
+    X = np.zeros((40, 5), np.float32)
+    store = write_store(tmp_path / "narrow.zarr", {"train": (X, np.arange(40) % 3)})
+    with pytest.raises(DataError, match=r"8 features and 3 outputs.*with 5 and 3"):
+        load_model(straight).evaluate(open_store(store.path)["train"])
+
+
+def test_rows_from_files(tmp_path):
+    X = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "x.npz", X=X, y=np.zeros(2))
+    np.savez(tmp_path / "one.npz", rows=X)
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in X.shape)
+    (tmp_path / "x-idx3-ubyte").write_bytes(header + X.tobytes())
+    for name in ("x.npy", "x.npz", "one.npz", "x-idx3-ubyte"):
+        np.testing.assert_array_equal(read_rows(tmp_path / name), X.reshape(2, 12))
+    np.save(tmp_path / "row.npy", X[0, 0])
+    assert read_rows(tmp_path / "row.npy").shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("o.npy", np.array([{}], dtype=object), "Object arrays cannot be loaded"),
+        ("s.npy", np.array(3.0), "a single number"),
+        ("z.npz", b"PK no archive", "cannot be read"),
+        ("t.npy", b"\x93NUMPY", "cannot be read"),
+        ("noise", b"hello", "not an IDX file"),
+        ("missing.npy", None, "there is no file"),
+    ],
+)
+def test_files_that_hold_no_rows(tmp_path, name, content, message):
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / name, content, allow_pickle=True)
+    with pytest.raises(DataError, match=message):
+        read_rows(tmp_path / name)
