@@ -62,8 +62,8 @@ class HessianFree:
     warm_start : float, default 0.95
         A solve starts at this multiple of the last step taken, for one product more; 0 always starts at zero,
         and so does the solve after a rejected step.
-    keep : float, default 1.3
-        Iterates 1, keep, keep², … (rounded up) of a solve become candidates (Martens' CG backtracking).
+    backtracking_ratio : float, default 1.3
+        Iterates ceil(backtracking_ratio^i) of a solve are candidate steps (Martens' CG backtracking).
     preconditioner : {"none", "fisher"}
         "fisher": Martens' (2010, section 4.7), made of the empirical Fisher diagonal on the curvature sample and the
         damping; see :mod:`hfnumba.optim.preconditioner`. ``hf-steihaug`` and ``hf-lanczos`` refuse it.
@@ -108,7 +108,7 @@ class HessianFree:
     radius: float = 1.0
     krylov_iterations: int | None = None
     warm_start: float = 0.95
-    keep: float = 1.3
+    backtracking_ratio: float = 1.3
     preconditioner: Preconditioner = "none"
     candidates: Literal["kept", "last"] = "kept"
     line_search: SearchRule = "lowest"
@@ -135,7 +135,7 @@ class HessianFree:
         require_choice("candidates", self.candidates, ("kept", "last"))
         require_choice("line_search", self.line_search, ("lowest", "backtracking"))
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
-        require_real("keep", self.keep, 1.01, 1e6, "1.3 keeps iterates 1, 2, 3, 4, 5, 7, 9, 11, …")
+        require_real("backtracking_ratio", self.backtracking_ratio, 1.01, 1e6, "1.3 is a good choice")
         require_common(self.seed, self.max_iterations, self.target_error)
 
     def iterate(
@@ -240,7 +240,7 @@ class HessianFree:
         trust, gauss_newton = composition.trust, self._uses_gauss_newton(state)
         matrix = lin.gauss_newton() if gauss_newton else lin.hessian()
         x0 = None if state.probe_next else self._start(state)
-        settings = trust.arguments(state, x0, float(self.keep)) | {
+        settings = trust.arguments(state, x0, float(self.backtracking_ratio)) | {
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or composition.default_iterations),
         }

@@ -21,7 +21,7 @@ _OF_STEIHAUG = {
 }
 _OF_LANCZOS = {
     "radius": _DAMPED,
-    "keep": "its candidates are steps of several dampings",
+    "backtracking_ratio": "its candidates are steps of several dampings",
     "candidates": "its candidates are steps of several dampings",
     "preconditioner": "the absolute value of a scaled matrix is not that of the matrix, and its dampings share a basis",
 }

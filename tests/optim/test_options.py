@@ -23,7 +23,7 @@ OF_METHODS = {
     "radius": 0.5,
     "krylov_iterations": 3,
     "warm_start": 0.5,
-    "keep": 3.0,
+    "backtracking_ratio": 3.0,
     "preconditioner": "fisher",
     "candidates": "last",
     "line_search": "backtracking",
