@@ -85,7 +85,7 @@ _SETTINGS = (
     _setting("--radius", float, "First trust radius of hf-steihaug.  [default: 1]"),
     _setting("--krylov-iterations", int, "Solver iterations in each step.  [default: about 10 products]"),
     _setting("--warm-start", float, "Decay of the warm start; 0 for none.  [default: 0.95]"),
-    _setting("--keep", float, "Iterates 1, KEEP, KEEP², … of a solve compete.  [default: 1.3]", "KEEP"),
+    _setting("--backtracking-ratio", float, "Solver iterates RATIO^i are candidate steps.  [default: 1.3]", "RATIO"),
     _setting("--preconditioner", str, "none, or fisher: Martens' diagonal one, of a CG-like method.  [default: none]"),
     _setting("--candidates", str, "Which iterates of a solve compete: kept or last.  [default: kept]"),
     _setting("--line-search", str, "lowest or backtracking.  [default: lowest]"),

@@ -36,7 +36,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         See :class:`hfnumba.network.Network`.
     method : str
         One of :data:`hfnumba.optim.methods.METHODS`.
-    curvature_rows, damping, radius, krylov_iterations, warm_start, keep, preconditioner, candidates, line_search,
+    curvature_rows, damping, radius, krylov_iterations, warm_start, backtracking_ratio, preconditioner, candidates, line_search,
     line_rows
         See :class:`hfnumba.optim.hessian_free.HessianFree`.
     paper : bool or None
@@ -80,7 +80,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     radius: Positive | None = None
     krylov_iterations: Count | None = None
     warm_start: Share | None = None
-    keep: Positive | None = None
+    backtracking_ratio: Positive | None = None
     preconditioner: str | None = None
     candidates: str | None = None
     line_search: str | None = None
@@ -121,7 +121,7 @@ _OF_OPTIMIZERS = (
     "radius",
     "krylov_iterations",
     "warm_start",
-    "keep",
+    "backtracking_ratio",
     "preconditioner",
     "candidates",
     "line_search",

@@ -68,7 +68,7 @@ FLAGS = {
     "--radius": ("2", 2.0),
     "--krylov-iterations": ("7", 7),
     "--warm-start": ("0", 0.0),
-    "--keep": ("2", 2.0),
+    "--backtracking-ratio": ("2", 2.0),
     "--preconditioner": ("fisher", "fisher"),
     "--history": ("3", 3),
     "--candidates": ("last", "last"),

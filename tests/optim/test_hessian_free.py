@@ -13,12 +13,12 @@ from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.limits import MAX_REJECTED
 from hfnumba.optim.methods import METHODS as ALL
 from hfnumba.optim.methods import optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from tests.optim.toys import Network, Quadratic, Rosenbrock, Saddle
 
-METHODS = list(COMPOSITIONS)
+METHODS = list(SECOND_ORDER_METHODS)
 EXACT = [method for method in METHODS if method != "gn-cg"]
-PRECONDITIONED = [method for method in METHODS if "preconditioner" not in COMPOSITIONS[method].without]
+PRECONDITIONED = [method for method in METHODS if "preconditioner" not in SECOND_ORDER_METHODS[method].without]
 # A method, and settings beside the defaults of a test: all methods, and those that can once more with a preconditioner.
 VARIANTS = [(method, {}) for method in METHODS] + [(method, {"preconditioner": "fisher"}) for method in PRECONDITIONED]
 

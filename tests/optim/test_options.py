@@ -8,8 +8,8 @@ import pytest
 from hfnumba.errors import UsageError
 from hfnumba.ingest import write_store
 from hfnumba.optim.methods import METHODS, optimizer, settings_of
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.settings import CHANGEABLE, TrainSettings, optimizer_settings, settings_from
 from hfnumba.run.training import train
@@ -23,7 +23,7 @@ OF_METHODS = {
     "radius": 0.5,
     "krylov_iterations": 3,
     "warm_start": 0.5,
-    "keep": 3.0,
+    "backtracking_ratio": 3.0,
     "preconditioner": "fisher",
     "candidates": "last",
     "line_search": "backtracking",
@@ -58,9 +58,9 @@ def test_every_option_is_here():
 
 def trace_of(method, **given):
     usual = {"max_iterations": 15}
-    if method in COMPOSITIONS:
+    if method in SECOND_ORDER_METHODS:
         usual |= {"curvature_rows": 48, "krylov_iterations": 7}
-    elif method in RECIPES:
+    elif method in UPDATE_RULES:
         usual |= {"batch_rows": 16}
     settings = settings_from({"hidden": (5,), "method": method} | usual | given)
     toy = Network(seed=4)

@@ -90,7 +90,7 @@ def test_a_missing_config_is_named(tmp_path):
 def test_every_setting_reaches_its_optimizer(method):
     values = {"damping": 0.7, "krylov_iterations": 3, "warm_start": 0.5, "curvature_rows": 600, "radius": 2.0}
     values |= {"candidates": "last", "line_search": "backtracking", "line_rows": 700}
-    values |= {"keep": 2.0, "preconditioner": "fisher", "history": 3}
+    values |= {"backtracking_ratio": 2.0, "preconditioner": "fisher", "history": 3}
     values |= {"learning_rate": 0.3, "batch_rows": 17, "momentum": 0.4}
     of_method = {name: value for name, value in values.items() if name in settings_of(method)}
     common = {"seed": 5, "max_iterations": 9, "target_error": 0.25}
@@ -121,7 +121,7 @@ OTHER = {
     "curvature_rows": 9,
     "damping": 0.3,
     "radius": 0.3,
-    "keep": 2.0,
+    "backtracking_ratio": 2.0,
     "preconditioner": "fisher",
     "history": 3,
     "candidates": "last",
