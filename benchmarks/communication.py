@@ -33,9 +33,9 @@ class Counts:
         Of the Fisher matrix, which come with a gradient.
     products : int
     rankings, candidates : int
-        Rounds in which candidates were priced on the curvature sample, and candidates.
+        Rounds in which candidates were evaluated on the curvature sample, and candidates.
     searches, lengths : int
-        Rounds in which step lengths were priced, and step lengths.
+        Rounds in which step lengths were evaluated, and step lengths.
     minibatches : int
         Gradients of stochastic methods.
     """
@@ -145,7 +145,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
 def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n_params: int) -> list[Counts]:
     """Return what each line of a ledger asked for, line 0 first.
 
-    A ledger does not tell how many candidates were priced: it is the number that comes nearest to the bytes.
+    A ledger does not have the number of candidates: it is the number that comes nearest to the bytes.
     """
     found = []
     for number, line in enumerate(lines):
@@ -195,7 +195,7 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, n_rows: int, length
 
 
 def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
-    """Return how many step lengths the first search of a line may have priced."""
+    """Return the possible numbers of step lengths in the first search of a line."""
     direction = line["direction"]
     if not isinstance(optimizer, HessianFree):
         return [len(step_lengths(direction or "newton"))]
@@ -206,7 +206,7 @@ def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
 
 
 def _n_lengths(kind: DirectionKind, optimizer: HessianFree, n_rows: int) -> int:
-    """Step lengths that a search prices; on a sample of the rows also 0."""
+    """Return the number of step lengths of a search; on a sample of the rows 0 is one of them."""
     return len(step_lengths(kind, optimizer.line_search)) + (rows_of(optimizer, n_rows).line < n_rows)
 
 

@@ -141,7 +141,7 @@ def negative_curvature(
     The length is that of a Newton step along d with the sign of the curvature dropped, abs(g'd)/abs(d'Bd),
     and no more than ``cap`` (the length of the last iterate; 0 for none). It is ``cap`` where g'd = 0, and
     at least such that the decrease d'Bd/2 alone rises above the noise of the loss: close to a ridge g'd is
-    tiny, and step lengths could not be told apart.
+    tiny, and step lengths could not be distinguished.
 
     Returns
     -------

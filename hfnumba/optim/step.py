@@ -33,7 +33,7 @@ LineSearch = Callable[[Candidate], LineSearchResult]
 
 @dataclass(frozen=True)
 class Step:
-    """A step of one iteration, or the attempt at one.
+    """Step of one iteration, accepted or not.
 
     Attributes
     ----------

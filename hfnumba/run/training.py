@@ -17,6 +17,7 @@ from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
+from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
 from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
@@ -34,8 +35,8 @@ LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "square
 class Ending(Enum):
     """Why a run ended; the value is a sentence."""
 
-    ITERATIONS = "the limit of iterations is reached"
-    TARGET = "the target error is reached"
+    ITERATIONS = StopReason.ITERATIONS.value
+    TARGET = StopReason.TARGET_ERROR.value
     TIME = "the time limit is reached"
     OPTIMIZER = "the optimiser ended by itself"
     SIGNAL = "stopped by a signal"
@@ -270,9 +271,8 @@ class _Loop:
     def _reached(self, line: ledger.Line) -> Ending | None:
         """Tell which of the optimiser's own limits a line meets; they come first, as nothing is left to resume."""
         settings = self.record.settings
-        if settings.target_error is not None and line["error"] is not None and line["error"] <= settings.target_error:
-            return Ending.TARGET
-        return Ending.ITERATIONS if line["iteration"] >= settings.max_iterations else None
+        limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
+        return None if limit is None else Ending(limit.value)
 
     def _save(self, state: OptimizerState, line: ledger.Line) -> None:
         checkpoint = Checkpoint(

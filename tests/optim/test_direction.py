@@ -111,8 +111,8 @@ def test_candidates_know_their_iterate_and_the_last_can_stand_alone():
     A = np.diag(np.linspace(1, 50, 20)).astype(np.float32)
     g = np.ones(20, np.float32)
     result = cg(shifted(as_operator(A), 0.1), -g, maxiter=5)
-    kept = krylov_candidates(result, g, 1.0, 0.1, indefinite=True)
-    assert [c.index for c in kept] == [it.index for it in result.iterates] == [1, 2, 3, 4, 5]
+    several = krylov_candidates(result, g, 1.0, 0.1, indefinite=True)
+    assert [c.index for c in several] == [it.index for it in result.iterates] == [1, 2, 3, 4, 5]
     (last,) = krylov_candidates(result, g, 1.0, 0.1, indefinite=True, last_only=True)
     assert last.index == 5
     np.testing.assert_array_equal(last.d, result.x)

@@ -28,6 +28,14 @@ def test_the_methods():
         assert optimizer(method, seed=3) == HessianFree(method=method, seed=3)
 
 
+def test_a_name_stands_in_one_table_and_has_a_line_for_help():
+    assert len(METHODS) == len(UPDATE_RULES) + 1 + len(SECOND_ORDER_METHODS)
+    summaries = [row.summary for row in METHODS.values()]
+    assert len(set(summaries)) == len(METHODS)
+    assert all(0 < len(summary) < 90 and "\n" not in summary for summary in summaries)
+    assert [name for name, row in METHODS.items() if row.in_paper] == ["hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"]
+
+
 def test_settings_that_mean_nothing_to_a_method_are_refused():
     for method, name in [
         ("hf-cg", "radius"),

@@ -33,11 +33,11 @@ def state(**fields):
         (0.9, 1.0, 2.0, 4.0),  # right at the edge
         (0.9, 1.0, 1.0, 2.0),  # right inside
         (0.5, 1.0, 2.0, 2.0),  # fair at the edge
-        (0.9, 4.0, 2.0, 8.0),  # walked further than twice the radius
+        (0.9, 4.0, 2.0, 8.0),  # longer than twice the radius
         (0.5, 4.0, 2.0, 8.0),
-        (0.1, 0.5, 2.0, 1.0),  # wrong: the length walked
+        (0.1, 0.5, 2.0, 1.0),  # wrong: the length of the step
         (0.1, 0.125, 2.0, 0.5),  # but at least a quarter
-        (None, 8.0, 2.0, 16.0),  # no decrease predicted at length 1, but a long walk paid
+        (None, 8.0, 2.0, 16.0),  # no decrease predicted at length 1, but a long step along it paid
         (0.9, None, 2.0, 0.5),  # nothing accepted
         (None, None, 2.0, 0.5),
     ],
@@ -69,7 +69,7 @@ def test_a_warm_start_is_shortened_to_lie_in_the_region():
     assert outside["radius"] == 1
 
 
-def test_the_winner_of_the_ranking_names_the_damping():
+def test_the_best_candidate_determines_the_damping():
     rule, before = DampingCandidates(), state(damping=0.08)
     assert rule.arguments(before, None, 1.3)["dampings"] == pytest.approx([0.08 * factor for factor in FACTORS])
     for index, factor in enumerate(FACTORS, 1):
