@@ -19,19 +19,31 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY, explain, write_file
 from hfnumba.checkpoint import Checkpoint, newest_checkpoint
-from hfnumba.errors import CheckpointError
-from hfnumba.run.settings import CHANGEABLE, TrainSettings, as_dict, fixed, settings_from, toml
+from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.network import Network
+from hfnumba.run.config import settings_from, toml
+from hfnumba.run.settings import CHANGEABLE, TrainSettings, as_dict, digested, fixed
 
 _LOCK = ".lock"
 _PACKAGES = ("hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
 
 
 class NetworkRecord(msgspec.Struct, frozen=True):
-    """What makes a :class:`hfnumba.network.Network`."""
+    """Description of a :class:`hfnumba.network.Network`."""
 
     sizes: tuple[int, ...]
     activation: str
     loss: str
+
+    def network(self) -> Network:
+        """Return the network.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this description.
+        """
+        return Network(self.sizes, self.activation, self.loss)
 
 
 class StoreRecord(msgspec.Struct, frozen=True):
@@ -63,7 +75,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     @property
     def settings_digest(self) -> str:
         """Names the settings that must not change within a run."""
-        content = [fixed(self.settings), msgspec.to_builtins(self.network)]
+        content = [digested(self.settings), msgspec.to_builtins(self.network)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -174,6 +186,8 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
+        except UsageError as error:
+            raise CheckpointError(f"{self.config} is not of this version, or was changed: {error}") from error
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 

@@ -15,16 +15,18 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
-from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.run.config import memory_bytes, settings_from
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
-from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
+from hfnumba.run.options import Callee
+from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
 from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
+    from hfnumba.network import Network
     from hfnumba.progress import Progress
     from hfnumba.store import Split, Store
 
@@ -131,7 +133,7 @@ def train(
             f"{directory.path} was trained on a store with digest {recorded.store.digest[:12]} "
             f"({recorded.store.path}), but {store.path} has {store.digest[:12]}; give the same data"
         )
-    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    network = record.network.network()
     loop = _Loop(
         directory,
         record,
@@ -237,15 +239,17 @@ class _Loop:
 
         settings = self.record.settings
         held: Any = {
-            "l2": settings.l2,
             "memory": memory,
             "keep": keep,
             "class_weights": self.record.store.class_weights or None,
             "watch": report.watch,
+            **arguments(settings, Callee.OBJECTIVE),
         }
         if placement.client is None:
             return SplitObjective(self.network, split, n_threads=settings.threads, **held)
-        return DaskObjective(self.network, split, placement.client, timeout_s=settings.worker_timeout_s, **held)
+        return DaskObjective(
+            self.network, split, placement.client, **arguments(settings, Callee.DASK_OBJECTIVE), **held
+        )
 
     def _iterate(
         self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals
