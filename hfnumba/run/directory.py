@@ -22,7 +22,7 @@ from hfnumba.checkpoint import Checkpoint, newest_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.run.config import settings_from, toml
-from hfnumba.run.settings import CHANGEABLE, TrainSettings, as_dict, digested, fixed
+from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
 
 _LOCK = ".lock"
 _PACKAGES = ("hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
@@ -175,7 +175,8 @@ class RunDirectory:
             document = tomllib.loads(self.config.read_text("utf-8"))
             tables = {name: document.pop(name) for name in ("network", "store", "versions")}
             return RunRecord(
-                settings=settings_from(document),
+                # An earlier version wrote settings by the names they had then.
+                settings=settings_from({RENAMED.get(name, name): value for name, value in document.items()}),
                 network=msgspec.convert(tables["network"], NetworkRecord),
                 store=msgspec.convert(tables["store"], StoreRecord),
             )
@@ -187,7 +188,7 @@ class RunDirectory:
         except OSError as error:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
-            raise CheckpointError(f"{self.config} is not of this version, or was changed: {error}") from error
+            raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 

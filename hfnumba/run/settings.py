@@ -166,7 +166,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Silence,
         Option(
             Group.PLACEMENT,
-            "Time without a sign of life during a round after which a worker is replaced and others take its partitions.",
+            "Time without a sign of life in a round after which a worker is replaced and its partitions go to others.",
             metavar="SECONDS",
             callee=Callee.DASK_OBJECTIVE,
             argument="timeout_s",
