@@ -14,6 +14,7 @@ import click
 from hfnumba.cli import INTERRUPTED, RESUMABLE, Failure
 from hfnumba.cli.settings import SettingsCommand, setting_options
 from hfnumba.errors import UsageError
+from hfnumba.run.settings import TrainSettings
 
 if TYPE_CHECKING:
     from hfnumba.run import Outcome, RunDirectory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 AnyPath = click.Path(path_type=Path)
 
 
-@click.command(cls=SettingsCommand, params=setting_options())
+@click.command(cls=SettingsCommand, params=setting_options(), context_settings={"max_content_width": 120})
 @click.argument("store", type=AnyPath)
 @click.option("--run", type=AnyPath, help="Directory of the run.  [default: runs/STORE-METHOD-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --run; only limits and placement may change.")
@@ -45,10 +46,10 @@ def train(store: Path, run: Path | None, resume: bool, config: Path | None, inse
         without_encryption()
         click.echo("--insecure: the cluster is open; whoever reaches its ports can run code as you", err=True)
     if resume and run is None:
-        raise UsageError("--resume needs to know which run to continue; name its directory with --run")
+        raise UsageError("--resume needs the directory of the run to continue; give it with --run")
     given = read_config(config) if config is not None else {}
     given |= {name: value for name, value in flags.items() if value is not None}
-    path = run if run is not None else default_run(store, str(given.get("method", "hf-bicgstab")))
+    path = run if run is not None else default_run(store, str(given.get("method", TrainSettings(hidden=()).method)))
     run_and_report(store, path, given, resume)
 
 
@@ -63,7 +64,7 @@ def default_run(store: Path, method: str) -> Path:
 
 
 def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool = False) -> Outcome:
-    """Train, show progress, and say what to do next; exit with status 75 if a signal stopped the run."""
+    """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
     from hfnumba.cli.progress import report, summary
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
