@@ -155,7 +155,8 @@ class HessianFree(Optimizer[Linearization, Step]):
     def start(self, objective: Objective, theta: Vector) -> tuple[Linearization, Evaluated]:
         """Linearise at the starting point. One round."""
         lin = require_finite(self._linearize(objective, theta, 1))
-        vanished = norm(lin.gradient) == 0
+        grad_norm = norm(lin.gradient)
+        vanished = grad_norm == 0
         state = OptimizerState(
             theta,
             damping=0.0 if self._has_radius else float(self.damping),
@@ -164,7 +165,7 @@ class HessianFree(Optimizer[Linearization, Step]):
             stopped=flat_stop(exact=self._exact, probed=False) if vanished else None,
         )
         note = "" if state.stopped is None else state.stopped.value
-        fields = {"damping": state.damping, "radius": state.radius, "grad_norm": norm(lin.gradient), "note": note}
+        fields = {"damping": state.damping, "radius": state.radius, "grad_norm": grad_norm, "note": note}
         return lin, Evaluated(state, lin.value, lin.error, fields)
 
     def resume(self, objective: Objective, state: OptimizerState) -> Linearization:
@@ -203,8 +204,9 @@ class HessianFree(Optimizer[Linearization, Step]):
         """Linearise at the new point, or at theta again if f is higher there. One or two rounds."""
         linearize = partial(self._linearize, objective, iteration=state.iteration + 2)
         lin, step = confirm(linearize, state.theta, proposal)
-        following = self._next_state(state, step, norm(lin.gradient) == 0)
-        fields = {"damping": state.damping, "radius": state.radius, "grad_norm": norm(lin.gradient)}
+        grad_norm = norm(lin.gradient)
+        following = self._next_state(state, step, grad_norm == 0)
+        fields = {"damping": state.damping, "radius": state.radius, "grad_norm": grad_norm}
         fields |= record_fields(step, following.stopped)
         return lin, Evaluated(following, lin.value, lin.error, fields)
 

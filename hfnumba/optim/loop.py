@@ -38,7 +38,7 @@ class Evaluated:
 
 
 class Optimizer[Point, Proposal](ABC):
-    """A method of optimisation: a frozen dataclass of settings, and the five functions that the outer loop calls.
+    """A method of optimisation: a frozen dataclass of settings, and the functions that the outer loop calls.
 
     A ``Point`` is what a method has computed at theta and needs for its next step, e.g. a linearisation; None if it
     needs nothing. A ``Proposal`` is where a method wants to go. Everything that outlives an iteration besides the point
