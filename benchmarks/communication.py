@@ -16,7 +16,7 @@ from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.line_search import step_lengths
 from hfnumba.optim.methods import Optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 
 _ITEM, _VALUE = 4, 8  # Bytes of a float32 and of a float64.
 
@@ -33,9 +33,9 @@ class Counts:
         Of the Fisher matrix, which come with a gradient.
     products : int
     rankings, candidates : int
-        Rounds in which candidates were priced on the curvature sample, and candidates.
+        Rounds in which candidates were evaluated on the curvature sample, and candidates.
     searches, lengths : int
-        Rounds in which step lengths were priced, and step lengths.
+        Rounds in which step lengths were evaluated, and step lengths.
     minibatches : int
         Gradients of stochastic methods.
     """
@@ -125,12 +125,12 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
     if not isinstance(optimizer, HessianFree):
         lengths = len(step_lengths("newton"))
         return Counts(gradients=1 + iterations, searches=iterations, lengths=lengths * iterations)
-    composition = COMPOSITIONS[optimizer.method]
-    inner = optimizer.krylov_iterations or composition.default_iterations
+    components = SECOND_ORDER_METHODS[optimizer.method]
+    inner = optimizer.krylov_iterations or components.default_iterations
     products = iterations * inner * (2 if optimizer.method == "hf-bicgstab" else 1)
     if optimizer.warm_start > 0:
         products += max(0, iterations - 1)
-    exact = composition.curvature != "gauss-newton"
+    exact = components.matrix != "gauss-newton"
     return Counts(
         gradients=1 + iterations,
         diagonals=(1 + iterations) * (optimizer.preconditioner == "fisher"),
@@ -145,7 +145,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
 def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n_params: int) -> list[Counts]:
     """Return what each line of a ledger asked for, line 0 first.
 
-    A ledger does not tell how many candidates were priced: it is the number that comes nearest to the bytes.
+    A ledger does not have the number of candidates: it is the number that comes nearest to the bytes.
     """
     found = []
     for number, line in enumerate(lines):
@@ -195,7 +195,7 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, n_rows: int, length
 
 
 def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
-    """Return how many step lengths the first search of a line may have priced."""
+    """Return the possible numbers of step lengths in the first search of a line."""
     direction = line["direction"]
     if not isinstance(optimizer, HessianFree):
         return [len(step_lengths(direction or "newton"))]
@@ -206,7 +206,7 @@ def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
 
 
 def _n_lengths(kind: DirectionKind, optimizer: HessianFree, n_rows: int) -> int:
-    """Step lengths that a search prices; on a sample of the rows also 0."""
+    """Return the number of step lengths of a search; on a sample of the rows 0 is one of them."""
     return len(step_lengths(kind, optimizer.line_search)) + (rows_of(optimizer, n_rows).line < n_rows)
 
 

@@ -170,6 +170,7 @@ def loaded_by(code):
         "import hfnumba; hfnumba.Network, hfnumba.HessianFree, hfnumba.SGD, hfnumba.optimizer, hfnumba.cg",
         "import hfnumba.ledger, hfnumba.run.settings",
         "from hfnumba.cli import main; main(['--help'], standalone_mode=False)",
+        "from hfnumba.cli import main; main(['train', '--help'], standalone_mode=False)",
     ],
 )
 def test_imports_are_light(code):

@@ -14,8 +14,9 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError, NumericalError
 from hfnumba.figures.options import FigureStopped, Say
+from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
-from hfnumba.run.settings import TrainSettings, as_dict, fixed, settings_from
+from hfnumba.run.settings import TrainSettings, as_dict, fixed
 
 if TYPE_CHECKING:
     from hfnumba.progress import Progress

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from hfnumba.cli import progress
-from hfnumba.run.settings import settings_from
+from hfnumba.run.config import settings_from
 from hfnumba.stop import SIGNALS, StopSignals, hold_signals
 
 LINE = {

@@ -32,7 +32,7 @@ def test_step_lengths_fall_and_contain_one(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_on_a_sample_everything_is_priced_there_in_one_round(kind):
+def test_on_a_sample_everything_is_evaluated_there_in_one_round(kind):
     toy, sample = Network(n_rows=120), RowSample(15, seed=3, draw=2, index=1)
     theta, value = toy.start(), math.nan  # f over all rows plays no part
     d = -toy.g(theta.astype(float), toy.rows(None)).astype(np.float32)
