@@ -28,19 +28,19 @@ ALLOWED = {
     "processors": set(),
     "stop": set(),
     "launch": {"processors", "stop", "versions"},
-    "store": {"atomic", "progress"},
+    "store": {"atomic", "progress", "versions"},
     "ingest": {"atomic", "progress", "store"},
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
     "engine": {"kernels", "objective", "store", "krylov", "network", "processors", "progress", "versions"},
-    "bench": {"engine", "kernels", "network", "objective", "optim", "processors"},
+    "bench": {"engine", "kernels", "network", "objective", "optim", "processors", "versions"},
     "checkpoint": {"atomic"},
     "ledger": {"atomic"},
     "figures": {"atomic", "bench", "ingest", "ledger", "network", "optim", "progress", "run", "store"},
-    "preflight": {"engine", "kernels", "launch", "network", "processors", "run", "store"},
+    "preflight": {"engine", "kernels", "launch", "network", "processors", "run", "store", "versions"},
     "run": {
         *("atomic", "checkpoint", "engine", "ingest", "kernels", "launch", "ledger", "network", "objective", "optim"),
-        *("progress", "stop", "store"),
+        *("progress", "stop", "store", "versions"),
     },
 }
 ANY = {"__init__", "cli", "estimator"}
