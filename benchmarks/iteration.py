@@ -1,12 +1,12 @@
-"""One iteration by two worker processes of one thread each, against one process of two threads.
+"""One iteration by two worker processes of one thread each, compared with one process of two threads.
 
 784-400-150-10 on 60,000 rows of MNIST's shape (random bytes; the time does not depend on them): loss and gradient
-over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both ways
-take turns.
+over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both take
+turns.
 
     python benchmarks/iteration.py [--docs docs]
 
-With --docs the table of medians replaces what stands between the markers of DOCS/scaling.md.
+With --docs the table of medians replaces the text between the markers of DOCS/scaling.md.
 """
 
 import tempfile
@@ -43,11 +43,13 @@ def iteration(objective, theta, n_products=20):
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Iterations of each way.")
-@click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="Of the store.")
-@click.option("--docs", type=click.Path(path_type=Path), help="Put the table into DOCS/scaling.md.")
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Number of iterations of each.")
+@click.option(
+    "--partitions", type=click.IntRange(1), default=16, show_default=True, help="Number of partitions of the store."
+)
+@click.option("--docs", type=click.Path(path_type=Path), help="Write the table to DOCS/scaling.md.")
 def main(repeats, partitions, docs):
-    """Measure both ways."""
+    """Measure both."""
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (60_000, 784), dtype=np.uint8), rng.integers(0, 10, 60_000)
     network = Network([784, 400, 150, 10])

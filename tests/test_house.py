@@ -23,7 +23,7 @@ ONLY = {
     "progress": set(),
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
-    "store": {"atomic", "progress"},
+    "store": {"atomic", "progress", "versions"},
     "ingest": {"atomic", "progress", "store"},
     "launch": {"processors", "stop", "versions"},
 }

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.communication import (
     Counts,
-    Rows,
+    RowCounts,
     break_even,
     counts_of,
     disagreements,
@@ -109,7 +109,7 @@ def exchanged(sizes, way):
 
 @pytest.mark.parametrize("sizes", [(784, 10), (784, 400, 10), (784, 400, 150, 10)])
 def test_model_parallelism_by_hand(sizes):
-    rows = Rows(1000, 100, 7, 300)
+    rows = RowCounts(1000, 100, 7, 300)
     for name, n_rows in [("gradients", 1000), ("products", 100), ("minibatches", 7)]:
         waits, values = exchanged(sizes, "both")
         assert model_parallel(Counts(**{name: 3}), sizes, rows) == (3 * waits, 4 * 3 * n_rows * values)
@@ -124,12 +124,12 @@ def test_model_parallelism_by_hand(sizes):
 def test_the_break_even_is_where_the_bytes_are_equal():
     sizes, n = (784, 400, 150, 10), 375_660
     for factor, fewer in ((0.99, True), (1.01, False)):
-        rows = Rows(1, 1, int(factor * break_even(sizes, n)), 1)
+        rows = RowCounts(1, 1, int(factor * break_even(sizes, n)), 1)
         assert (model_parallel(Counts(minibatches=1), sizes, rows)[1] < Counts(minibatches=1).vectors * 4 * n) == fewer
 
 
 def test_rows_of_a_method():
-    assert rows_of(optimizer("hf-cg", curvature_rows=60), 180) == Rows(180, 60, 180, 180)
-    assert rows_of(optimizer("hf-cg", line_rows=50), 180) == Rows(180, 180, 180, 50)
-    assert rows_of(optimizer("hf-cg"), 180) == Rows(180, 180, 180, 180)
-    assert rows_of(optimizer("adam", batch_rows=64), 180) == Rows(180, 180, 64, 180)
+    assert rows_of(optimizer("hf-cg", curvature_rows=60), 180) == RowCounts(180, 60, 180, 180)
+    assert rows_of(optimizer("hf-cg", line_rows=50), 180) == RowCounts(180, 180, 180, 50)
+    assert rows_of(optimizer("hf-cg"), 180) == RowCounts(180, 180, 180, 180)
+    assert rows_of(optimizer("adam", batch_rows=64), 180) == RowCounts(180, 180, 64, 180)

@@ -18,8 +18,8 @@ from hfnumba.store.verify import verify
 
 
 def steps(recipe, out, order=None, **options):
-    path, n_parts = init(recipe, recipe.parent, out, **options)
-    for j in order or range(n_parts):
+    path, n_partitions = init(recipe, recipe.parent, out, **options)
+    for j in order or range(n_partitions):
         write_partition(path, j)
     return finalise(path)
 
@@ -77,7 +77,7 @@ def test_an_unfinished_store_does_not_open_and_says_what_is_missing(idx_dir, tmp
     write_partition(out, 1)
     with pytest.raises(StoreError, match="unfinished"):
         open_store(out)
-    with pytest.raises(StoreError, match=r"these are not written: 0, 2, 3; .*data partition"):
+    with pytest.raises(StoreError, match=r"these are missing: 0, 2, 3; .*data partition"):
         finalise(out)
     with pytest.raises(UsageError, match="from 0 to 3, got 4"):
         write_partition(out, 4)
@@ -85,8 +85,8 @@ def test_an_unfinished_store_does_not_open_and_says_what_is_missing(idx_dir, tmp
 
 
 def test_a_chunk_damaged_before_the_end_is_not_blessed(idx_dir, tmp_path):
-    out, n_parts = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
-    for j in range(n_parts):
+    out, n_partitions = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
+    for j in range(n_partitions):
         write_partition(out, j)
     (out / "test/y/c/2").write_bytes(b"?")
     with pytest.raises(StoreError, match="test/y/c/2 has 1 bytes"):
@@ -100,9 +100,9 @@ def test_a_chunk_damaged_before_the_end_is_not_blessed(idx_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"seed": 1}, "seed is 0, asked for 1"),
+        ({"seed": 1}, "seed is 0, requested 1"),
         ({"n_partitions": 7}, "n_partitions is 4"),
-        ({"rows": 50}, "rows is not given, asked for 50"),
+        ({"rows": 50}, "rows is not given, requested 50"),
     ],
 )
 def test_other_settings_are_refused_and_nothing_is_touched(idx_dir, tmp_path, read_tree, finished, options, complaint):
@@ -283,9 +283,9 @@ def test_a_killed_build_is_continued(idx_dir, tmp_path, read_tree, k):
 
 def test_partitions_written_by_several_processes_at_once(idx_dir, tmp_path, read_tree):
     recipe = idx_dir / "tiny.toml"
-    out, n_parts = init(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=6)
+    out, n_partitions = init(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=6)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.starmap(write_partition, [(out, j % n_parts) for j in range(2 * n_parts)], chunksize=1)
+        pool.starmap(write_partition, [(out, j % n_partitions) for j in range(2 * n_partitions)], chunksize=1)
     finalise(out)
     assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=6).path)
 

@@ -15,6 +15,8 @@ from hfnumba.ingest.sources import ark
 from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
 from hfnumba.ingest.sources.kaldi import read_pdf_map
 from hfnumba.store.verify import verify
+from tests.silent import Silent
+from tests.utterances import load_utterances
 
 
 @pytest.fixture
@@ -289,11 +291,11 @@ def test_features_and_alignments_become_a_store(corpus, tmp_path, read_tree):
     train, test = store["train"], store["test"]
     assert train.n_rows + test.n_rows == sum(len(X) for X, _ in held.values())
     assert train.n_features == 20 and train.n_classes == 4
-    n_test = sum(len(test.load_utterances(j)) for j in range(test.n_partitions))
+    n_test = sum(len(load_utterances(test, j)) for j in range(test.n_partitions))
     assert n_test == 4
     for split in store.splits.values():
         for j in range(split.n_partitions):
-            for X, y in split.load_utterances(j):
+            for X, y in load_utterances(split, j):
                 np.testing.assert_array_equal(X[:, 0], y)
     assert store.manifest.header.standardisation is not None
     names = [source.name for source in store.manifest.header.sources]
@@ -306,10 +308,10 @@ def test_the_steps_of_a_corpus_give_the_bytes_of_build(corpus, tmp_path, read_tr
     from hfnumba.ingest import finalise, init, write_partition
 
     root, _ = corpus
-    out, n_parts = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
+    out, n_partitions = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
     for j in (2, 0, 1):
         write_partition(out, j)
-    assert n_parts == 3
+    assert n_partitions == 3
     whole = build(root / "k.toml", root, tmp_path / "b.zarr", n_partitions=3)
     assert read_tree(finalise(out).path) == read_tree(whole.path)
 
@@ -318,12 +320,12 @@ def test_a_corpus_that_changed_meanwhile(corpus, tmp_path):
     from hfnumba.ingest import init, write_partition
 
     root, _ = corpus
-    out, n_parts = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
+    out, n_partitions = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
     data = bytearray((root / "mfcc/raw.ark").read_bytes())
     data[-2] ^= 1
     (root / "mfcc/raw.ark").write_bytes(data)
     with pytest.raises(DataError, match="utt11 has changed since the store was begun"):
-        for j in range(n_parts):
+        for j in range(n_partitions):
             write_partition(out, j)
 
 
@@ -337,10 +339,10 @@ def test_missing_utterances_are_counted_and_named(corpus, tmp_path):
     with pytest.raises(DataError, match=r'4 utterances have no alignment: utt01, utt02, utt03, utt04; .*"skip"'):
         build(root / "k.toml", root, tmp_path / "k.zarr")
     (root / "k.toml").write_text(RECIPE.replace("[kaldi]", '[kaldi]\nmissing = "skip"'))
-    said = []
-    store = build(root / "k.toml", root, tmp_path / "k.zarr", n_partitions=2, say=said.append)
-    assert said == ["train: 4 utterances have no alignment: utt01, utt02, utt03, utt04; they are left out"]
-    assert sum(len(s.load_utterances(j)) for s in store.splits.values() for j in range(s.n_partitions)) == 8
+    reporter = Silent()
+    store = build(root / "k.toml", root, tmp_path / "k.zarr", n_partitions=2, reporter=reporter)
+    assert reporter.notes == ["train: 4 utterances have no alignment: utt01, utt02, utt03, utt04; they are left out"]
+    assert sum(len(load_utterances(s, j)) for s in store.splits.values() for j in range(s.n_partitions)) == 8
 
 
 @pytest.mark.parametrize(

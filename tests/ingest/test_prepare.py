@@ -59,8 +59,8 @@ def test_bad_rows_are_refused_with_count_and_place(splits, complaint):
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
-        ([0, 1.5, 2, 0.5], r"2 of 4 labels are not whole numbers; the first is 1.5 at row 1"),
-        ([0, 1, np.nan, 0], r"1 of 4 labels are not whole numbers; the first is nan at row 2"),
+        ([0, 1.5, 2, 0.5], r"2 of 4 labels are not integers; the first is 1.5 at row 1"),
+        ([0, 1, np.nan, 0], r"1 of 4 labels are not integers; the first is nan at row 2"),
         ([0, 3, 1, 4], r"2 of 4 labels are out of range \(expected 0 to 2\); the first is 3 at row 1"),
         ([0, 1, 1e300, 1], r"1 of 4 labels are out of range"),
         ([0, 1, 1, -1], r"the first is -1 at row 3"),

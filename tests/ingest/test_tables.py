@@ -103,7 +103,7 @@ def damaged(packed, place):
 def test_damaged_gzip(root, tmp_path, format_name, damage):
     text = CSV if format_name == "csv" else "".join(f"{i % 2} 1:{i}\n" for i in range(40))
     (root / "a.gz").write_bytes(damage(gzip.compress(text.encode())))
-    with pytest.raises(DataError, match=r"a\.gz (is not a whole gzip file|cannot be read as CSV)"):
+    with pytest.raises(DataError, match=r"a\.gz (is not a complete gzip file|cannot be read as CSV)"):
         build(recipe(root, format_name, "a.gz", *TABLES[format_name]), root, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
 
@@ -280,7 +280,9 @@ def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
     with contextlib.suppress(OSError), Path("/dev/full").open("r+b") as file:
         monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda prefix: file)
         rows = spool.Spool(2)
-        with pytest.raises(DataError, match=r"rows could not be kept .* full; name a folder with more space in TMPDIR"):
+        with pytest.raises(
+            DataError, match=r"rows could not be written .* full; name a folder with more space in TMPDIR"
+        ):
             rows.append(np.ones((n_rows, 2)))
             rows.array()
 
@@ -288,8 +290,8 @@ def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
 def test_a_table_built_in_steps(root, tmp_path, read_tree):
     (root / "a.csv").write_text(CSV)
     path = recipe(root, "csv", "a.csv", 'label = "class"', 'categorical = ["colour"]', more="standardise = true")
-    out, n_parts = init(path, root, tmp_path / "a.zarr", n_partitions=3, seed=2)
-    for j in range(n_parts):
+    out, n_partitions = init(path, root, tmp_path / "a.zarr", n_partitions=3, seed=2)
+    for j in range(n_partitions):
         write_partition(out, j)
     whole = build(path, root, tmp_path / "b.zarr", n_partitions=3, seed=2)
     assert read_tree(finalise(out).path) == read_tree(whole.path)
@@ -455,7 +457,7 @@ def hdf5_elsewhere(h5py, root, kind):
         ("giant chunk", r"claims shape \(1099511627776, 2\)"),
         ("text", "no data set of numbers"),
         ("scalar", "no data set of numbers"),
-        ("unequal", "expected as many rows"),
+        ("unequal", "expected the same number of rows"),
         ("filter", r"needs the filters \[305\]"),
         ("absent", "has no data set X; it has y"),
     ],

@@ -209,14 +209,14 @@ def test_weights_that_no_rows_go_with_are_not_left_out_in_silence(tmp_path, arra
         build(tmp_path / "a.npz", out=tmp_path / "s.zarr")
 
 
-def test_rows_that_are_kept_must_weigh_something(tmp_path):
+def test_rows_that_are_taken_need_a_weight(tmp_path):
     held = {f"{k}_train": v for k, v in arrays().items()}
     held["weights_train"] = np.zeros(N)
     np.savez(tmp_path / "a.npz", **held)
     first = int(rows_of(_plain(tmp_path, held, rows=1)["train"])[0][0])
     held["weights_train"][(first + 1) % N] = 1
     np.savez(tmp_path / "a.npz", **held)
-    with pytest.raises(DataError, match="all weights of the 1 rows that are kept are 0"):
+    with pytest.raises(DataError, match="all weights of the 1 rows that are taken are 0"):
         build(tmp_path / "a.npz", out=tmp_path / "t.zarr", rows=1)
 
 

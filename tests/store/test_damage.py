@@ -8,6 +8,7 @@ from hfnumba.errors import StoreError
 from hfnumba.ingest import write_store
 from hfnumba.store import checks, files, manifest, open_store
 from hfnumba.store.verify import verify
+from tests.silent import Silent
 
 
 def flip(path, other):
@@ -76,9 +77,11 @@ def test_every_file_matters(store, tmp_path):
 
 
 def test_a_sound_store_has_no_problems_and_reports_progress(store):
-    steps = []
-    assert verify(store, lambda done, total: steps.append((done, total))) == []
-    assert steps[-1][0] == steps[-1][1] == len(steps)
+    reporter = Silent()
+    assert verify(store, reporter) == []
+    ((what, calls),) = reporter.steps
+    assert what == "Verifying" and [done for done, _, _ in calls] == list(range(1, len(calls) + 1))
+    assert calls[-1][1:] == (len(calls), "files and partitions")
 
 
 def test_files_that_nobody_wrote(store):
