@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, curvature_and_model, start
 from hfnumba.krylov.stopping import RelativeProgress
+from hfnumba.krylov.system import System, prepare
 
 
 def cg(

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 
 def minres(

@@ -17,8 +17,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from hfnumba.krylov.cg import Solve
-from hfnumba.krylov.operator import System, Vector, dot, prepare
+from hfnumba.krylov.operator import Vector, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 
 def steihaug(

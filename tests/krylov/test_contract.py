@@ -1,7 +1,5 @@
 """What holds for all solvers that go from iterate to iterate: counts, dtypes, memory, arguments, free curvature."""
 
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -15,14 +13,12 @@ from hfnumba.krylov import (
     FunctionOperator,
     KrylovStatus,
     RelativeProgress,
-    as_operator,
     bicgstab,
     cg,
     minres,
-    shifted,
 )
-from hfnumba.krylov.operator import prepare
 from hfnumba.krylov.result import Record
+from hfnumba.krylov.system import prepare
 from tests.krylov.systems import Counting, Poisoned, definite, indefinite, symmetric, vector
 
 SOLVERS = pytest.mark.parametrize("solver", [cg, bicgstab, minres])
@@ -261,31 +257,6 @@ def test_memory_is_what_the_docstring_says(solver, n_vectors, started):
         tracemalloc.stop()
     kept = len(result.iterates) - 1  # the last one is x
     assert peak / b.nbytes <= n_vectors + kept + (started and solver is bicgstab) + 0.5  # other threads allocate too
-
-
-def test_shift_adds_to_every_rayleigh_quotient():
-    A, b = definite(), vector(40)
-    damped = shifted(as_operator(A), 0.5)
-    np.testing.assert_allclose(damped.matvec(b), A @ b + 0.5 * b)
-    assert cg(damped, b, maxiter=1).rayleighs[0] == pytest.approx(cg(A, b, maxiter=1).rayleighs[0] + 0.5)
-
-
-@pytest.mark.parametrize("wrap", [as_operator, sla.aslinearoperator])
-def test_a_shift_of_an_integer_matrix_is_not_cut_down(wrap):
-    operator = shifted(wrap(np.eye(2, dtype=int)), 0.5)
-    np.testing.assert_array_equal(operator.matvec(np.ones(2)), [1.5, 1.5])
-
-
-def test_to_scipy_is_the_same_operator():
-    A = definite()
-    eigenvalue = sla.eigsh(as_operator(A).to_scipy(), k=1, which="LA", return_eigenvectors=False)
-    assert eigenvalue[0] == pytest.approx(50.0)
-
-
-def test_importing_loads_neither_scipy_nor_numba_nor_dask():
-    code = "import sys, hfnumba.krylov; print([m for m in ('scipy', 'numba', 'dask') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
 
 
 def test_public_names():
