@@ -48,7 +48,7 @@ class Damped:
 
     def arguments(self, state: OptimizerState, x0: Vector | None, keep: float) -> dict[str, Any]:
         """Start at x0."""
-        return {"x0": x0, "keep": keep}
+        return {"x0": x0, "backtracking_ratio": keep}
 
     def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
         """Adapt the damping, see :func:`hfnumba.optim.damping.updated`."""
@@ -71,7 +71,7 @@ class Radius:
         radius = radius_of(state)
         if x0 is not None and (longest := norm(x0)) > _INSIDE * radius:
             x0 = x0 * x0.dtype.type(_INSIDE * radius / longest)
-        return {"x0": x0, "keep": keep, "radius": radius}
+        return {"x0": x0, "backtracking_ratio": keep, "radius": radius}
 
     def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
         """Shrink the radius where the model was wrong, double it where it was right at the edge.

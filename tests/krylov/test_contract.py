@@ -75,7 +75,7 @@ def test_products_are_counted(solver, dtype, matrix, started):
 
 
 @SOLVERS
-def test_kept_iterates_lie_on_the_grid_and_are_those_of_shorter_solves(solver):
+def test_stored_iterates_lie_on_the_grid_and_are_those_of_shorter_solves(solver):
     A, b = definite(condition=1e5, n=60), vector(60)
     result = solver(A, b, rtol=0, maxiter=20)
     assert [iterate.index for iterate in result.iterates] == [1, 2, 3, 4, 5, 7, 9, 11, 14, 18, 20]
@@ -84,7 +84,7 @@ def test_kept_iterates_lie_on_the_grid_and_are_those_of_shorter_solves(solver):
         np.testing.assert_array_equal(shorter.x, iterate.x)
         assert shorter.iterates[-1].curvature == iterate.curvature
     assert result.iterates[-1].x is result.x
-    doubled = solver(A, b, rtol=0, maxiter=16, keep=2.0)
+    doubled = solver(A, b, rtol=0, maxiter=16, backtracking_ratio=2.0)
     assert [iterate.index for iterate in doubled.iterates] == [1, 2, 4, 8, 16]
 
 
@@ -199,8 +199,8 @@ def test_arguments_are_not_changed(solver):
         ({"rtol": np.nan}, "rtol >= 0"),
         ({"maxiter": 0}, "maxiter >= 1"),
         ({"maxiter": 2.5}, "maxiter >= 1"),
-        ({"keep": 1.0}, "keep > 1"),
-        ({"keep": np.nan}, "keep > 1"),
+        ({"backtracking_ratio": 1.0}, "backtracking_ratio > 1"),
+        ({"backtracking_ratio": np.nan}, "backtracking_ratio > 1"),
         ({"A": FunctionOperator(3, lambda v: v[:2], np.float64)}, r"product of shape \(3,\)"),
     ],
 )
@@ -244,7 +244,7 @@ def test_scipys_operators_are_operators(solver):
 @pytest.mark.parametrize("solver, n_vectors", [(cg, 6), (bicgstab, 7), (minres, 9)])
 @pytest.mark.parametrize("started", [False, True])
 def test_memory_is_what_the_docstring_says(solver, n_vectors, started):
-    """The peak in n-vectors, over the kept iterates, with an operator that allocates its product only."""
+    """The peak in n-vectors, over the stored iterates, with an operator that allocates its product only."""
     n = 1_000_000
     A = FunctionOperator(n, lambda v: diagonal * v, np.float32)
     diagonal, b = np.linspace(1, 100, n, dtype=np.float32), vector(n, dtype=np.float32)
@@ -255,8 +255,8 @@ def test_memory_is_what_the_docstring_says(solver, n_vectors, started):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    kept = len(result.iterates) - 1  # the last one is x
-    assert peak / b.nbytes <= n_vectors + kept + (started and solver is bicgstab) + 0.5  # other threads allocate too
+    stored = len(result.iterates) - 1  # the last one is x
+    assert peak / b.nbytes <= n_vectors + stored + (started and solver is bicgstab) + 0.5  # other threads allocate too
 
 
 def test_public_names():
