@@ -108,7 +108,7 @@ class Record:
     def __init__(self, system: System, backtracking_ratio: float) -> None:
         if not backtracking_ratio > 1:
             raise ValueError(
-                f"expected backtracking_ratio > 1, got {backtracking_ratio}; 1.3 stores iterates 1, 2, 3, 4, 5, 7, 9, 11, …"
+                f"expected backtracking_ratio > 1, got {backtracking_ratio}; 1.3 stores 1, 2, 3, 4, 5, 7, 9, 11, …"
             )
         self._system = system
         self._ratio = backtracking_ratio
