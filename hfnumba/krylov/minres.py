@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 
 def minres(
@@ -37,7 +38,7 @@ def minres(
     rtol: float = 1e-6,
     maxiter: int | None = None,
     M: Any | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Minimise |b - A x| over growing Krylov spaces, up to a residual of non-positive curvature.
@@ -54,7 +55,7 @@ def minres(
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner, symmetric positive definite, near the inverse of A or of its absolute value. Two applications
         per iteration, not counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
-    x0, rtol, maxiter, keep, callback
+    x0, rtol, maxiter, backtracking_ratio, callback
         As of :func:`hfnumba.krylov.cg.cg`.
 
     Returns
@@ -66,19 +67,19 @@ def minres(
     Raises
     ------
     ValueError
-        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
     Cost: one product per iteration. Memory: eight n-vectors (x, r, three of the Lanczos process, two of its
-    steps, scratch), one for ``lowest``, one per kept iterate, and two with M. b is not copied.
+    steps, scratch), one for ``lowest``, one per stored iterate, and two with M. b is not copied.
 
     References
     ----------
     Paige and Saunders (1975); Liu and Roosta (2022), Algorithm 1.
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial
