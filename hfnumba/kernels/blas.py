@@ -44,8 +44,8 @@ def _address(typingctx: Any, value: Any) -> Any:
     return types.intp(value), codegen
 
 
-# Kernels of OpenBLAS that treat all rows of a block of 48, 96 or 192 rows in the same way, in both precisions. Haswell's
-# sgemm (Zen's too) does not: of 12 rows the first 6 are summed in another order than the rest.
+# Kernels of OpenBLAS that treat all rows of a block of 48, 96 or 192 rows in the same way, in both precisions. The
+# sgemm of Haswell and Zen does not: of 12 rows it sums the first 6 in another order than the rest.
 _UNIFORM_KERNELS = frozenset({"Nehalem", "Sandybridge", "SkylakeX"})
 _UNIFORM_ROWS, _SMALL_ROWS = 96, 8
 

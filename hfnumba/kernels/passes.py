@@ -293,7 +293,7 @@ def line_pass(
 def output_pass(
     theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, block: int, work: Any, out: Any
 ) -> None:  # fmt: skip
-    """Outputs p of rows, a multiple of ``block``, into ``out``; labels and targets of one block may be any valid ones."""
+    """Outputs p of rows, a multiple of ``block``, into ``out``; labels and targets (of one block) may be any valid."""
     n_out = sizes[sizes.size - 1]
     for start in range(0, x.shape[0], block):
         _forward(theta, sizes, act, loss, x[start : start + block], labels, targets, theta[:0], work)
