@@ -170,5 +170,7 @@ def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
 def _stored_weights(name: str, given: ArrayLike, n_rows: int, order: NDArray[np.intp]) -> NDArray[np.float32]:
     own = checked_weights(name, given, n_rows)
     if not own[order].any():
-        raise DataError(f"{name}: all weights of the {len(order)} rows that are taken are 0; at least one needs a weight")
+        raise DataError(
+            f"{name}: all weights of the {len(order)} rows that are taken are 0; at least one row needs a weight"
+        )
     return own.astype(np.float32)
