@@ -11,7 +11,7 @@ from hfnumba.cli import FAILED, Failure
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path), required=False)
-@click.option("--cluster", default="none", show_default=True, help="As for train.", metavar="WHERE")
+@click.option("--cluster", default="none", show_default=True, help="Cluster to check, as for train.", metavar="WHERE")
 def check(store: Path | None, cluster: str) -> None:
     """Check what a run needs: versions, kernels, threads, derivatives, disk, and STORE and cluster if given.
 

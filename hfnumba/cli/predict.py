@@ -25,7 +25,7 @@ AnyPath = click.Path(path_type=Path)
     "-o",
     "--out",
     type=AnyPath,
-    help="Write all probabilities (or outputs) to this .npy file instead, one row per row.",
+    help="Write an array of all probabilities (or outputs) to this .npy file instead.",
 )
 def predict(run: Path, file: Path, out: Path | None) -> None:
     """Predict the rows of FILE with RUN's newest checkpoint; print one line of JSON per row.

@@ -184,18 +184,21 @@ class BarReporter:
         self._bars.update(self._run, completed=line["iteration"], text=" · ".join(parts))
 
     def stopping(self, signal_name: str) -> None:
-        """Show in place of the method that the run stops; the bars are drawn by a thread of their own."""
+        """Show in place of the numbers that the run stops; the bars are drawn by a thread of their own."""
         if self._run is None:
             _print_stopping(signal_name)
         else:
-            again = "; Ctrl-C again: at once" if signal_name == "SIGINT" else ""
-            self._bars.update(self._run, description=f"stopping{again}")
+            self._bars.update(self._run, text=_stopping(signal_name))
+
+
+def _stopping(signal_name: str) -> str:
+    again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else f" ({signal_name})"
+    return f"stopping after this iteration{again}"
 
 
 def _print_stopping(signal_name: str) -> None:
     """Print without Python's buffers, because a signal handler may interrupt a write through them."""
-    again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else f" ({signal_name})"
-    os.write(2, f"\nstopping after this iteration{again}\n".encode())
+    os.write(2, f"\n{_stopping(signal_name)}\n".encode())
 
 
 @contextmanager
@@ -213,9 +216,9 @@ def stderr_reporter() -> Iterator[RunReporter]:
         BarColumn(bar_width=20),
         TimeElapsedColumn(),
         # Not cut at the edge of a narrow terminal, but continued on the next line.
-        TextColumn("{task.fields[text]}", table_column=Column(ratio=1)),
+        TextColumn("{task.fields[text]}", table_column=Column()),
     )
-    with Progress(*columns, console=Console(stderr=True), expand=True) as bars:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         reporter = BarReporter(bars)
         yield reporter
         reporter.end_step()

@@ -21,18 +21,26 @@ def percent(value: float | None) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
-    """Print a table: drawn on a terminal, otherwise tab-separated."""
+    """Print a table: drawn on a terminal, otherwise tab-separated.
+
+    On a terminal that is too narrow, a table with more columns than rows is transposed, and long values are folded.
+    """
     if not (sys.stderr if err else sys.stdout).isatty():
         for row in [columns, *rows]:
             click.echo("\t".join(row), err=err)
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console(stderr=err).print(table)
+    console = Console(stderr=err)
+    lines = [columns, *rows]
+    width = sum(3 + max(map(len, column)) for column in zip(*lines, strict=True)) + 1
+    if width > console.width and len(lines) < len(columns):
+        lines = list(zip(*lines, strict=True))
+    table = Table(*(Column(name, overflow="fold") for name in lines[0]))
+    for line in lines[1:]:
+        table.add_row(*line)
+    console.print(table)
 
 
 def print_summary(lines: Sequence[Line]) -> None:

@@ -171,6 +171,6 @@ def _stored_weights(name: str, given: ArrayLike, n_rows: int, order: NDArray[np.
     own = checked_weights(name, given, n_rows)
     if not own[order].any():
         raise DataError(
-            f"{name}: all weights of the {len(order)} rows that are taken are 0; at least one needs a weight"
+            f"{name}: all weights of the {len(order)} rows that are taken are 0; at least one row needs a weight"
         )
     return own.astype(np.float32)

@@ -78,7 +78,7 @@ def test_the_bar_of_a_run():
     assert "a [note] of 3" in shown
     assert "gn-cg|2/30 · loss 0.1235 · error 25.00 % · test 50.00 % · " in shown
     assert " left · damping 0.1 · 42 rounds" in shown
-    assert "stopping; Ctrl-C again: at once|" in shown
+    assert "gn-cg|stopping after this iteration; press Ctrl-C again to stop at once" in shown
 
 
 def test_a_step_has_a_bar_of_its_own_until_it_is_done(monkeypatch):

@@ -280,9 +280,7 @@ def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
     with contextlib.suppress(OSError), Path("/dev/full").open("r+b") as file:
         monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda prefix: file)
         rows = spool.Spool(2)
-        with pytest.raises(
-            DataError, match=r"rows could not be written .* full; name a folder with more space in TMPDIR"
-        ):
+        with pytest.raises(DataError, match=r"could not be written .* full; name a folder with more space in TMPDIR"):
             rows.append(np.ones((n_rows, 2)))
             rows.array()
 

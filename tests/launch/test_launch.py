@@ -146,7 +146,7 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
     with module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait)):
         pass
     assert child.wait(10) == -signal.SIGKILL
-    assert f"its processes may be left: {child.pid}" in caplog.text
+    assert f"these processes may still run: {child.pid}" in caplog.text
     never.set()
 
 

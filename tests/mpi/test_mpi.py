@@ -96,11 +96,11 @@ def test_without_mpirun(mpich, toy_store, tmp_path):
 
 @pytest.mark.slow
 def test_mpirun_without_cluster_mpi(mpi, toy_store, tmp_path):
-    """Each rank would train by itself, in the same directory."""
+    """Each rank would train separately, in the same directory."""
     job = mpi_job(mpi, 3, train_words(toy_store, tmp_path / "r", cluster="none"), tmp_path)
     status, err = job.finish()
     assert status == 2
-    assert err.count("error: mpirun started 3 processes, each of which would train by itself") == 1
+    assert err.count("error: mpirun started 3 processes, each of which would train separately") == 1
     assert job.left() == []
 
 

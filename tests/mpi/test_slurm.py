@@ -178,10 +178,10 @@ def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):
     ranks = SlurmRanks(0, 3, True, tmp_path / "meet")
-    with pytest.raises(ClusterError, match=r"a message from rank 1 did not come within 0 s"):
+    with pytest.raises(ClusterError, match=r"a message from rank 1 did not arrive within 0 s"):
         ranks.bcast(None, 1, patience_s=0.1)
     monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
-    with pytest.raises(ClusterError, match="all ranks did not come"):
+    with pytest.raises(ClusterError, match="all ranks did not arrive"):
         ranks.Barrier()
 
 
