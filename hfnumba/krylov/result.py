@@ -23,6 +23,10 @@ class KrylovStatus(Enum):
     NONPOSITIVE_CURVATURE = (
         "a direction of non-positive curvature was met; walk along it, or raise the damping for a definite system"
     )
+    LEAST_SQUARES = (
+        "the system is singular and inconsistent to rounding, its least residual was reached; raise the damping for a "
+        "definite system"
+    )
     BOUNDARY = "the edge of the trust region was reached; the region grows if the model proves right there"
     BREAKDOWN = "the recurrence broke down; use the best iterate so far, or raise the damping"
     ZERO_RHS = "the right-hand side is zero, so is the solution; the point is already stationary"

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.krylov.operator import LinearOperator, Vector, as_operator, dot, new_product
 
+_NOISE = 8
+"""Rounding units, relative to the largest product, that a product of a vector in the null space may be off by."""
+
 
 @dataclass
 class System:
@@ -59,6 +62,10 @@ class System:
     def is_zero(self) -> bool:
         """Whether b is zero and there is no starting point either."""
         return not (self.b.any() or self.x.any())
+
+    def noise(self, largest: float) -> float:
+        """Return the size up to which a number is rounding, beside products of unit vectors as large as ``largest``."""
+        return _NOISE * float(np.finfo(self.dtype).eps) * largest
 
     def holds(self, *magnitudes: float) -> bool:
         """Whether numbers up to these magnitudes are finite in the dtype."""
