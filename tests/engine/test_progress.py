@@ -10,6 +10,7 @@ from hfnumba.engine import progress as telling
 from hfnumba.ingest import write_store
 from hfnumba.network import Network
 from hfnumba.store.split import Split
+from tests.limits import LIMIT_S
 
 N_PARTITIONS = 6
 
@@ -52,7 +53,7 @@ def test_the_first_round_in_this_process_tells_partition_by_partition(split, mon
 
     def load_compact(self, j):
         # Read on only when somebody has heard of the first ones.
-        assert j < 3 or steps.begun.wait(20)
+        assert j < 3 or steps.begun.wait(LIMIT_S)
         return real(self, j)
 
     network = Network([5, 4, 3])
