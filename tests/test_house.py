@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests import house
+from tests.limits import LIMIT_S
 
 ROOT = house.ROOT
 
@@ -141,7 +142,7 @@ def test_environment_is_pyproject():
 @pytest.mark.slow
 def test_the_wheel_holds_hfnumba_with_its_recipes_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if "hatchling" in done.stderr and "No matching distribution" in done.stderr:
         pytest.skip("the build backend, hatchling, cannot be fetched here")
     assert done.returncode == 0, done.stderr

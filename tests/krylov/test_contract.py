@@ -28,7 +28,7 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @SOLVERS
 @DTYPES
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     eigenvalues=st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=30),
     seed=st.integers(0, 10**6),
