@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from hfnumba.errors import HfnumbaError, UsageError
 from hfnumba.stop import block_signals
+
+AnyPath = click.Path(path_type=Path)
+"""Type of parameters that are paths, existing or not."""
 
 FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; 75 (EX_TEMPFAIL) means stopped at a checkpoint, to be resumed."""
