@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from pages import insert
+from pages import publish
 
 from hfnumba.engine import DaskObjective, SplitObjective
 from hfnumba.figures.summary import markdown
@@ -74,10 +74,7 @@ def main(repeats, partitions, docs):
     table = markdown(["", *(f"{part}, s" for part in PARTS), "iteration, s"], rows)
     table += f"\n\nThe workers take {np.median(ratios):.2f} times as long as the one process: the median of {repeats} "
     table += f"pairs, from {ratios.min():.2f} to {ratios.max():.2f}."
-    if docs is None:
-        click.echo(table)
-    else:
-        insert(docs / "scaling.md", "iteration", table)
+    publish(table, docs and docs / "scaling.md", "iteration")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,14 @@ def insert(page: Path, name: str, table: str) -> None:
     page.write_text(f"{before}\n{table.strip()}\n{after}", "utf-8")
 
 
+def publish(table: str, page: Path | None, name: str) -> None:
+    """Print a table, or, if a page is given, insert it there."""
+    if page is None:
+        print(table)
+    else:
+        insert(page, name, table)
+
+
 def _split(page: Path, name: str) -> tuple[str, str, str]:
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     text = page.read_text("utf-8")

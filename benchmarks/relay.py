@@ -14,14 +14,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from pages import insert
+from pages import publish
 
 from hfnumba.bench.emulation import METHOD
 from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import Constants, Workload, hops, iteration_s, transport_share
 from hfnumba.bench.remote import remote_workers
 from hfnumba.bench.scaling import STAR, measure_rounds, relay_seconds
-from hfnumba.cli import RESUMABLE
+from hfnumba.cli.common import RESUMABLE
 from hfnumba.cli.progress import PlainReporter
 from hfnumba.engine.cluster.engine import FAN_IN
 from hfnumba.figures.options import FigureStopped
@@ -115,10 +115,7 @@ def main(out, workers, seconds, docs):
         f"{TIMIT_ROWS:,} rows, with {CURVATURE_ROWS:,} curvature rows. The default fan-in is {FAN_IN}.\n\n"
         f"{modelled_table(constants, network)}"
     )
-    if docs is None:
-        click.echo(text)
-    else:
-        insert(docs / "scaling.md", "relay", text)
+    publish(text, docs and docs / "scaling.md", "relay")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import click
-from pages import insert
+from pages import publish
 
 from hfnumba.bench.rounds import SIZES, timings
 from hfnumba.figures.summary import markdown, spread
@@ -46,10 +46,7 @@ def main(runs, repeats, docs):
     header = ["floats", "workers", "a round, ms", "futures, ms", "ours : futures", "mpi4py, ms", "ours : mpi4py"]
     table = markdown([*header, "processor of the scheduler, ms"], rows)
     table += f"\n\nMedians of {runs} runs of {repeats} rounds each, and in brackets their range."
-    if docs is None:
-        click.echo(table)
-    else:
-        insert(docs / "scaling.md", "rounds", table)
+    publish(table, docs and docs / "scaling.md", "rounds")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import FAILED, Failure
+from hfnumba.cli.common import FAILED, AnyPath, Failure
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("store", type=AnyPath, required=False)
 @click.option("--cluster", default="none", show_default=True, help="Cluster to check, as for train.", metavar="WHERE")
 def check(store: Path | None, cluster: str) -> None:
     """Check what a run needs: versions, kernels, threads, derivatives, disk, and STORE and cluster if given.

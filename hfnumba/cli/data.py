@@ -9,13 +9,12 @@ from typing import Any
 
 import click
 
-from hfnumba.cli import INTERRUPTED, Failure
+from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
 
 SHOWN_CLASSES = 60
 BAR_WIDTH = 40
-StorePath = click.Path(path_type=Path)
 
 
 @click.group()
@@ -44,8 +43,8 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Number of partitions, the units of parallel work; at least workers times threads.  "
             "[default: 16, or more so that none takes over 15 MiB]",
         ),
-        click.option("--out", type=StorePath, help="Folder of the store.  [default: NAME.zarr]"),
-        click.option("--source", type=StorePath, help="Folder with the source files.  [default: download them]"),
+        click.option("--out", type=AnyPath, help="Folder of the store.  [default: NAME.zarr]"),
+        click.option("--source", type=AnyPath, help="Folder with the source files.  [default: download them]"),
         click.argument("recipe"),
     ):
         command = decorate(command)
@@ -111,7 +110,7 @@ def init(
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 @click.argument("j", type=click.IntRange(min=0))
 def partition(store: Path, j: int) -> None:
     """Write partition J of a store that `init` began. Safe to repeat."""
@@ -123,7 +122,7 @@ def partition(store: Path, j: int) -> None:
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 def finalise(store: Path) -> None:
     """Check the partitions of a store and complete it. Safe to repeat."""
     from hfnumba.ingest import finalise as finalise_store
@@ -134,7 +133,7 @@ def finalise(store: Path) -> None:
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 @click.option("--quick", is_flag=True, help="Read only the manifest: no class counts and ranges.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(store: Path, quick: bool, as_json: bool) -> None:
@@ -169,7 +168,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 def verify(store: Path) -> None:
     """Read every byte of a store and list all faults; exit with status 1 if there are any."""
     from hfnumba.errors import StoreError

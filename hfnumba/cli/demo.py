@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import Failure
+from hfnumba.cli.common import AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.train import default_run, run_and_report
 
@@ -14,7 +14,7 @@ GOAL = 0.04
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("runs"), help="Folder to write to.")
+@click.option("--dir", "folder", type=AnyPath, default=Path("runs"), help="Folder to write to.")
 def demo(folder: Path) -> None:
     """Train on the handwritten digits that come with scikit-learn, on a local cluster of two processes.
 

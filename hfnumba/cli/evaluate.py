@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, percent, print_table
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()

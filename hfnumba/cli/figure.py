@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import RESUMABLE, Failure
+from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 
-AnyPath = click.Path(path_type=Path)
 FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
 """Module of :mod:`hfnumba.figures` for each figure; it has ``make(options, reporter)``, which returns the files."""
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.tables import number, percent, print_table
 from hfnumba.errors import CheckpointError
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()

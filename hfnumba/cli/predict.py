@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli import INTERRUPTED, RESUMABLE, Failure
+from hfnumba.cli.common import INTERRUPTED, RESUMABLE, Failure
 from hfnumba.cli.settings import SettingsCommand, setting_options
 from hfnumba.errors import UsageError
 from hfnumba.run.settings import TrainSettings

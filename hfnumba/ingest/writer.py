@@ -208,7 +208,7 @@ def _check_same(out: Path, what: str, found: Header, wanted: Header) -> None:
     differences = found.differences(wanted)
     if differences:
         raise StoreError(
-            f"{out} already holds {what} with other settings ({differences}); ask for the same, name "
+            f"{out} already holds {what} with other settings ({differences}); use the same ones, name "
             f"another folder, or delete it yourself"
         )
 

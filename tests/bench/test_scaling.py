@@ -1,4 +1,4 @@
-"""Constants of the model, and iterations to hold it against; counts and bytes, never seconds."""
+"""Constants of the model, and iterations to validate it; counts and bytes, never seconds."""
 
 import json
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ class HereClient:
 
 @pytest.fixture
 def here(monkeypatch):
-    """Rounds in this process, where processes make no difference to what is counted."""
+    """Rounds in this process; the counts do not depend on processes."""
     for module in (scaling, emulation):
         monkeypatch.setattr(module, "remote_engine", lambda job, client, fan_in: SerialEngine(job, 1))
     return HereClient()
@@ -65,7 +65,7 @@ def test_waiting_workers_are_asked_the_same_rounds_and_bytes(here):
 def test_a_wait_is_as_long_as_modelled(here):
     constants = replace(CONSTANTS, gradient=Rate(1e-4, 1e-3, 2e-3), line=Rate(1e-5, 0.0, 1e-3))
     seconds = emulation.emulate(NETWORK, here, constants, WORK)["seconds"]
-    # A sleep is never shorter than asked for.
+    # A sleep is never shorter than requested.
     assert seconds["gradient"] >= 400e-4 + 4e-3 + 2e-3
     assert seconds["line_search"] >= 4 * (400e-5 + 1e-3)
 

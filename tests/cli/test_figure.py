@@ -1,4 +1,4 @@
-"""`hfnumba figure`: paths on stdout, sentences and statuses otherwise."""
+"""`hfnumba figure`: paths on stdout, messages on stderr, exit statuses."""
 
 from types import SimpleNamespace
 

@@ -18,7 +18,7 @@ BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--
 
 
 def start(store, run, *more):
-    """A process group of its own, as a terminal's foreground job is."""
+    """A command in a process group of its own, like a foreground job of a terminal."""
     words = [*HF, "train", str(store), *BASE, "--run", str(run), *map(str, more)]
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -42,7 +42,7 @@ def finish(process):
 
 
 def all_gone(pgid):
-    """Wait until a process group is empty; zombies are gone for all that matters."""
+    """Wait until a process group is empty; zombies do not count."""
 
     def empty():
         table = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
@@ -72,7 +72,7 @@ def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
     err = finish(process)
     assert process.returncode == 75, err
     assert "stopping after this iteration" in err and "--resume" in err
-    # No worker died of the terminal's signal, and nothing of Dask's shutdown is shown.
+    # No worker died from the signal, and no message of Dask's shutdown is printed.
     for noise in ("Traceback", "is gone", "lost", "CommClosed", "distributed."):
         assert noise not in err
     assert all_gone(process.pid)
@@ -99,7 +99,7 @@ def test_a_signal_before_the_run_begins_waits_for_it(toy_store, tmp_path):
 
 
 def blocked(process):
-    """The signals that wait; none while Python itself starts."""
+    """Pending signals; none while Python itself starts."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     mask = int(next(line for line in lines if line.startswith("SigBlk:")).split()[1], 16)
     return {number for number in signal.Signals if mask >> (number - 1) & 1}
@@ -146,7 +146,7 @@ def test_a_worker_that_is_silent_for_the_time_given_is_replaced(toy_store, tmp_p
     assert process.poll() is None, "it ended before the worker was stopped, so nothing was tried"
     err = finish(process)
     assert process.returncode == 0, err
-    # On a busy machine one that starts may be silent for so long too.
+    # On a busy machine a starting worker may be silent for as long.
     silent_s = re.findall(r"is lost: silent for (\d+) s; it is restarted", err)
     assert silent_s and all(int(s) < 60 for s in silent_s), "60 is what it would be without the flag"
     assert all_gone(process.pid)

@@ -1,4 +1,4 @@
-"""Figures from a small store: what is drawn and tabulated is what the ledgers say, however often they are asked."""
+"""Figures from a small store: pictures and tables show the ledgers, and are the same when repeated."""
 
 import json
 
@@ -127,7 +127,7 @@ def test_series_reads_costs_where_the_error_is_first_reached():
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Data that no setting was tuned for."""
+    """Data without tuned settings."""
     return open_store(build_digits(tmp_path_factory.mktemp("d")))
 
 

@@ -1,4 +1,4 @@
-"""Figure 2 with toy budgets: rounds in this process, since figures only arrange what is measured."""
+"""Figure 2 with toy sizes: rounds in this process, because figures only show measurements."""
 
 import json
 from contextlib import contextmanager

@@ -80,7 +80,7 @@ def test_compressed_chunks_and_those_that_are_missing(root, tmp_path, version, c
         pytest.skip("version 3 has no order but by transposing")
     values = np.zeros((40, 5), "f4")
     values[30:] = 7.5
-    values[:, 0] = np.arange(40) > 20  # the first chunks are all fill value, and so not written
+    values[:, 0] = np.arange(40) > 20  # the first chunks have only the fill value, so they are not written
     array = zarr.create_array(
         root / "X", shape=(40, 5), chunks=(10, 5), dtype="f4", zarr_format=version, compressors=codec,
         **({"order": order} if version == 2 else {}),
@@ -250,7 +250,7 @@ def test_a_zarr_chunk_that_expands_without_end(root, tmp_path, codec):
 @pytest.mark.parametrize(("at", "claimed"), [(12, 2**31), (8, 0), (8, 2**30)], ids=["packed", "no block", "block"])
 @pytest.mark.parametrize("checksum", [False, True])
 def test_a_blosc_frame_that_leads_beyond_its_bytes(root, tmp_path, at, claimed, checksum):
-    """The decoder would read there, and the process end with a signal."""
+    """The decoder would read beyond the chunk, and a signal would end the process."""
     codecs = [zarr.codecs.BloscCodec(), *([zarr.codecs.Crc32cCodec()] if checksum else [])]
     write(root, "zarr 3", "y", Y)
     write(root, "zarr 3", "X", X, compressors=codecs, chunks=(40, 3, 2))
@@ -300,7 +300,7 @@ def test_lazy_arrays_make_the_store_of_those_in_memory(tmp_path, monkeypatch, re
 
 
 def test_dask_computes_a_block_at_a_time(tmp_path, monkeypatch):
-    """Each chunk once, and never nearly all of them in memory."""
+    """Each chunk is computed once, and only a few are in memory at a time."""
     monkeypatch.setattr(streamed, "BLOCK_NBYTES", 1000)
     computed = []
 
@@ -311,7 +311,7 @@ def test_dask_computes_a_block_at_a_time(tmp_path, monkeypatch):
     X = dask.array.map_blocks(block, dtype="f4", chunks=((50_000,) * 10, (20,)))
     # Not on a cluster that another test has a client of.
     with dask.config.set(scheduler="synchronous"):
-        # What Dask imports at its first computation is not counted.
+        # Imports of Dask at its first computation are not counted.
         streamed.gather_arrays({"train": (dask.array.ones((9, 2), chunks=(3, 2)), np.zeros(9, np.uint8))})
         tracemalloc.start()
         streamed.gather_arrays({"train": (X, np.zeros(500_000, np.uint8))})

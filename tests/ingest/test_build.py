@@ -153,11 +153,11 @@ def test_impossible_settings(idx_dir, tmp_path, options):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing may catch it and tidy up."""
+    """Stands for SIGKILL: no code may catch it and clean up."""
 
 
 class Disk:
-    """Makes the k-th step of writing (data, rename, sync of a file or of a folder) fail, half done."""
+    """Makes the k-th operation of writing (data, rename, sync of a file or a folder) fail half-way."""
 
     def __init__(self, monkeypatch, error):
         self.error, self.fail_at, self.count = error, None, 0
@@ -201,7 +201,7 @@ class Disk:
 
 @pytest.fixture
 def quick_path(tmp_path):
-    """A folder in memory where there is one: a disk takes milliseconds to rename or to remove a file."""
+    """A folder in memory, if there is one: on a disk, renaming and removing files takes milliseconds."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
@@ -213,7 +213,7 @@ def quick_path(tmp_path):
     ids=["full", "killed", "frames"],
 )
 def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch, read_tree, kind, error):
-    """Whatever step fails, the store does not open, or is whole; and the same command completes it."""
+    """After a failure of any operation the store does not open or is complete, and the same command completes it."""
     held = {name: np.array_split(X.astype(np.float32), 5) for name, (X, _) in arrays.items()}
     utterances = {name: [(X, np.arange(len(X)) % 3) for X in parts] for name, parts in held.items()}
 
@@ -250,7 +250,7 @@ def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch
         assert disk.run(None, write).digest == reference.digest
         assert read_tree(out) == expected
         shutil.rmtree(out)
-    # Only the very last step, the sync after the manifest's rename, leaves a store that opens.
+    # Only a failure of the last operation, the sync after renaming the manifest, leaves a store that opens.
     assert opened == 1
 
 

@@ -37,7 +37,7 @@ def ints(y):
 
 
 def put(path, objects):
-    """Write an archive, and return where the objects lie."""
+    """Write an archive, and return the offsets of its objects."""
     offsets, data = {}, b""
     for key, content in objects.items():
         offsets[key] = len(data) + len(key) + 1
@@ -96,7 +96,7 @@ def test_what_kaldi_writes_is_read(tmp_path, text, double):
 
 
 def test_objects_across_the_reader_s_buffer(tmp_path):
-    """Wherever a buffer of the file ends, the next object is told apart."""
+    """The next object is recognised wherever a buffer of the file ends."""
     kinds = {}
     for n in range(200):
         kinds[f"k{n:0{1 + n % 7}}"] = matrix(np.full((1, 37 + n % 5), n, np.float32))
@@ -263,7 +263,7 @@ alignments = ["ali.1.ark", "ali.2.ark"]
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A folder of features in one archive and alignments in two, one of them text; the class is a feature."""
+    """A folder with features in one archive and alignments in two, one of them text; the class is a feature."""
     root = tmp_path / "kaldi"
     (root / "mfcc").mkdir(parents=True)
     rng = np.random.default_rng(2)

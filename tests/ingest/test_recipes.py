@@ -127,7 +127,7 @@ MIRRORED = Recipe(
 
 
 class Web:
-    """Stands for the network: what each mirror answers; keeps what was asked."""
+    """Stands for the network: the answer of each mirror, with a record of the requests."""
 
     def __init__(self, monkeypatch, cache, answers):
         self.answers, self.asked = answers, []
@@ -193,7 +193,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_download_over_http(idx_dir, tmp_path, monkeypatch):
-    """The real client against a server on this machine: the first mirror lacks the files, the second has them."""
+    """The real client and a server on this machine: the first mirror lacks the files, the second has them."""
     for path in list(idx_dir.glob("*-?")):
         (idx_dir / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")

@@ -184,7 +184,7 @@ def test_pickles_are_refused_and_never_run(tmp_path):
 
 
 def npy_with_shape(shape, data):
-    """An NPY file whose header claims a shape."""
+    """An NPY file with a given shape in its header."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue() + data

@@ -44,7 +44,7 @@ def write_wav(path, samples, rate=16_000, channels=1):
 
 
 def sphere(samples, rate=16_000, claimed=None):
-    """NIST SPHERE as on TIMIT's disc: a header of 1024 bytes of text, then 16-bit samples."""
+    """A NIST SPHERE file like those of TIMIT: a header of 1024 bytes of text, then 16-bit samples."""
     fields = [
         "NIST_1A", "   1024", "database_id -s5 TIMIT", "sample_count -i " + str(claimed or len(samples)),
         f"sample_rate -i {rate}", "channel_count -i 1", "sample_n_bytes -i 2", "sample_byte_format -s2 01",
@@ -158,14 +158,14 @@ def test_a_voice_becomes_a_store(voice, tmp_path, read_tree):
     assert store.manifest.header.classes == ("a", "k", "pau")
     assert train.n_rows == 5 * 98 and test.n_rows == 98
     X = np.concatenate([u for s in (train, test) for j in range(s.n_partitions) for u, _ in load_utterances(s, j)])
-    # Normalised over all frames of the speaker, those of the test too.
+    # Normalised over all frames of the speaker, including those of the test split.
     np.testing.assert_allclose(X.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(X.std(axis=0), 1, rtol=1e-4)
     labels = np.bincount(np.concatenate([train.load(j)[1] for j in range(2)]), minlength=3)
     assert labels.sum() == 490 and labels[2] == 5 * 68
     names = [source.name for source in store.manifest.header.sources]
     assert names == ["wav/*.wav (6 files)", "lab/*.lab (6 files)"]
-    # As Debian's package unpacks it, and a given folder: the same bytes.
+    # An unpacked Debian package and a given folder have the same bytes.
     unpacked = tmp_path / "deb/usr/share/festival/voices/russian"
     unpacked.mkdir(parents=True)
     voice.rename(unpacked / "v")
@@ -174,7 +174,7 @@ def test_a_voice_becomes_a_store(voice, tmp_path, read_tree):
 
 
 def test_the_steps_of_a_voice_give_the_bytes_of_build(voice, tmp_path, read_tree):
-    """Each partition is normalised by the speaker's numbers that the plan holds."""
+    """Each partition is normalised with the numbers of the speaker in the plan."""
     out, n_partitions = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
     for j in reversed(range(n_partitions)):
         write_partition(out, j)
@@ -277,7 +277,7 @@ PHN = "0 1600 h#\n1600 4800 sh\n4800 8000 ix\n8000 9600 q\n9600 16000 h#\n"
 
 @pytest.fixture(params=["upper", "lower"])
 def ldc(tmp_path, request):
-    """The layout of LDC93S1: two training speakers, two core test speakers and one who is not."""
+    """The layout of LDC93S1, with two training speakers, two core test speakers and another test speaker."""
     root = tmp_path / "ldc"
     for folder, speaker in (
         ("TRAIN/DR1", "FCJF0"),
@@ -376,7 +376,7 @@ def test_the_sets_of_phones():
         ("0 1_600 h#\n", "line 1: expected first sample"),
         ("0 1600 1700 h#\n", "line 1: expected first sample"),
         ("h#\n", "line 1: expected first sample"),
-        # Digits that are no numbers, numbers beyond those of floating point, and beyond what Python reads.
+        # Digits that are not numbers, numbers beyond floating point, and beyond what Python reads.
         *((f"0 {word} h#\n", "line 1: expected first sample") for word in ("1²", "9" * 400, "9" * 5000)),
         ("", "holds no labels"),
     ],

@@ -150,12 +150,12 @@ def test_missing_values_are_replaced_if_asked(root, tmp_path):
     # Columns: x, then blue, red and missing.
     expected = [[1, 0, 1, 0], [3, 0, 1, 0], [5, 0, 0, 1], [3, 1, 0, 0], [3, 1, 0, 0]]
     assert sorted(X.tolist()) == sorted(expected)
-    # By the mean of the training rows in the test too.
+    # Replaced by the mean of the training rows in the test split too.
     assert sorted(rows_of(store["test"])[0].tolist()) == [[3, 1, 0, 0], [100, 0, 1, 0]]
 
 
 def test_replaced_values_know_nothing_of_rows_held_out(root, tmp_path):
-    """Every row's value is a power of two, so a mean says which rows it is of."""
+    """The value of every row is a power of two, so a mean identifies its rows."""
     (root / "a.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7)) + ",0\n")
     (root / "b.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7, 12)) + ",1\n")
     path = recipe(root, "csv", "a.csv", 'label = "k"', 'missing = "mean"')
@@ -450,8 +450,8 @@ def hdf5_elsewhere(h5py, root, kind):
         ("external link", "X is a ExternalLink, which is never followed"),
         ("soft link", "X is a SoftLink, which is never followed"),
         ("linked group", "g/X is a|g is a|ExternalLink"),
-        ("external storage", "keeps its values in other files"),
-        ("virtual", "keeps its values in other files"),
+        ("external storage", "stores its values in other files"),
+        ("virtual", "stores its values in other files"),
         ("bomb", r"claims shape \(1099511627776, 2\)"),
         ("giant chunk", r"claims shape \(1099511627776, 2\)"),
         ("text", "no data set of numbers"),
@@ -564,12 +564,12 @@ with open("/proc/self/status") as status:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     complaint, peak_kib = done.stdout.splitlines()
     assert "longer than" in complaint or "block" in complaint
-    # With the interpreter and its libraries, which take 60 to 100 MiB.
+    # Includes the interpreter and its libraries, which take 60 to 100 MiB.
     assert int(peak_kib) < 192 * 1024
 
 
 def test_a_process_that_refuses_a_table_ends_as_any_other(root, tmp_path, bomb):
-    """Arrow's thread still reads when the process ends."""
+    """The thread of Arrow is still reading when the process ends."""
     bomb(b"x,y\n")
     path = recipe(root, "csv", "a.gz", "label = 'y'")
     script = f"from hfnumba.ingest import build; build({str(path)!r}, {str(root)!r}, {str(tmp_path / 's.zarr')!r})"
@@ -581,7 +581,7 @@ def test_a_process_that_refuses_a_table_ends_as_any_other(root, tmp_path, bomb):
 
 
 def test_a_table_takes_less_memory_than_its_rows(root, tmp_path):
-    """Rows live on disk between the source and the store: 40 MB of them, of which few are held at a time."""
+    """Rows are on disk between the source and the store: 40 MB, of which little is in memory at a time."""
     n = 100_000
     rng = np.random.default_rng(0)
     write_hdf5(root / "a.h5", X=rng.random((n, 100), np.float32), y=np.arange(n) % 3)

@@ -1,4 +1,4 @@
-"""Clients: none, local processes, addresses; and what those processes do with signals and threads."""
+"""Clients: none, local processes, addresses; and the signals and threads of these processes."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ def test_no_such_word(spec):
 
 @pytest.mark.parametrize(("spec", "command"), [("mpi", "mpirun"), ("slurm", "srun")])
 def test_ranks_need_their_launcher(spec, command):
-    """The words are right, but no command line of several processes was started with them."""
+    """The values are valid, but this process was not started by mpirun or srun."""
     assert parse(spec) == (spec, None)
     with pytest.raises(UsageError, match=f"use {command} -n 4 hfnumba train"), open_cluster(spec):
         pass
@@ -74,7 +74,7 @@ def blocked():
 
 
 def test_local_processes():
-    """Two processes of one thread, that signals of a terminal do not reach, not even after one was replaced."""
+    """Two processes of one thread; signals of a terminal do not reach them, even after one was replaced."""
     before = blocked()
     with open_cluster("local:2") as placement:
         client = placement.client
@@ -160,7 +160,7 @@ def test_addresses(monkeypatch):
             pass
         with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
             pass
-        # A function is sent by its name, so workers look at what they have really installed.
+        # Functions are sent by name, so workers report their own packages.
         real = versions.version
         monkeypatch.setattr(versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
         with pytest.raises(ClusterError) as caught, open_cluster(cluster.scheduler_address):
@@ -172,7 +172,7 @@ def test_addresses(monkeypatch):
 
 
 class Answers:
-    """A client whose workers answer what they are told to."""
+    """A client whose workers return given answers."""
 
     def __init__(self, found):
         self.found = found
@@ -215,7 +215,7 @@ def test_no_such_address(spec):
 
 
 def serve(answer):
-    """A server that is no scheduler: it sends ``answer``, or only listens."""
+    """A server that is not a scheduler: it sends ``answer``, or only listens."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def accept():

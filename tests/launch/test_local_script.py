@@ -1,4 +1,4 @@
-"""cluster/local.sh: a scheduler and workers that are commands of their own."""
+"""cluster/local.sh: a scheduler and workers started as separate commands."""
 
 import re
 import subprocess

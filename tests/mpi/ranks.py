@@ -1,4 +1,4 @@
-"""Jobs of several ranks as real processes, with time limits, and what of them is left."""
+"""Jobs of several ranks as real processes, with time limits and checks for leftover processes."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ MARKER = "HFNUMBA_TEST_JOB"
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
-# Open MPI refuses root, and more ranks than processors, unless it is told otherwise; MPICH does not look at these.
+# By default Open MPI refuses root, and more ranks than processors; MPICH ignores these variables.
 ENV = {
     **os.environ,
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Mpi:
-    """An MPI with an interpreter that has hfnumba and loads that MPI's library."""
+    """An MPI, with an interpreter that has hfnumba and loads the library of this MPI."""
 
     name: str
     python: Path
@@ -63,13 +63,13 @@ class Mpi:
 
 @dataclass
 class Started:
-    """A job that runs; the marker is in the environment of all its processes."""
+    """A running job; the marker is in the environment of all its processes."""
 
     process: subprocess.Popen
     marker: str
 
     def alive(self):
-        """Processes of the job, launcher included; zombies are gone for all that matters."""
+        """Processes of the job, including the launcher, without zombies."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -80,11 +80,11 @@ class Started:
         return found
 
     def workers(self):
-        """Processes that compute: those that the nannies have spawned."""
+        """Processes that compute, which the nannies have spawned."""
         return [process for process in self.alive() if "spawn_main" in " ".join(command(process))]
 
     def ranks(self):
-        """The process of each rank that is there, without those that it has started."""
+        """The process of each rank, without its child processes."""
         found = {}
         for process in self.alive():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -133,7 +133,7 @@ def command(process):
 
 def start(words, cwd, **env):
     marker = uuid.uuid4().hex
-    # A shell's job in the background ignores SIGINT, and a script that inherits this can never trap it.
+    # Background jobs of a shell ignore SIGINT, and a script that inherits this cannot trap it.
     process = subprocess.Popen(
         ["env", "--default-signal=INT", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -154,7 +154,7 @@ def mpi_job(mpi, n, words, cwd, script=SCRIPT, **env):
 
 
 def script_job(python, words, cwd, **env):
-    """Start a shell script that finds `hfnumba`, and the `mpirun` beside an interpreter, on its PATH."""
+    """Start a shell script with `hfnumba`, and the `mpirun` of an interpreter, on its PATH."""
     folder = Path(cwd) / "bin"
     folder.mkdir(exist_ok=True)
     put(folder / "hfnumba", f"#!{python}\n{SCRIPT}")

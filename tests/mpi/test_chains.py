@@ -1,8 +1,8 @@
-"""One run that is killed or stopped again and again, at random moments, and resumed each time, until it may end.
+"""One run that is repeatedly killed or stopped at random moments and resumed, until it is complete.
 
 Each link of a chain starts the same command with --resume on another launcher or another number of workers. Whatever
 happens to it, it leaves no process behind, gives the right exit status, and leaves a run that the next link continues
-(or begins). At the end the parameters have the bits of one process that nothing happened to.
+(or begins). At the end the parameters have the bits of an uninterrupted run in one process.
 """
 
 import os
@@ -28,14 +28,14 @@ RANKS = {"scheduler": 0, "client": 1, "nanny": 2}
 
 
 class Link(NamedTuple):
-    """Where it runs (`mpi:N` and `mpi.sh:N` with N ranks); who is killed, or which signal its launcher gets; when."""
+    """Place of the run (`mpi:N` and `mpi.sh:N` with N ranks); killed process, or signal to the launcher; moment."""
 
     where: str
     fault: str | signal.Signals
     moment: str
 
 
-# The first of each chain come before there is a checkpoint.
+# The first links of each chain occur before there is a checkpoint.
 LOCAL = [
     Link("local:2", "client", "start"),
     Link("none", signal.SIGUSR1, "start"),
@@ -79,14 +79,14 @@ def newest(run):
 
 
 def listens(process):
-    """Whether it runs hfnumba, which holds, takes or ignores signals; before, while Python starts, they end it."""
+    """Whether the process runs hfnumba, which handles signals; earlier, while Python starts, they end it."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     masks = (line.split()[1] for line in lines if line.startswith(("SigBlk:", "SigCgt:", "SigIgn:")))
     return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
 
 
 def processes(job, link):
-    """Launcher and ranks by their names, as soon as all are there."""
+    """Launcher and ranks by their names, as soon as all exist."""
     kind, _, n = link.where.partition(":")
     launcher = psutil.Process(job.process.pid)
     if not kind.startswith("mpi"):
@@ -115,7 +115,7 @@ def freeze_while_writing(job, client, run):
 
 
 def strike(job, link, run, rng):
-    """Do to a link what is to be done to it, at a random moment of the kind; return what it had saved by then."""
+    """Kill or stop a link at a random moment of its kind; return the checkpoint it had saved by then."""
     before = newest(run)
     there = processes(job, link)
     if link.moment != "start":

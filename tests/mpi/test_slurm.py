@@ -1,4 +1,4 @@
-"""`srun -n K hfnumba train … --cluster slurm`, played by processes with the variables that srun sets."""
+"""`srun -n K hfnumba train … --cluster slurm`, simulated by processes with the variables of srun."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_without_srun(monkeypatch):
 
 
 def in_threads(ranks, work):
-    """Do work in each rank at once; return what came of it."""
+    """Run a function in all ranks at once; return the results."""
     results = {}
 
     def run(one):

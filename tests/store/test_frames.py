@@ -21,7 +21,7 @@ from tests.utterances import load_utterances
 
 
 def spliced_beforehand(X, context):
-    """One utterance, by the definition."""
+    """Splice one utterance by the definition."""
     padded = np.concatenate([np.repeat(X[:1], context, 0), X, np.repeat(X[-1:], context, 0)])
     return np.stack([padded[t : t + 2 * context + 1].reshape(-1) for t in range(len(X))])
 
@@ -69,7 +69,7 @@ def test_groups_hold_whole_utterances_and_are_even(lengths, n_partitions):
     groups = grouping(lengths, n_partitions)
     assert [i for group in groups for i in group] == list(range(len(lengths)))
     assert len(groups) == min(n_partitions, len(lengths)) and all(len(group) for group in groups)
-    # Each cut is half an utterance away from its share at most, where there are utterances enough for all.
+    # Each boundary differs from its share by at most half an utterance, if there are enough utterances.
     if all(len(group) > 1 for group in groups):
         ends = np.cumsum([sum(lengths[i] for i in group) for group in groups])
         shares = sum(lengths) * np.arange(1, len(groups) + 1) / len(groups)
@@ -113,7 +113,7 @@ def test_standardisation_is_of_the_training_frames_before_splicing(tmp_path, utt
     middle = loaded[:, 5:10]
     np.testing.assert_allclose(middle.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(middle.std(axis=0), 1, rtol=1e-5)
-    # The test split is standardised by the same numbers, and spliced after.
+    # The test split is standardised by the same numbers, and then spliced.
     X = next(X for X, _ in utterances["test"] if len(X) == 9)
     expected = spliced_beforehand(held.apply(X), 1)
     parts = [store["test"].load(j)[0] for j in range(store["test"].n_partitions)]
@@ -280,6 +280,6 @@ def test_a_store_of_frames_trains_as_its_spliced_rows_in_memory(tmp_path, uttera
         (value, gradient), (expected, other) = (each.value_and_gradient(theta) for each in (stored, held))
         assert value == pytest.approx(expected, rel=1e-6)
         np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-7)
-        # A sample is drawn from partitions of unequal sizes too.
+        # Samples are also drawn from partitions of unequal sizes.
         value, gradient = stored.value_and_gradient(theta, RowSample(100))
         assert np.isfinite(value) and np.linalg.norm(gradient) > 0

@@ -91,7 +91,7 @@ def _dataset(path: Path, file: Any, name: str) -> Any:
 def _refuse_elsewhere(path: Path, name: str, found: Any) -> None:
     created = found.id.get_create_plist()
     if found.is_virtual or created.get_external_count():
-        raise DataError(f"{path}: {name} keeps its values in other files, which are never opened; copy the data")
+        raise DataError(f"{path}: {name} stores its values in other files, which are never opened; copy the data")
     filters = {created.get_filter(i)[0] for i in range(created.get_nfilters())}
     if filters - FILTERS:
         raise DataError(f"{path}: {name} needs the filters {sorted(filters - FILTERS)}; write it with gzip or none")

@@ -62,8 +62,8 @@ def _refuse_weights(path: Path, found: Collection[str], usable: Collection[str])
     stray = sorted(key for key in found if key.startswith("weights") and key not in usable)
     if stray:
         raise DataError(
-            f"{path} holds {', '.join(stray)} without such rows; beside its features expected "
-            f"{', '.join(sorted(usable))}: rename or leave out"
+            f"{path} has {', '.join(stray)} without such rows; expected {', '.join(sorted(usable))} for its features: "
+            f"rename or remove the others"
         )
 
 
