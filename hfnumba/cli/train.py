@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli import INTERRUPTED, RESUMABLE, Failure
+from hfnumba.cli.common import INTERRUPTED, RESUMABLE, Failure
 from hfnumba.cli.settings import SettingsCommand, setting_options
 from hfnumba.errors import UsageError
 from hfnumba.run.settings import TrainSettings
@@ -65,18 +65,19 @@ def default_run(store: Path, method: str) -> Path:
 
 def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool = False) -> Outcome:
     """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
-    from hfnumba.cli.progress import report, summary
+    from hfnumba.cli.progress import stderr_reporter
+    from hfnumba.cli.tables import print_summary
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
     from hfnumba.run.training import Ending
 
     directory = RunDirectory(path)
     try:
-        with report() as shown:
-            outcome = train_run(store, directory, given, shown, resume=resume)
+        with stderr_reporter() as reporter:
+            outcome = train_run(store, directory, given, reporter, resume=resume)
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
-    summary(outcome.lines)
+    print_summary(outcome.lines)
     if outcome.ending is Ending.SIGNAL:
         click.echo(f"Stopped; {_how_to_resume(directory)}", err=True)
         sys.exit(RESUMABLE)

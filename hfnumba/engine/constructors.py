@@ -13,12 +13,12 @@ from hfnumba.engine.class_weights import with_class_weights
 from hfnumba.engine.host import Job
 from hfnumba.engine.local import SerialEngine
 from hfnumba.engine.objective import RoundObjective
-from hfnumba.engine.progress import Counting, Telling
+from hfnumba.engine.progress import CountingEngine, FirstRoundProgress
 from hfnumba.engine.protocol import Engine
 from hfnumba.engine.rows import ArraySource, Source, as_rows
 from hfnumba.errors import UsageError
 from hfnumba.network import Network
-from hfnumba.progress import Watch
+from hfnumba.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,10 +33,10 @@ def _job(network: Network, source: Source, dtype: DTypeLike, memory: int | None 
     return Job(uuid.uuid4().hex, network, source, kind, memory, keep)
 
 
-def _telling(engine: Counting, split: Split, watch: Watch | None) -> Engine:
-    if watch is None:
+def _reporting(engine: CountingEngine, split: Split, reporter: Reporter) -> Engine:
+    if reporter is SILENT:
         return engine
-    return Telling(engine, f"First pass over {split.name}", split.n_partitions, watch)
+    return FirstRoundProgress(engine, f"First pass over {split.name}", split.n_partitions, reporter)
 
 
 class ArrayObjective(RoundObjective):
@@ -104,9 +104,8 @@ class SplitObjective(RoundObjective):
     class_weights : sequence of float, optional
         A weight for each class, times the weights of the rows where the split has them; such as those of
         :func:`hfnumba.store.class_weights.balanced`. See :class:`RoundObjective`.
-    watch : callable, optional
-        ``watch(what, unit)`` is called when the first round begins, which reads the rows, and what it returns with the
-        partitions that are done and how many there are, from another thread.
+    reporter : Reporter
+        Receiver of the progress of the first round, which reads the rows; called from another thread.
     """
 
     def __init__(
@@ -119,11 +118,11 @@ class SplitObjective(RoundObjective):
         memory: int | None = None,
         keep: bool = True,
         class_weights: Sequence[float] | None = None,
-        watch: Watch | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         source = with_class_weights(split, class_weights)
         job = _job(network, source, np.float32, memory, keep)
-        engine = _telling(SerialEngine(job, n_threads), split, watch)
+        engine = _reporting(SerialEngine(job, n_threads), split, reporter)
         super().__init__(network, engine, split.n_rows, l2, job.dtype, weighted=source.weighted)
 
 
@@ -147,7 +146,7 @@ class DaskObjective(RoundObjective):
         Default: :data:`hfnumba.engine.cluster.engine.FAN_IN`.
     memory, keep
         Of each worker, as for :class:`SplitObjective`; default: 60 % of the worker's memory.
-    class_weights, watch
+    class_weights, reporter
         As for :class:`SplitObjective`.
     """
 
@@ -163,15 +162,15 @@ class DaskObjective(RoundObjective):
         memory: int | None = None,
         keep: bool = True,
         class_weights: Sequence[float] | None = None,
-        watch: Watch | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
         source = with_class_weights(split, class_weights)
         job = _job(network, source, np.float32, memory, keep)
         engine = DaskEngine(job, client, timeout_s, FAN_IN if fan_in is None else fan_in)
-        told = _telling(engine, split, watch)
-        super().__init__(network, told, split.n_rows, l2, job.dtype, weighted=source.weighted)
+        reporting = _reporting(engine, split, reporter)
+        super().__init__(network, reporting, split.n_rows, l2, job.dtype, weighted=source.weighted)
         self._sharing = engine.sharing
 
     def sharing(self) -> tuple[int, int]:

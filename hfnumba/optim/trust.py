@@ -49,7 +49,7 @@ class Damped:
 
     def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
         """Start at x0."""
-        return {"x0": x0, "keep": backtracking_ratio}
+        return {"x0": x0, "backtracking_ratio": backtracking_ratio}
 
     def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Adapt the damping, see :func:`hfnumba.optim.damping.updated`."""
@@ -72,7 +72,7 @@ class Radius:
         radius = radius_of(state)
         if x0 is not None and (longest := norm(x0)) > _INSIDE * radius:
             x0 = x0 * x0.dtype.type(_INSIDE * radius / longest)
-        return {"x0": x0, "keep": backtracking_ratio, "radius": radius}
+        return {"x0": x0, "backtracking_ratio": backtracking_ratio, "radius": radius}
 
     def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Shrink the radius where the model was wrong, double it where it was right at the edge.

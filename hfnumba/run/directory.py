@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,10 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.run.config import settings_from, toml
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
+from hfnumba.versions import installed
 
 _LOCK = ".lock"
-_PACKAGES = ("hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
+_PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
 
 
 class NetworkRecord(msgspec.Struct, frozen=True):
@@ -151,12 +150,11 @@ class RunDirectory:
 
     def write_config(self, record: RunRecord) -> None:
         """Write ``config.toml``, which can be given to ``--config`` again."""
-        versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
         text += toml(
             as_dict(record.settings)
             | {name: msgspec.to_builtins(getattr(record, name)) for name in ("network", "store")}
-            | {"versions": versions}
+            | {"versions": installed(_PACKAGES)}
         )
         try:
             write_file(self.config, text.encode())

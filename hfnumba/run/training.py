@@ -18,6 +18,7 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, settings_from
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
 from hfnumba.run.options import Callee
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
     from hfnumba.network import Network
-    from hfnumba.progress import Progress
     from hfnumba.store import Split, Store
 
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
@@ -59,27 +59,19 @@ class Outcome:
     lines: tuple[ledger.Line, ...]
 
 
-class Report(Protocol):
-    """Who is told how a run goes."""
-
-    def note(self, text: str) -> None:
-        """Take a sentence."""
-        ...
-
-    def watch(self, what: str, unit: str) -> Progress:
-        """Be told that a step begins which may take long; see :data:`hfnumba.progress.Watch`."""
-        ...
+class RunReporter(Reporter, Protocol):
+    """Reporter of a run: also receives its iterations."""
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
-        """Be told that iterations follow; ``line`` is the last one before an interruption."""
+        """Announce that iterations follow; ``line`` is the last one before an interruption."""
         ...
 
     def iteration(self, line: ledger.Line) -> None:
-        """Take a line of the ledger as it is written."""
+        """Show an iteration by its line of the ledger."""
         ...
 
     def stopping(self, signal_name: str) -> None:
-        """Be told that the current iteration is the last; called in a signal handler."""
+        """Announce that the current iteration is the last; called in a signal handler."""
         ...
 
 
@@ -87,7 +79,7 @@ def train(
     store_path: str | Path,
     directory: RunDirectory,
     given: Mapping[str, Any],
-    report: Report,
+    report: RunReporter,
     *,
     resume: bool = False,
 ) -> Outcome:
@@ -104,7 +96,7 @@ def train(
         Directory of the run: new or empty, or for ``resume`` that of the run to continue.
     given : mapping
         Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
-    report : Report
+    report : RunReporter
     resume : bool
         Whether to continue the run in the directory; if it holds none yet, it begins.
 
@@ -151,7 +143,7 @@ def train(
     return Outcome(ending, tuple(ledger.read(directory.ledger)))
 
 
-def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
+def _record(store: Store, settings: TrainSettings, report: RunReporter) -> RunRecord:
     split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
@@ -172,7 +164,7 @@ def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
     )
 
 
-def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tuple[float, ...]:
+def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -> tuple[float, ...]:
     """Return the weights of the classes; empty for none."""
     from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
@@ -181,7 +173,7 @@ def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tup
     if split.n_classes is None:
         raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
     if settings.class_weights == "balanced":
-        return balanced(split, report.watch)
+        return balanced(split, report)
     return checked_class_weights(settings.class_weights, split.n_classes)
 
 
@@ -196,7 +188,7 @@ class _Loop:
     theta: Any
     started: float
 
-    def run(self, store: Store, checkpoint: Checkpoint | None, report: Report, stop: StopSignals) -> Ending:
+    def run(self, store: Store, checkpoint: Checkpoint | None, report: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop."""
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
@@ -234,7 +226,7 @@ class _Loop:
         return divided(self.network, store["train"], store["test"], memory)
 
     def _objective(
-        self, split: Split, placement: Placement, report: Report, memory: int | None, keep: bool = True
+        self, split: Split, placement: Placement, report: RunReporter, memory: int | None, keep: bool = True
     ) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
@@ -243,7 +235,7 @@ class _Loop:
             "memory": memory,
             "keep": keep,
             "class_weights": self.record.store.class_weights or None,
-            "watch": report.watch,
+            "reporter": report,
             **arguments(settings, Callee.OBJECTIVE),
         }
         if placement.client is None:
@@ -253,7 +245,7 @@ class _Loop:
         )
 
     def _iterate(
-        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals
+        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: RunReporter, stop: StopSignals
     ) -> Ending:
         limit_s = self.record.settings.time_limit_s
         for number, iteration in enumerate(iterations):

@@ -1,4 +1,4 @@
-"""Arrays whose memory goes back to the system at once when they are dropped."""
+"""Arrays whose memory returns to the system as soon as they are freed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import DTypeLike, NDArray
 
 _LARGE = 2**20
 _HUGE = 2**21
-# More is not taken before it is filled: a header may claim what never comes.
+# Larger arrays are not populated in advance: a header may claim data that never arrive.
 _POPULATED = 2**26
-# Of Linux since 5.14; the module does not name it.
+# MADV_POPULATE_WRITE of Linux 5.14, which the module mmap does not define.
 _POPULATE_WRITE = 23
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
-    """An array to be filled; a large one in pages of its own.
+    """Return an uninitialised array; a large one has memory pages of its own.
 
-    A C library keeps what is freed for the thread that had it. Where threads take turns in reading partitions, each
-    then keeps some, and a process grows to twice what it holds.
+    A C library caches freed memory for the thread that used it. When threads take turns in reading partitions, each of
+    them caches some, and a process grows to twice its data.
 
-    A small page that is touched for the first time costs about as much as to decode what goes into it. So huge pages
-    are used as far as the array fills them, and the others are asked for together.
+    The first access to a small page costs about as much as decoding the data for it. So huge pages are used as far as
+    the array fills them, and the others are populated together.
     """
     kind = np.dtype(dtype)
     n = math.prod(shape) * kind.itemsize
     if n < _LARGE:
         return np.empty(shape, kind)
-    # Private, since shared pages are never huge.
+    # Private, because shared pages are never huge.
     pages = mmap.mmap(-1, n + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
     if sys.platform == "linux":
-        # Refused by old or small kernels, and only a matter of time.
+        # Some kernels refuse this; it only affects speed.
         with contextlib.suppress(OSError):
             if n >= _HUGE:
                 pages.madvise(mmap.MADV_HUGEPAGE, start, n // _HUGE * _HUGE)

@@ -14,6 +14,7 @@ import hfnumba
 from hfnumba import ledger
 from hfnumba.cli import main
 from hfnumba.errors import HfnumbaError, UsageError
+from tests.limits import LIMIT_S
 
 
 def hf(*arguments):
@@ -42,7 +43,7 @@ def test_help_lists_every_command():
 
 def test_python_dash_m_is_the_same_command():
     result = subprocess.run(
-        [sys.executable, "-m", "hfnumba", "--version"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "hfnumba", "--version"], capture_output=True, text=True, check=True, timeout=LIMIT_S
     )
     assert result.stdout == f"hfnumba {hfnumba.__version__}\n"
 

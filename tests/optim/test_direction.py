@@ -51,7 +51,7 @@ def curved(d, rayleigh):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.sampled_from([1e-6, 1e-3, 0.1, 3.0]))
 def test_candidates_descend_and_know_their_curvature(solver, seed, n, damping):
     rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from hfnumba.optim.lbfgs import LBFGS, _quasi_newton
 from tests.optim.toys import Network, Quadratic, Rosenbrock, Saddle
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_the_direction_is_that_of_scipys_inverse_hessian(seed, k):
     rng = np.random.default_rng(seed)

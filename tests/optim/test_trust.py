@@ -48,7 +48,7 @@ def test_radius_rule(rho, alpha, length, radius):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(MIN_RADIUS, MAX_RADIUS),
     st.none() | st.floats(-10, 10),
