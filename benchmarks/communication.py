@@ -16,7 +16,7 @@ from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.line_search import step_lengths
 from hfnumba.optim.methods import Optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 
 _ITEM, _VALUE = 4, 8  # Bytes of a float32 and of a float64.
 
@@ -126,12 +126,12 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
     if not isinstance(optimizer, HessianFree):
         lengths = len(step_lengths("newton"))
         return Counts(gradients=1 + iterations, searches=iterations, lengths=lengths * iterations)
-    composition = COMPOSITIONS[optimizer.method]
-    inner = optimizer.krylov_iterations or composition.default_iterations
+    components = SECOND_ORDER_METHODS[optimizer.method]
+    inner = optimizer.krylov_iterations or components.default_iterations
     products = iterations * inner * (2 if optimizer.method == "hf-bicgstab" else 1)
     if optimizer.warm_start > 0:
         products += max(0, iterations - 1)
-    exact = composition.curvature != "gauss-newton"
+    exact = components.matrix != "gauss-newton"
     return Counts(
         gradients=1 + iterations,
         diagonals=(1 + iterations) * (optimizer.preconditioner == "fisher"),

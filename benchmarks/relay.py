@@ -21,7 +21,7 @@ from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import Constants, Workload, hops, iteration_s, transport_share
 from hfnumba.bench.remote import remote_workers
 from hfnumba.bench.scaling import STAR, measure_rounds, relay_seconds
-from hfnumba.cli import RESUMABLE
+from hfnumba.cli.common import RESUMABLE
 from hfnumba.cli.progress import PlainReporter
 from hfnumba.engine.cluster.engine import FAN_IN
 from hfnumba.figures.options import FigureStopped

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from pages import insert
 
-from hfnumba.cli import RESUMABLE
+from hfnumba.cli.common import RESUMABLE
 from hfnumba.cli.progress import PlainReporter
 from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped

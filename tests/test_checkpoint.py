@@ -53,7 +53,7 @@ def test_round_trip_and_public_layout(tmp_path):
     theta=arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32)),
     damping=st.floats(allow_nan=False),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_bits_survive(tmp_path_factory, theta, damping):
     folder = tmp_path_factory.mktemp("any")
     write_checkpoint(folder, Checkpoint(1, {"theta": theta[::-1]}, {"damping": damping}, "s", "t", {"iteration": 1}))

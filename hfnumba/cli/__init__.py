@@ -7,19 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
+from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
 from hfnumba.errors import HfnumbaError, UsageError
 from hfnumba.stop import block_signals
-
-AnyPath = click.Path(path_type=Path)
-"""Type of parameters that are paths, existing or not."""
-
-FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
-"""Exit statuses; 75 (EX_TEMPFAIL) means stopped at a checkpoint, to be resumed."""
 
 
 class _Entry(NamedTuple):
@@ -42,18 +36,6 @@ _COMMANDS = {
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),
 }
-
-
-class Failure(click.ClickException):
-    """Error that is printed as one line."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
-
-    def show(self, file: Any = None) -> None:
-        """Print the line on stderr."""
-        click.echo(f"error: {self.format_message()}", err=True)
 
 
 class Commands(click.Group):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import FAILED, AnyPath, Failure
+from hfnumba.cli.common import FAILED, AnyPath, Failure
 
 
 @click.command()

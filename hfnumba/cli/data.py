@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hfnumba.cli import INTERRUPTED, AnyPath, Failure
+from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import AnyPath, Failure
+from hfnumba.cli.common import AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.train import default_run, run_and_report
 

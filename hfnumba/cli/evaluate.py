@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import AnyPath
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, percent, print_table
 

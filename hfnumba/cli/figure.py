@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import RESUMABLE, AnyPath, Failure
+from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 
 FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import AnyPath
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.tables import number, percent, print_table
 from hfnumba.errors import CheckpointError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli import AnyPath
+from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import UsageError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
-from hfnumba.cli import FAILED, WRONG_USE, Failure
+from hfnumba.cli.common import FAILED, WRONG_USE, Failure
 from hfnumba.errors import HfnumbaError, UsageError
 
 if TYPE_CHECKING:

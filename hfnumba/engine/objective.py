@@ -15,6 +15,7 @@ from hfnumba.engine.protocol import Engine, Round
 from hfnumba.engine.tree import Divisors, Sums
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
+from hfnumba.kernels.blas import limit_blas_threads
 from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.network import Network
 from hfnumba.objective import Counters, RowSample, Vector
@@ -113,6 +114,8 @@ class RoundObjective:
     ) -> None:
         if not 0 <= l2 < np.inf:
             raise UsageError(f"l2 must be a number of at least 0, got {l2}")
+        # The penalty is summed here, and a solver may decompose its matrices here, also where rounds go to workers.
+        limit_blas_threads()
         self.network, self.l2, self.dtype = network, l2, dtype
         self.counters = Counters()
         self.vectors = VectorTable()

@@ -15,8 +15,9 @@ from hfnumba import ledger
 from hfnumba.errors import CheckpointError, NumericalError
 from hfnumba.figures.options import FigureStopped
 from hfnumba.progress import Progress, Reporter
+from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
-from hfnumba.run.settings import TrainSettings, as_dict, fixed, settings_from
+from hfnumba.run.settings import TrainSettings, as_dict, fixed
 
 if TYPE_CHECKING:
     from hfnumba.store import Store

@@ -290,11 +290,14 @@ def line_pass(
 
 
 @kernel
-def output_pass(theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, work: Any) -> Any:
-    """The outputs p of a block of rows, a view of ``work``; labels and targets may hold anything valid."""
-    _forward(theta, sizes, act, loss, x, labels, targets, theta[:0], work)
+def output_pass(
+    theta: Any, sizes: Any, act: int, loss: int, x: Any, labels: Any, targets: Any, block: int, work: Any, out: Any
+) -> None:  # fmt: skip
+    """Outputs p of rows, a multiple of ``block``, into ``out``; labels and targets (of one block) may be any valid."""
     n_out = sizes[sizes.size - 1]
-    return _segment(work, 2 * x.shape[0] * sizes[1:-1].sum(), x.shape[0], n_out)
+    for start in range(0, x.shape[0], block):
+        _forward(theta, sizes, act, loss, x[start : start + block], labels, targets, theta[:0], work)
+        out[start : start + block] = _segment(work, 2 * block * sizes[1:-1].sum(), block, n_out)
 
 
 def exercise() -> None:

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 # The cosine between two vectors that is zero up to the rounding of its float64 accumulation.
 _NO_COSINE = float(np.finfo(np.float64).eps)
@@ -45,7 +46,7 @@ def bicgstab(
     rtol: float = 1e-6,
     maxiter: int | None = None,
     M: Any | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Solve A x = b by Bi-CG-STAB, and note the curvature of every direction p_j and s_j on the way.
@@ -55,7 +56,7 @@ def bicgstab(
     A : LinearOperator or array_like, shape (n, n)
         Any real operator; the curvature d'Ad is that of its symmetric part.
     b : array_like, shape (n,)
-    x0, rtol, keep, callback
+    x0, rtol, backtracking_ratio, callback
         As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
     maxiter : int, optional
         Most iterations, n by default. An iteration is two products, so a budget of k products is
@@ -73,19 +74,19 @@ def bicgstab(
     Raises
     ------
     ValueError
-        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
     Cost: two products per iteration. Memory: six n-vectors (x, r, p, Ap, As, scratch), one for ``lowest``,
-    one per kept iterate, one with x0 and one with M. b is not copied.
+    one per stored iterate, one with x0 and one with M. b is not copied.
 
     References
     ----------
     van der Vorst (1992); Saad (2003), Algorithm 7.7; He et al. (2016/17), Algorithm 3.
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
+from hfnumba.krylov.system import System, prepare
 
 _NEW = 1e-3
 """Least share of a starting point outside the Krylov space that makes it a direction of its own in float32."""

@@ -94,7 +94,7 @@ def load_model(path: Path) -> TrainedModel:
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
-    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    network = record.network.network()
     theta = checkpoint.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,):
         raise CheckpointError(

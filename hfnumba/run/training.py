@@ -1,4 +1,4 @@
-"""The loop of a run: iterations of an optimiser, a checkpoint and a ledger line for each, limits and signals."""
+"""Training loop of a run: a checkpoint and a ledger line for each iteration, limits, and signals."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
-from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
+from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.progress import Reporter
+from hfnumba.run.config import memory_bytes, settings_from
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
-from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
+from hfnumba.run.options import Callee
+from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
 from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
+    from hfnumba.network import Network
     from hfnumba.store import Split, Store
 
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
 
 
 class Ending(Enum):
-    """Why a run ended; the value is a sentence."""
+    """Reason for the end of a run; the value is a sentence."""
 
-    ITERATIONS = "the limit of iterations is reached"
-    TARGET = "the target error is reached"
+    ITERATIONS = StopReason.ITERATIONS.value
+    TARGET = StopReason.TARGET_ERROR.value
     TIME = "the time limit is reached"
     OPTIMIZER = "the optimiser ended by itself"
     SIGNAL = "stopped by a signal"
@@ -43,13 +46,13 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes
     ----------
     ending : Ending
     lines : tuple of dict
-        The whole ledger, iterations before an interruption included.
+        Complete ledger, including the iterations before an interruption.
     """
 
     ending: Ending
@@ -88,14 +91,14 @@ def train(
     Parameters
     ----------
     store_path : path
-        Its split ``train`` is trained on; ``test``, where there is one, is evaluated for the record.
+        Path of the store. Its split ``train`` is trained on; ``test``, if there is one, is evaluated for the ledger.
     directory : RunDirectory
-        New or empty; for ``resume`` that of the run to continue.
+        Directory of the run: new or empty, or for ``resume`` that of the run to continue.
     given : mapping
         Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
     report : RunReporter
     resume : bool
-        Continue the run in the directory; if it holds none yet, begin it.
+        Whether to continue the run in the directory; if it holds none yet, it begins.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def train(
             f"{directory.path} was trained on a store with digest {recorded.store.digest[:12]} "
             f"({recorded.store.path}), but {store.path} has {store.digest[:12]}; give the same data"
         )
-    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    network = record.network.network()
     loop = _Loop(
         directory,
         record,
@@ -162,7 +165,7 @@ def _record(store: Store, settings: TrainSettings, report: RunReporter) -> RunRe
 
 
 def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -> tuple[float, ...]:
-    """Return what each class weighs; empty for none."""
+    """Return the weights of the classes; empty for none."""
     from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
     if settings.class_weights is None:
@@ -176,7 +179,7 @@ def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -
 
 @dataclass(frozen=True)
 class _Loop:
-    """What stays the same while a run goes on."""
+    """Training loop with its constant parts."""
 
     directory: RunDirectory
     record: RunRecord
@@ -186,7 +189,7 @@ class _Loop:
     started: float
 
     def run(self, store: Store, checkpoint: Checkpoint | None, report: RunReporter, stop: StopSignals) -> Ending:
-        """Open the cluster, and iterate until there is a reason to end."""
+        """Open the cluster, and iterate until there is a reason to stop."""
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
 
@@ -214,7 +217,7 @@ class _Loop:
             return self._iterate(iterations, last, report, stop)
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
-        """Return the bytes of a worker for the training rows and for the test rows to stay in."""
+        """Return the bytes of a worker for the training rows and for the test rows."""
         from hfnumba.engine.row_cache import divided  # noqa: PLC0415 - slow to import
 
         memory = memory_bytes(self.record.settings)
@@ -228,16 +231,18 @@ class _Loop:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
-        held: Any = {
-            "l2": settings.l2,
+        common: Any = {
             "memory": memory,
             "keep": keep,
             "class_weights": self.record.store.class_weights or None,
             "reporter": report,
+            **arguments(settings, Callee.OBJECTIVE),
         }
         if placement.client is None:
-            return SplitObjective(self.network, split, n_threads=settings.threads, **held)
-        return DaskObjective(self.network, split, placement.client, timeout_s=settings.worker_timeout_s, **held)
+            return SplitObjective(self.network, split, n_threads=settings.threads, **common)
+        return DaskObjective(
+            self.network, split, placement.client, **arguments(settings, Callee.DASK_OBJECTIVE), **common
+        )
 
     def _iterate(
         self, iterations: Iterator[Iteration], last: ledger.Line | None, report: RunReporter, stop: StopSignals
@@ -260,11 +265,10 @@ class _Loop:
         return (None if last is None else self._reached(last)) or Ending.OPTIMIZER
 
     def _reached(self, line: ledger.Line) -> Ending | None:
-        """Tell which of the optimiser's own limits a line meets; they come first, as nothing is left to resume."""
+        """Return the limit of the optimiser that a line meets; it comes first, as nothing is left to resume."""
         settings = self.record.settings
-        if settings.target_error is not None and line["error"] is not None and line["error"] <= settings.target_error:
-            return Ending.TARGET
-        return Ending.ITERATIONS if line["iteration"] >= settings.max_iterations else None
+        limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
+        return None if limit is None else Ending(limit.value)
 
     def _save(self, state: OptimizerState, line: ledger.Line) -> None:
         checkpoint = Checkpoint(

@@ -19,8 +19,8 @@ from hfnumba import ledger
 from hfnumba.engine import ArrayObjective
 from hfnumba.network import Network
 from hfnumba.optim.methods import METHODS, optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.training import train
 from tests.silent import Silent
@@ -53,14 +53,14 @@ VARIANTS += [
 @pytest.mark.parametrize(("method", "settings"), VARIANTS, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 1e-3], ids=["usual", "tiny"])
 def test_rounds_and_bytes_are_those_of_the_closed_form(method, settings, scale):
-    if method in COMPOSITIONS:
+    if method in SECOND_ORDER_METHODS:
         settings = settings | {"curvature_rows": 60}
     made = optimizer(method, max_iterations=12, **settings)
     lines = lines_of(made, scale=scale)
     counts = counts_of(made, lines, N_ROWS, N)
     assert len(counts) == len(lines) > 3
     assert disagreements(lines, counts, N) == []
-    if method in COMPOSITIONS:
+    if method in SECOND_ORDER_METHODS:
         assert {one.candidates for one in counts[1:]} <= set(range(8))
         for (before, line), one in zip(pairwise(lines), counts[1:], strict=True):
             # 1 + products + candidate evaluation + line search, and the fallbacks.
@@ -88,13 +88,13 @@ def test_a_run_on_dask_workers_is_counted_alike(client, tmp_path):
     assert disagreements(lines, counts_of(made, lines, N_ROWS, N), N) == []
 
 
-@pytest.mark.parametrize("method", [*RECIPES, "lbfgs", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
+@pytest.mark.parametrize("method", [*UPDATE_RULES, "lbfgs", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
 def test_a_plan_is_what_happens_if_nothing_ends_early(method):
-    made = optimizer(method, max_iterations=6, **({"curvature_rows": 60} if method in COMPOSITIONS else {}))
+    made = optimizer(method, max_iterations=6, **({"curvature_rows": 60} if method in SECOND_ORDER_METHODS else {}))
     lines = lines_of(made)
     plan, done = planned(made, 6, N_ROWS), sum(counts_of(made, lines, N_ROWS, N), Counts())
     assert plan.rounds >= done.rounds
-    if method in RECIPES or method == "gn-cg":
+    if method in UPDATE_RULES or method == "gn-cg":
         assert plan.rounds == done.rounds
     assert (plan.gradients, plan.losses, plan.minibatches) == (done.gradients, done.losses, done.minibatches)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from hfnumba.cli import progress, tables
-from hfnumba.run.settings import settings_from
+from hfnumba.run.config import settings_from
 from hfnumba.stop import SIGNALS, StopSignals, block_signals
 
 LINE = {

@@ -10,6 +10,7 @@ from hfnumba.engine import progress as first_round
 from hfnumba.ingest import write_store
 from hfnumba.network import Network
 from hfnumba.store.split import Split
+from tests.limits import LIMIT_S
 
 N_PARTITIONS = 6
 
@@ -55,7 +56,7 @@ def test_the_first_round_in_this_process_is_reported_by_partition(split, monkeyp
 
     def load_compact(self, j):
         # Reading continues only after the first partitions were reported.
-        assert j < 3 or recorder.begun.wait(20)
+        assert j < 3 or recorder.begun.wait(LIMIT_S)
         return real(self, j)
 
     network = Network([5, 4, 3])

@@ -15,6 +15,7 @@ from hfnumba.errors import DataError, StoreError, UsageError
 from hfnumba.ingest import build, finalise, init, write_frames, write_partition, write_store
 from hfnumba.store import files, open_store
 from hfnumba.store.verify import verify
+from tests.limits import LIMIT_S
 
 
 def steps(recipe, out, order=None, **options):
@@ -272,7 +273,7 @@ def test_a_killed_build_is_continued(idx_dir, tmp_path, read_tree, k):
     recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
     process = multiprocessing.get_context("spawn").Process(target=_build_and_die, args=(recipe, out, k))
     process.start()
-    process.join(60)
+    process.join(LIMIT_S)
     assert process.exitcode == -signal.SIGKILL
     with pytest.raises(StoreError, match="unfinished"):
         open_store(out)

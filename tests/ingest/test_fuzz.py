@@ -139,7 +139,7 @@ def test_fuzz(tmp_path, kind):
     parse(path)
 
     @given(st.data())
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
     def run(data):
         content = bytearray(good)
         for _ in range(data.draw(st.integers(1, 6))):

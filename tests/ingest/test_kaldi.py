@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
@@ -222,7 +222,7 @@ def test_hostile_scripts(tmp_path, line, complaint):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 def test_any_damage_is_read_or_refused_in_words(tmp_path, data):
     objects = {
         "u": matrix(np.arange(6, dtype=np.float32).reshape(2, 3)),

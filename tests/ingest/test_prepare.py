@@ -93,7 +93,7 @@ def test_splits_share_one_dtype():
     st.integers(0, 2**63 - 1),
     st.sampled_from(["train", "test", "validation", "hold-out"]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_shuffles_are_permutations_that_differ(n, seed, purpose):
     order = shuffle(purpose, n, seed)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
@@ -103,7 +103,7 @@ def test_shuffles_are_permutations_that_differ(n, seed, purpose):
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rows_with_equal_numbers_keep_their_order(n, different):
     drawn = np.random.default_rng(n).integers(0, different, n).astype(np.uint64)
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, HfnumbaError
@@ -118,7 +118,7 @@ def test_a_hash_that_differs(tmp_path):
 
 
 @given(st.binary(max_size=64), st.booleans())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_any_bytes_are_an_array_or_a_data_error(tmp_path, data, header):
     path = tmp_path / "file"
     path.write_bytes(b"\0\0\x08\x01" + data if header else data)
@@ -240,7 +240,7 @@ def test_npz_without_what_is_needed(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_a_damaged_npz_is_read_or_refused_in_words(tmp_path, data):
     path = npz(tmp_path, X=np.arange(40.0).reshape(20, 2), y=np.arange(20))
     content = bytearray(path.read_bytes())

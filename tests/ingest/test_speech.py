@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, UsageError
@@ -124,7 +124,7 @@ def test_hostile_recordings(tmp_path, make, complaint):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_a_damaged_recording_is_read_or_refused_in_words(tmp_path, data):
     content = bytearray(sphere(tone(500)) if data.draw(st.booleans()) else sphere(tone(40)))
     for _ in range(data.draw(st.integers(1, 5))):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
@@ -15,6 +15,7 @@ from hfnumba.ingest import build, finalise, init, sources, write_partition
 from hfnumba.ingest.recipes import find_recipe
 from hfnumba.ingest.sources import csv, parquet, spool
 from hfnumba.store.verify import verify
+from tests.limits import LIMIT_S
 
 HEAD = 'name = "t"\nformat = "{format}"\n{more}\n[table]\ntrain = ["{train}"]\n'
 
@@ -362,7 +363,7 @@ def test_a_parquet_file_that_claims_no_rows_and_holds_some(root, tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @pytest.mark.parametrize("format_name", ["csv", "parquet", "libsvm"])
 def test_damaged_tables_are_read_or_refused_in_words(tmp_path, format_name, data):
     path = tmp_path / "a"
@@ -560,7 +561,7 @@ except DataError as error:
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     complaint, peak_kib = done.stdout.splitlines()
     assert "longer than" in complaint or "block" in complaint
     # Includes the interpreter and its libraries, which take 60 to 100 MiB.
@@ -573,7 +574,9 @@ def test_a_process_that_refuses_a_table_ends_as_any_other(root, tmp_path, bomb):
     path = recipe(root, "csv", "a.gz", "label = 'y'")
     script = f"from hfnumba.ingest import build; build({str(path)!r}, {str(root)!r}, {str(tmp_path / 's.zarr')!r})"
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
         assert done.returncode == 1 and done.stderr.count("DataError: ") == 1, done.stderr
 
 

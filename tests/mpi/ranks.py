@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ import psutil
 import pytest
 
 from hfnumba.checkpoint import newest_checkpoint
+from tests.limits import LIMIT_S, until
 
 MARKER = "HFNUMBA_TEST_JOB"
-LIMIT_S = 150
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
@@ -95,24 +94,31 @@ class Started:
                     found[process.pid] = int(env[name]), process.ppid(), process
         return {rank: process for rank, parent, process in found.values() if parent not in found}
 
-    def finish(self, limit_s=LIMIT_S):
+    def finish(self):
         """Return exit status and stderr; a job that hangs is killed and fails the test."""
         try:
-            _, err = self.process.communicate(timeout=limit_s)
+            _, err = self.process.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"the job hangs; it printed: {self.process.communicate()[1]}")
         return self.process.returncode, err
 
+    def until(self, holds, every_s=0.02):
+        """Return what ``holds()`` returns once that is true; the test fails if the job ends before, or hangs."""
+        try:
+            return until(holds, lambda: self.process.poll() is None, every_s)
+        except AssertionError:
+            self.kill()
+            pytest.fail(f"it did not come to that: {self.process.communicate()[1]}")
+
     def kill(self):
         for process in self.alive():
             process.kill()
 
-    def left(self, limit_s=20):
-        """Command lines of processes that are still there after some seconds."""
-        end = time.monotonic() + limit_s
-        while time.monotonic() < end and self.alive():
-            time.sleep(0.1)
+    def left(self):
+        """Command lines of processes that do not end."""
+        with suppress(AssertionError):
+            until(lambda: not self.alive())
         found = [command(process) for process in self.alive()]
         self.kill()
         return found
@@ -198,15 +204,7 @@ def resumed(store, run, n):
 
 def wait_for_iteration(job, run, n):
     path = run / "ledger.jsonl"
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        if path.exists() and path.read_bytes().count(b"\n") > n:
-            return
-        if job.process.poll() is not None:
-            break
-        time.sleep(0.005)
-    job.kill()
-    pytest.fail(f"the run does not get on: {job.process.communicate()[1]}")
+    job.until(lambda: path.exists() and path.read_bytes().count(b"\n") > n)
 
 
 def theta(run):

@@ -19,9 +19,9 @@ import pytest
 
 from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations
-from tests.mpi.ranks import LIMIT_S, SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
+from tests.mpi.ranks import SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 MPI_SH = Path(__file__).resolve().parents[2] / "cluster" / "mpi.sh"
 RANKS = {"scheduler": 0, "client": 1, "nanny": 2}
@@ -78,17 +78,6 @@ def newest(run):
     return (iterations(run / "checkpoints") or [-1])[-1]
 
 
-def until(job, holds):
-    """Wait for a condition while the job runs."""
-    end = time.monotonic() + LIMIT_S
-    while not (found := holds()):
-        if time.monotonic() > end or job.process.poll() is not None:
-            job.kill()
-            pytest.fail(f"it did not come to that: {job.process.communicate()[1]}")
-        time.sleep(0.001)
-    return found
-
-
 def listens(process):
     """Whether the process runs hfnumba, which handles signals; earlier, while Python starts, they end it."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -101,9 +90,9 @@ def processes(job, link):
     kind, _, n = link.where.partition(":")
     launcher = psutil.Process(job.process.pid)
     if not kind.startswith("mpi"):
-        until(job, lambda: listens(launcher))
+        job.until(lambda: listens(launcher))
         return {"launcher": launcher, "client": launcher}
-    ranks = until(job, lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found)
+    ranks = job.until(lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found)
     return {"launcher": launcher, "mpirun": launcher} | {name: ranks[rank] for name, rank in RANKS.items()}
 
 
@@ -114,15 +103,15 @@ def freeze_while_writing(job, client, run):
         return any(entry.name.endswith(TEMPORARY) for entry in os.scandir(run / "checkpoints"))
 
     def frozen():
-        until(job, writing)
+        job.until(writing, every_s=0.001)
         client.suspend()
-        until(job, lambda: client.status() == psutil.STATUS_STOPPED)
+        job.until(lambda: client.status() == psutil.STATUS_STOPPED)
         if writing():
             return True
         client.resume()
         return False
 
-    until(job, frozen)
+    job.until(frozen)
 
 
 def strike(job, link, run, rng):
@@ -130,7 +119,7 @@ def strike(job, link, run, rng):
     before = newest(run)
     there = processes(job, link)
     if link.moment != "start":
-        until(job, lambda: newest(run) > before)
+        job.until(lambda: newest(run) > before)
     if link.moment == "write":
         freeze_while_writing(job, there["client"], run)
     else:

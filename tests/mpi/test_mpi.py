@@ -16,6 +16,7 @@ from hfnumba.checkpoint import iterations
 from hfnumba.errors import UsageError
 from hfnumba.launch.job import join
 from hfnumba.launch.mpi import mpi_ranks
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import (
     FAILING_SCRIPT,
     NOISE,
@@ -191,7 +192,7 @@ def other_interface():
 
 
 def speaks_http(place):
-    connection = http.client.HTTPConnection(*place, timeout=3)
+    connection = http.client.HTTPConnection(*place, timeout=LIMIT_S)
     try:
         connection.request("GET", "/health")
         connection.getresponse()
@@ -243,7 +244,7 @@ def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     address = second.split(" at ")[1].split(",")[0]
     assert address.startswith("tcp://127.0.0.1:")
     wait_for_iteration(job, tmp_path / "r", 0)
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=LIMIT_S) as client:
         assert len(client.nthreads()) == 2
     assert {ip for ip, _ in listening(job.workers())} == {"127.0.0.1"}
     # That client has disconnected; the job continues.

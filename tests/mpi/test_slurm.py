@@ -14,6 +14,7 @@ from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import NOISE, SCRIPT, resumed, sigkill, start, straight, theta, train_words, wait_for_iteration
 
 pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[slurm]")
@@ -143,7 +144,7 @@ def in_threads(ranks, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(LIMIT_S)
     return results
 
 

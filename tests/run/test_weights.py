@@ -10,8 +10,8 @@ from hfnumba.engine import SplitObjective
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
+from hfnumba.run.config import settings_from
 from hfnumba.run.model import load_model
-from hfnumba.run.settings import settings_from
 from hfnumba.store import open_store
 from hfnumba.store.class_weights import balanced
 from tests.run.test_training import BASE, Silent, comparable

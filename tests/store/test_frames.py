@@ -47,7 +47,7 @@ def starts_of(lengths):
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(0, 6), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_splicing_is_that_of_the_definition(lengths, context, n_features):
     held = [X for X, _ in corpus(lengths, n_features)]
     expected = np.concatenate([spliced_beforehand(X, context) for X in held])
@@ -64,7 +64,7 @@ def test_splicing_is_that_of_kaldi():
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_groups_hold_whole_utterances_and_are_even(lengths, n_partitions):
     groups = grouping(lengths, n_partitions)
     assert [i for group in groups for i in group] == list(range(len(lengths)))
@@ -134,7 +134,7 @@ def test_rows_of_a_table_are_standardised_too(tmp_path):
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=10), st.sampled_from([0.0, 1.0, 1e6]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moments_in_blocks_are_those_of_all_rows(sizes, mean):
     rng = np.random.default_rng(sum(sizes))
     blocks = [rng.normal(mean, 1e-3, (n, 3)) for n in sizes]

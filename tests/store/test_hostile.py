@@ -10,7 +10,7 @@ import google_crc32c
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, StoreError
@@ -68,7 +68,7 @@ def test_a_frame_that_does_not_fit_its_bytes(store, lie):
 
 
 @given(st.binary(max_size=60), st.integers(0, 2**8 - 1), st.integers(1, 2**18))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_any_frame_whose_header_fits_is_decoded_or_refused_in_words(store, body, flags, block):
     data = bytearray(frame(300, block, 16 + len(body), body)[:-4])
     data[2] = 0x20 | flags & 0x1F
@@ -87,7 +87,7 @@ def test_a_chunk_that_is_no_frame(store, data):
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_any_bytes_with_the_right_digest_are_refused_in_words(store, data):
     with pytest.raises(StoreError, match="partition 0 of test cannot be decoded"):
         resealed(store, "test/X/c/0/0", b"\x02\x01\x20\x01" + data)["test"].load(0)

@@ -22,7 +22,7 @@ def layout(n_rows, n_features, n_partitions, dtype="uint8", n_outputs=None):
 
 
 @given(st.integers(1, 5000), st.sampled_from([1, 784, 200_000, 30 * 2**20]), st.integers(1, 64))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_partitions_cover_all_rows_once_in_whole_chunks(n_rows, n_features, n_partitions):
     split = layout(n_rows, n_features, n_partitions)
     bounds = [split.bounds(j) for j in range(split.n_partitions)]
