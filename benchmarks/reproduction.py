@@ -90,7 +90,7 @@ def communication(store: Store, found: claims.Found) -> str:
     names = [name("hf-bicgstab", TEXT), name("hf-bicgstab", DEFAULTS), name("gn-cg", TEXT), "lbfgs", claims.SGD]
     names += [found.best("momentum"), found.best("adam")]
     header = ["to 1 %", "iterations (epochs)", "rounds: counted", "by formula", "MB: counted", "by formula"]
-    header += ["model parallelism: synchronisations", "MB"]
+    header += ["model parallelism: waits", "MB"]
     rows, n_lines, n_wrong, n_runs = [], 0, 0, 0
     for label, series in found.series.items():
         cells: list[list[float]] = []
