@@ -106,6 +106,9 @@ class Solve:
         z = system.precondition(r)
         self.rz = dot(r, z)
         self.p = z.copy()
+        # In the norm of M^-1: p'p, the first residual, the steps so far; and the diagonal of the tridiagonal matrix.
+        self.pp, self.first, self.steps = self.rz, math.sqrt(max(self.rz, 0.0)), 0.0
+        self.largest = self.pivot = self.beta = 0.0
         self.scratch = np.empty_like(r)
         # An upper bound of |x|, which tells before a step whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
@@ -141,6 +144,7 @@ class Solve:
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
         flat = curvature <= float(np.finfo(self.system.dtype).eps) * math.sqrt(pp) * math.sqrt(dot(Ap, Ap))
+        flat |= self._is_rounding(curvature)
         self.record.direction(p, curvature, pp, ends=flat)
         return self._at_flat(Ap) if flat else self._step_along(self.rz / curvature, Ap)
 
@@ -148,8 +152,17 @@ class Solve:
         """Say how the solve ends where p does not curve up."""
         return KrylovStatus.NONPOSITIVE_CURVATURE
 
+    def _is_rounding(self, curvature: float) -> bool:
+        """Whether the curvature of p is rounding, beside that of the directions so far."""
+        before, self.pivot = self.pivot, curvature / self.rz
+        self.largest = max(self.largest, abs(self.pivot + self.beta * before))
+        return curvature <= self.system.noise(self.largest) * self.pp
+
     def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
-        """Walk to the minimum of the model along p, which is at ``alpha``."""
+        """Step to the minimum of the model along p, which is at ``alpha``."""
+        self.steps += alpha * math.sqrt(self.pp)
+        if math.isfinite(self.steps) and self.system.hides(self.largest * self.steps, self.first):
+            return KrylovStatus.BREAKDOWN
         return self._walk(alpha, Ap)
 
     def _walk(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
@@ -179,7 +192,8 @@ class Solve:
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.p, rz / self.rz, out=self.p)
             np.add(self.p, z, out=self.p)
-        self.rz = rz
+        self.beta, self.rz = rz / self.rz, rz
+        self.pp = rz + self.beta**2 * self.pp
 
     def _model(self) -> float:
         return curvature_and_model(self.system.b, self.system.x, self.r)[1]

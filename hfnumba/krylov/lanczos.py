@@ -105,17 +105,16 @@ class _Space:
 
     def grow(self) -> KrylovStatus:
         """Span b, Ab, A²b, … until maxiter or until it is invariant."""
-        tolerance = max(self.system.rtol, float(np.finfo(self.system.dtype).eps))
+        tolerance = max(self.system.rtol, self.system.noise(1.0))
         q = self.system.b / math.sqrt(dot(self.system.b, self.system.b))
         for _ in range(self.system.maxiter):
             w = self._add(q)
             if w is None:
                 return KrylovStatus.NONFINITE
-            size = math.sqrt(dot(w, w))
-            if size <= tolerance * self.largest:
-                self.outside = {}
-                return KrylovStatus.CONVERGED
             self.outside = {len(self.basis) - 1: w}
+            size = math.sqrt(dot(w, w))
+            if size <= tolerance * self.largest or len(self.basis) == q.size:
+                return KrylovStatus.CONVERGED
             q = w / size
         return KrylovStatus.MAXITER
 

@@ -180,7 +180,7 @@ class _Solve:
         step adds cosine·phi times that to the residual: it must stay below phi.
         """
         terms = (1 + self.epsilon * self.size_before + abs(delta) * self.size) / diagonal
-        if float(np.finfo(self.system.dtype).eps) * self.largest * terms * abs(cosine) > 1:
+        if self.system.hides(self.largest * terms * abs(cosine), 1.0):
             return KrylovStatus.BREAKDOWN
         d = self.d_before
         with np.errstate(over="ignore", invalid="ignore"):

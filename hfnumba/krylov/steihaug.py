@@ -85,6 +85,9 @@ class _Bounded(Solve):
         super().__init__(system, record, r, limit, None)
         self.radius = radius
 
+    def _is_rounding(self, curvature: float) -> bool:
+        return False  # the region bounds the step, whatever the curvature
+
     def _at_flat(self, Ap: Vector) -> KrylovStatus:
         # Where p does not curve up, the model falls along it without end.
         return self._walk(self._to_the_edge(), Ap) or KrylovStatus.NONPOSITIVE_CURVATURE

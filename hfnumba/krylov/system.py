@@ -67,6 +67,10 @@ class System:
         """Return the size up to which a number is rounding, beside products of unit vectors as large as ``largest``."""
         return _NOISE * float(np.finfo(self.dtype).eps) * largest
 
+    def hides(self, product_norm: float, residual_norm: float) -> bool:
+        """Whether rounding a product of this norm may leave nothing of a residual."""
+        return float(np.finfo(self.dtype).eps) * product_norm > residual_norm
+
     def holds(self, *magnitudes: float) -> bool:
         """Whether numbers up to these magnitudes are finite in the dtype."""
         largest = float(np.finfo(self.dtype).max)
