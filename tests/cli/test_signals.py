@@ -59,7 +59,7 @@ def theta(run):
 @pytest.mark.parametrize(
     ("cluster", "number", "whole_group"),
     [
-        ("local:2", signal.SIGINT, True),
+        pytest.param("local:2", signal.SIGINT, True, marks=pytest.mark.bits),
         ("none", signal.SIGTERM, False),
     ],
 )

@@ -57,6 +57,7 @@ CASES += [(m, {"curvature_rows": 48, "preconditioner": "fisher"}) for m in ("hf-
 CASES += [("lbfgs", {"history": 3}), ("hf-bicgstab", {"paper": True, "seed": 2})]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(("method", "settings"), CASES, ids=str)
 def test_from_every_iteration_the_same_bits_and_lines(method, settings):
     n = 8

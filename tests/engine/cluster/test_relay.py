@@ -130,6 +130,7 @@ def test_a_fan_in_of_nobody_is_refused(client):
         objective(client, fan_in=0)
 
 
+@pytest.mark.bits
 def test_the_same_bits_through_a_relay(client, reference):
     with objective(client, fan_in=1, shared_memory=False) as f:
         assert_same_bits(everything(f), reference)
