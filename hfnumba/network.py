@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hfnumba.activations import ACTIVATIONS
 from hfnumba.errors import UsageError
 
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "softplus", "identity")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 INITIALIZATIONS = ("glorot", "he", "sparse", "tiny")
 # Martens (2010), section 5: the incoming weights of a unit that are not zero.

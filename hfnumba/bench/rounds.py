@@ -25,10 +25,10 @@ from distributed.deploy.subprocess import SubprocessCluster
 from numpy.typing import NDArray
 
 from hfnumba.engine.cluster.engine import DaskEngine
-from hfnumba.engine.host import Job, PartitionHost
-from hfnumba.engine.protocol import Round
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Evaluation, Problem, Result, Round, Vectors
 from hfnumba.engine.rows import ArraySource
-from hfnumba.engine.tree import Shape, Sums
+from hfnumba.engine.tree import Sums
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
@@ -55,27 +55,19 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Echo:
+class Echo(Evaluation):
     """An evaluation that costs nothing: the vector itself, from each partition."""
 
     v: str
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.v,)
 
     @property
     def rows(self) -> RowSample | None:
         """No sample."""
         return None
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype of the sum."""
-        return ((vectors[self.v].shape, vectors[self.v].dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+        return {"sum": Result(vectors[self.v].shape, vectors[self.v].dtype)}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """A copy, since sums are added in place."""
@@ -123,7 +115,7 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
 def _engine(client: Client, n_workers: int) -> Callable[[Array], Any]:
     """One partition a worker, so that what is measured is the round and not the sum within a worker."""
     source = ArraySource.of(np.zeros((n_workers, 1)), np.zeros(n_workers, int), n_workers, 1.0, 0.0)
-    engine = DaskEngine(Job(uuid.uuid4().hex, Network([1, 1]), source, np.dtype(np.float32)), client, 60.0)
+    engine = DaskEngine(Problem(uuid.uuid4().hex, Network([1, 1]), source, np.dtype(np.float32)), client, 60.0)
 
     def call(v: Array) -> Any:
         name = uuid.uuid4().hex

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.kernels import activations, blas, blocks, losses, passes
+from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
 
@@ -40,8 +40,7 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     blas.limit_blas_threads()
     # The layers' views check theta's length.
     list(network.layers(theta))
-    n_out, sizes = network.n_outputs, np.array(network.sizes, np.int64)
-    act, loss = activations.ACTIVATION_CODES[network.activation], losses.LOSS_CODES[network.loss]
+    n_out, layers = network.n_outputs, arguments.layers(network.sizes, network.activation, network.loss)
     work = np.empty(blocks.work_size(network.sizes, _BLOCK), theta.dtype)
     labels, targets = np.zeros(_BLOCK, np.int32), np.zeros((_BLOCK, n_out), theta.dtype)
     out = np.empty((len(rows), n_out), theta.dtype)
@@ -49,6 +48,6 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     for start in range(0, len(rows), _BLOCK):
         some = rows[start : start + _BLOCK]
         block[: len(some)] = some.astype(theta.dtype) * theta.dtype.type(scale) + theta.dtype.type(offset)
-        outputs = passes.output_pass(theta, sizes, act, loss, block, labels, targets, work)
+        outputs = passes.output_pass(theta, layers, block, labels, targets, work)
         out[start : start + len(some)] = outputs[: len(some)]
     return out

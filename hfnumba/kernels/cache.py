@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import json
 import os
 import pickle
+import pkgutil
 import platform
 import shutil
 import stat
@@ -34,7 +36,7 @@ def _fingerprint() -> str:
     """
     folder = Path(__file__).absolute().parent
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()} {folder}".encode())
-    for path in sorted(folder.glob("*.py")):
+    for path in [*sorted(folder.glob("*.py")), *folder.parent.glob("activations.py")]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -129,6 +131,14 @@ def folder() -> Path:
     return Path(numba.config.CACHE_DIR)
 
 
+def _exercise() -> None:
+    """Call every kernel once: each module of kernels that has some has a function ``exercise`` for it."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], "hfnumba.kernels."):
+        exercise = getattr(importlib.import_module(module.name), "exercise", None)
+        if exercise is not None:
+            exercise()
+
+
 def warm_up(notify: Callable[[str], None] | None = None) -> float:
     """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
 
@@ -144,25 +154,18 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
 
-    from hfnumba.kernels import passes, squares, sums  # noqa: PLC0415 - they import everything that is compiled
-
-    def exercise() -> None:
-        passes.exercise()
-        squares.exercise()
-        sums.exercise()
-
     start = time.perf_counter()
     ready = folder() / _READY
     if ready.exists():
-        exercise()
+        _exercise()
         return time.perf_counter() - start
     try:
         with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
             if notify is not None and not ready.exists():
                 notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
-            exercise()
+            _exercise()
             ready.write_text(json.dumps(_data_digests(folder())))
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
-        exercise()
+        _exercise()
     return time.perf_counter() - start

@@ -17,6 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
+from hfnumba.activations import exp, expm1_nonpositive, sigmoid, softplus, tanh
 from hfnumba.kernels.jit import OPTIONS, kernel
 
 _F = np.float32
@@ -125,31 +126,6 @@ def _softplus64(x: Any) -> Any:
 @kernel
 def _sigmoid64(x: Any) -> Any:
     return 1.0 / (1.0 + math.exp(-x))
-
-
-def exp(x: Any) -> Any:
-    """e^x."""
-    return np.exp(x)
-
-
-def expm1_nonpositive(x: Any) -> Any:
-    """e^x - 1 for x <= 0."""
-    return np.expm1(x)
-
-
-def tanh(x: Any) -> Any:
-    """Hyperbolic tangent."""
-    return np.tanh(x)
-
-
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x)."""
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-def softplus(x: Any) -> Any:
-    """log(1 + e^x)."""
-    return np.logaddexp(0.0, x)
 
 
 def _by_dtype(python: Any, single: Any, double: Any) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from hfnumba.errors import NumericalError, UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.objective import Linearization, Objective, RowSample
 from hfnumba.optim.checks import require_choice, require_common, require_integer, require_real
@@ -20,7 +21,6 @@ from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import Iteration, Meter, OptimizerState, finite_or_none, record, starting_theta
 from hfnumba.optim.limits import FLAT, MAX_REJECTED, START_NOT_FINITE, STUCK, is_finite, is_over, verdict
 from hfnumba.optim.line_search import SearchRule, search
-from hfnumba.optim.preconditioner import Preconditioner, martens
 from hfnumba.optim.second_order import COMPOSITIONS
 from hfnumba.optim.step import Attempt, attempt_escape, attempt_newton, confirm, describe, probe, solve
 from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radius_of
@@ -66,7 +66,7 @@ class HessianFree:
         Iterates 1, keep, keep², … (rounded up) of a solve become candidates (Martens' CG backtracking).
     preconditioner : {"none", "fisher"}
         "fisher": Martens' (2010, section 4.7), made of the empirical Fisher diagonal on the curvature sample and the
-        damping; see :mod:`hfnumba.optim.preconditioner`. ``hf-steihaug`` and ``hf-lanczos`` refuse it.
+        damping; see :func:`hfnumba.krylov.preconditioners.martens`. ``hf-steihaug`` and ``hf-lanczos`` refuse it.
     candidates : {"kept", "last"}
         "last": the last iterate of a solve and the direction of negative curvature compete, and nothing else.
     line_search : {"lowest", "backtracking"}
@@ -109,7 +109,7 @@ class HessianFree:
     krylov_iterations: int | None = None
     warm_start: float = 0.95
     keep: float = 1.3
-    preconditioner: Preconditioner = "none"
+    preconditioner: str = "none"
     candidates: Literal["kept", "last"] = "kept"
     line_search: SearchRule = "lowest"
     line_rows: int | None = None
@@ -129,7 +129,7 @@ class HessianFree:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
-        require_choice("preconditioner", self.preconditioner, ("none", "fisher"))
+        require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
         if self.preconditioner != "none" and (why := COMPOSITIONS[self.method].without.get("preconditioner")):
             raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
         require_choice("candidates", self.candidates, ("kept", "last"))
@@ -222,7 +222,7 @@ class HessianFree:
 
     def _linearize(self, objective: Objective, theta: Vector, iteration: int) -> Linearization:
         """Ask for f at theta, with the curvature sample of the iteration that starts there. One round."""
-        return objective.linearize(theta, self._sample(objective, iteration), fisher=self.preconditioner == "fisher")
+        return objective.linearize(theta, self._sample(objective, iteration), preconditioner=self.preconditioner)
 
     @property
     def _curvature(self) -> str:
@@ -244,8 +244,8 @@ class HessianFree:
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or composition.default_iterations),
         }
-        if lin.fisher is not None:
-            settings["M"] = martens(lin.fisher, trust.shift(state))
+        if self.preconditioner != "none":
+            settings["M"] = lin.preconditioner(self.preconditioner, trust.shift(state))
         others = self._line_sample(objective, iteration)
         along = partial(search, objective, lin.theta, float(lin.value), rule=self.line_search, rows=others)
         rest: dict[str, Any] = {
