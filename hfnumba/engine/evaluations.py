@@ -23,11 +23,6 @@ _FLOAT64 = np.dtype(np.float64)
 _LOSS_AND_ERROR = Result((2,), _FLOAT64, ("weight", "rows"))
 
 
-def _vector(problem: Problem) -> Result:
-    """A mean over the rows with an entry for each parameter."""
-    return Result((problem.network.n_params,), problem.dtype, "weight")
-
-
 @dataclass(frozen=True)
 class Loss(Evaluation):
     """Mean (weighted) loss and the error rate: ``loss_and_error`` (2,), float64."""
@@ -64,7 +59,7 @@ class Gradient(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shapes and dtypes."""
-        return {"loss_and_error": _LOSS_AND_ERROR, "gradient": _vector(problem)}
+        return {"loss_and_error": _LOSS_AND_ERROR, "gradient": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
@@ -89,7 +84,7 @@ class Product(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype."""
-        return {"product": _vector(problem)}
+        return {"product": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
@@ -113,7 +108,7 @@ class FisherDiagonal(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype."""
-        return {"fisher_diagonal": _vector(problem)}
+        return {"fisher_diagonal": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""

@@ -6,9 +6,8 @@ reused, primal passes by both. Nothing in it can be stale, and what is missing c
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -95,11 +94,11 @@ class PartitionHost:
         def work(j: int, following: int | None) -> None:
             try:
                 # One after the other: a thread has room for the buffers of one read.
-                if any(self._needs_rows(j, sample) for sample in samples):
+                if self._needs_rows(j, samples):
                     self.rows(j, None)
-                if following is not None and any(self._needs_rows(following, sample) for sample in samples):
+                if following is not None and self._needs_rows(following, samples):
                     self._cache.prefetch(following)
-                sums = tuple(itertools.chain.from_iterable(evaluation(self, j, shared) for evaluation, shared in pairs))
+                sums = tuple([array for evaluation, shared in pairs for array in evaluation(self, j, shared)])
                 with self._lock:
                     self.n_done += 1
                     is_last = self.n_done == len(partitions)
@@ -188,9 +187,9 @@ class PartitionHost:
                     self._derived.give(nbytes(rows))
         return drawn
 
-    def _needs_rows(self, j: int, sample: RowSample | None) -> bool:
-        """Whether an evaluation on a sample will read partition j."""
-        return sample is None or j not in self._samples.get(sample, {})
+    def _needs_rows(self, j: int, samples: Collection[RowSample | None]) -> bool:
+        """Whether evaluations on some samples will read partition j."""
+        return None in samples or any(j not in self._samples.get(sample, ()) for sample in samples if sample)
 
     def arguments(self, rows: RowArrays) -> tuple[Any, Any]:
         """What every pass takes after theta; see :mod:`hfnumba.kernels.arguments`."""

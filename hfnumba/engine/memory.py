@@ -103,8 +103,8 @@ class RecomputationNote:
         if n_recomputed and not self._is_given:
             self._is_given = True
             _log.warning(
-                "%d of %d partitions have no memory to store activations and deltas, which are computed again for each "
-                "product; more memory (--memory) or a smaller curvature sample (--curvature-rows) is faster",
+                "too little memory to store activations and deltas: those of %d of %d partitions are computed again for "
+                "each product; more memory (--memory) or a smaller curvature sample (--curvature-rows) is faster",
                 *(n_recomputed, n_partitions),
             )
 
@@ -183,10 +183,14 @@ def reserved_nbytes(
 
 def round_nbytes(problem: Problem, evaluations: Sequence[Evaluation], vectors: Vectors, n_threads: int) -> int:
     """Bytes that a round takes on a host beside rows and scratch: vectors, sums, and what its evaluations need."""
-    results = [result for one in evaluations for result in one.results(problem, vectors).values()]
-    nbytes = sum(result.nbytes for result in results) * _n_sums(problem.source, n_threads)
-    nbytes += sum(vector.nbytes for vector in vectors.values())
-    return nbytes + sum(one.nbytes(problem, vectors) for one in evaluations)
+    needed, results = 0, 0
+    for one in evaluations:
+        needed += one.nbytes(problem, vectors)
+        for result in one.results(problem, vectors).values():
+            results += result.nbytes
+    for vector in vectors.values():
+        needed += vector.nbytes
+    return needed + results * _n_sums(problem.source, n_threads)
 
 
 def expanded_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any], j: int) -> int:

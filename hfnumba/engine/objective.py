@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -142,30 +142,30 @@ class RoundObjective:
 
         The vectors that the evaluations name must be held in ``vectors``.
         """
-        live = dict(self.vectors.live)
-        samples = list(dict.fromkeys(evaluation.rows for evaluation in evaluations))
-        results = [evaluation.results(self._problem, live) for evaluation in evaluations]
-        counts = {sample: Totals(self._count(sample), self._count(sample)) for sample in samples}
-        totals = [WeightTotals(sample) for sample in samples] if self._weighted else []
-
-        def divisors(by_sample: Mapping[RowSample | None, Totals]) -> list[Any]:
-            pairs = zip(evaluations, results, strict=True)
-            return [result.divisor(by_sample[one.rows]) for one, named in pairs for result in named.values()]
-
+        live, samples = dict(self.vectors.live), list(dict.fromkeys([one.rows for one in evaluations]))
+        named = [one.results(self._problem, live) for one in evaluations]
+        results = [(one.rows, result) for one, few in zip(evaluations, named, strict=True) for result in few.values()]
+        totals = {sample: Totals(self._count(sample), self._count(sample)) for sample in samples}
+        asked = [WeightTotals(sample) for sample in samples] if self._weighted else []
+        divisors = [result.divisor(totals[sample]) for sample, result in results]
         # The sums of weights come only with the round. What has a divisor for each entry is too small for the engine.
-        in_engine = () if totals else tuple(None if np.ndim(one) else one for one in divisors(counts))
-        sums = self._engine.run(Round((*evaluations, *totals), live, in_engine))
-        self.counters.rounds += 1
-        self.counters.row_reads += sum(self._count(evaluation.rows) for evaluation in evaluations)
-        self.counters.nbytes += self.vectors.take_nbytes() + sum(array.nbytes for array in sums)
-        if totals:
-            sums, found = sums[: -len(totals)], sums[-len(totals) :]
-            counts = dict(zip(samples, _checked_totals(found), strict=True))
-        for array, divisor in zip(sums, divisors(counts), strict=True):
-            if divisor is not None and (totals or np.ndim(divisor)):
+        in_engine = () if asked else tuple([None if isinstance(one, np.ndarray) else one for one in divisors])
+        sums = self._engine.run(Round((*evaluations, *asked), live, in_engine))
+        self._count_round(evaluations, sums)
+        if asked:
+            sums, found = sums[: -len(asked)], sums[-len(asked) :]
+            totals = dict(zip(samples, _checked_totals(found), strict=True))
+            divisors = [result.divisor(totals[sample]) for sample, result in results]
+        for array, divisor in zip(sums, divisors, strict=True):
+            if isinstance(divisor, np.ndarray) or (asked and divisor is not None):
                 np.divide(array, divisor, out=array)
         arrays = iter(sums)
-        return [{name: next(arrays) for name in named} for named in results]
+        return [{name: next(arrays) for name in few} for few in named]
+
+    def _count_round(self, evaluations: Sequence[Evaluation], sums: Sums) -> None:
+        self.counters.rounds += 1
+        self.counters.row_reads += sum([self._count(evaluation.rows) for evaluation in evaluations])
+        self.counters.nbytes += self.vectors.take_nbytes() + sum([array.nbytes for array in sums])
 
     def close(self) -> None:
         """Release rows and threads, here and on the workers."""

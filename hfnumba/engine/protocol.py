@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -44,6 +45,11 @@ class Problem:
     dtype: np.dtype[Any]
     memory: int | None = None
     cache_rows: bool = True
+
+    @functools.cached_property
+    def mean_vector(self) -> Result:
+        """The result that is a mean over the rows with an entry for each parameter."""
+        return Result((self.network.n_params,), self.dtype, "weight")
 
 
 class Totals(NamedTuple):
