@@ -95,7 +95,7 @@ if sys.platform == "linux":
 else:
 
     def current_processor() -> int:
-        """Return -1: this system does not say where threads run."""
+        """Return -1: this system has no function for it."""
         return -1
 
     def avoid_processor(processor: int, threads: list[int]) -> None:
@@ -149,7 +149,7 @@ def process_namespace() -> str:
 
 
 def reuse_freed_memory(nbytes: int) -> None:
-    """Let malloc keep up to ``nbytes`` of freed memory for new arrays of up to 32 MB, if this is glibc.
+    """Let malloc retain up to ``nbytes`` of freed memory for new arrays of up to 32 MB, if this is glibc.
 
     A page that is new costs more than a copy; and Dask's nanny asks malloc to give all memory back at once.
     """

@@ -30,14 +30,14 @@ class Layer(NamedTuple):
     biases: NDArray[np.floating[Any]]
 
 
-def _named(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise UsageError(f"unknown {what} {name!r}; choose one of {', '.join(known)}")
+def _require_name(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise UsageError(f"unknown {what} {name!r}; choose one of {', '.join(names)}")
 
 
 @dataclass(frozen=True, init=False)
 class Network:
-    """A network of dense layers: sizes, the hidden layers' activation, and the loss. It holds no parameters.
+    """A network of dense layers: sizes, the hidden layers' activation, and the loss. It has no parameters.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Network:
 
     Notes
     -----
-    The flat vector ``theta`` holds W_1, b_1, W_2, b_2, …, each W_l row-major of shape (n_in, n_out), so that layer l
+    The flat vector ``theta`` consists of W_1, b_1, W_2, b_2, …, each W_l row-major of shape (n_in, n_out), so that layer l
     maps rows A to phi(A W_l + b_l).
     """
 
@@ -66,8 +66,8 @@ class Network:
                 "layer sizes must be two or more positive whole numbers (features, hidden …, outputs), "
                 f"got {list(sizes)}"
             )
-        _named("activation", activation, ACTIVATIONS)
-        _named("loss", loss, LOSSES)
+        _require_name("activation", activation, ACTIVATIONS)
+        _require_name("loss", loss, LOSSES)
         object.__setattr__(self, "sizes", checked)
         object.__setattr__(self, "activation", activation)
         object.__setattr__(self, "loss", loss)
@@ -132,7 +132,7 @@ class Network:
         -------
         ndarray, shape (n_params,)
         """
-        _named("initialisation", scheme, INITIALIZATIONS)
+        _require_name("initialisation", scheme, INITIALIZATIONS)
         rng = np.random.Generator(np.random.Philox(seed))
         theta = np.zeros(self.n_params, dtype)
         for layer in self.layers(theta):

@@ -126,7 +126,7 @@ class PartitionHost:
     def _follow_plan(self, evaluations: Sequence[Evaluation]) -> None:
         """Divide the memory among rows and what is derived from them, for the partitions asked about so far.
 
-        Anew where a round asks about others, or needs more memory beside the rows than those before.
+        Only where a round asks about other partitions, or needs more memory beside the rows than those before.
         """
         problem, asked = self.problem, self._last_used.keys()
         needed = round_nbytes(problem, evaluations, self.vectors, min(self.n_threads, len(asked)))

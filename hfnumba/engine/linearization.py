@@ -96,7 +96,7 @@ class CurvatureOperator:
         """Multiply with ``v`` (n_params,). One round."""
         f, point = self.linearization.objective, self.linearization.point
         v = f.checked(v)
-        with f.vectors.holding(v) as name:
+        with f.vectors.using(v) as name:
             (answer,) = f.evaluate(Product(point.name, name, self.exact, point.sample))
         product: Vector = answer["product"]
         if f.l2:

@@ -27,7 +27,7 @@ class LocalEngine:
         self._note = RecomputationNote()
 
     def run(self, request: Round) -> Sums:
-        """Return the sums over all partitions, divided where the round says so."""
+        """Return the sums over all partitions, divided by the round's divisors."""
         host, n = self._host, self._host.problem.source.n_partitions
         host.receive(request.vectors, list(request.vectors))
         (total,) = host.evaluate(request.evaluations, range(n), request.divisors).values()

@@ -37,7 +37,7 @@ def machine_memory() -> int:
 
 
 def host_memory(problem: Problem, limit: int | None) -> int:
-    """Bytes that a host may use: as the problem says, or 60 % of the host's ``limit`` or of the machine's memory."""
+    """Bytes that a host may use: the problem's limit, or 60 % of the host's ``limit`` or of the machine's memory."""
     return problem.memory or int(_MEMORY_SHARE * (limit or machine_memory()))
 
 
@@ -99,12 +99,12 @@ class RecomputationNote:
         self._is_given = False
 
     def check(self, n_recomputed: int, n_partitions: int) -> None:
-        """Warn, if there is need and it was not done before."""
+        """Warn if any were computed again, the first time."""
         if n_recomputed and not self._is_given:
             self._is_given = True
             _log.warning(
-                "too little memory to store activations and deltas: those of %d of %d partitions are computed again for "
-                "each product; more memory (--memory) or a smaller curvature sample (--curvature-rows) is faster",
+                "too little memory to store activations and deltas: those of %d of %d partitions are computed again "
+                "for each product; more memory (--memory) or a smaller curvature sample (--curvature-rows) is faster",
                 *(n_recomputed, n_partitions),
             )
 

@@ -74,14 +74,14 @@ class RoundObjective:
     def value_and_error(self, theta: Vector) -> tuple[float, float]:
         """Return f and the error rate at theta over all rows. One round; no vector comes back."""
         theta = self.checked(theta)
-        with self.vectors.holding(theta) as name:
+        with self.vectors.using(theta) as name:
             (answer,) = self.evaluate(Loss(name))
         return self._value_and_error(answer, theta)
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """Return f and its gradient (n_params,), over all rows or over a sample. One round."""
         theta = self.checked(theta)
-        with self.vectors.holding(theta) as name:
+        with self.vectors.using(theta) as name:
             (answer,) = self.evaluate(Gradient(name, self._sample(rows)))
         return self._value_and_error(answer, theta)[0], self._gradient(answer, theta)
 
@@ -100,9 +100,9 @@ class RoundObjective:
             names = ", ".join(("none", *OF_PRECONDITIONER))
             raise UsageError(f"unknown preconditioner {preconditioner!r}; choose one of {names}")
         sample = self._sample(RowSample(curvature_rows) if isinstance(curvature_rows, int) else curvature_rows)
-        # A private copy: what the workers go on using must not change under us.
+        # A private copy: the caller may change its own while the workers still use this one.
         theta = self.checked(theta).copy()
-        name = self.vectors.hold(theta)
+        name = self.vectors.acquire(theta)
         try:
             evaluations: list[Evaluation] = [Gradient(name, store_primal=sample is None, draw=sample)]
             if preconditioner != "none":
@@ -122,7 +122,7 @@ class RoundObjective:
         """Return f at theta + alpha·d for every direction and step length, float64 (n_directions, n_alphas). One round.
 
         The rows are read once; the first layer costs two products for all step lengths of a direction. A host has
-        n_directions · n_alphas vectors without the first layer's weights in memory meanwhile.
+        n_directions · n_alphas vectors without the first layer's weights in memory during the round.
         """
         lines = np.atleast_2d(np.ascontiguousarray(directions, self.dtype))
         steps = np.atleast_1d(np.asarray(alphas, np.float64))
@@ -132,7 +132,7 @@ class RoundObjective:
                 f"got {lines.shape} and {steps.shape}"
             )
         theta, rows = self.checked(theta), self._sample(rows)
-        with self.vectors.holding(theta) as name, self.vectors.holding(lines.reshape(-1)) as line_name:
+        with self.vectors.using(theta) as name, self.vectors.using(lines.reshape(-1)) as line_name:
             (answer,) = self.evaluate(LineLosses(name, line_name, tuple(steps.tolist()), rows))
         values: NDArray[np.float64] = answer["losses"] + self._penalties_along(theta, lines, steps)
         return values
@@ -140,7 +140,7 @@ class RoundObjective:
     def evaluate(self, *evaluations: Evaluation) -> list[Mapping[str, NDArray[Any]]]:
         """Return the results of each evaluation by their names, as means where they are means. One round, counted.
 
-        The vectors that the evaluations name must be held in ``vectors``.
+        The vectors that the evaluations name must be live in ``vectors``.
         """
         live, samples = dict(self.vectors.live), list(dict.fromkeys([one.rows for one in evaluations]))
         named = [one.results(self._problem, live) for one in evaluations]

@@ -97,8 +97,8 @@ class Result(NamedTuple):
 class Evaluation(Protocol):
     """A function over a partition whose results are summed over the partitions.
 
-    A pure function of its fields, of the vectors that it names, and of the partition: its bits do not depend on who
-    computes it, or when.
+    A pure function of its fields, of the vectors that it names, and of the partition: its bits are the same on every
+    host and at any time.
     """
 
     @property
@@ -155,7 +155,7 @@ class Engine(Protocol):
     """Carries a round to all partitions and brings back the one reduced answer."""
 
     def run(self, request: Round) -> Sums:
-        """Return the sums of all evaluations over all partitions, one after another, divided as the round says."""
+        """Return the sums of all evaluations over all partitions, one after another, divided by the round's divisors."""
         ...
 
     def close(self) -> None:

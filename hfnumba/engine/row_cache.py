@@ -49,7 +49,7 @@ class RowCache:
         self._readers: ThreadPoolExecutor | None = None
 
     def follow(self, plan: MemoryPlan) -> None:
-        """Cache as a plan says from now on; drop what has no room in it."""
+        """Follow a memory plan; drop partitions that have no room in it."""
         if plan.whole != self._whole:
             self._cached.clear()
             self._budget = Budget()

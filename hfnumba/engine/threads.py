@@ -43,7 +43,7 @@ class Team:
         self.close = weakref.finalize(self, _dismiss, self._inbox, n_threads - 1)
 
     def spread(self, work: Callable[[int, int | None], None], items: Sequence[int]) -> None:
-        """Call ``work`` on every item, on all threads; the calling one takes part, which saves a change of threads.
+        """Call ``work`` on every item, on all threads; the calling one works too, which saves a change of threads.
 
         Each thread has a contiguous run; one that has finished its own takes items from the others. ``work`` is called
         with the item and the one that follows in the run. A failure ends all runs.

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, and compiling them once per machine.
+"""Cache of compiled kernels on disk, filled once per machine.
 
 Numba's cache is pickle: a folder that others can write would let them run code here. So it is a private folder of
 this user on a local disk, one for each copy and version of the sources, of Numba and of Python.
@@ -32,7 +32,7 @@ _LOCK_TIMEOUT_S = 300.0
 def _fingerprint() -> str:
     """A hash of the kernels' sources and of where they are.
 
-    Numba itself looks only at the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
+    Numba itself checks only the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
     """
     folder = Path(__file__).absolute().parent
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()} {folder}".encode())
@@ -42,7 +42,7 @@ def _fingerprint() -> str:
 
 
 def _private(folder: Path) -> bool:
-    """Create ``folder``, and tell whether it is a real, writable one that only this user can write."""
+    """Create ``folder``; whether it is a real, writable one that only this user can write."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
@@ -127,7 +127,7 @@ def save_one_at_a_time() -> None:
 
 
 def folder() -> Path:
-    """Where this process keeps and finds compiled kernels."""
+    """Return the folder of this process's compiled kernels."""
     return Path(numba.config.CACHE_DIR)
 
 

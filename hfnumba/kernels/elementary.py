@@ -2,7 +2,7 @@
 
 For float32 these are polynomials after range reduction (libm's calls stop vectorisation and cost 10 to 50 times
 more); for float64 they are libm's. :data:`ERROR_BOUNDS` has the largest relative errors of the float32 versions in
-units of 2^-24 where the result is a normal number (sigmoid: below 2^-126 it may be 0); the tests hold them.
+units of 2^-24 where the result is a normal number (sigmoid: below 2^-126 it may be 0); the tests check them.
 
 e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2. The Taylor polynomial of e^r - 1 of degree 7 has a relative
 error under 2^-27 there. Infinities and NaN come out as IEEE 754 has them.

@@ -186,10 +186,10 @@ def weighted_output_layer(code: int, z: Any, bias: Any, labels: Any, targets: An
     loss, errors = 0.0, 0.0
     for i in range(z.shape[0]):
         row = slice(i, i + 1)
-        part = output_layer(code, z[row], bias, labels[row], targets[row], delta[row])
+        sums = output_layer(code, z[row], bias, labels[row], targets[row], delta[row])
         if weights[i] > 0:
-            loss += np.float64(weights[i]) * part[0]
-            errors += part[1]
+            loss += np.float64(weights[i]) * sums[0]
+            errors += sums[1]
     weigh(weights, delta)
     return loss, errors
 

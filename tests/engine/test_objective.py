@@ -107,10 +107,10 @@ def test_changing_the_callers_vector_changes_nothing():
 def test_names_are_never_reused():
     table = VectorTable()
     a = np.ones(3)
-    with table.holding(a) as first, table.holding(a.copy()) as same:
+    with table.using(a) as first, table.using(a.copy()) as same:
         assert first == same
         assert table.take_nbytes() == a.nbytes
-    with table.holding(a) as later:
+    with table.using(a) as later:
         assert later != first
     assert not table.live
 

@@ -1,7 +1,7 @@
 """Arrays that processes of one machine share, without a copy through a socket.
 
 A box is memory without a name in any file system (memfd). Another process of the same user opens it through
-``/proc/PID/fd/N`` of its owner; it is freed with the last process that has it open, whatever ends them. Only its
+``/proc/PID/fd/N`` of its owner; it is freed with the last process that has it open, however these end. Only its
 owner writes into a box. That it is the right box follows from the machine, the kind of file, its size that is
 sealed, and a random token at its start. Where any of this fails, arrays travel with the messages.
 """
@@ -117,7 +117,7 @@ class Window:
         try:
             fd = linux.open_shared(_NAME, place.pid, place.fd, place.nbytes)
             try:
-                # Private, so that arrays count as writable for compiled kernels but nobody's memory can change.
+                # Private, so that arrays count as writable for compiled kernels but the owner's memory cannot change.
                 self._memory = mmap.mmap(fd, place.nbytes, access=mmap.ACCESS_COPY)
             finally:
                 os.close(fd)
