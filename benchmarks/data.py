@@ -27,8 +27,8 @@ from blake3 import blake3
 from pages import insert
 
 from hfnumba.ingest import build
+from hfnumba.linux import empty
 from hfnumba.store import Split
-from hfnumba.store.pages import empty
 from hfnumba.store.verify import verify
 
 TURNS = 7

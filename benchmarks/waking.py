@@ -26,7 +26,7 @@ SIZE, PAIRS = 768, 5
 def child(apart: bool, pause_s: float, rounds: int) -> None:
     """Print the median milliseconds of a round, and of one product alone."""
     if not apart:
-        threads.keep_off = lambda *_: None
+        threads.avoid_processor = lambda *_: None
     limit_blas_threads()
     rng = np.random.default_rng(0)
     operands = [rng.standard_normal((SIZE, SIZE), np.float32) for _ in range(2)]

@@ -82,11 +82,12 @@ def everything(n_threads, shift, dtype):
     network = Network(SIZES)
     theta = placed(network.initialize(0).astype(dtype), shift)
     with ArrayObjective(network, placed(X, shift), Y, l2=1e-3, n_threads=n_threads, dtype=dtype) as f:
-        point = f.linearize(theta, RowSample(1111, seed=1, draw=2), fisher=True)
+        point = f.linearize(theta, RowSample(1111, seed=1, draw=2), preconditioner="fisher")
         v = placed(point.gradient, shift)
         products = point.hessian().matvec(v), point.gauss_newton().matvec(v)
         along = f.values_along(theta, [-v, products[0]], [1.0, 0.25])
-        return np.concatenate([[point.value, point.error], point.gradient, point.fisher, *products, along.ravel()])
+        preconditioned = point.preconditioner("fisher", 0.1).matvec(v)
+        return np.concatenate([[point.value, point.error], point.gradient, preconditioned, *products, along.ravel()])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -100,8 +101,11 @@ MAKE = """
 import numpy as np
 from threadpoolctl import threadpool_info
 from hfnumba.engine.objective import RoundObjective
+from hfnumba.engine.protocol import Problem
+from hfnumba.engine.rows import ArraySource
 from hfnumba.network import Network
-RoundObjective(Network([2, 2]), None, 1, 0.0, np.dtype(np.float32))
+source = ArraySource.of(np.zeros((2, 2)), np.zeros(2, int), None, 1.0, 0.0)
+RoundObjective(Problem("p", Network([2, 2]), source, np.dtype(np.float32)), None, 0.0)
 print({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
 """
 

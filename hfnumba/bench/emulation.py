@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from distributed import Client
-from numpy.typing import NDArray
 
 from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload, iteration_s, transport_share
@@ -22,19 +21,19 @@ from hfnumba.bench.scaling import (
     STAR,
     NoRows,
     fit_rounds,
-    job_of,
     measure_adding,
     measure_rates,
     measure_rounds,
+    problem_of,
     relay_seconds,
     remote_engine,
 )
 from hfnumba.engine import RoundObjective
-from hfnumba.engine.evaluations import Along, Gradient
-from hfnumba.engine.host import Evaluation, Job, PartitionHost
-from hfnumba.engine.protocol import Engine, Round
-from hfnumba.engine.rows import ArraySource, Source
-from hfnumba.engine.tree import Shape, Sums
+from hfnumba.engine.evaluations import Gradient, LineLosses
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Engine, Evaluation, Problem, Result, Round, Vectors
+from hfnumba.engine.rows import ArraySource, RowSource
+from hfnumba.engine.tree import Sums
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from hfnumba.optim.hessian_free import HessianFree
@@ -71,12 +70,11 @@ class Stopwatch:
     def _part(self, request: Round, evaluation: Evaluation) -> Part:
         if isinstance(evaluation, Gradient):
             return "gradient"
-        if isinstance(evaluation, Along) and evaluation.rows is None:
+        if isinstance(evaluation, LineLosses) and evaluation.rows is None:
             self.n_alphas = len(evaluation.alphas)
             return "line_search"
-        if isinstance(evaluation, Along):
-            theta, lines = (request.vectors[name].size for name in evaluation.vectors)
-            self.n_candidates = lines // theta
+        if isinstance(evaluation, LineLosses):
+            self.n_candidates = request.vectors[evaluation.directions].size // request.vectors[evaluation.theta].size
         return "krylov"
 
     def close(self) -> None:
@@ -85,11 +83,12 @@ class Stopwatch:
 
 
 def run_iterations(
-    network: Network, source: Source, client: Client, curvature_rows: int, iterations: int = 2
+    network: Network, source: RowSource, client: Client, curvature_rows: int, iterations: int = 2
 ) -> dict[str, Any]:
     """Run the real optimiser on the workers of a client; return seconds, rounds and counts of its last iteration."""
-    stopwatch = Stopwatch(remote_engine(job_of(network, source), client, STAR))
-    objective = RoundObjective(network, stopwatch, source.n_rows, 0.0, np.dtype(np.float32))
+    problem = problem_of(network, source)
+    stopwatch = Stopwatch(remote_engine(problem, client, STAR))
+    objective = RoundObjective(problem, stopwatch, 0.0)
     optimizer = HessianFree(METHOD, curvature_rows=curvature_rows, max_iterations=iterations)
     found: dict[str, Any] = {}
     elapsed_s, nbytes = 0.0, 0
@@ -110,7 +109,7 @@ def run_iterations(
 
 
 @dataclass(frozen=True)
-class Wait:
+class Wait(Evaluation):
     """Evaluation that sleeps for the modelled time of another one, and returns zeros of its shape."""
 
     evaluation: Evaluation
@@ -118,33 +117,28 @@ class Wait:
     points: int
 
     @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors, which are sent as usual."""
-        return self.evaluation.vectors
-
-    @property
     def rows(self) -> RowSample | None:
         """Sample of the rows."""
         return self.evaluation.rows
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the results."""
-        return self.evaluation.results(job, vectors)
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Results of the other evaluation."""
+        return self.evaluation.results(problem, vectors)
 
-    def prepare(self, host: PartitionHost) -> tuple[Shape, ...]:
+    def prepare(self, host: PartitionHost) -> tuple[Result, ...]:
         """Wait for the modelled time per worker."""
         time.sleep(self.rate.seconds(0, 0, self.points))
-        return self.results(host.job, host.vectors)
+        return tuple(self.results(host.problem, host.vectors).values())
 
-    def __call__(self, host: PartitionHost, j: int, shared: tuple[Shape, ...]) -> Sums:
+    def __call__(self, host: PartitionHost, j: int, shared: tuple[Result, ...]) -> Sums:
         """Wait for the modelled time of the rows of partition j, and return zeros."""
-        source = host.job.source
+        source = host.problem.source
         start, stop = source.partition_rows(j)
         rows = stop - start
         if self.rows is not None:
             rows = stop * self.rows.n_rows // source.n_rows - start * self.rows.n_rows // source.n_rows
         time.sleep(replace(self.rate, worker_s=0.0).seconds(rows, 1, self.points))
-        return tuple(np.zeros(shape, dtype) for shape, dtype in shared)
+        return tuple(np.zeros(result.shape, result.dtype) for result in shared)
 
 
 class WaitingEngine:
@@ -162,7 +156,7 @@ class WaitingEngine:
         if isinstance(evaluation, Gradient):
             self._has_primal = False
             return Wait(evaluation, self._constants.gradient, 1)
-        if isinstance(evaluation, Along):
+        if isinstance(evaluation, LineLosses):
             if evaluation.rows is None:
                 return Wait(evaluation, self._constants.line, self._work.n_alphas)
             return Wait(evaluation, self._constants.ranking, self._work.n_candidates)
@@ -174,11 +168,11 @@ class WaitingEngine:
         self._engine.close()
 
 
-def replay(network: Network, engine: Engine, work: Workload) -> RoundObjective:
+def replay(problem: Problem, engine: Engine, work: Workload) -> RoundObjective:
     """Run the rounds of one iteration on an engine, in order; return the objective with its counters."""
-    objective = RoundObjective(network, engine, work.n_rows, 0.0, np.dtype(np.float32))
+    objective = RoundObjective(problem, engine, 0.0)
     sample = RowSample(work.curvature_rows)
-    theta = network.initialize(0)
+    theta = problem.network.initialize(0)
     hessian = objective.linearize(theta, sample).hessian()
     for k in range(work.n_products):
         # A vector equal to one already sent would not be sent again.
@@ -194,17 +188,18 @@ def emulate(
 ) -> dict[str, Any]:
     """Run one iteration on simulated workers; return its seconds by parts, and those of client and scheduler."""
     rows = NoRows(work.n_rows, work.n_partitions, network.n_features)
-    engine = remote_engine(job_of(network, rows), client, fan_in)
-    # First without timing: connections are made, and the job is sent.
+    problem = problem_of(network, rows)
+    engine = remote_engine(problem, client, fan_in)
+    # First without timing: connections are made, and the problem is sent.
     no_time = replace(
         constants, gradient=_NO_TIME, first_product=_NO_TIME, product=_NO_TIME, ranking=_NO_TIME, line=_NO_TIME
     )
     short = replace(work, n_products=1, n_candidates=1)
-    replay(network, WaitingEngine(engine, no_time, short), short)
+    replay(problem, WaitingEngine(engine, no_time, short), short)
     stopwatch = Stopwatch(WaitingEngine(engine, constants, work))
     scheduler, processor = client.run_on_scheduler(time.process_time), time.process_time()
     start = time.perf_counter()
-    objective = replay(network, stopwatch, work)
+    objective = replay(problem, stopwatch, work)
     elapsed = time.perf_counter() - start
     spent = {
         "client_processor_s": time.process_time() - processor,

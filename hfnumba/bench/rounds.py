@@ -25,7 +25,7 @@ from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
 from numpy.typing import NDArray
 
-from hfnumba.bench.scaling import Probe, job_of
+from hfnumba.bench.scaling import Probe, problem_of
 from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource
@@ -94,7 +94,7 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
 def _engine(client: Client, n_workers: int) -> Callable[[Array], Any]:
     """Round of this package; one partition per worker, so that no sums within a worker are measured."""
     source = ArraySource.of(np.zeros((n_workers, 1)), np.zeros(n_workers, int), n_workers, 1.0, 0.0)
-    engine = DaskEngine(job_of(Network([1, 1]), source), client, 60.0)
+    engine = DaskEngine(problem_of(Network([1, 1]), source), client, 60.0)
 
     def call(v: Array) -> Any:
         name = uuid.uuid4().hex

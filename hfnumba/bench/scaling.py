@@ -15,11 +15,11 @@ from scipy.optimize import nnls
 
 from hfnumba.bench.model import KINDS, Rate
 from hfnumba.engine.cluster.engine import DaskEngine
-from hfnumba.engine.evaluations import Along, Gradient, Product
-from hfnumba.engine.host import Evaluation, Job, PartitionHost
-from hfnumba.engine.protocol import Round
-from hfnumba.engine.rows import Source
-from hfnumba.engine.tree import Shape, Sums, add_up
+from hfnumba.engine.evaluations import Gradient, LineLosses, Product
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Evaluation, Problem, Result, Round, Vectors
+from hfnumba.engine.rows import RowSource
+from hfnumba.engine.tree import Sums, add_up
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
@@ -33,24 +33,24 @@ _WARM_UP = 2
 Array = NDArray[np.float32]
 
 
-def job_of(network: Network, source: Source) -> Job:
-    """Make a new job in float32."""
-    return Job(uuid.uuid4().hex, network, source, np.dtype(np.float32))
+def problem_of(network: Network, source: RowSource) -> Problem:
+    """Make a new problem in float32."""
+    return Problem(uuid.uuid4().hex, network, source, np.dtype(np.float32))
 
 
-def measure_rates(network: Network, source: Source, *, points: int, repeats: int) -> dict[str, Rate]:
+def measure_rates(network: Network, source: RowSource, *, points: int, repeats: int) -> dict[str, Rate]:
     """Measure the rates of each evaluation on one thread: medians at three sizes, solved for the rates.
 
     Parameters
     ----------
     network : Network
-    source : Source
+    source : RowSource
         Source whose first partitions are read.
     points : int
         Number of candidates, and of step lengths.
     repeats : int
     """
-    host = PartitionHost(job_of(network, source), 1)
+    host = PartitionHost(problem_of(network, source), 1)
     theta = network.initialize(0)
     lines = np.tile(theta, points)
     several = min(_SEVERAL, source.n_partitions)
@@ -77,7 +77,7 @@ def measure_rates(network: Network, source: Source, *, points: int, repeats: int
     return rates
 
 
-def _sample(source: Source, rows: int) -> RowSample:
+def _sample(source: RowSource, rows: int) -> RowSample:
     """Sample with ``rows`` rows of each partition."""
     return RowSample(min(source.n_rows, rows * source.n_partitions))
 
@@ -87,10 +87,10 @@ def _evaluation(kind: str, sample: RowSample, points: int) -> Callable[[str, str
     if kind == "gradient":
         return lambda theta, _: Gradient(theta, sample)
     if kind == "ranking":
-        return lambda theta, v: Along(theta, v, (1.0,), sample)
+        return lambda theta, v: LineLosses(theta, v, (1.0,), sample)
     if kind == "line":
         alphas = tuple(2.0**-k for k in range(points))
-        return lambda theta, v: Along(theta, v, alphas, sample)
+        return lambda theta, v: LineLosses(theta, v, alphas, sample)
     return lambda theta, v: Product(theta, v, True, sample)
 
 
@@ -162,7 +162,7 @@ class NoRows:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Evaluation):
     """Evaluation without computing: one vector is sent, and another, which the worker has, is returned.
 
     With the same name for both, the vector is sent and returned.
@@ -172,30 +172,22 @@ class Probe:
     back: str
 
     @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors."""
-        return (self.out, self.back)
-
-    @property
     def rows(self) -> RowSample | None:
         """Always None: no sample."""
         return None
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype of the sum."""
-        return ((vectors[self.back].shape, vectors[self.back].dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Do nothing."""
+        return {"sum": Result(vectors[self.back].shape, vectors[self.back].dtype)}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Return a copy, because sums are added in place."""
         return (host.vectors[self.back].copy(),)
 
 
-def remote_engine(job: Job, client: Client, fan_in: int) -> DaskEngine:
+def remote_engine(problem: Problem, client: Client, fan_in: int) -> DaskEngine:
     """Engine that treats all workers as remote: vectors are sent by TCP."""
-    return DaskEngine(job, client, TIMEOUT_S, fan_in=fan_in, shared_memory=False)
+    return DaskEngine(problem, client, TIMEOUT_S, fan_in=fan_in, shared_memory=False)
 
 
 def measure_rounds(
@@ -205,7 +197,7 @@ def measure_rounds(
 
     ``client_s`` is the processor time of the client.
     """
-    engine = remote_engine(job_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, fan_in)
+    engine = remote_engine(problem_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, fan_in)
     large, small = np.ones(n_params, np.float32), np.ones(1, np.float32)
     kinds = {"nothing": (small, small), "out": (large, small), "back": (small, large)}
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.kernels import activations, blas, blocks, losses, passes
+from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
 
@@ -42,11 +42,7 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     # The layers' views check theta's length.
     list(network.layers(theta))
     block, n_out, dtype = blas.uniform_rows(), network.n_outputs, theta.dtype
-    network_codes = (
-        np.array(network.sizes, np.int64),
-        activations.ACTIVATION_CODES[network.activation],
-        losses.LOSS_CODES[network.loss],
-    )
+    layers = arguments.layers(network.sizes, network.activation, network.loss)
     work = np.empty(blocks.work_size(network.sizes, block), dtype)
     labels, targets = np.zeros(block, np.int32), np.zeros((block, n_out), dtype)
     out = np.empty((len(rows), n_out), dtype)
@@ -56,6 +52,6 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
         chunk = np.zeros((-(-len(some) // block) * block, network.n_features), dtype)
         chunk[: len(some)] = some.astype(dtype) * dtype.type(scale) + dtype.type(offset)
         outputs = np.empty((len(chunk), n_out), dtype)
-        passes.output_pass(theta, *network_codes, chunk, labels, targets, block, work, outputs)
+        passes.output_pass(theta, layers, chunk, labels, targets, block, work, outputs)
         out[start : start + len(some)] = outputs[: len(some)]
     return out

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from hfnumba.errors import UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.objective import Linearization, Objective
 from hfnumba.optim.checks import require_choice, require_common, require_integer, require_real
@@ -20,7 +21,6 @@ from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.limits import MAX_REJECTED, StopReason, flat_stop, require_finite
 from hfnumba.optim.line_search import SearchRule, search
 from hfnumba.optim.loop import Evaluated, Optimizer
-from hfnumba.optim.preconditioner import Preconditioner, martens
 from hfnumba.optim.samples import curvature_sample, line_sample
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS, SecondOrderMethod
 from hfnumba.optim.step import Step, confirm, escape_step, newton_step, probe, record_fields, solve
@@ -69,7 +69,8 @@ class HessianFree(Optimizer[Linearization, Step]):
         backtracking).
     preconditioner : {"none", "fisher"}
         "fisher": Martens' (2010, section 4.7), made of the diagonal of the empirical Fisher matrix on the curvature
-        sample and the damping; see :mod:`hfnumba.optim.preconditioner`. ``hf-steihaug`` and ``hf-lanczos`` refuse it.
+        sample and the damping; see :func:`hfnumba.krylov.preconditioners.martens`. ``hf-steihaug`` and ``hf-lanczos``
+        refuse it.
     candidates : {"kept", "last"}
         Candidates that compete: the iterates selected by ``backtracking_ratio``, or only the last iterate; the
         direction of negative curvature in either case.
@@ -114,7 +115,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     krylov_iterations: int | None = None
     warm_start: float = 0.95
     backtracking_ratio: float = 1.3
-    preconditioner: Preconditioner = "none"
+    preconditioner: str = "none"
     candidates: Literal["kept", "last"] = "kept"
     line_search: SearchRule = "lowest"
     line_rows: int | None = None
@@ -134,7 +135,7 @@ class HessianFree(Optimizer[Linearization, Step]):
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
-        require_choice("preconditioner", self.preconditioner, ("none", "fisher"))
+        require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
         if self.preconditioner != "none" and (why := SECOND_ORDER_METHODS[self.method].without.get("preconditioner")):
             raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
         require_choice("candidates", self.candidates, ("kept", "last"))
@@ -182,8 +183,8 @@ class HessianFree(Optimizer[Linearization, Step]):
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or self._components.default_iterations),
         }
-        if lin.fisher is not None:
-            settings["M"] = martens(lin.fisher, trust.shift(state))
+        if self.preconditioner != "none":
+            settings["M"] = lin.preconditioner(self.preconditioner, trust.shift(state))
         line_rows = line_sample(objective.n_rows, self.line_rows, self.seed, iteration, self.curvature_rows)
         common: dict[str, Any] = {
             "damping": trust.shift(state),
@@ -213,7 +214,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     def _linearize(self, objective: Objective, theta: Vector, iteration: int) -> Linearization:
         """Linearise f at theta, with the curvature sample of the iteration that starts there. One round."""
         rows = curvature_sample(objective.n_rows, self.curvature_rows, self.seed, iteration)
-        return objective.linearize(theta, rows, fisher=self.preconditioner == "fisher")
+        return objective.linearize(theta, rows, preconditioner=self.preconditioner)
 
     @property
     def _components(self) -> SecondOrderMethod:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from hfnumba.network import ACTIVATIONS, INITIALIZATIONS, LOSSES
+from hfnumba.activations import ACTIVATIONS
+from hfnumba.network import INITIALIZATIONS, LOSSES
 from hfnumba.optim.methods import METHODS, settings_of
 from hfnumba.run.options import Callee, Group, Option
 

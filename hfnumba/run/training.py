@@ -207,8 +207,9 @@ class _Loop:
             objective = stack.enter_context(self._objective(store["train"], placement, report, memory))
             test = None
             if "test" in store.splits:
-                keep = memory is None or for_test is not None
-                test = stack.enter_context(self._objective(store["test"], placement, report, for_test or memory, keep))
+                cache_rows = memory is None or for_test is not None
+                share = for_test or memory
+                test = stack.enter_context(self._objective(store["test"], placement, report, share, cache_rows))
             if stop.received is not None:
                 self.directory.write_config(self.record)
                 return Ending.SIGNAL
@@ -218,22 +219,22 @@ class _Loop:
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
         """Return the bytes of a worker for the training rows and for the test rows."""
-        from hfnumba.engine.row_cache import divided  # noqa: PLC0415 - slow to import
+        from hfnumba.engine.memory import divide_memory  # noqa: PLC0415 - slow to import
 
         memory = memory_bytes(self.record.settings)
         if memory is None or "test" not in store.splits:
             return memory, None
-        return divided(self.network, store["train"], store["test"], memory)
+        return divide_memory(self.network, store["train"], store["test"], memory)
 
     def _objective(
-        self, split: Split, placement: Placement, report: RunReporter, memory: int | None, keep: bool = True
+        self, split: Split, placement: Placement, report: RunReporter, memory: int | None, cache_rows: bool = True
     ) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
         common: Any = {
             "memory": memory,
-            "keep": keep,
+            "cache_rows": cache_rows,
             "class_weights": self.record.store.class_weights or None,
             "reporter": report,
             **arguments(settings, Callee.OBJECTIVE),

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import StoreError
+from hfnumba.linux import empty
 from hfnumba.store.files import Data
 from hfnumba.store.layout import SplitLayout
-from hfnumba.store.pages import empty
 
 if TYPE_CHECKING:
     import zarr

@@ -15,8 +15,8 @@ import numpy as np
 
 from hfnumba.atomic import TEMPORARY, explain, sync, sync_folder, write_file
 from hfnumba.errors import StoreError
+from hfnumba.linux import empty
 from hfnumba.progress import Advance
-from hfnumba.store.pages import empty
 
 Data = bytes | memoryview
 REMEDY = "run the same command again (it continues where it stopped)"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.store.pages import empty
+from hfnumba.linux import empty
 
 
 def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> NDArray[np.float32]:

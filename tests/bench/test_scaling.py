@@ -12,7 +12,7 @@ from hfnumba.bench import emulation, scaling
 from hfnumba.bench.model import KINDS, Constants, Rate, Workload, exchanges
 from hfnumba.bench.remote import remote_workers
 from hfnumba.cli import main
-from hfnumba.engine.local import SerialEngine
+from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.rows import ArraySource
 from hfnumba.network import Network
 
@@ -32,7 +32,7 @@ class HereClient:
 def here(monkeypatch):
     """Rounds in this process; the counts do not depend on processes."""
     for module in (scaling, emulation):
-        monkeypatch.setattr(module, "remote_engine", lambda job, client, fan_in: SerialEngine(job, 1))
+        monkeypatch.setattr(module, "remote_engine", lambda problem, client, fan_in: LocalEngine(problem, 1))
     return HereClient()
 
 
@@ -112,7 +112,7 @@ def test_the_command_prints_a_line_for_each_number_of_workers(here, monkeypatch)
 def test_many_workers_in_few_processes_answer_over_the_network():
     with remote_workers(5, 2) as client:
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 5
-        engine = scaling.remote_engine(scaling.job_of(NETWORK, scaling.NoRows(10, 5)), client, scaling.STAR)
+        engine = scaling.remote_engine(scaling.problem_of(NETWORK, scaling.NoRows(10, 5)), client, scaling.STAR)
         assert engine.sharing() == (0, 5)
         engine.close()
         rows = scaling.measure_rounds(client, 5, 1000, 2)

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from hfnumba.bench import emulation, remote, scaling
-from hfnumba.engine.local import SerialEngine
+from hfnumba.engine.local import LocalEngine
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped
@@ -32,7 +32,7 @@ def options(tmp_path, monkeypatch):
         yield HereClient()
 
     for module in (scaling, emulation):
-        monkeypatch.setattr(module, "remote_engine", lambda job, client, fan_in: SerialEngine(job, 1))
+        monkeypatch.setattr(module, "remote_engine", lambda problem, client, fan_in: LocalEngine(problem, 1))
     monkeypatch.setattr(remote, "remote_workers", here)
     monkeypatch.setattr(two, "QUICK", TOY)
     monkeypatch.setattr(two, "HIDDEN", (5,))

@@ -19,9 +19,9 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe, RecipeFile
 from hfnumba.ingest.sources.arrays import refuse_shape
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
+from hfnumba.linux import empty
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
-from hfnumba.store.pages import empty
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_NDIM = 8

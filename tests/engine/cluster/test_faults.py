@@ -117,7 +117,7 @@ def test_no_wrong_answer_is_ever_added(own_client, reference, caplog):
     with objective(own_client) as f:
         everything(f)
         workers = f._engine._workers
-        workers.replace, workers._replaced = lambda address: workers.known.pop(address, None), Never()
+        workers.replace, workers._replaced = lambda address: workers.states.pop(address, None), Never()
         for kind in KINDS * 2:
             until(lambda: f._engine.sharing()[1] == 2)
             at = rng.randrange(6)

@@ -99,7 +99,7 @@ def test_a_vectors_box_is_used_again_only_when_its_name_is_dead():
     tokens = set()
     for i in range(49):
         live = ["v0", f"v{i + 1}"]
-        boxes.keep(live)
+        boxes.retain(live)
         parcels = {name: boxes.parcel(name, vectors[name]) for name in live}
         assert {parcel.place.token for parcel in parcels.values()} <= set(boxes.tokens())
         tokens |= set(boxes.tokens())
