@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from hfnumba.activations import ACTIVATIONS
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import INITIALIZATIONS, LOSSES
 from hfnumba.optim.methods import METHODS, settings_of
 from hfnumba.run.options import Callee, Group, Option
@@ -69,7 +70,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             Group.SECOND_ORDER,
             "Preconditioner: {choices} (Martens' diagonal; CG-type methods only).",
             "none",
-            choices=("none", "fisher"),
+            choices=("none", *PRECONDITIONERS),
         ),
     ] = None
     candidates: Annotated[

@@ -47,7 +47,7 @@ def test_on_a_terminal_one_bar_is_shown_at_a_time():
     program = (
         "import sys\nfrom hfnumba.cli.progress import stderr_reporter\nwith stderr_reporter() as reporter:\n"
         "    for what in ('First', 'Second'):\n        step = reporter.progress(what, 'rows')\n"
-        "        for done in range(1, 4):\n            step(done, 3)\n            sys.stdin.readline()\n"
+        "        for done in range(1, 4):\n            step(done, 4)\n            sys.stdin.readline()\n"
     )
     ours, theirs = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
@@ -59,14 +59,14 @@ def test_on_a_terminal_one_bar_is_shown_at_a_time():
             for done in (b"1", b"2", b"3"):
                 # It goes on when this is on the terminal.
                 part = b""
-                while done + b" of 3 rows" not in part:
+                while done + b" of 4 rows" not in part:
                     part += os.read(ours, 65536)
                 seen += part
                 process.stdin.write(b"\n")
                 process.stdin.flush()
     os.close(ours)
     assert process.returncode == 0
-    lines = [line for line in seen.decode().splitlines() if "of 3 rows" in line]
+    lines = [line for line in seen.decode().splitlines() if "of 4 rows" in line]
     assert any("First" in line and "left" in line for line in lines)
     assert any("Second" in line for line in lines)
     assert not any("First" in line and "Second" in line for line in lines)
