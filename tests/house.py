@@ -41,10 +41,18 @@ def modules() -> list[Module]:
     return found
 
 
-def imports(tree: ast.AST) -> list[str]:
-    """Absolute names of what is imported anywhere in a file, within functions and for type checking too."""
+def is_for_types(node: ast.AST) -> bool:
+    """Whether this is ``if TYPE_CHECKING:``, whose imports are not run."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST, for_types: bool = True) -> list[str]:
+    """Absolute names of what is imported anywhere in a file, within functions too, and for type checking if asked."""
     found = []
+    passed_over = {child for node in ast.walk(tree) if not for_types and is_for_types(node) for child in ast.walk(node)}
     for node in ast.walk(tree):
+        if node in passed_over:
+            continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -55,12 +63,12 @@ def imports(tree: ast.AST) -> list[str]:
     return found
 
 
-def arrows(house: list[Module]) -> dict[str, set[str]]:
+def arrows(house: list[Module], for_types: bool = True) -> dict[str, set[str]]:
     """The modules of ours that each module imports: the deepest that exists by each name."""
     names = {module.name for module in house}
     graph = {}
     for module in house:
-        wanted = {name for name in imports(module.tree) if name in names}
+        wanted = {name for name in imports(module.tree, for_types) if name in names}
         # A package's own `__init__` runs as well, but what it re-exports is not what the importer asked for.
         graph[module.name] = {name for name in wanted if not any(other.startswith(f"{name}.") for other in wanted)}
         graph[module.name].discard(module.name)

@@ -69,7 +69,8 @@ def test_imports_go_one_way():
 
 
 def test_nothing_imports_in_a_circle():
-    assert house.circles(house.arrows(HOUSE)) == []
+    # Two classes of a room may name each other in their types.
+    assert house.circles(house.arrows(HOUSE, for_types=False)) == []
     assert house.circles(house.rooms(HOUSE)) == []
 
 
