@@ -138,7 +138,10 @@ def npy(header, body=b""):
         (npy({"descr": "|u1", "fortran_order": False, "shape": (40,) + (1,) * 64}, bytes(40)), "no array"),
         (npy({"descr": "|O", "fortran_order": False, "shape": (40, 6)}, b"cos\nsystem\n"), "Python objects"),
         (npy({"descr": "<U4", "fortran_order": False, "shape": (1, 6)}, bytes(96)), "expected real numbers"),
-        (npy({"descr": "<f4", "fortran_order": False, "shape": (39, 1)}, bytes(156)), "expected equal numbers of rows"),
+        (
+            npy({"descr": "<f4", "fortran_order": False, "shape": (39, 1)}, bytes(156)),
+            "expected the same number of rows",
+        ),
         (npy({"descr": "<f4", "fortran_order": False}).replace(b"<f4", b"\\d4"), "cannot be read"),
     ],
 )
