@@ -96,7 +96,7 @@ def check(solver, A, b, x0, M, *, rtol=1e-6, maxiter=None):
         assert norm(residual) <= max(rtol, eps) * (norm(b) or first) + rounding
     elif status is KrylovStatus.LEAST_SQUARES:
         gradient = A64 @ (residual if M is None else M.astype(float) @ residual)
-        assert norm(gradient) <= size_of_A * (1e4 * eps * first + rounding)
+        assert norm(gradient) <= size_of_A * (10 * np.sqrt(eps) * norm(residual) + rounding)
     elif status is KrylovStatus.NONPOSITIVE_CURVATURE and not singular_M:
         d = result.lowest.d.astype(float)
         assert d @ A64 @ d <= 80 * eps * size_of_A * (d @ d)

@@ -152,12 +152,11 @@ def test_an_inconsistent_system_ends_at_a_least_squares_solution(dtype, seed, st
     result = minres(A, b, x0=x0, rtol=0, maxiter=50)
     assert result.status is KrylovStatus.LEAST_SQUARES
     A64, b64, x = A.astype(float), b.astype(float), result.x.astype(float)
-    close = 1e-4 if dtype == np.float32 else 1e-10
+    close = 1e-2 if dtype == np.float32 else 1e-7
     least = np.linalg.lstsq(A64, b64, rcond=1e-5)[0]
     np.testing.assert_allclose(A64 @ x, A64 @ least, atol=close)
-    np.testing.assert_allclose(A64 @ x, A64 @ sla.minres(A64, b64, rtol=1e-12)[0], atol=close)
-    assert result.iterates[-1].residual_norm == pytest.approx(np.linalg.norm(b64 - A64 @ least), rel=close)
-    assert abs(result.lowest.rayleigh) < close
+    assert np.linalg.norm(b64 - A64 @ x) == pytest.approx(np.linalg.norm(b64 - A64 @ least), rel=close**2)
+    assert abs(result.lowest.rayleigh) < close**2
 
 
 def test_an_indefinite_matrix_with_a_small_or_large_right_hand_side():
