@@ -108,7 +108,7 @@ class Solve:
         self.p = z.copy()
         # In the norm of M^-1: p'p, the first residual, the steps so far; and the diagonal of the tridiagonal matrix.
         self.pp, self.first, self.steps = self.rz, math.sqrt(max(self.rz, 0.0)), 0.0
-        self.largest = self.pivot = self.beta = 0.0
+        self.largest = self.pivot = self.beta = self.gain = 0.0
         self.scratch = np.empty_like(r)
         # An upper bound of |x|, which tells before a step whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
@@ -143,10 +143,15 @@ class Solve:
         curvature = dot(p, Ap)
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
-        flat = curvature <= float(np.finfo(self.system.dtype).eps) * math.sqrt(pp) * math.sqrt(dot(Ap, Ap))
-        flat |= self._is_rounding(curvature)
+        p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
+        flat = curvature <= float(np.finfo(self.system.dtype).eps) * p_norm * Ap_norm
+        rounding = self._is_rounding(curvature)
+        self.gain = max(self.gain, Ap_norm / p_norm if pp > 0 else 0.0)
+        flat = flat or (rounding and curvature <= self.system.noise(self.gain) * pp)
         self.record.direction(p, curvature, pp, ends=flat)
-        return self._at_flat(Ap) if flat else self._step_along(self.rz / curvature, Ap)
+        if flat:
+            return self._at_flat(Ap)
+        return KrylovStatus.BREAKDOWN if rounding else self._step_along(self.rz / curvature, Ap)
 
     def _at_flat(self, Ap: Vector) -> KrylovStatus:
         """Say how the solve ends where p does not curve up."""

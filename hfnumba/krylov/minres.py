@@ -99,7 +99,6 @@ class _Solve:
         v = system.precondition(r)
         self.along = dot(r, v)
         self.phi = math.sqrt(max(self.along, 0.0))
-        self.first = self.phi
         self.z, self.v = r, v
         if self.phi > 0:
             self.z = r / self.phi
@@ -147,9 +146,7 @@ class _Solve:
         gamma, coming = self.s * self.delta - self.c * alpha, -self.c * beta
         self.largest = max(self.largest, math.hypot(self.beta, alpha, beta))
         if self._is_flat(-self.c * gamma):
-            gradient = self.phi * math.hypot(gamma, coming)
-            at_least = gradient <= 128 * self.system.noise(self.largest) * self.first
-            return KrylovStatus.LEAST_SQUARES if at_least else KrylovStatus.NONPOSITIVE_CURVATURE
+            return self._at_flat(-self.c * gamma, math.hypot(gamma, coming))
         diagonal = math.hypot(gamma, beta)
         failure = self._move(self.c * self.delta + self.s * alpha, diagonal, gamma / diagonal)
         if failure is not None:
@@ -172,6 +169,17 @@ class _Solve:
         d = self.system.precondition(self.r)
         self.record.direction(d, rayleigh * dot(self.r, d), dot(d, d), ends=flat)
         return flat
+
+    def _at_flat(self, rayleigh: float, gradient: float) -> KrylovStatus:
+        """Return how the solve ends at a residual without curvature, given |Ar| / |r|.
+
+        Where r'Ar is rounding, |Ar|² <= |A| r'Ar for a semidefinite A: r is in the null space to rounding, and the
+        gradient A r of the squared residual norm vanishes.
+        """
+        noise = self.system.noise(self.largest)
+        if rayleigh >= -noise and gradient <= math.sqrt(noise * self.largest):
+            return KrylovStatus.LEAST_SQUARES
+        return KrylovStatus.NONPOSITIVE_CURVATURE
 
     def _move(self, delta: float, diagonal: float, cosine: float) -> KrylovStatus | None:
         """Make d the next step's direction and take the step, or return why not and leave x as it is.

@@ -130,9 +130,9 @@ def test_negative_curvature_is_met_no_later_than_conjugate_gradients_meet_it():
         ([[0.0, 1.0], [1.0, 0.0]], [1.0, 0.0], KrylovStatus.NONPOSITIVE_CURVATURE),
         ([[1.0, 0.0], [0.0, -1.0]], [1.0, 1.0], KrylovStatus.NONPOSITIVE_CURVATURE),
         ([[0.0, -1.0], [1.0, 0.0]], [1.0, 1.0], KrylovStatus.NONPOSITIVE_CURVATURE),
-        ([[0.0, 0.0], [0.0, 0.0]], [1.0, 1.0], KrylovStatus.NONPOSITIVE_CURVATURE),
+        ([[0.0, 0.0], [0.0, 0.0]], [1.0, 1.0], KrylovStatus.LEAST_SQUARES),
         ([[2.0, 0.0], [0.0, 2.0]], [1.0, 1.0], KrylovStatus.CONVERGED),
-        ([[1.0, 0.0], [0.0, 0.0]], [1.0, 1.0], KrylovStatus.NONPOSITIVE_CURVATURE),
+        ([[1.0, 0.0], [0.0, 0.0]], [1.0, 1.0], KrylovStatus.LEAST_SQUARES),
     ],
 )
 def test_breakdowns_are_finite_and_leave_a_direction(A, b, status, dtype):
@@ -143,13 +143,20 @@ def test_breakdowns_are_finite_and_leave_a_direction(A, b, status, dtype):
     assert np.isfinite(result.lowest.d).all() and b @ result.lowest.d > 0
 
 
-def test_an_inconsistent_system_ends_at_a_least_squares_solution():
-    A = symmetric([0.0, *np.linspace(1, 3, 9)])
-    b = vector(10)
-    result = minres(A, b, rtol=1e-12, maxiter=50)
-    assert result.status is KrylovStatus.NONPOSITIVE_CURVATURE
-    np.testing.assert_allclose(A @ result.x, A @ np.linalg.lstsq(A, b, rcond=1e-10)[0], atol=1e-6)
-    assert abs(result.lowest.rayleigh) < 1e-10
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("started", [False, True])
+def test_an_inconsistent_system_ends_at_a_least_squares_solution(dtype, seed, started):
+    A, b = symmetric([0.0, 0.0, *np.linspace(1, 3, 8)], seed, dtype), vector(10, seed, dtype)
+    x0 = vector(10, seed + 1, dtype) if started else None
+    result = minres(A, b, x0=x0, rtol=0, maxiter=50)
+    assert result.status is KrylovStatus.LEAST_SQUARES
+    A64, b64, x = A.astype(float), b.astype(float), result.x.astype(float)
+    close = 1e-2 if dtype == np.float32 else 1e-7
+    least = np.linalg.lstsq(A64, b64, rcond=1e-5)[0]
+    np.testing.assert_allclose(A64 @ x, A64 @ least, atol=close)
+    assert np.linalg.norm(b64 - A64 @ x) == pytest.approx(np.linalg.norm(b64 - A64 @ least), rel=close**2)
+    assert abs(result.lowest.rayleigh) < close**2
 
 
 def test_an_indefinite_matrix_with_a_small_or_large_right_hand_side():
