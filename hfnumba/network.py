@@ -51,7 +51,7 @@ class Network:
 
     Notes
     -----
-    The flat vector ``theta`` is W_1, b_1, W_2, b_2, …, each W_l row-major of shape (n_in, n_out), so that layer l
+    The flat vector ``theta`` holds W_1, b_1, W_2, b_2, …, each W_l row-major of shape (n_in, n_out), so that layer l
     maps rows A to phi(A W_l + b_l).
     """
 

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, DTypeLike
 from hfnumba.engine.class_weights import with_class_weights
 from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
-from hfnumba.engine.progress import Counting, Telling
+from hfnumba.engine.progress import CountingEngine, FirstRoundProgress
 from hfnumba.engine.protocol import Engine, Problem
 from hfnumba.engine.rows import ArraySource, RowSource, as_rows
 from hfnumba.errors import UsageError
 from hfnumba.network import Network
-from hfnumba.progress import Watch
+from hfnumba.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,10 +34,10 @@ def _problem(
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows)
 
 
-def _telling(engine: Counting, split: Split, watch: Watch | None) -> Engine:
-    if watch is None:
+def _reporting(engine: CountingEngine, split: Split, reporter: Reporter) -> Engine:
+    if reporter is SILENT:
         return engine
-    return Telling(engine, f"First pass over {split.name}", split.n_partitions, watch)
+    return FirstRoundProgress(engine, f"First pass over {split.name}", split.n_partitions, reporter)
 
 
 class ArrayObjective(RoundObjective):
@@ -104,10 +104,9 @@ class SplitObjective(RoundObjective):
         Whether rows stay in memory between rounds. If false, only those that are being computed are in memory.
     class_weights : sequence of float, optional
         A weight for each class, times the weights of the rows where the split has them; such as those of
-        :func:`hfnumba.store.class_weights.balanced`.
-    watch : callable, optional
-        ``watch(what, unit)`` is called when the first round begins, which reads the rows, and what it returns with the
-        partitions that are done and how many there are, from another thread.
+        :func:`hfnumba.store.class_weights.balanced`. See :class:`RoundObjective`.
+    reporter : Reporter
+        Receiver of the progress of the first round, which reads the rows; called from another thread.
     """
 
     def __init__(
@@ -120,11 +119,11 @@ class SplitObjective(RoundObjective):
         memory: int | None = None,
         cache_rows: bool = True,
         class_weights: Sequence[float] | None = None,
-        watch: Watch | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         source = with_class_weights(split, class_weights)
         problem = _problem(network, source, np.float32, memory, cache_rows)
-        engine = _telling(LocalEngine(problem, n_threads), split, watch)
+        engine = _reporting(LocalEngine(problem, n_threads), split, reporter)
         super().__init__(problem, engine, l2)
 
 
@@ -148,7 +147,7 @@ class DaskObjective(RoundObjective):
         must then reach each other. Default: :data:`hfnumba.engine.cluster.engine.FAN_IN`.
     memory, cache_rows
         Memory of each worker, as for :class:`SplitObjective`; by default 60 % of the worker's memory.
-    class_weights, watch
+    class_weights, reporter
         As for :class:`SplitObjective`.
     """
 
@@ -164,15 +163,14 @@ class DaskObjective(RoundObjective):
         memory: int | None = None,
         cache_rows: bool = True,
         class_weights: Sequence[float] | None = None,
-        watch: Watch | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
         source = with_class_weights(split, class_weights)
         problem = _problem(network, source, np.float32, memory, cache_rows)
         engine = DaskEngine(problem, client, timeout_s, FAN_IN if fan_in is None else fan_in)
-        told = _telling(engine, split, watch)
-        super().__init__(problem, told, l2)
+        super().__init__(problem, _reporting(engine, split, reporter), l2)
         self._sharing = engine.sharing
 
     def sharing(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from hfnumba.engine.protocol import Engine, Evaluation, Problem, Round, Totals
 from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
+from hfnumba.kernels.blas import limit_blas_threads
 from hfnumba.objective import Counters, RowSample, Vector
 
 
@@ -51,6 +52,8 @@ class RoundObjective:
     def __init__(self, problem: Problem, engine: Engine, l2: float) -> None:
         if not 0 <= l2 < np.inf:
             raise UsageError(f"l2 must be a number of at least 0, got {l2}")
+        # The penalty is summed here, and a solver may decompose its matrices here, also where rounds go to workers.
+        limit_blas_threads()
         self.network, self.dtype, self.l2 = problem.network, problem.dtype, l2
         self.counters = Counters()
         self.vectors = VectorTable()

@@ -155,7 +155,7 @@ class Engine(Protocol):
     """Carries a round to all partitions and brings back the one reduced answer."""
 
     def run(self, request: Round) -> Sums:
-        """Return the sums of all evaluations over all partitions, one after another, divided by the divisors."""
+        """Return the sums of all evaluations over all partitions, one after another, each divided by its divisor."""
         ...
 
     def close(self) -> None:

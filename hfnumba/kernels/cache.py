@@ -139,12 +139,12 @@ def _exercise() -> None:
             exercise()
 
 
-def warm_up(notify: Callable[[str], None] | None = None) -> float:
+def warm_up(note: Callable[[str], None] | None = None) -> float:
     """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
 
     Parameters
     ----------
-    notify : callable, optional
+    note : callable, optional
         Called with a sentence if compilation is needed, before it starts.
 
     Returns
@@ -161,8 +161,8 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
         return time.perf_counter() - start
     try:
         with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
-            if notify is not None and not ready.exists():
-                notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
+            if note is not None and not ready.exists():
+                note("compiling the kernels (once per machine and version, about 20 s on two cores)")
             _exercise()
             ready.write_text(json.dumps(_data_digests(folder())))
     except (OSError, Timeout):

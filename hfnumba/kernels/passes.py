@@ -98,12 +98,15 @@ def line_pass(theta: Any, network: Any, rows: Any, directions: Any, alphas: Any,
 
 
 @kernel
-def output_pass(theta: Any, network: Any, x: Any, labels: Any, targets: Any, work: Any) -> Any:
-    """Return the outputs p of a block of rows, a view of ``work``; labels and targets may hold anything valid."""
+def output_pass(
+    theta: Any, network: Any, x: Any, labels: Any, targets: Any, block: int, work: Any, out: Any
+) -> None:  # fmt: skip
+    """Outputs p of rows, a multiple of ``block``, into ``out``; labels and targets (of one block) may be any valid."""
     layers = Layers(*network)
-    forward(theta, layers, Block(x, labels, targets, theta[:0]), work)
     n_out = layers.sizes[layers.sizes.size - 1]
-    return matrix(work, 2 * x.shape[0] * layers.sizes[1:-1].sum(), x.shape[0], n_out)
+    for start in range(0, x.shape[0], block):
+        forward(theta, layers, Block(x[start : start + block], labels, targets, theta[:0]), work)
+        out[start : start + block] = matrix(work, 2 * block * layers.sizes[1:-1].sum(), block, n_out)
 
 
 def exercise() -> None:

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 # The cosine between two vectors that is zero up to the rounding of its float64 accumulation.
 _NO_COSINE = float(np.finfo(np.float64).eps)
@@ -45,7 +46,7 @@ def bicgstab(
     rtol: float = 1e-6,
     maxiter: int | None = None,
     M: Any | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Solve A x = b by Bi-CG-STAB, and note the curvature of every direction p_j and s_j on the way.
@@ -55,7 +56,7 @@ def bicgstab(
     A : LinearOperator or array_like, shape (n, n)
         Any real operator; the curvature d'Ad is that of its symmetric part.
     b : array_like, shape (n,)
-    x0, rtol, keep, callback
+    x0, rtol, backtracking_ratio, callback
         As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
     maxiter : int, optional
         Most iterations, n by default. An iteration is two products, so a budget of k products is
@@ -73,23 +74,33 @@ def bicgstab(
     Raises
     ------
     ValueError
-        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
     Cost: two products per iteration. Memory: six n-vectors (x, r, p, Ap, As, scratch), one for ``lowest``,
-    one per kept iterate, one with x0 and one with M. b is not copied.
+    one per stored iterate, one with x0 and one with M. b is not copied.
 
     References
     ----------
     van der Vorst (1992); Saad (2003), Algorithm 7.7; He et al. (2016/17), Algorithm 3.
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial
     return _Solve(system, record, r, limit).run(callback)
+
+
+class _Half(NamedTuple):
+    """A vector (p or s), the direction M·vector, the product A M·vector, and their norms."""
+
+    norm: float
+    direction: Vector
+    direction_norm: float
+    product: Vector
+    product_norm: float
 
 
 class _Solve:
@@ -106,6 +117,8 @@ class _Solve:
         self.scratch = np.empty_like(r)
         # An upper bound of |x|, which tells before a step whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
+        # The largest product A M·u of a unit vector u, and the length of all steps as multiples of such vectors.
+        self.largest = self.steps = 0.0
 
     def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
         for index in range(1, self.system.maxiter + 1):
@@ -127,32 +140,31 @@ class _Solve:
         return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
 
     def _step_along_p(self) -> tuple[Vector, float, KrylovStatus | None]:
-        """Turn r into s = r - alpha·Ap, or say why not and leave x and r as they are."""
-        direction = self.system.precondition(self.p)
-        Ap = self._product(direction)
-        if Ap is None:
+        """Turn r into s = r - alpha·Ap, or return why not and leave x and r as they are."""
+        half = self._product(self.p, None)
+        if half is None:
             return self.p, 0.0, KrylovStatus.NONFINITE
-        along = dot(self.shadow, Ap)
-        if abs(along) <= _NO_COSINE * self.shadow_norm * math.sqrt(dot(Ap, Ap)):
-            return Ap, 0.0, KrylovStatus.BREAKDOWN
+        along = dot(self.shadow, half.product)
+        if abs(along) <= _NO_COSINE * self.shadow_norm * half.product_norm or self._is_rounding(half):
+            return half.product, 0.0, KrylovStatus.BREAKDOWN
         alpha = self.rho / along
-        return Ap, alpha, self._move(alpha, direction, Ap)
+        return half.product, alpha, self._move(alpha, half)
 
     def _step_along_s(self) -> tuple[float, KrylovStatus | None]:
-        """Turn s into r = s - omega·As, or say why not and leave x and s as they are."""
-        direction = self.system.precondition(self.r)
-        As = self._product(direction)
-        if As is None:
+        """Turn s into r = s - omega·As, or return why not and leave x and s as they are."""
+        half = self._product(self.r, self.r_norm)
+        if half is None:
             return 0.0, KrylovStatus.NONFINITE
-        along, squared = dot(As, self.r), dot(As, As)
+        along, squared = dot(half.product, self.r), dot(half.product, half.product)
         # The square may underflow where As itself does not.
-        if squared == 0 or abs(along) <= _NO_COSINE * math.sqrt(squared) * self.r_norm:
+        if squared == 0 or abs(along) <= _NO_COSINE * half.product_norm * self.r_norm or self._is_rounding(half):
             return 0.0, KrylovStatus.BREAKDOWN
         omega = along / squared
-        return omega, self._move(omega, direction, As)
+        return omega, self._move(omega, half)
 
-    def _product(self, direction: Vector) -> Vector | None:
-        """Return A·direction and note its curvature; None if it is not finite or direction has overflowed."""
+    def _product(self, vector: Vector, norm: float | None) -> _Half | None:
+        """Return A M·vector and note its curvature; None if it is not finite or M·vector has overflowed."""
+        direction = self.system.precondition(vector)
         squared_norm = dot(direction, direction)
         if not math.isfinite(squared_norm):
             return None
@@ -161,16 +173,26 @@ class _Solve:
         if not math.isfinite(curvature):
             return None
         self.record.direction(direction, curvature, squared_norm)
-        return product
+        if norm is None:
+            norm = math.sqrt(squared_norm if direction is vector else dot(vector, vector))
+        return _Half(norm, direction, math.sqrt(squared_norm), product, math.sqrt(dot(product, product)))
 
-    def _move(self, length: float, direction: Vector, product: Vector) -> KrylovStatus | None:
+    def _is_rounding(self, half: _Half) -> bool:
+        """Whether a product is rounding, beside the largest product of a unit vector so far."""
+        if half.norm > 0:
+            self.largest = max(self.largest, half.product_norm / half.norm)
+        return half.product_norm < self.system.noise(self.largest) * half.norm
+
+    def _move(self, length: float, half: _Half) -> KrylovStatus | None:
         size = abs(length)
-        reach = self.reach + size * math.sqrt(dot(direction, direction))
-        residual = self.r_norm + size * math.sqrt(dot(product, product))
-        if not self.system.holds(size, reach, residual):
+        reach = self.reach + size * half.direction_norm
+        if not self.system.holds(size, reach, self.r_norm + size * half.product_norm):
             return KrylovStatus.NONFINITE
-        add_scaled(self.system.x, length, direction, self.scratch)
-        add_scaled(self.r, -length, product, self.scratch)
+        self.steps += size * half.norm
+        if self.system.hides(self.largest * self.steps, self.shadow_norm):
+            return KrylovStatus.BREAKDOWN
+        add_scaled(self.system.x, length, half.direction, self.scratch)
+        add_scaled(self.r, -length, half.product, self.scratch)
         self.reach = reach
         self.r_norm = math.sqrt(dot(self.r, self.r))
         return None

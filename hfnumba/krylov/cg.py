@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, curvature_and_model, start
 from hfnumba.krylov.stopping import RelativeProgress
+from hfnumba.krylov.system import System, prepare
 
 
 def cg(
@@ -37,7 +38,7 @@ def cg(
     maxiter: int | None = None,
     M: Any | None = None,
     progress: RelativeProgress | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Solve A x = b by preconditioned conjugate gradients, up to a direction of non-positive curvature.
@@ -59,10 +60,10 @@ def cg(
         counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
     progress : RelativeProgress, optional
         Stop with PROGRESS when the quadratic model has stopped improving. None: only the residual counts.
-    keep : float, default 1.3
-        Iterates ceil(keep^i) are kept, and always the last one.
+    backtracking_ratio : float, default 1.3
+        Ratio of the grid of stored iterates: those numbered ceil(backtracking_ratio^i), and always the last one.
     callback : callable, optional
-        Called as ``callback(x)`` after each iteration. The array is reused: copy it to keep it.
+        Called as ``callback(x)`` after each iteration. The array is reused: store a copy.
 
     Returns
     -------
@@ -73,12 +74,12 @@ def cg(
     Raises
     ------
     ValueError
-        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
     Cost: one product per iteration. Memory: five n-vectors (x, r, p, Ap, scratch), one for ``lowest``, one
-    per kept iterate, and one with M. b is not copied.
+    per stored iterate, and one with M. b is not copied.
 
     Where b is zero but x0 is not, the solve runs and may find curvature at a stationary point.
 
@@ -87,7 +88,7 @@ def cg(
     Saad (2003), Algorithm 9.1; Martens (2010), sections 4.4 and 4.6.
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial
@@ -105,6 +106,9 @@ class Solve:
         z = system.precondition(r)
         self.rz = dot(r, z)
         self.p = z.copy()
+        # In the norm of M^-1: p'p, the first residual, the steps so far; and the diagonal of the tridiagonal matrix.
+        self.pp, self.first, self.steps = self.rz, math.sqrt(max(self.rz, 0.0)), 0.0
+        self.largest = self.pivot = self.beta = 0.0
         self.scratch = np.empty_like(r)
         # An upper bound of |x|, which tells before a step whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
@@ -140,6 +144,7 @@ class Solve:
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
         flat = curvature <= float(np.finfo(self.system.dtype).eps) * math.sqrt(pp) * math.sqrt(dot(Ap, Ap))
+        flat |= self._is_rounding(curvature)
         self.record.direction(p, curvature, pp, ends=flat)
         return self._at_flat(Ap) if flat else self._step_along(self.rz / curvature, Ap)
 
@@ -147,8 +152,17 @@ class Solve:
         """Say how the solve ends where p does not curve up."""
         return KrylovStatus.NONPOSITIVE_CURVATURE
 
+    def _is_rounding(self, curvature: float) -> bool:
+        """Whether the curvature of p is rounding, beside that of the directions so far."""
+        before, self.pivot = self.pivot, curvature / self.rz
+        self.largest = max(self.largest, abs(self.pivot + self.beta * before))
+        return curvature <= self.system.noise(self.largest) * self.pp
+
     def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
-        """Walk to the minimum of the model along p, which is at ``alpha``."""
+        """Step to the minimum of the model along p, which is at ``alpha``."""
+        self.steps += alpha * math.sqrt(self.pp)
+        if math.isfinite(self.steps) and self.system.hides(self.largest * self.steps, self.first):
+            return KrylovStatus.BREAKDOWN
         return self._walk(alpha, Ap)
 
     def _walk(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
@@ -178,7 +192,8 @@ class Solve:
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.p, rz / self.rz, out=self.p)
             np.add(self.p, z, out=self.p)
-        self.rz = rz
+        self.beta, self.rz = rz / self.rz, rz
+        self.pp = rz + self.beta**2 * self.pp
 
     def _model(self) -> float:
         return curvature_and_model(self.system.b, self.system.x, self.r)[1]

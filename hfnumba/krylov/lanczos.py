@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
+from hfnumba.krylov.system import System, prepare
 
 _NEW = 1e-3
 """Least share of a starting point outside the Krylov space that makes it a direction of its own in float32."""
@@ -104,17 +105,16 @@ class _Space:
 
     def grow(self) -> KrylovStatus:
         """Span b, Ab, A²b, … until maxiter or until it is invariant."""
-        tolerance = max(self.system.rtol, float(np.finfo(self.system.dtype).eps))
+        tolerance = max(self.system.rtol, self.system.noise(1.0))
         q = self.system.b / math.sqrt(dot(self.system.b, self.system.b))
         for _ in range(self.system.maxiter):
             w = self._add(q)
             if w is None:
                 return KrylovStatus.NONFINITE
-            size = math.sqrt(dot(w, w))
-            if size <= tolerance * self.largest:
-                self.outside = {}
-                return KrylovStatus.CONVERGED
             self.outside = {len(self.basis) - 1: w}
+            size = math.sqrt(dot(w, w))
+            if size <= tolerance * self.largest or len(self.basis) == q.size:
+                return KrylovStatus.CONVERGED
             q = w / size
         return KrylovStatus.MAXITER
 

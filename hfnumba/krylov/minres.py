@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import System, Vector, add_scaled, dot, prepare
+from hfnumba.krylov.operator import Vector, add_scaled, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 
 def minres(
@@ -37,7 +38,7 @@ def minres(
     rtol: float = 1e-6,
     maxiter: int | None = None,
     M: Any | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Minimise |b - A x| over growing Krylov spaces, up to a residual of non-positive curvature.
@@ -54,7 +55,7 @@ def minres(
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner, symmetric positive definite, near the inverse of A or of its absolute value. Two applications
         per iteration, not counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
-    x0, rtol, maxiter, keep, callback
+    x0, rtol, maxiter, backtracking_ratio, callback
         As of :func:`hfnumba.krylov.cg.cg`.
 
     Returns
@@ -66,19 +67,19 @@ def minres(
     Raises
     ------
     ValueError
-        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or keep <= 1.
+        If shapes do not fit, b or x0 is not finite, rtol < 0, maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
     Cost: one product per iteration. Memory: eight n-vectors (x, r, three of the Lanczos process, two of its
-    steps, scratch), one for ``lowest``, one per kept iterate, and two with M. b is not copied.
+    steps, scratch), one for ``lowest``, one per stored iterate, and two with M. b is not copied.
 
     References
     ----------
     Paige and Saunders (1975); Liu and Roosta (2022), Algorithm 1.
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     if trivial is not None:
         return trivial
@@ -98,6 +99,7 @@ class _Solve:
         v = system.precondition(r)
         self.along = dot(r, v)
         self.phi = math.sqrt(max(self.along, 0.0))
+        self.first = self.phi
         self.z, self.v = r, v
         if self.phi > 0:
             self.z = r / self.phi
@@ -108,6 +110,8 @@ class _Solve:
         self.largest = 0.0
         self.beta = self.delta = self.epsilon = self.s = 0.0
         self.c = -1.0
+        # Norms of d and d_before in units of the Lanczos vectors v that they were made from.
+        self.size = self.size_before = 0.0
         # An upper bound of |x|, which tells before a step whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
 
@@ -123,6 +127,8 @@ class _Solve:
                 callback(self.system.x)
             if math.sqrt(dot(self.r, self.r)) <= self.limit:
                 return self.record.finish(index, self.r, KrylovStatus.CONVERGED)
+            if self.beta <= self.system.noise(self.largest):
+                return self.record.finish(index, self.r, KrylovStatus.BREAKDOWN)
         return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
 
     def _step(self) -> KrylovStatus | None:
@@ -141,10 +147,13 @@ class _Solve:
         gamma, coming = self.s * self.delta - self.c * alpha, -self.c * beta
         self.largest = max(self.largest, math.hypot(self.beta, alpha, beta))
         if self._is_flat(-self.c * gamma):
-            return KrylovStatus.NONPOSITIVE_CURVATURE
+            gradient = self.phi * math.hypot(gamma, coming)
+            at_least = gradient <= 128 * self.system.noise(self.largest) * self.first
+            return KrylovStatus.LEAST_SQUARES if at_least else KrylovStatus.NONPOSITIVE_CURVATURE
         diagonal = math.hypot(gamma, beta)
-        if not self._move(self.c * self.delta + self.s * alpha, diagonal, gamma / diagonal):
-            return KrylovStatus.NONFINITE
+        failure = self._move(self.c * self.delta + self.s * alpha, diagonal, gamma / diagonal)
+        if failure is not None:
+            return failure
         self.epsilon, self.delta = self.s * beta, coming
         self.c, self.s = gamma / diagonal, beta / diagonal
         self.phi *= self.s
@@ -159,23 +168,31 @@ class _Solve:
 
     def _is_flat(self, rayleigh: float) -> bool:
         """Note the curvature of the residual, and tell whether it is none beyond rounding."""
-        flat = rayleigh <= float(np.finfo(self.system.dtype).eps) * self.largest
+        flat = rayleigh <= self.system.noise(self.largest)
         d = self.system.precondition(self.r)
         self.record.direction(d, rayleigh * dot(self.r, d), dot(d, d), ends=flat)
         return flat
 
-    def _move(self, delta: float, diagonal: float, cosine: float) -> bool:
-        """Make d the next step's direction and walk along it; false if x would not stay finite."""
+    def _move(self, delta: float, diagonal: float, cosine: float) -> KrylovStatus | None:
+        """Make d the next step's direction and take the step, or return why not and leave x as it is.
+
+        A d is a unit vector in exact arithmetic. Its error is what rounding the terms of d leaves of a product, and the
+        step adds cosine·phi times that to the residual: it must stay below phi.
+        """
+        terms = (1 + self.epsilon * self.size_before + abs(delta) * self.size) / diagonal
+        if self.system.hides(self.largest * terms * abs(cosine), 1.0):
+            return KrylovStatus.BREAKDOWN
         d = self.d_before
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(d, -self.epsilon, out=d)
             np.add(d, self.v, out=d)
             add_scaled(d, -delta, self.d, self.scratch)
             np.divide(d, diagonal, out=d)
-        length = cosine * self.phi
-        reach = self.reach + abs(length) * math.sqrt(dot(d, d))
+        length, norm = cosine * self.phi, math.sqrt(dot(d, d))
+        reach = self.reach + abs(length) * norm
         if not self.system.holds(abs(length), reach):
-            return False
+            return KrylovStatus.NONFINITE
         self.d_before, self.d, self.reach = self.d, d, reach
+        self.size_before, self.size = self.size, norm / math.sqrt(dot(self.v, self.v))
         add_scaled(self.system.x, length, d, self.scratch)
-        return True
+        return None

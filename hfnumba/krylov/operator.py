@@ -1,7 +1,8 @@
-"""What a Krylov solver knows of a matrix: its shape, its dtype, and its product with a vector."""
+"""Operators: matrices given only through matrix-vector products, and their sums, multiples and shifts."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,13 +12,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Vector = NDArray[np.floating[Any]]
 
+_BLOCK = 1 << 15
+"""Number of elements that a shifted product adds at once: a block of a vector that stays in cache."""
+
+_NUMBER = (int, float, np.integer, np.floating)
+
 
 class LinearOperator(Protocol):
-    """A square matrix known by its products; SciPy's words, so that SciPy's operators satisfy it too."""
+    """What a solver requires of a matrix. The names are SciPy's, so SciPy's operators satisfy it too."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(n, n)``."""
+        """Shape of the matrix, ``(n, n)``."""
         ...
 
     @property
@@ -26,12 +32,73 @@ class LinearOperator(Protocol):
         ...
 
     def matvec(self, v: Vector) -> Vector:
-        """Multiply with a vector of shape ``(n,)``; a new array, ``v`` is not changed."""
+        """Return the product with a vector of shape ``(n,)`` as a new array; ``v`` is not changed."""
         ...
 
 
-@dataclass(frozen=True)
-class FunctionOperator:
+class Operator(ABC):
+    """Base class of symmetric operators: subclasses define ``shape``, ``dtype`` and ``matvec``.
+
+    It adds products ``H @ v`` and ``H @ V`` (of the columns of a matrix), shifts ``H + c`` (adds c·I), multiples
+    ``c * H``, sums ``A + B`` with any :class:`LinearOperator`, and :meth:`to_scipy`.
+    """
+
+    __array_ufunc__ = None  # NumPy's numbers and arrays leave ``c * H`` and ``c + H`` to this class
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Shape of the matrix, ``(n, n)``."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the products."""
+
+    @abstractmethod
+    def matvec(self, v: Vector) -> Vector:
+        """Return the product with a vector of shape ``(n,)`` as a new array; ``v`` is not changed."""
+
+    def __matmul__(self, other: ArrayLike) -> NDArray[Any]:
+        """Return the product with a vector, or with each column of a matrix of shape ``(n, k)`` (k products)."""
+        if hasattr(other, "matvec"):
+            return NotImplemented
+        array, n = np.asarray(other), self.shape[1]
+        if array.ndim not in (1, 2) or array.shape[0] != n:
+            raise ValueError(f"expected a vector of shape ({n},) or a matrix of shape ({n}, k), got {array.shape}")
+        if array.ndim == 1:
+            return self.matvec(array)
+        product = np.empty(array.shape, np.result_type(self.dtype, array.dtype))
+        for j in range(array.shape[1]):
+            product[:, j] = self.matvec(np.ascontiguousarray(array[:, j]))
+        return product
+
+    def __add__(self, other: float | LinearOperator) -> Operator:
+        """Return the shifted operator H + c·I for a number c, or the sum of two operators."""
+        if isinstance(other, _NUMBER):
+            return shifted(self, float(other))
+        if not hasattr(other, "matvec"):
+            return NotImplemented
+        return _Sum(self, other)
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: float) -> Operator:
+        """Return the multiple c·H for a number c."""
+        if not isinstance(factor, _NUMBER):
+            return NotImplemented
+        return _Multiple(self, float(factor))
+
+    __rmul__ = __mul__
+
+    def to_scipy(self) -> Any:
+        """Convert to a :class:`scipy.sparse.linalg.LinearOperator` (symmetric: rmatvec = matvec)."""
+        from scipy.sparse.linalg import LinearOperator as ScipyOperator  # noqa: PLC0415 - slow to import
+
+        return ScipyOperator(self.shape, matvec=self.matvec, rmatvec=self.matvec, dtype=self.dtype)
+
+
+class FunctionOperator(Operator):
     """A symmetric operator made from a function.
 
     Parameters
@@ -44,38 +111,33 @@ class FunctionOperator:
         The dtype of the products.
     """
 
-    n: int
-    function: Callable[[Vector], Vector]
-    dtype: np.dtype[Any]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+    def __init__(self, n: int, function: Callable[[Vector], Vector], dtype: DTypeLike) -> None:
+        self._n, self._function, self._dtype = n, function, np.dtype(dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(n, n)``."""
-        return (self.n, self.n)
+        """Shape of the matrix, ``(n, n)``."""
+        return (self._n, self._n)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the products."""
+        return self._dtype
 
     def matvec(self, v: Vector) -> Vector:
-        """Multiply with ``v``."""
-        return self.function(v)
-
-    def to_scipy(self) -> Any:
-        """Convert to a :class:`scipy.sparse.linalg.LinearOperator` (symmetric: rmatvec = matvec)."""
-        from scipy.sparse.linalg import LinearOperator as ScipyOperator  # noqa: PLC0415 - slow to import
-
-        return ScipyOperator(self.shape, matvec=self.matvec, rmatvec=self.matvec, dtype=self.dtype)
+        """Return ``function(v)``."""
+        return self._function(v)
 
 
 def as_operator(matrix: Any, dtype: DTypeLike | None = None) -> LinearOperator:
-    """Make a LinearOperator of a dense square array; what has ``matvec`` is returned as it is.
+    """Return an operator for a dense square array; an object with ``matvec`` is returned unchanged.
 
     Parameters
     ----------
     matrix : LinearOperator or array_like, shape (n, n)
-        Integers become float64, so that a shift is not cut down to an integer.
+        The matrix. Integers become float64, so that a shift is not truncated to an integer.
     dtype : dtype, optional
-        Convert a dense array to it. Ignored for operators.
+        The dtype that a dense array is converted to. Ignored for operators.
 
     Raises
     ------
@@ -93,11 +155,97 @@ def as_operator(matrix: Any, dtype: DTypeLike | None = None) -> LinearOperator:
     return FunctionOperator(array.shape[0], lambda v: array @ v, array.dtype)
 
 
-def shifted(operator: LinearOperator, shift: float) -> LinearOperator:
-    """Add shift·I: the damped operator. Costs one product of A and one pass over the vector per product."""
-    dtype = operator.dtype if operator.dtype.kind == "f" else np.dtype(np.float64)
-    scale = dtype.type(shift)
-    return FunctionOperator(operator.shape[0], lambda v: operator.matvec(v) + scale * v, dtype)
+def shifted(operator: LinearOperator, shift: float) -> Operator:
+    """Return the damped operator, A + shift·I. A product costs one of A and one pass over the vector."""
+    return _Shifted(operator, shift)
+
+
+def new_product(operator: LinearOperator, v: Vector) -> Vector:
+    """Return ``operator.matvec(v)`` as an array that may be changed: not ``v`` itself, nor read-only.
+
+    SciPy's identity, for one, returns its argument.
+    """
+    product = np.asarray(operator.matvec(v))
+    return product if product.flags.writeable and not np.may_share_memory(product, v) else product.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class _Shifted(Operator):
+    """The operator A + shift·I."""
+
+    operator: LinearOperator
+    shift: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.operator.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return _floating(self.operator.dtype)
+
+    def matvec(self, v: Vector) -> Vector:
+        scale = self.dtype.type(self.shift)
+        product = new_product(self.operator, v)
+        dtype = np.result_type(scale, v)
+        if np.result_type(product, dtype) != product.dtype:
+            total: Vector = product + scale * v
+            return total
+        scratch = np.empty(min(v.size, _BLOCK), dtype)
+        for start in range(0, v.size, _BLOCK):
+            part = product[start : start + _BLOCK]
+            added = np.multiply(v[start : start + _BLOCK], scale, out=scratch[: part.size])
+            np.add(part, added, out=part)
+        return product
+
+
+@dataclass(frozen=True, eq=False)
+class _Multiple(Operator):
+    """The operator factor·A."""
+
+    operator: LinearOperator
+    factor: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.operator.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return _floating(self.operator.dtype)
+
+    def matvec(self, v: Vector) -> Vector:
+        product = new_product(self.operator, v)
+        return np.multiply(product, self.factor, out=product if product.dtype.kind == "f" else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum(Operator):
+    """The operator A + B."""
+
+    first: LinearOperator
+    second: LinearOperator
+
+    def __post_init__(self) -> None:
+        if tuple(self.first.shape) != tuple(self.second.shape):
+            raise ValueError(f"expected operators of one shape, got {self.first.shape} and {self.second.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.first.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(self.first.dtype, self.second.dtype)
+
+    def matvec(self, v: Vector) -> Vector:
+        product, other = new_product(self.first, v), self.second.matvec(v)
+        fits = np.result_type(product, other) == product.dtype
+        return np.add(product, other, out=product if fits else None)
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 def dot(u: Vector, v: Vector) -> float:
@@ -115,116 +263,3 @@ def add_scaled(y: Vector, scale: float, v: Vector, scratch: Vector) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(v, scale, out=scratch)
         np.add(y, scratch, out=y)
-
-
-@dataclass
-class System:
-    """A validated system A x = b in one dtype, and the count of its products. Made by :func:`prepare`.
-
-    Attributes
-    ----------
-    x : ndarray
-        The starting point; owned by the solver, which updates it in place.
-    dtype : dtype
-        float32 if both A and b are, else float64.
-    """
-
-    A: LinearOperator
-    b: Vector
-    x: Vector
-    M: LinearOperator | None
-    dtype: np.dtype[Any]
-    rtol: float
-    maxiter: int
-    n_matvec: int = 0
-
-    def product(self, v: Vector) -> Vector:
-        """Return A v and count it."""
-        self.n_matvec += 1
-        return self._apply(self.A, v)
-
-    def precondition(self, r: Vector) -> Vector:
-        """Return M r, or r itself (not a copy) without a preconditioner. Not counted."""
-        return r if self.M is None else self._apply(self.M, r)
-
-    def residual(self) -> Vector:
-        """Return b - A x as a new array; no product where x is zero."""
-        if not self.x.any():
-            return self.b.copy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.subtract(self.b, self.product(self.x))
-
-    def limit(self, first_residual_norm: float) -> float:
-        """Return the residual norm that counts as solved: rtol·|b|, or rtol·|r0| where b is zero.
-
-        Below the rounding unit of the dtype the recursive residual says nothing of x: rtol is raised to it.
-        """
-        norm = float(np.sqrt(dot(self.b, self.b))) or first_residual_norm
-        return max(self.rtol, float(np.finfo(self.dtype).eps)) * norm
-
-    def is_zero(self) -> bool:
-        """Whether b is zero and there is no starting point either."""
-        return not (self.b.any() or self.x.any())
-
-    def holds(self, *magnitudes: float) -> bool:
-        """Whether numbers up to these magnitudes are finite in the dtype."""
-        largest = float(np.finfo(self.dtype).max)
-        return all(magnitude < largest for magnitude in magnitudes)
-
-    def _apply(self, operator: LinearOperator, v: Vector) -> Vector:
-        result = np.asarray(operator.matvec(v))
-        if result.shape != v.shape:
-            raise ValueError(
-                f"expected a product of shape {v.shape}, got {result.shape}; correct the operator's matvec"
-            )
-        with np.errstate(over="ignore", invalid="ignore"):
-            return result.astype(self.dtype, copy=False)
-
-
-def prepare(A: Any, b: ArrayLike, *, x0: ArrayLike | None, rtol: float, maxiter: int | None, M: Any | None) -> System:
-    """Check the arguments of a solver and bring them to one dtype.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, a vector is not finite or not real, rtol is negative or maxiter < 1.
-    """
-    operator = as_operator(A)
-    n = operator.shape[0]
-    if tuple(operator.shape) != (n, n):
-        raise ValueError(f"expected a square operator, got shape {operator.shape}; solve a square system")
-    preconditioner = None if M is None else as_operator(M)
-    if preconditioner is not None and tuple(preconditioner.shape) != (n, n):
-        raise ValueError(f"expected M of shape {(n, n)} as A has, got {tuple(preconditioner.shape)}")
-    if not 0 <= rtol < np.inf:
-        raise ValueError(f"expected rtol >= 0, got {rtol}; pass a relative tolerance such as 1e-6")
-    if maxiter is not None and not (isinstance(maxiter, (int, np.integer)) and maxiter >= 1):
-        raise ValueError(f"expected a whole number maxiter >= 1, got {maxiter}; None stands for the order of A")
-    right = np.asarray(b)
-    if operator.dtype.kind not in "biuf":
-        raise ValueError(f"expected a real operator, got dtype {operator.dtype}; pass a real A")
-    dtype = _dtype(operator.dtype, right.dtype)
-    right = _vector("b", right, n, dtype)
-    norm = np.sqrt(dot(right, right))
-    if right.any() and not 1e-100 < norm < 1e100:
-        raise ValueError(f"expected |b| between 1e-100 and 1e100 or zero, got {norm:.1e}; scale the system")
-    x = np.zeros(n, dtype) if x0 is None else np.array(_vector("x0", np.asarray(x0), n, dtype))
-    return System(operator, right, x, preconditioner, dtype, float(rtol), n if maxiter is None else int(maxiter))
-
-
-def _dtype(A: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    """Return float32 if both fit into it, else float64."""
-    fits = all(np.can_cast(dtype, np.float32) for dtype in (A, b))
-    return np.dtype(np.float32 if fits else np.float64)
-
-
-def _vector(name: str, values: NDArray[Any], n: int, dtype: np.dtype[Any]) -> Vector:
-    if values.shape != (n,):
-        raise ValueError(f"expected {name} of shape ({n},) to fit the operator, got {values.shape}")
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"expected real numbers in {name}, got dtype {values.dtype}")
-    with np.errstate(over="ignore"):
-        vector = values.astype(dtype, copy=False)
-    if not np.isfinite(vector).all():
-        raise ValueError(f"expected finite numbers in {name}, got NaN or infinity; check what it was computed from")
-    return vector

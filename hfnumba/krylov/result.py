@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.operator import System, dot
+from hfnumba.krylov.operator import dot
 from hfnumba.krylov.stopping import on_grid
+from hfnumba.krylov.system import System
 
 
 class KrylovStatus(Enum):
@@ -22,6 +23,10 @@ class KrylovStatus(Enum):
     NONPOSITIVE_CURVATURE = (
         "a direction of non-positive curvature was met; walk along it, or raise the damping for a definite system"
     )
+    LEAST_SQUARES = (
+        "the system is singular and inconsistent to rounding, its least residual was reached; raise the damping for a "
+        "definite system"
+    )
     BOUNDARY = "the edge of the trust region was reached; the region grows if the model proves right there"
     BREAKDOWN = "the recurrence broke down; use the best iterate so far, or raise the damping"
     ZERO_RHS = "the right-hand side is zero, so is the solution; the point is already stationary"
@@ -30,7 +35,7 @@ class KrylovStatus(Enum):
 
 @dataclass(frozen=True)
 class Iterate:
-    """A kept iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; both come without a product."""
+    """A stored iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; both come without a product."""
 
     index: int
     x: NDArray[np.floating[Any]]
@@ -63,7 +68,7 @@ class KrylovResult:
         The last iterate (rolled back to the one before a direction of non-positive curvature or a breakdown,
         unless a trust region gave that direction an end).
     iterates : tuple of Iterate
-        Iterates kept for backtracking, oldest first; the last is ``x``. Empty if no step was taken.
+        Iterates stored for backtracking, oldest first; the last is ``x``. Empty if no step was taken.
     lowest : CurvedDirection or None
         The direction with the lowest Rayleigh quotient d'Ad/d'd that was met (of either sign); after
         NONPOSITIVE_CURVATURE the direction that ended the solve.
@@ -94,21 +99,23 @@ def curvature_and_model(
 class Record:
     """What a running solver writes down for its result.
 
-    Holds one n-vector for the lowest direction and one for each kept iterate.
+    Holds one n-vector for the lowest direction and one for each stored iterate.
 
     Parameters
     ----------
     system : System
         Its ``x`` is the current iterate.
-    keep : float
-        Ratio of the grid of kept iterates, > 1.
+    backtracking_ratio : float
+        Ratio of the grid of stored iterates, > 1.
     """
 
-    def __init__(self, system: System, keep: float) -> None:
-        if not keep > 1:
-            raise ValueError(f"expected keep > 1, got {keep}; 1.3 keeps iterates 1, 2, 3, 4, 5, 7, 9, 11, 14, …")
+    def __init__(self, system: System, backtracking_ratio: float) -> None:
+        if not backtracking_ratio > 1:
+            raise ValueError(
+                f"expected backtracking_ratio > 1, got {backtracking_ratio}; 1.3 stores 1, 2, 3, 4, 5, 7, 9, 11, …"
+            )
         self._system = system
-        self._keep = keep
+        self._ratio = backtracking_ratio
         self._iterates: list[Iterate] = []
         self._rayleighs: list[float] = []
         self._lowest: CurvedDirection | None = None
@@ -132,11 +139,11 @@ class Record:
 
     def iterate(self, index: int, r: NDArray[np.floating[Any]]) -> None:
         """Keep a copy of the current x if ``index`` is on the grid."""
-        if on_grid(index, self._keep):
+        if on_grid(index, self._ratio):
             self._iterates.append(self._describe(index, self._system.x.copy(), r))
 
     def finish(self, index: int, r: NDArray[np.floating[Any]], status: KrylovStatus) -> KrylovResult:
-        """Make the result, with the current x as iterate ``index`` (0: no step was taken), the last kept."""
+        """Make the result, with the current x as iterate ``index`` (0: no step was taken), the last stored."""
         x = self._system.x
         if self._iterates and self._iterates[-1].index == index:
             self._iterates.pop()

@@ -17,8 +17,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from hfnumba.krylov.cg import Solve
-from hfnumba.krylov.operator import System, Vector, dot, prepare
+from hfnumba.krylov.operator import Vector, dot
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
+from hfnumba.krylov.system import System, prepare
 
 
 def steihaug(
@@ -29,7 +30,7 @@ def steihaug(
     x0: ArrayLike | None = None,
     rtol: float = 1e-6,
     maxiter: int | None = None,
-    keep: float = 1.3,
+    backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
     """Lower x'Ax/2 - b'x over |x| <= radius by conjugate gradients, to the edge if the model falls there.
@@ -43,7 +44,7 @@ def steihaug(
         Of the trust region, from 1e-100 to 1e100.
     x0 : array_like, shape (n,), optional
         Starting point of a norm below radius, zero by default. One that is not zero costs a product.
-    rtol, maxiter, keep, callback
+    rtol, maxiter, backtracking_ratio, callback
         As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is not called for the step to the edge.
 
     Returns
@@ -57,7 +58,7 @@ def steihaug(
     ------
     ValueError
         If shapes do not fit, b or x0 is not finite, radius is out of its range, |x0| >= radius, rtol < 0,
-        maxiter < 1, or keep <= 1.
+        maxiter < 1, or backtracking_ratio <= 1.
 
     Notes
     -----
@@ -72,7 +73,7 @@ def steihaug(
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=None)
     if dot(system.x, system.x) >= radius * radius:
         raise ValueError(f"expected |x0| < radius = {radius}, got {math.sqrt(dot(system.x, system.x))}; shorten x0")
-    record = Record(system, keep)
+    record = Record(system, backtracking_ratio)
     r, limit, trivial = start(system, record)
     return trivial if trivial is not None else _Bounded(system, record, r, limit, float(radius)).run(callback)
 
@@ -83,6 +84,9 @@ class _Bounded(Solve):
     def __init__(self, system: System, record: Record, r: Vector, limit: float, radius: float) -> None:
         super().__init__(system, record, r, limit, None)
         self.radius = radius
+
+    def _is_rounding(self, curvature: float) -> bool:
+        return False  # the region bounds the step, whatever the curvature
 
     def _at_flat(self, Ap: Vector) -> KrylovStatus:
         # Where p does not curve up, the model falls along it without end.

@@ -1,4 +1,4 @@
-"""When a solver stops before the residual says so, and which of its iterates are kept.
+"""Stopping rule by the quadratic model, and the grid of iterates that a solver stores.
 
 Both rules are from Martens, "Deep learning via Hessian-free optimization" (ICML 2010): the relative progress
 of the quadratic model (section 4.4) and the geometric grid of iterates to backtrack over (section 4.6). The
@@ -58,20 +58,20 @@ def relative_progress(now: float, before: float) -> float:
     return (now - before) / now
 
 
-def on_grid(index: int, keep: float) -> bool:
-    """Whether ``index`` = ceil(keep^i) for some i >= 0 (Martens 2010, section 4.6, with keep = 1.3).
+def on_grid(index: int, backtracking_ratio: float) -> bool:
+    """Whether ``index`` = ceil(backtracking_ratio^i) for some i >= 0 (Martens 2010, section 4.6, with 1.3).
 
     Parameters
     ----------
     index : int
         Iteration, counted from 1.
-    keep : float
+    backtracking_ratio : float
         Ratio of the grid, > 1.
     """
-    # A grid denser than the integers holds every index; so the loop below stays short as keep -> 1.
-    if (index - 1) * keep <= index:
+    # A grid denser than the integers holds every index; so the loop below stays short as the ratio -> 1.
+    if (index - 1) * backtracking_ratio <= index:
         return True
     power = 1.0
     while power <= index - 1:
-        power *= keep
+        power *= backtracking_ratio
     return power <= index

@@ -59,6 +59,7 @@ def least(split, n_threads):
     return high
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_the_bits_do_not_depend_on_memory(split, n_threads):
     reference = everything(split, 1, None)

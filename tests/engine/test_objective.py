@@ -37,6 +37,7 @@ def everything(f, theta):
     return [point.value, point.gradient, point.hessian().matvec(v), point.gauss_newton().matvec(v), along]
 
 
+@pytest.mark.bits
 def test_bits_do_not_depend_on_threads():
     reference = everything(*objective(n_threads=1))
     for n_threads in (2, 3, 16):
@@ -44,6 +45,7 @@ def test_bits_do_not_depend_on_threads():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.bits
 def test_a_primal_pass_that_does_not_fit_is_recomputed_to_the_same_bits(monkeypatch):
     reference = everything(*objective())
     monkeypatch.setattr(Budget, "take", lambda self, n: False)

@@ -254,6 +254,7 @@ def test_a_class_without_rows_weighs_one(tmp_path):
     assert balanced(split) == (0.75, 1.0, 1.5, 1.0)
 
 
+@pytest.mark.bits
 def test_the_bits_do_not_depend_on_threads_or_memory(store):
     split = store["train"]
     network = Network([split.n_features, 9, 4])
@@ -273,6 +274,7 @@ def test_the_bits_do_not_depend_on_threads_or_memory(store):
         assert_same_bits(of(**settings), reference)
 
 
+@pytest.mark.bits
 def test_the_bits_do_not_depend_on_workers(store, client):
     split = store["train"]
     network = Network([split.n_features, 9, 4])

@@ -9,6 +9,7 @@ import pytest
 from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.kernels import cache
+from tests.limits import LIMIT_S
 
 WARM_UP = """
 import sys
@@ -27,7 +28,7 @@ def warm_up(folder, *few):
     """Messages of a new process that needs all kernels (or only a few of them), and the cache it used."""
     environment = {**os.environ, "HFNUMBA_CACHE_DIR": str(folder)}
     command = [sys.executable, "-c", WARM_UP, *few]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     said, used = done.stdout.split()
     return int(said), used
 

@@ -42,6 +42,7 @@ def test_against_jax(activation, loss, depth):
             np.testing.assert_array_equal(columns(point.hessian()), columns(point.gauss_newton()))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if a != "relu"])
 def test_central_differences(activation, loss):
@@ -53,6 +54,7 @@ def test_central_differences(activation, loss):
     assert relative(point.hessian().matvec(v), (ahead.gradient - behind.gradient) / (2 * h)) <= 1e-6
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_against_plain_loops(activation, loss):
@@ -69,6 +71,7 @@ def test_against_plain_loops(activation, loss):
         np.testing.assert_allclose(p, z if loss == "squared_error" else 1 / (1 + np.exp(-z)), rtol=1e-12)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("n_rows", "sizes"),
     [

@@ -44,6 +44,7 @@ def test_against_jax_row_by_row(activation, loss, hidden):
         np.testing.assert_allclose(fisher, (rows**2).mean(0), rtol=tolerance, atol=tolerance * (rows**2).max())
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("stored", [True, False], ids=["primal stored", "recomputed"])
 @pytest.mark.parametrize("sizes", [(6, 4, 3), (2, 9, 40, 5), (40, 3, 2), (3, 700)])
 @pytest.mark.parametrize("n_rows", [1, 255, 700])
@@ -75,6 +76,7 @@ def images(n_threads=2, n_partitions=16, **settings):
 SAMPLE = RowSample(300, seed=1, draw=4)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("rows", [None, SAMPLE])
 def test_the_bits_of_everything_are_the_same_with_it_without_it_and_on_any_threads(rows, monkeypatch):
     f, theta = images()

@@ -158,6 +158,6 @@ def test_progress_stops_where_martens_says():
     assert result.iterates[-1].model == pytest.approx(models[expected], rel=1e-9)
 
 
-def test_the_model_falls_along_the_kept_iterates():
+def test_the_model_falls_along_the_stored_iterates():
     models = [iterate.model for iterate in cg(definite(condition=1e4), vector(40)).iterates]
     assert len(models) > 5 and all(np.diff(models) < 0)

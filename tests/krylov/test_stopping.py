@@ -1,4 +1,4 @@
-"""The stopping rule and the grid of kept iterates, against their definitions."""
+"""The stopping rule and the grid of stored iterates, against their definitions."""
 
 import math
 
@@ -47,16 +47,16 @@ def test_wrong_rules_are_refused(arguments):
         RelativeProgress(**arguments)
 
 
-@pytest.mark.parametrize("keep", [1.05, 1.3, 1.5, 2.0, 10.0])
-def test_the_grid_is_its_definition(keep):
-    grid = {math.ceil(keep**i) for i in range(200) if keep**i <= 500}
-    assert [j for j in range(1, 500) if on_grid(j, keep)] == sorted(grid - {500})
+@pytest.mark.parametrize("ratio", [1.05, 1.3, 1.5, 2.0, 10.0])
+def test_the_grid_is_its_definition(ratio):
+    grid = {math.ceil(ratio**i) for i in range(200) if ratio**i <= 500}
+    assert [j for j in range(1, 500) if on_grid(j, ratio)] == sorted(grid - {500})
 
 
-@pytest.mark.parametrize("keep", [math.nextafter(1, 2), 1e300, math.inf])
-def test_extreme_grids_end(keep):
-    kept = [j for j in range(1, 1000) if on_grid(j, keep)]
-    assert kept == (list(range(1, 1000)) if keep < 2 else [1])
+@pytest.mark.parametrize("ratio", [math.nextafter(1, 2), 1e300, math.inf])
+def test_extreme_grids_end(ratio):
+    stored = [j for j in range(1, 1000) if on_grid(j, ratio)]
+    assert stored == (list(range(1, 1000)) if ratio < 2 else [1])
 
 
 def test_dot_of_float32_is_accumulated_in_float64():

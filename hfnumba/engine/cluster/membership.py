@@ -16,7 +16,7 @@ from hfnumba.engine.cluster.liveness import await_answers
 from hfnumba.engine.cluster.messages import GONE, GREET
 from hfnumba.engine.cluster.shared_memory import Box, SharedMemoryError
 from hfnumba.errors import ClusterError
-from hfnumba.versions import difference, installed, spelled
+from hfnumba.versions import as_text, difference, installed
 
 _log = logging.getLogger(__name__)
 _NO_WORKER_TIMEOUT_S = 60.0
@@ -152,7 +152,7 @@ class Workers:
         if answer is None:
             return
         if answer["versions"] != self._versions:
-            other, ours = difference(answer["versions"], self._versions), spelled(self._versions)
+            other, ours = difference(answer["versions"], self._versions), as_text(self._versions)
             self._left_out[address] = f"worker {address} has {other}; install {ours} everywhere"
             _log.warning("a worker is left out: %s", self._left_out[address])
             return

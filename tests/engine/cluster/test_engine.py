@@ -55,6 +55,7 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.bits
 def test_laws_and_bits_on_two_processes(client):
     with objective(client) as f, objective() as serial:
         check_objective(f, NETWORK.initialize(0), 1e-5, 700)
@@ -97,6 +98,7 @@ def test_assignment_covers_all_partitions_in_contiguous_runs():
     assert assign(range(10), {"a": 4, "b": 1}) == {"a": tuple(range(8)), "b": (8, 9)}
 
 
+@pytest.mark.bits
 def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypatch):
     with objective(client) as f:
         f.counters.rounds = f.counters.nbytes = f.counters.row_reads = 0

@@ -26,8 +26,8 @@ from tests.engine.cluster.test_faults import (
     refused,
     strike,
     under_fire,
-    until,
 )
+from tests.limits import LIMIT_S, until
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,7 @@ def test_a_fan_in_of_nobody_is_refused(client):
         objective(client, fan_in=0)
 
 
+@pytest.mark.bits
 def test_the_same_bits_through_a_relay(client, reference):
     with objective(client, fan_in=1, shared_memory=False) as f:
         assert_same_bits(everything(f), reference)
@@ -232,7 +233,9 @@ def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
 def test_relays_and_workers_below_that_die_at_random_moments_change_no_bit(three, reference):
     rng = random.Random(13)
     with objective(three, fan_in=1, shared_memory=False) as f:
-        fire = Rounds(lambda: strike(three, "SIGKILL", rng), 5, 0.3, rng, lambda: three.wait_for_workers(3, timeout=60))
+        fire = Rounds(
+            lambda: strike(three, "SIGKILL", rng), 5, 0.3, rng, lambda: three.wait_for_workers(3, timeout=LIMIT_S)
+        )
         under_fire(f, reference, fire)
 
 
