@@ -37,8 +37,8 @@ def test_what_is_wrong_is_named_and_fails(toy_store, monkeypatch):
 
 
 def test_wrong_derivatives_are_found(monkeypatch):
-    from hfnumba.engine import RoundObjective
+    from hfnumba.engine.linearization import CurvatureOperator
 
-    right = RoundObjective.product
-    monkeypatch.setattr(RoundObjective, "product", lambda *arguments: 1.01 * right(*arguments))
+    right = CurvatureOperator.matvec
+    monkeypatch.setattr(CurvatureOperator, "matvec", lambda *arguments: 1.01 * right(*arguments))
     assert not preflight._checked("derivatives", preflight._derivatives).ok
