@@ -11,7 +11,7 @@ import pytest
 from hfnumba.ingest import write_store
 from tests.limits import LIMIT_S
 
-pytestmark = [pytest.mark.slow]
+pytestmark = pytest.mark.slow
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).resolve().parents[1] / "README.md").read_text(), re.DOTALL)
 
 

@@ -12,7 +12,7 @@ from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
 
-# Rows that are converted at once; a multiple of all of ``blas.uniform_rows``.
+# Number of rows converted at once; a multiple of every value of ``blas.uniform_rows``.
 _CHUNK = 768
 
 

@@ -13,6 +13,7 @@ from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from tests.laws.objective_laws import check_objective, check_sample
+from tests.limits import LIMIT_S
 
 
 def objective(n_threads=2, n=1000, **settings):
@@ -170,7 +171,7 @@ def test_rows_of_partitions_that_went_elsewhere_are_dropped():
 
 def allocate_scratch(host):
     """Let every thread have its scratch memory, which a thread without work would get later."""
-    met = threading.Barrier(host.n_threads, timeout=60)
+    met = threading.Barrier(host.n_threads, timeout=LIMIT_S)
 
     def task():
         met.wait()

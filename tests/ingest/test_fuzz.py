@@ -129,7 +129,6 @@ WORDS = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", PARSERS)
 def test_fuzz(tmp_path, kind):
     make, parse = PARSERS[kind]

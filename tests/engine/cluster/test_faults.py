@@ -22,7 +22,8 @@ from hfnumba.launch import local
 from tests.engine.cluster.test_engine import assert_same_bits, everything, objective
 from tests.limits import LIMIT_S, until
 
-SILENCE_S = 2.0
+# Long enough that a worker on a busy machine is heard.
+SILENCE_S = 5.0
 
 
 @pytest.fixture(scope="module")
