@@ -337,11 +337,11 @@ def cluster(monkeypatch, client):
     return asked, recorded(monkeypatch, DaskEngine)
 
 
-HERE = {"threads": lambda host: host["n_threads"], "memory": lambda host: host["job"].memory}
+HERE = {"threads": lambda host: host["n_threads"], "memory": lambda host: host["problem"].memory}
 THERE = {
     "cluster": lambda asked, engine: f"local:{asked['n_workers']}",
     "threads": lambda asked, engine: asked["n_threads"],
-    "memory": lambda asked, engine: engine["job"].memory,
+    "memory": lambda asked, engine: engine["problem"].memory,
     "worker_timeout_s": lambda asked, engine: engine["timeout_s"],
     "fan_in": lambda asked, engine: engine["fan_in"],
 }
@@ -368,4 +368,4 @@ def test_placement_that_is_not_given_is_as_the_table_says(placed, cluster):
     placed("--cluster", "local")
     (asked,), (engine,) = cluster
     assert asked == {"n_workers": None, "n_threads": 1}
-    assert (engine["timeout_s"], engine["fan_in"], engine["job"].memory) == (60.0, FAN_IN, None)
+    assert (engine["timeout_s"], engine["fan_in"], engine["problem"].memory) == (60.0, FAN_IN, None)
