@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hfnumba.engine.evaluations import Product
 from hfnumba.errors import UsageError
-from hfnumba.krylov.operator import LinearOperator
+from hfnumba.krylov.operator import LinearOperator, Operator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.objective import RowSample, Vector
 
@@ -72,7 +72,7 @@ class RoundLinearization:
 
 
 @dataclass(frozen=True, eq=False)
-class CurvatureOperator:
+class CurvatureOperator(Operator):
     """The Hessian (``exact``) or the Gauss-Newton matrix on the curvature sample of a linearization.
 
     A product costs one round.
@@ -102,9 +102,3 @@ class CurvatureOperator:
         if f.l2:
             product += f.dtype.type(f.l2) * f.network.weights_only(v)
         return product
-
-    def to_scipy(self) -> Any:
-        """Convert to a :class:`scipy.sparse.linalg.LinearOperator` (symmetric: rmatvec = matvec)."""
-        from scipy.sparse.linalg import LinearOperator as ScipyOperator  # noqa: PLC0415 - slow to import
-
-        return ScipyOperator(self.shape, matvec=self.matvec, rmatvec=self.matvec, dtype=self.dtype)

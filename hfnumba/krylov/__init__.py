@@ -2,8 +2,8 @@
 
 NumPy only.
 
-A solver is called as ``solver(A, b, *, x0, rtol, maxiter, …)`` and returns a :class:`KrylovResult`. The parameters that
-solvers share are described once, at :func:`cg`; the others say where they differ.
+A solver is called as ``solver(A, b, *, x0, rtol, maxiter, …)`` and returns a :class:`KrylovResult`. Parameters that
+solvers share are described once, at :func:`cg`; the other docstrings describe the differences.
 """
 
 from hfnumba.krylov.bicgstab import bicgstab

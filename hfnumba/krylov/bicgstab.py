@@ -1,4 +1,4 @@
-"""Bi-CG-STAB for a symmetric operator that may be indefinite, with the curvature of all its directions.
+"""Bi-CG-STAB for a symmetric, possibly indefinite operator, with the curvature of all its directions.
 
 Method: van der Vorst, "Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG for the solution of
 nonsymmetric linear systems" (SIAM J. Sci. Stat. Comput. 13, 1992), in the form of Algorithm 7.7 of Saad,
@@ -8,16 +8,20 @@ He, Mudigere, Smelyanskiy and Takáč, "Distributed Hessian-Free Optimization fo
 
 Differences, and why:
 
-- Algorithm 3 of He et al. as printed has an "if" for the loop, does not count j up, and uses an outdated p_j:
-  the standard form is meant and is what stands here.
+- Algorithm 3 of He et al. as printed has an "if" for the loop, does not increment j, and uses an outdated p_j;
+  this is the standard form, which must be meant.
 - The step along p_j is added to x before the product with s_j: if that second half breaks down, or its
-  product is not finite, x is still an iterate whose residual is known.
-- Breakdowns, (Ap, r0*), (As, s) and (r, r0*) near zero, are judged by the cosine between the two vectors. An
-  absolute threshold takes a small gradient for a breakdown. The cosine is held against the rounding unit of
-  float64, in which it is accumulated: r drifts away from r0* in the course of a solve, and the rounding unit
-  of float32 ended 41 of 60 random indefinite systems of order 100 that were solved otherwise.
+  product is not finite, x is still an iterate with its residual.
+- Breakdowns, (Ap, r0*), (As, s) and (r, r0*) near zero, are decided by the cosine between the two vectors: an
+  absolute threshold would mistake a small gradient for a breakdown. The cosine is compared with the rounding unit
+  of float64, in which it is accumulated. During a solve r drifts away from r0*, and the rounding unit of float32
+  would end most solves of random indefinite systems that converge otherwise.
+- On a singular system p and s tend to the null space, where their products are rounding. Products below
+  8 eps·|A|·|p| (eps: the rounding unit of the dtype; |A|: the largest |Ap| / |p| so far) end the solve with
+  BREAKDOWN; and so does, before it is taken, a step with which eps·|A| times the length of all steps would exceed
+  the first residual: beyond that the recursive residual is unrelated to x.
 - On an indefinite system the residual is not monotone and need not become small. It only ends a solve at
-  rtol; it never picks an iterate. All candidates are handed back with their curvature.
+  rtol; it never selects an iterate. All candidates are returned with their curvature.
 - Scalars are accumulated in float64 while vectors stay in the dtype of the system.
 """
 
@@ -49,18 +53,19 @@ def bicgstab(
     backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
-    """Solve A x = b by Bi-CG-STAB, and note the curvature of every direction p_j and s_j on the way.
+    """Solve A x = b by Bi-CG-STAB, and record the curvature of every direction p_j and s_j.
 
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
-        Any real operator; the curvature d'Ad is that of its symmetric part.
+        Any real matrix; the curvature d'Ad is that of its symmetric part.
     b : array_like, shape (n,)
+        Right-hand side.
     x0, rtol, backtracking_ratio, callback
-        As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
+        See :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
     maxiter : int, optional
-        Most iterations, n by default. An iteration is two products, so a budget of k products is
-        ``maxiter = k // 2``; the last may end after one product, when the step along p_j was enough.
+        Largest number of iterations, n by default. An iteration is two products, so a budget of k products is
+        ``maxiter = k // 2``; the last may end after one product, if the step along p_j was enough.
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner near the inverse of A, applied from the right: directions are then M p_j and M s_j. Two
         applications per iteration, not counted in ``n_matvec``.
@@ -104,7 +109,7 @@ class _Half(NamedTuple):
 
 
 class _Solve:
-    """The state of one solve: the vectors and scalars that one iteration hands to the next."""
+    """The state of one solve: the vectors and scalars that one iteration passes to the next."""
 
     def __init__(self, system: System, record: Record, r: Vector, limit: float) -> None:
         self.system, self.record, self.limit = system, record, limit
@@ -115,7 +120,7 @@ class _Solve:
         self.rho = dot(self.shadow, r)
         self.p = r.copy()
         self.scratch = np.empty_like(r)
-        # An upper bound of |x|, which tells before a step whether x stays finite.
+        # An upper bound of |x|: before a step it shows whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
         # The largest product A M·u of a unit vector u, and the length of all steps as multiples of such vectors.
         self.largest = self.steps = 0.0
@@ -140,7 +145,7 @@ class _Solve:
         return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
 
     def _step_along_p(self) -> tuple[Vector, float, KrylovStatus | None]:
-        """Turn r into s = r - alpha·Ap, or return why not and leave x and r as they are."""
+        """Replace r by s = r - alpha·Ap, or return why not and leave x and r unchanged."""
         half = self._product(self.p, None)
         if half is None:
             return self.p, 0.0, KrylovStatus.NONFINITE
@@ -151,7 +156,7 @@ class _Solve:
         return half.product, alpha, self._move(alpha, half)
 
     def _step_along_s(self) -> tuple[float, KrylovStatus | None]:
-        """Turn s into r = s - omega·As, or return why not and leave x and s as they are."""
+        """Replace s by r = s - omega·As, or return why not and leave x and s unchanged."""
         half = self._product(self.r, self.r_norm)
         if half is None:
             return 0.0, KrylovStatus.NONFINITE
@@ -163,7 +168,7 @@ class _Solve:
         return omega, self._move(omega, half)
 
     def _product(self, vector: Vector, norm: float | None) -> _Half | None:
-        """Return A M·vector and note its curvature; None if it is not finite or M·vector has overflowed."""
+        """Return A M·vector and record its curvature; None if it is not finite or M·vector has overflowed."""
         direction = self.system.precondition(vector)
         squared_norm = dot(direction, direction)
         if not math.isfinite(squared_norm):
@@ -178,7 +183,7 @@ class _Solve:
         return _Half(norm, direction, math.sqrt(squared_norm), product, math.sqrt(dot(product, product)))
 
     def _is_rounding(self, half: _Half) -> bool:
-        """Whether a product is rounding, beside the largest product of a unit vector so far."""
+        """Whether a product is rounding, relative to the largest product of a unit vector so far."""
         if half.norm > 0:
             self.largest = max(self.largest, half.product_norm / half.norm)
         return half.product_norm < self.system.noise(self.largest) * half.norm

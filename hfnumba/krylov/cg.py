@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradients for a symmetric operator, with an eye on curvature.
+"""Preconditioned conjugate gradients for a symmetric operator, up to a direction of non-positive curvature.
 
 Method: Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems" (1952); the
 preconditioned form is Algorithm 9.1 of Saad, "Iterative Methods for Sparse Linear Systems" (2nd ed., 2003).
@@ -7,10 +7,15 @@ Use in training: Martens, "Deep learning via Hessian-free optimization" (ICML 20
 Differences from the textbook form, and why:
 
 - A direction p with p'Ap <= eps·|p|·|Ap| (eps: the rounding unit) ends the solve before its step is taken.
-  On an indefinite system the step would go to a saddle of the model or along a descent without end. The test
-  is relative, because any absolute threshold depends on the scale of the loss.
-- Rayleigh quotients, x'Ax and the model are read off the recurrence; none costs a product.
-- The residual norm is not the only stop: see :class:`hfnumba.krylov.stopping.RelativeProgress`.
+  On an indefinite system the step would lead to a saddle of the model, or the model would fall without bound.
+  The test is relative because an absolute threshold depends on the scale of the loss.
+- On a singular system p tends to the null space, where p'Ap and |Ap| are rounding alike. So a direction also ends
+  the solve if p'Ap <= 8 eps·|T|·p'M^-1p, where T is the tridiagonal matrix of the equivalent Lanczos process and |T|
+  its largest diagonal entry so far; both follow from the scalars of the recurrence. And the solve ends with
+  BREAKDOWN before eps·|T| times the length of all steps exceeds the first residual: beyond that the recursive
+  residual is unrelated to x.
+- Rayleigh quotients, x'Ax and the model follow from the recurrence; none costs a product.
+- The residual norm is not the only stopping test: see :class:`hfnumba.krylov.stopping.RelativeProgress`.
 - Scalars are accumulated in float64 while vectors stay in the dtype of the system.
 """
 
@@ -46,24 +51,26 @@ def cg(
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
-        Symmetric. Where it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
+        Symmetric matrix. If it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
     b : array_like, shape (n,)
+        Right-hand side.
     x0 : array_like, shape (n,), optional
-        Starting point, zero by default. One that is not zero costs a product.
+        Starting point, zero by default. A nonzero one costs a product.
     rtol : float, default 1e-6
-        Stop at a recursive residual of rtol·|b| (rtol·|b - A x0| where b is zero). A value under the rounding
-        unit of the dtype is raised to it.
+        Relative tolerance: the solve stops at a recursive residual of rtol·|b| (rtol·|b - A x0| if b is zero). A
+        value below the rounding unit of the dtype is raised to it.
     maxiter : int, optional
-        Most iterations, n by default. An iteration is one product.
+        Largest number of iterations, n by default. An iteration is one product.
     M : LinearOperator or array_like, shape (n, n), optional
-        Preconditioner, symmetric positive definite, near the inverse of A. One application per iteration, not
-        counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
+        Preconditioner: symmetric positive definite, near the inverse of A. One application per iteration, not
+        counted in ``n_matvec``. If r'Mr <= 0 the solve ends with BREAKDOWN.
     progress : RelativeProgress, optional
-        Stop with PROGRESS when the quadratic model has stopped improving. None: only the residual counts.
+        Rule that stops the solve with PROGRESS when the quadratic model has stopped improving. None: the residual
+        alone decides.
     backtracking_ratio : float, default 1.3
         Ratio of the grid of stored iterates: those numbered ceil(backtracking_ratio^i), and always the last one.
     callback : callable, optional
-        Called as ``callback(x)`` after each iteration. The array is reused: store a copy.
+        Function called as ``callback(x)`` after each iteration. The array is reused: store a copy.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def cg(
     Cost: one product per iteration. Memory: five n-vectors (x, r, p, Ap, scratch), one for ``lowest``, one
     per stored iterate, and one with M. b is not copied.
 
-    Where b is zero but x0 is not, the solve runs and may find curvature at a stationary point.
+    If b is zero but x0 is not, the solve runs and may find curvature at a stationary point.
 
     References
     ----------
@@ -96,7 +103,7 @@ def cg(
 
 
 class Solve:
-    """The state of one solve: the vectors and scalars that one iteration hands to the next."""
+    """The state of one solve: the vectors and scalars that one iteration passes to the next."""
 
     def __init__(
         self, system: System, record: Record, r: Vector, limit: float, progress: RelativeProgress | None
@@ -106,18 +113,19 @@ class Solve:
         z = system.precondition(r)
         self.rz = dot(r, z)
         self.p = z.copy()
-        # In the norm of M^-1: p'p, the first residual, the steps so far; and the diagonal of the tridiagonal matrix.
-        self.pp, self.first, self.steps = self.rz, math.sqrt(max(self.rz, 0.0)), 0.0
+        # p'M^-1p, and in the same norm the length of all steps and the first residual (in the norm of M).
+        self.pp, self.steps, self.first = self.rz, 0.0, math.sqrt(max(self.rz, 0.0))
+        # The largest diagonal entry of the tridiagonal matrix T, its last pivot, and the largest |Ap| / |p|.
         self.largest = self.pivot = self.beta = self.gain = 0.0
         self.scratch = np.empty_like(r)
-        # An upper bound of |x|, which tells before a step whether x stays finite.
+        # An upper bound of |x|: before a step it shows whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
         self.r_norm = math.sqrt(dot(r, r))
         self.models = [self._model()] if progress else []
         self.n_steps = 0
 
     def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
-        """Iterate until something ends it."""
+        """Iterate until a stopping test holds."""
         for index in range(1, self.system.maxiter + 1):
             status = self._step()
             if status is not None:
@@ -133,7 +141,7 @@ class Solve:
         return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
 
     def _step(self) -> KrylovStatus | None:
-        """Walk along p; if that cannot be done, say why and leave x and r as they are."""
+        """Take the step along p; if it cannot be taken, return why and leave x and r unchanged."""
         p, pp = self.p, dot(self.p, self.p)
         if not (math.isfinite(self.rz) and math.isfinite(pp)):
             return KrylovStatus.NONFINITE
@@ -154,23 +162,23 @@ class Solve:
         return KrylovStatus.BREAKDOWN if rounding else self._step_along(self.rz / curvature, Ap)
 
     def _at_flat(self, Ap: Vector) -> KrylovStatus:
-        """Say how the solve ends where p does not curve up."""
+        """Return the status with which the solve ends if p has no positive curvature."""
         return KrylovStatus.NONPOSITIVE_CURVATURE
 
     def _is_rounding(self, curvature: float) -> bool:
-        """Whether the curvature of p is rounding, beside that of the directions so far."""
+        """Whether p'Ap is rounding, relative to the tridiagonal matrix so far."""
         before, self.pivot = self.pivot, curvature / self.rz
         self.largest = max(self.largest, abs(self.pivot + self.beta * before))
         return curvature <= self.system.noise(self.largest) * self.pp
 
     def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
-        """Step to the minimum of the model along p, which is at ``alpha``."""
+        """Step to the minimum of the model along p, at length ``alpha``."""
         self.steps += alpha * math.sqrt(self.pp)
         if math.isfinite(self.steps) and self.system.hides(self.largest * self.steps, self.first):
             return KrylovStatus.BREAKDOWN
-        return self._walk(alpha, Ap)
+        return self._move(alpha, Ap)
 
-    def _walk(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
+    def _move(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
         reach = self.reach + alpha * math.sqrt(dot(self.p, self.p))
         if not self.system.holds(alpha, reach, self.r_norm + alpha * math.sqrt(dot(Ap, Ap))):
             return KrylovStatus.NONFINITE
@@ -198,7 +206,7 @@ class Solve:
             np.multiply(self.p, rz / self.rz, out=self.p)
             np.add(self.p, z, out=self.p)
         self.beta, self.rz = rz / self.rz, rz
-        self.pp = rz + self.beta**2 * self.pp
+        self.pp = rz + self.beta * self.beta * self.pp
 
     def _model(self) -> float:
         return curvature_and_model(self.system.b, self.system.x, self.r)[1]

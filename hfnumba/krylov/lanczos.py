@@ -6,8 +6,8 @@ Dauphin et al., "Identifying and attacking the saddle point problem in high-dime
 (2014), equation 14 and section 5: the step -|T|^-1 g on a Krylov space, where |T| has the eigenvalues of T without
 their signs.
 
-Why a basis instead of a recurrence: the projected matrix is small and known, so its absolute value, its spectrum
-and the steps of all dampings come without further products. The price is memory for the basis.
+Why a basis instead of a recurrence: the projected matrix is small and explicit, so its absolute value, its spectrum
+and the steps of all dampings need no further products. The cost is memory for the basis.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, Krylov
 from hfnumba.krylov.system import System, prepare
 
 _NEW = 1e-3
-"""Least share of a starting point outside the Krylov space that makes it a direction of its own in float32."""
+"""Smallest part of a unit vector outside the Krylov space with which the vector extends the basis."""
 
 
 def lanczos(
@@ -38,29 +38,31 @@ def lanczos(
 ) -> KrylovResult:
     """Return Q (|T| + lambda·I)^-1 Q'b for every damping lambda, where Q is a basis and T = Q'AQ.
 
-    Every iterate is a descent direction of the model -b'x, whatever the signs of the eigenvalues.
+    Every iterate is a descent direction of the model x'Ax/2 - b'x, whatever the signs of the eigenvalues.
 
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
-        Symmetric, and not damped.
+        Symmetric matrix, not damped.
     b : array_like, shape (n,)
+        Right-hand side.
     dampings : sequence of float
-        Each > 0.
+        Dampings lambda, each > 0.
     x0 : array_like, shape (n,), optional
-        A direction that the basis is to span besides b, Ab, A²b, …; its length does not matter. Costs a product
-        if it is not zero or (nearly) in the space already.
+        Direction that the basis spans besides b, Ab, A²b, …; its length does not matter. It costs a product, unless
+        it is zero or (nearly) in the space already.
     rtol : float, default 1e-6
-        The space counts as invariant when what a product adds to it is at most rtol times the largest product
-        of a basis vector so far. Raised to the rounding unit of the dtype.
+        Tolerance of invariance: the space counts as invariant when the part of a product outside it is at most rtol
+        times the largest product of a basis vector so far. Raised to 8 rounding units of the dtype, below which that
+        part is rounding. A space of n vectors is invariant, too.
     maxiter : int, optional
-        Most products for the space of b, n by default.
+        Largest number of products for the space of b, n by default.
 
     Returns
     -------
     KrylovResult
-        ``iterates`` are the steps, one for each damping in the order given, ``index`` counting them from 1 (steps
-        that overflow are left out); their ``curvature`` and ``model`` are of A without damping, and
+        ``iterates`` are the steps, one for each damping in the order given, ``index`` counts them from 1 (steps
+        that overflow are omitted); their ``curvature`` and ``model`` are those of A without damping, and
         ``residual_norm`` is |b - A x|. ``rayleighs`` are the Ritz values, ascending; ``lowest`` is the Ritz vector
         of the first. Status CONVERGED if the space became invariant, MAXITER if not, NONFINITE if a product was
         not finite (the basis before it is used), ZERO_RHS if b is zero, whatever x0.
@@ -92,14 +94,14 @@ def lanczos(
 
 
 class _Space:
-    """An orthonormal basis, the projected matrix, and what the products of its vectors have outside of it."""
+    """An orthonormal basis, the projected matrix, and the parts of its vectors' products outside the space."""
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.basis: list[Vector] = []
         self.columns: list[NDArray[np.float64]] = []
         self.largest = 0.0
-        # Parts of A q outside the space, of the last vector of the Krylov space and of the one included.
+        # Parts of A q outside the space, for the last vector q of the Krylov space and for the included one.
         self.outside: dict[int, Vector] = {}
         self.scratch = np.empty_like(system.b)
 
@@ -119,7 +121,7 @@ class _Space:
         return KrylovStatus.MAXITER
 
     def include(self, x: Vector) -> KrylovStatus | None:
-        """Span x as well, if that makes a difference; NONFINITE if its product is not finite."""
+        """Extend the space by x unless it is nearly in it; return NONFINITE if its product is not finite."""
         q = x / math.sqrt(dot(x, x))
         self._orthogonalise(q)
         size = math.sqrt(dot(q, q))
@@ -166,7 +168,7 @@ class _Space:
         return w
 
     def _orthogonalise(self, w: Vector) -> NDArray[np.float64]:
-        """Take away from w what lies in the space; return its coordinates there."""
+        """Subtract from w its part in the space; return the coordinates of that part."""
         coordinates = np.array([dot(q, w) for q in self.basis])
         for coordinate, q in zip(coordinates.tolist(), self.basis, strict=True):
             add_scaled(w, -coordinate, q, self.scratch)
@@ -188,7 +190,7 @@ class _Space:
     def _iterate(
         self, index: int, y: NDArray[np.float64], T: NDArray[np.float64], rhs: NDArray[np.float64]
     ) -> Iterate | None:
-        """Make the iterate of coordinates y; None if it overflows. b - A x splits in a part inside and one outside."""
+        """Make the iterate with coordinates y; None if it overflows. b - A x is a part inside plus one outside."""
         if not self.system.holds(*np.abs(y).tolist()):
             return None
         x = self._combine(y)

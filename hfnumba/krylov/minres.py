@@ -1,4 +1,4 @@
-"""MINRES for a symmetric operator that may be indefinite, up to a direction of non-positive curvature.
+"""MINRES for a symmetric, possibly indefinite operator, up to a direction of non-positive curvature.
 
 Method: Paige and Saunders, "Solution of sparse indefinite systems of linear equations" (SIAM J. Numer. Anal. 12,
 1975), with the recurrence of the residual and the test of its curvature of Liu and Roosta, "MINRES: from negative
@@ -7,12 +7,18 @@ curvature detection to monotonicity properties" (SIAM J. Optim. 32, 2022), Algor
 Differences, and why:
 
 - The test of Liu and Roosta, c·gamma >= 0, is r'Ar <= 0 for the residual before the step. Here it is relative,
-  r'Ar <= eps·|r|²·|T| (eps: the rounding unit; |T|: the largest column of the tridiagonal matrix so far). Not
+  r'Ar <= 8 eps·|r|²·|T| (eps: the rounding unit; |T|: the largest column of the tridiagonal matrix so far). Not
   r'Ar <= eps·|r|·|Ar| as in CG: on a singular system r tends to the null space, where both sides vanish alike.
-- r'Ar is known without a product with r: it is -c·gamma·r'r. So every residual is a direction of known curvature.
-- With a preconditioner M all this is done for sqrt(M) A sqrt(M), as Choi, Paige and Saunders have it ("MINRES-QLP: a
+- If r'Ar is rounding and |Ar| <= sqrt(8 eps)·|T|·|r|, then r lies in the null space to rounding: the system is
+  singular and inconsistent, and x has the least residual there is. This has the status LEAST_SQUARES.
+- The solve ends with BREAKDOWN after a step with beta <= 8 eps·|T|, since the next Lanczos vector would be rounding
+  (the residual then is rounding of the step, too), and before a step whose own rounding may exceed the residual,
+  see ``_move``. Otherwise, on a nearly singular system, Lanczos vectors that lost their orthogonality lead to
+  iterates without any relation to their recursive residual.
+- r'Ar needs no product with r: it is -c·gamma·r'r. So the curvature of every residual is available.
+- With a preconditioner M all this is done for sqrt(M) A sqrt(M), as by Choi, Paige and Saunders ("MINRES-QLP: a
   Krylov subspace method for indefinite or singular symmetric systems", SIAM J. Sci. Comput. 33, 2011), without the
-  square roots. The directions of known curvature are then M r, and d'Ad = -c·gamma·r'Mr.
+  square roots. The directions with curvature are then M r, and d'Ad = -c·gamma·r'Mr.
 - Scalars are accumulated in float64 while vectors stay in the dtype of the system.
 """
 
@@ -50,19 +56,20 @@ def minres(
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
-        Symmetric. Where it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
+        Symmetric matrix. If it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
     b : array_like, shape (n,)
+        Right-hand side.
     M : LinearOperator or array_like, shape (n, n), optional
-        Preconditioner, symmetric positive definite, near the inverse of A or of its absolute value. Two applications
-        per iteration, not counted in ``n_matvec``. If r'Mr <= 0 is met the solve ends with BREAKDOWN.
+        Preconditioner: symmetric positive definite, near the inverse of A or of its absolute value. Two applications
+        per iteration, not counted in ``n_matvec``. If r'Mr <= 0 the solve ends with BREAKDOWN.
     x0, rtol, maxiter, backtracking_ratio, callback
-        As of :func:`hfnumba.krylov.cg.cg`.
+        See :func:`hfnumba.krylov.cg.cg`.
 
     Returns
     -------
     KrylovResult
         Zero b without a starting point gives ZERO_RHS and zero, without a product. The directions are the residuals
-        (times M); after NONPOSITIVE_CURVATURE ``lowest`` is that of the iterate handed back.
+        (times M); after NONPOSITIVE_CURVATURE and LEAST_SQUARES ``lowest`` is that of ``x``.
 
     Raises
     ------
@@ -73,6 +80,10 @@ def minres(
     -----
     Cost: one product per iteration. Memory: eight n-vectors (x, r, three of the Lanczos process, two of its
     steps, scratch), one for ``lowest``, one per stored iterate, and two with M. b is not copied.
+
+    Accuracy: the true residual of an iterate may differ from the recursive one by about eps·kappa·|A|·|x|, where kappa
+    is |A| over the lowest curvature met (Sleijpen, van der Vorst and Modersitzki, "Differences in the effects of
+    rounding errors in Krylov solvers for symmetric indefinite linear systems", SIAM J. Matrix Anal. Appl. 22, 2000).
 
     References
     ----------
@@ -87,11 +98,11 @@ def minres(
 
 
 class _Solve:
-    """The state of one solve: the vectors and scalars that one iteration hands to the next.
+    """The state of one solve: the vectors and scalars that one iteration passes to the next.
 
-    The scalars carry the names of Liu and Roosta's Algorithm 1: (c, s) is the last Givens rotation, ``delta``
-    and ``epsilon`` are what it left of the next columns of the tridiagonal matrix, ``phi`` is the residual norm. Of
-    the Lanczos vectors u of sqrt(M) A sqrt(M) there are z = sqrt(M)^-1 u and v = sqrt(M) u: without M one array.
+    The scalars have the names of Liu and Roosta's Algorithm 1: (c, s) is the last Givens rotation, ``delta``
+    and ``epsilon`` are the entries of the next columns of the tridiagonal matrix after it, ``phi`` is the residual
+    norm. For a Lanczos vector u of sqrt(M) A sqrt(M), z = sqrt(M)^-1 u and v = sqrt(M) u: without M one array.
     """
 
     def __init__(self, system: System, record: Record, r: Vector, limit: float) -> None:
@@ -111,7 +122,7 @@ class _Solve:
         self.c = -1.0
         # Norms of d and d_before in units of the Lanczos vectors v that they were made from.
         self.size = self.size_before = 0.0
-        # An upper bound of |x|, which tells before a step whether x stays finite.
+        # An upper bound of |x|: before a step it shows whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
 
     def run(self, callback: Callable[[Vector], object] | None) -> KrylovResult:
@@ -131,7 +142,7 @@ class _Solve:
         return self.record.finish(self.system.maxiter, self.r, KrylovStatus.MAXITER)
 
     def _step(self) -> KrylovStatus | None:
-        """Extend the Krylov space by one and minimise over it; or say why not and leave x and r as they are."""
+        """Extend the Krylov space by one and minimise over it; or return why not and leave x and r unchanged."""
         q = self.system.product(self.v)
         alpha = dot(self.v, q)
         add_scaled(q, -self.beta, self.z_before, self.scratch)
@@ -164,17 +175,17 @@ class _Solve:
         return None
 
     def _is_flat(self, rayleigh: float) -> bool:
-        """Note the curvature of the residual, and tell whether it is none beyond rounding."""
+        """Record the curvature of the residual; return whether it is at most rounding."""
         flat = rayleigh <= self.system.noise(self.largest)
         d = self.system.precondition(self.r)
         self.record.direction(d, rayleigh * dot(self.r, d), dot(d, d), ends=flat)
         return flat
 
     def _at_flat(self, rayleigh: float, gradient: float) -> KrylovStatus:
-        """Return how the solve ends at a residual without curvature, given |Ar| / |r|.
+        """Return the status at a residual without positive curvature; ``gradient`` is |Ar| / |r|.
 
-        Where r'Ar is rounding, |Ar|² <= |A| r'Ar for a semidefinite A: r is in the null space to rounding, and the
-        gradient A r of the squared residual norm vanishes.
+        A semidefinite A has |Ar|² <= |A| r'Ar: if r'Ar is rounding, A r, the gradient of the squared residual norm,
+        vanishes to its square root.
         """
         noise = self.system.noise(self.largest)
         if rayleigh >= -noise and gradient <= math.sqrt(noise * self.largest):
@@ -182,10 +193,10 @@ class _Solve:
         return KrylovStatus.NONPOSITIVE_CURVATURE
 
     def _move(self, delta: float, diagonal: float, cosine: float) -> KrylovStatus | None:
-        """Make d the next step's direction and take the step, or return why not and leave x as it is.
+        """Make d the direction of the next step and take it, or return why not and leave x unchanged.
 
-        A d is a unit vector in exact arithmetic. Its error is what rounding the terms of d leaves of a product, and the
-        step adds cosine·phi times that to the residual: it must stay below phi.
+        In exact arithmetic A d is a unit vector. Its error is the rounding of the terms of d, times |A|; the step adds
+        cosine·phi times this error to the residual, which must stay below phi, the residual before the step.
         """
         terms = (1 + self.epsilon * self.size_before + abs(delta) * self.size) / diagonal
         if self.system.hides(self.largest * terms * abs(cosine), 1.0):

@@ -1,4 +1,4 @@
-"""What a Krylov solver hands back: iterates to backtrack over, the curvature it saw, and why it stopped."""
+"""Result of a Krylov solver: iterates for backtracking, the curvature of its directions, why it stopped."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class KrylovStatus(Enum):
     PROGRESS = "the quadratic model no longer improved enough to be worth more products"
     MAXITER = "the iteration limit was reached; raise maxiter if the model still improved"
     NONPOSITIVE_CURVATURE = (
-        "a direction of non-positive curvature was met; walk along it, or raise the damping for a definite system"
+        "a direction of non-positive curvature was met; step along it, or raise the damping for a definite system"
     )
     LEAST_SQUARES = (
-        "the system is singular and inconsistent to rounding, its least residual was reached; raise the damping for a "
-        "definite system"
+        "the system is singular and inconsistent to rounding, and its least residual was reached; raise the damping "
+        "for a definite system"
     )
-    BOUNDARY = "the edge of the trust region was reached; the region grows if the model proves right there"
-    BREAKDOWN = "the recurrence broke down; use the best iterate so far, or raise the damping"
+    BOUNDARY = "the boundary of the trust region was reached; enlarge the radius if the model is accurate there"
+    BREAKDOWN = "the recurrence broke down to rounding; use the best iterate so far, or raise the damping"
     ZERO_RHS = "the right-hand side is zero, so is the solution; the point is already stationary"
-    NONFINITE = "a product was not finite; the step that led here was too long, raise the damping"
+    NONFINITE = "a product or step was not finite; raise the damping"
 
 
 @dataclass(frozen=True)
 class Iterate:
-    """A stored iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; both come without a product."""
+    """A stored iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; neither costs a product."""
 
     index: int
     x: NDArray[np.floating[Any]]
@@ -65,19 +65,19 @@ class KrylovResult:
     Attributes
     ----------
     x : ndarray
-        The last iterate (rolled back to the one before a direction of non-positive curvature or a breakdown,
-        unless a trust region gave that direction an end).
+        The last iterate: that before a direction of non-positive curvature or a breakdown, unless a trust region
+        bounds the step along that direction.
     iterates : tuple of Iterate
         Iterates stored for backtracking, oldest first; the last is ``x``. Empty if no step was taken.
     lowest : CurvedDirection or None
-        The direction with the lowest Rayleigh quotient d'Ad/d'd that was met (of either sign); after
-        NONPOSITIVE_CURVATURE the direction that ended the solve.
+        The direction with the lowest Rayleigh quotient d'Ad/d'd so far (of either sign); after
+        NONPOSITIVE_CURVATURE and LEAST_SQUARES the direction that ended the solve.
     rayleighs : tuple of float
-        Rayleigh quotients of all directions met, in order. For a damped operator subtract the damping.
+        Rayleigh quotients of all directions, in order. For a damped operator subtract the damping.
     status : KrylovStatus
-        Why it stopped.
+        Reason why the solver stopped.
     n_matvec : int
-        Products spent.
+        Number of products.
     """
 
     x: NDArray[np.floating[Any]]
@@ -97,14 +97,14 @@ def curvature_and_model(
 
 
 class Record:
-    """What a running solver writes down for its result.
+    """Collects the result of a running solver.
 
-    Holds one n-vector for the lowest direction and one for each stored iterate.
+    Memory: one n-vector for the lowest direction and one for each stored iterate.
 
     Parameters
     ----------
     system : System
-        Its ``x`` is the current iterate.
+        System whose ``x`` is the current iterate.
     backtracking_ratio : float
         Ratio of the grid of stored iterates, > 1.
     """
@@ -123,9 +123,9 @@ class Record:
     def direction(
         self, d: NDArray[np.floating[Any]], curvature: float, squared_norm: float, *, ends: bool = False
     ) -> None:
-        """Note a direction with d'Ad and d'd; copied if it is the lowest so far, or the last of the solve.
+        """Record a direction with d'Ad and d'd; it is copied if it is the lowest so far, or if it ends the solve.
 
-        A zero vector has no curvature and is passed over.
+        A zero vector has no curvature and is ignored.
         """
         if squared_norm == 0:
             return
@@ -138,12 +138,12 @@ class Record:
             self._lowest = replace(direction, d=self._lowest.d)
 
     def iterate(self, index: int, r: NDArray[np.floating[Any]]) -> None:
-        """Keep a copy of the current x if ``index`` is on the grid."""
+        """Store a copy of the current x if ``index`` is on the grid."""
         if on_grid(index, self._ratio):
             self._iterates.append(self._describe(index, self._system.x.copy(), r))
 
     def finish(self, index: int, r: NDArray[np.floating[Any]], status: KrylovStatus) -> KrylovResult:
-        """Make the result, with the current x as iterate ``index`` (0: no step was taken), the last stored."""
+        """Make the result, with the current x as iterate ``index`` (0: no step was taken) and last stored one."""
         x = self._system.x
         if self._iterates and self._iterates[-1].index == index:
             self._iterates.pop()

@@ -5,7 +5,7 @@ Anal. 20, 1983); Toint, "Towards an efficient sparsity exploiting Newton method 
 Algorithm 7.2 of Nocedal and Wright, "Numerical Optimization" (2nd ed., 2006).
 
 The difference from the textbook: a starting point within the region is allowed. The norms of the iterates then
-need not grow, so a later iterate might come back into the region; the solve ends at its edge all the same.
+need not grow, so a later iterate might lie inside the region again; the solve still ends at the first crossing.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ def steihaug(
     backtracking_ratio: float = 1.3,
     callback: Callable[[Vector], object] | None = None,
 ) -> KrylovResult:
-    """Lower x'Ax/2 - b'x over |x| <= radius by conjugate gradients, to the edge if the model falls there.
+    """Minimise x'Ax/2 - b'x over |x| <= radius approximately by conjugate gradients, up to the boundary.
 
     Parameters
     ----------
     A : LinearOperator or array_like, shape (n, n)
-        Symmetric.
+        Symmetric matrix.
     b : array_like, shape (n,)
+        Right-hand side.
     radius : float
-        Of the trust region, from 1e-100 to 1e100.
+        Radius of the trust region, from 1e-100 to 1e100.
     x0 : array_like, shape (n,), optional
-        Starting point of a norm below radius, zero by default. One that is not zero costs a product.
+        Starting point of a norm below radius, zero by default. A nonzero one costs a product.
     rtol, maxiter, backtracking_ratio, callback
-        As of :func:`hfnumba.krylov.cg.cg`; ``callback`` is not called for the step to the edge.
+        See :func:`hfnumba.krylov.cg.cg`; ``callback`` is not called for the step to the boundary.
 
     Returns
     -------
     KrylovResult
-        Status BOUNDARY if a step of CG would have left the region, NONPOSITIVE_CURVATURE if a direction did not
-        curve up: in both cases ``x`` lies on the edge, further along that direction than the iterate before,
-        which is kept. ``lowest`` is the direction of non-positive curvature where one ended the solve.
+        Status BOUNDARY if a step of CG would have left the region, NONPOSITIVE_CURVATURE if a direction had no
+        positive curvature: in both cases ``x`` lies on the boundary, along that direction from the iterate before,
+        which is stored. ``lowest`` is the direction of non-positive curvature if one ended the solve.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def steihaug(
 
     Notes
     -----
-    Cost and memory are those of CG: one product per iteration, five n-vectors and those kept.
+    Cost and memory are those of CG: one product per iteration, five n-vectors and the stored iterates.
 
     References
     ----------
@@ -79,7 +80,7 @@ def steihaug(
 
 
 class _Bounded(Solve):
-    """Conjugate gradients that end on the edge of a ball."""
+    """Conjugate gradients that end on the boundary of a ball."""
 
     def __init__(self, system: System, record: Record, r: Vector, limit: float, radius: float) -> None:
         super().__init__(system, record, r, limit, None)
@@ -89,17 +90,17 @@ class _Bounded(Solve):
         return False  # the region bounds the step, whatever the curvature
 
     def _at_flat(self, Ap: Vector) -> KrylovStatus:
-        # Where p does not curve up, the model falls along it without end.
-        return self._walk(self._to_the_edge(), Ap) or KrylovStatus.NONPOSITIVE_CURVATURE
+        # Along a p without positive curvature the model falls without bound.
+        return self._move(self._to_boundary(), Ap) or KrylovStatus.NONPOSITIVE_CURVATURE
 
     def _step_along(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
-        edge = self._to_the_edge()
-        if alpha < edge:
-            return self._walk(alpha, Ap)
-        return self._walk(edge, Ap) or KrylovStatus.BOUNDARY
+        boundary = self._to_boundary()
+        if alpha < boundary:
+            return self._move(alpha, Ap)
+        return self._move(boundary, Ap) or KrylovStatus.BOUNDARY
 
-    def _to_the_edge(self) -> float:
-        """Return tau >= 0 with |x + tau·p| = radius, by the form of the root that does not cancel."""
+    def _to_boundary(self) -> float:
+        """Return tau >= 0 with |x + tau·p| = radius, by the form of the root without cancellation."""
         x, p = self.system.x, self.p
         xp, pp = dot(x, p), dot(p, p)
         room = max(self.radius**2 - dot(x, x), 0.0)

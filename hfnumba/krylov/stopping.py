@@ -1,6 +1,6 @@
 """Stopping rule by the quadratic model, and the grid of iterates that a solver stores.
 
-Both rules are from Martens, "Deep learning via Hessian-free optimization" (ICML 2010): the relative progress
+Both are from Martens, "Deep learning via Hessian-free optimization" (ICML 2010): the relative progress
 of the quadratic model (section 4.4) and the geometric grid of iterates to backtrack over (section 4.6). The
 equations of that paper have no numbers.
 """
@@ -22,7 +22,7 @@ class RelativeProgress:
     Parameters
     ----------
     tolerance : float, default 5e-4
-        Least relative progress per iteration that is worth a product.
+        Smallest relative progress per iteration that is worth a product.
     window : float, default 0.1
         Length of the averaging window as a fraction of the iterations so far.
     min_window : int, default 10
@@ -54,7 +54,7 @@ class RelativeProgress:
 
 
 def relative_progress(now: float, before: float) -> float:
-    """Return (now - before) / now: the share of the model value gained since ``before``."""
+    """Return (now - before) / now: the fraction of the model value gained since ``before``."""
     return (now - before) / now
 
 
@@ -64,7 +64,7 @@ def on_grid(index: int, backtracking_ratio: float) -> bool:
     Parameters
     ----------
     index : int
-        Iteration, counted from 1.
+        Number of the iteration, from 1.
     backtracking_ratio : float
         Ratio of the grid, > 1.
     """

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hfnumba.krylov.operator import LinearOperator, Vector, as_operator, dot, new_product
 
 _NOISE = 8
-"""Rounding units, relative to the largest product, that a product of a vector in the null space may be off by."""
+"""Rounding units, relative to the largest product, below which a product of a unit vector counts as rounding."""
 
 
 @dataclass
@@ -21,7 +21,7 @@ class System:
     Attributes
     ----------
     x : ndarray
-        The starting point; owned by the solver, which updates it in place.
+        Current iterate, first the starting point; the solver updates it in place.
     dtype : dtype
         float32 if both A and b are, else float64.
     """
@@ -54,7 +54,7 @@ class System:
     def limit(self, first_residual_norm: float) -> float:
         """Return the residual norm that counts as solved: rtol·|b|, or rtol·|r0| where b is zero.
 
-        Below the rounding unit of the dtype the recursive residual says nothing of x: rtol is raised to it.
+        rtol is raised to the rounding unit of the dtype, below which the recursive residual is unrelated to x.
         """
         norm = float(np.sqrt(dot(self.b, self.b))) or first_residual_norm
         return max(self.rtol, float(np.finfo(self.dtype).eps)) * norm
@@ -64,15 +64,15 @@ class System:
         return not (self.b.any() or self.x.any())
 
     def noise(self, largest: float) -> float:
-        """Return the size up to which a number is rounding, beside products of unit vectors as large as ``largest``."""
+        """Return the size up to which a product of a unit vector is rounding, if the largest is ``largest``."""
         return _NOISE * float(np.finfo(self.dtype).eps) * largest
 
     def hides(self, product_norm: float, residual_norm: float) -> bool:
-        """Whether rounding a product of this norm may leave nothing of a residual."""
+        """Whether the rounding of a product may exceed a residual, given their norms."""
         return float(np.finfo(self.dtype).eps) * product_norm > residual_norm
 
     def holds(self, *magnitudes: float) -> bool:
-        """Whether numbers up to these magnitudes are finite in the dtype."""
+        """Whether numbers of these magnitudes are finite in the dtype."""
         largest = float(np.finfo(self.dtype).max)
         return all(magnitude < largest for magnitude in magnitudes)
 
@@ -87,7 +87,7 @@ class System:
 
 
 def prepare(A: Any, b: ArrayLike, *, x0: ArrayLike | None, rtol: float, maxiter: int | None, M: Any | None) -> System:
-    """Check the arguments of a solver and bring them to one dtype.
+    """Check the arguments of a solver and convert them to one dtype.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def prepare(A: Any, b: ArrayLike, *, x0: ArrayLike | None, rtol: float, maxiter:
     if not 0 <= rtol < np.inf:
         raise ValueError(f"expected rtol >= 0, got {rtol}; pass a relative tolerance such as 1e-6")
     if maxiter is not None and not (isinstance(maxiter, (int, np.integer)) and maxiter >= 1):
-        raise ValueError(f"expected a whole number maxiter >= 1, got {maxiter}; None stands for the order of A")
+        raise ValueError(f"expected a whole number maxiter >= 1, got {maxiter}; None means the order of A")
     right = np.asarray(b)
     if operator.dtype.kind not in "biuf":
         raise ValueError(f"expected a real operator, got dtype {operator.dtype}; pass a real A")

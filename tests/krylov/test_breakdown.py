@@ -139,6 +139,11 @@ def test_the_laws_hold_on_a_table_of_systems(solver, dtype, spectrum):
     rtol=st.sampled_from([0.0, 1e-6]),
 )
 @example([0.0, 3.5, 3.421875], 0, np.float64, "random", 1, "none", 1e-6)
+@example([1e-12, 1.0, 1e-05, -1e-08], 0, np.float64, "null", 1, "none", 0.0)
+@example([1e-15, *np.linspace(1, 10, 12)], 4, np.float64, "null", 1e4, "definite", 1e-6)
+@example([1e-13, 1e-13, 2.0, 2.0, 5.0, 5.0, 5.0], 1, np.float64, "range", 0, "definite", 0.0)
+@example([0.0, *np.linspace(1, 10, 12)], 3, np.float64, "null", 0, "none", 1e-6)
+@example([0.0, 1e-5], 3315, np.float32, "random", 0, "singular", 0.0)
 def test_the_laws_hold_on_random_systems(solver, eigenvalues, seed, dtype, side, start, preconditioner, rtol):
     if solver not in TAKES_M:
         preconditioner = "none"

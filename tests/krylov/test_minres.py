@@ -78,7 +78,7 @@ def test_ends_at_the_residual_of_non_positive_curvature(seed, dtype):
     assert all(quotient > 0 for quotient in result.rayleighs[:-1])
 
 
-def test_the_curvature_of_every_residual_is_free():
+def test_the_curvature_of_every_residual_costs_no_product():
     A, b = definite(condition=1000.0), vector(40)
     result, residuals = minres(A, b, rtol=0, maxiter=12, backtracking_ratio=1.01), [b]
     residuals += [b - A @ iterate.x for iterate in result.iterates[:-1]]
