@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.common import INTERRUPTED, RESUMABLE, Failure
+from hfnumba.cli.common import INTERRUPTED, RESUMABLE, AnyPath, Failure
 from hfnumba.cli.settings import SettingsCommand, setting_options
 from hfnumba.errors import UsageError
 from hfnumba.run.settings import TrainSettings
 
 if TYPE_CHECKING:
     from hfnumba.run import Outcome, RunDirectory
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command(cls=SettingsCommand, params=setting_options(), context_settings={"max_content_width": 120})
@@ -44,7 +42,7 @@ def train(store: Path, run: Path | None, resume: bool, config: Path | None, inse
 
     if insecure:
         without_encryption()
-        click.echo("--insecure: the cluster is open; whoever reaches its ports can run code as you", err=True)
+        click.echo("--insecure: the cluster is open; anyone who can reach its ports can run code as you", err=True)
     if resume and run is None:
         raise UsageError("--resume needs the directory of the run to continue; give it with --run")
     given = read_config(config) if config is not None else {}

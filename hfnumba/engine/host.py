@@ -224,7 +224,7 @@ class PartitionHost:
                 arguments = self.arguments(self.rows(j, sample))
                 passes.gradient_pass(self.vectors[theta], *arguments, primal, np.empty(0, self.dtype))
                 self.store_primal(theta, j, sample, primal)
-            else:
+            elif self.problem.cache_rows and len(self.rows(j, sample).X):
                 with self._lock:
                     self.n_recomputed += 1
         return primal

@@ -27,8 +27,9 @@ _ROWS_SHARE = 0.6
 # Vectors of the length of theta beside the sums: theta, a direction, the two that may wait to be written again, and the
 # directions among which a round ranks: with the usual five iterations seven at most.
 _VECTORS = 4 + 7
-# Points on a line that a round compares, each without the first layer's weights.
-_POINTS = 16
+# Points on a line that a round compares, each without the first layer's weights: the step lengths along negative
+# curvature, and 0.
+_POINTS = 17
 
 
 def machine_memory() -> int:

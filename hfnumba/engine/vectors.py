@@ -38,7 +38,7 @@ class VectorTable:
 
         A vector equal to a live one has that one's name: comparing costs less than sending.
         """
-        for name, other in self.live.items():
+        for name, other in list(self.live.items()):
             if other is vector or _are_equal(other, vector):
                 self._n_users[name] += 1
                 return name

@@ -19,7 +19,7 @@ from hfnumba.optim.checks import require_choice, require_common, require_integer
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING
 from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.limits import MAX_REJECTED, StopReason, flat_stop, require_finite
-from hfnumba.optim.line_search import SearchRule, search
+from hfnumba.optim.line_search import SEARCH_RULES, SearchRule, search
 from hfnumba.optim.loop import Evaluated, Optimizer
 from hfnumba.optim.samples import curvature_sample, line_sample
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS, SecondOrderMethod
@@ -28,6 +28,11 @@ from hfnumba.optim.trust import MAX_RADIUS, MIN_RADIUS, Radius, damping_of, radi
 from hfnumba.optim.vectors import Vector, all_finite, norm
 
 _RTOL = 1e-6  # Below it the true residual of a float32 solve has stalled.
+
+
+Candidates = Literal["kept", "last"]
+CANDIDATES: tuple[Candidates, ...] = ("kept", "last")
+"""Which iterates of a solve compete: those selected by the backtracking ratio, or the last one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     damping : float, default 0.1
         Initial damping, from 1e-6 to 1e4.
     radius : float, default 1
-        Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; ignored by the other methods.
+        Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; the other methods have none.
     krylov_iterations : int, optional
         Maximum number of solver iterations per outer iteration. The default costs 10 products: 5 for Bi-CG-STAB, 10
         otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings.
@@ -116,7 +121,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     warm_start: float = 0.95
     backtracking_ratio: float = 1.3
     preconditioner: str = "none"
-    candidates: Literal["kept", "last"] = "kept"
+    candidates: Candidates = "kept"
     line_search: SearchRule = "lowest"
     line_rows: int | None = None
     seed: int = 0
@@ -138,8 +143,8 @@ class HessianFree(Optimizer[Linearization, Step]):
         require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
         if self.preconditioner != "none" and (why := SECOND_ORDER_METHODS[self.method].without.get("preconditioner")):
             raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
-        require_choice("candidates", self.candidates, ("kept", "last"))
-        require_choice("line_search", self.line_search, ("lowest", "backtracking"))
+        require_choice("candidates", self.candidates, CANDIDATES)
+        require_choice("line_search", self.line_search, SEARCH_RULES)
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
         require_real(
             "backtracking_ratio", self.backtracking_ratio, 1.01, 1e6, "1.3 selects iterates 1, 2, 3, 4, 5, 7, 9, 11, …"

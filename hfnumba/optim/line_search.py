@@ -30,6 +30,7 @@ _POWERS: dict[DirectionKind, range] = {
 _BACKTRACKING = range(0, -16, -1)
 
 SearchRule = Literal["lowest", "backtracking"]
+SEARCH_RULES: tuple[SearchRule, ...] = ("lowest", "backtracking")
 
 
 def step_lengths(kind: DirectionKind, rule: SearchRule = "lowest") -> tuple[float, ...]:

@@ -9,6 +9,8 @@ import msgspec
 from hfnumba.activations import ACTIVATIONS
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import INITIALIZATIONS, LOSSES
+from hfnumba.optim.hessian_free import CANDIDATES
+from hfnumba.optim.line_search import SEARCH_RULES
 from hfnumba.optim.methods import METHODS, settings_of
 from hfnumba.run.options import Callee, Group, Option
 
@@ -76,7 +78,10 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     candidates: Annotated[
         str | None,
         Option(
-            Group.SECOND_ORDER, "Candidate steps: all kept iterates, or the last one.", "kept", choices=("kept", "last")
+            Group.SECOND_ORDER,
+            "Candidate steps: iterates by the backtracking ratio, or the last one.",
+            "kept",
+            choices=CANDIDATES,
         ),
     ] = None
     line_search: Annotated[
@@ -85,7 +90,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             Group.SECOND_ORDER,
             "Step length: {choices}.",
             "lowest; backtracking with --paper",
-            choices=("lowest", "backtracking"),
+            choices=SEARCH_RULES,
         ),
     ] = None
     line_rows: Annotated[

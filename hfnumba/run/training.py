@@ -219,12 +219,15 @@ class _Loop:
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
         """Return the bytes of a worker for the training rows and for the test rows."""
-        from hfnumba.engine.memory import divide_memory  # noqa: PLC0415 - slow to import
+        from hfnumba.engine.class_weights import with_class_weights  # noqa: PLC0415 - slow to import
+        from hfnumba.engine.memory import divide_memory  # noqa: PLC0415
 
         memory = memory_bytes(self.record.settings)
         if memory is None or "test" not in store.splits:
             return memory, None
-        return divide_memory(self.network, store["train"], store["test"], memory)
+        weights = self.record.store.class_weights or None
+        train, test = (with_class_weights(store[name], weights) for name in ("train", "test"))
+        return divide_memory(self.network, train, test, memory)
 
     def _objective(
         self, split: Split, placement: Placement, report: RunReporter, memory: int | None, cache_rows: bool = True

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.evaluations import Loss
+from hfnumba.engine.evaluations import OF_PRECONDITIONER, Loss
 from hfnumba.engine.memory import Budget
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from tests.laws.objective_laws import check_objective, check_sample
@@ -52,6 +53,21 @@ def test_a_primal_pass_that_does_not_fit_is_recomputed_to_the_same_bits(monkeypa
     monkeypatch.setattr(Budget, "take", lambda self, n: False)
     for a, b in zip(everything(*objective()), reference, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_only_a_lack_of_memory_is_reported(caplog, monkeypatch):
+    f, theta = objective(n_partitions=16)
+    f.linearize(theta, 8).hessian().matvec(theta)  # half of the partitions have no row in the sample
+    assert "too little memory" not in caplog.text
+    monkeypatch.setattr(Budget, "take", lambda self, n: False)
+    for _ in range(2):
+        f.linearize(theta, 300).hessian().matvec(theta)
+    assert caplog.text.count("too little memory") == 1
+    assert "those of 16 of 16 partitions" in caplog.text
+
+
+def test_every_preconditioner_has_its_evaluation():
+    assert OF_PRECONDITIONER.keys() == PRECONDITIONERS.keys()
 
 
 def test_l2_penalises_weights_not_biases():

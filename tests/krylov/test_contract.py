@@ -1,4 +1,4 @@
-"""Laws of all solvers that go from iterate to iterate: counts, dtypes, memory, arguments, curvature without products."""
+"""Laws of all solvers that go from iterate to iterate: counts, dtypes, memory, arguments, free curvature."""
 
 import tracemalloc
 

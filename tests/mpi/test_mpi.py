@@ -240,7 +240,7 @@ def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path):
 def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     job = mpi_job(mpich, 4, train_words(toy_store, tmp_path / "r", *MANY, "--insecure"), tmp_path)
     first, second = job.process.stderr.readline(), job.process.stderr.readline()
-    assert first == "--insecure: the cluster is open; whoever reaches its ports can run code as you\n"
+    assert first == "--insecure: the cluster is open; anyone who can reach its ports can run code as you\n"
     address = second.split(" at ")[1].split(",")[0]
     assert address.startswith("tcp://127.0.0.1:")
     wait_for_iteration(job, tmp_path / "r", 0)

@@ -115,3 +115,14 @@ def test_the_flag(store, straight, tmp_path):
 
 def test_settings_of_toml_may_be_lists():
     assert settings_from({"hidden": [3], "class_weights": [1, 2.5]}).class_weights == (1.0, 2.5)
+
+
+def test_memory_is_divided_with_the_weights(tmp_path):
+    """Of narrow rows the weights take a large share."""
+    rng = np.random.default_rng(0)
+    splits = {
+        name: (rng.standard_normal((n, 2)), rng.integers(0, 2, n)) for name, n in (("train", 9000), ("test", 64_000))
+    }
+    narrow = write_store(tmp_path / "narrow.zarr", splits, n_partitions=16)
+    given = BASE | {"memory": "1GiB", "threads": 16, "class_weights": "balanced", "max_iterations": 1, "hidden": (4,)}
+    train(narrow.path, RunDirectory(tmp_path / "run"), given, Silent())

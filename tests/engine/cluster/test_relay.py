@@ -1,4 +1,4 @@
-"""Rounds that workers pass on to each other: the bits of one process, whoever of them dies, freezes or lies."""
+"""Rounds that workers pass on: the bits of one process, whichever worker dies, freezes or answers wrongly."""
 
 import itertools
 import random
