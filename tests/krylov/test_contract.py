@@ -1,4 +1,4 @@
-"""What holds for all solvers that go from iterate to iterate: counts, dtypes, memory, arguments, curvature without products."""
+"""What holds for all iterative solvers: counts, dtypes, memory, arguments, curvature without products."""
 
 import tracemalloc
 
