@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg as sla
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +128,18 @@ def test_the_laws_hold_on_a_table_of_systems(solver, dtype, spectrum, part):
             continue
         A, b, x0, M = system(SPECTRA[spectrum](small), seed % 7, dtype, side, start, preconditioner)
         check(solver, A, b, x0, M, rtol=rtol)
+
+
+@pytest.mark.parametrize("solver, scipys", [(cg, sla.cg), (minres, sla.minres)])
+@pytest.mark.parametrize("spectrum", ["three", "repeated", "wide"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_singular_consistent_systems_are_solved_as_scipy_solves_them(solver, scipys, spectrum, start):
+    for seed in range(5):
+        A, b, x0, _ = system(SPECTRA[spectrum](0.0), seed, np.float64, "range", start, "none")
+        expected, info = scipys(A, b, x0=x0, rtol=1e-9)
+        result = check(solver, A, b, x0, None, rtol=1e-9)
+        assert (result.status, info) == (KrylovStatus.CONVERGED, 0)
+        np.testing.assert_allclose(result.x, expected, atol=1e-6)  # the part in the null space is that of x0
 
 
 @pytest.mark.parametrize("solver", ALL)

@@ -1,4 +1,4 @@
-"""Laws of all solvers that go from iterate to iterate: counts, dtypes, memory, arguments, free curvature."""
+"""What holds for all iterative solvers: counts, dtypes, memory, arguments, curvature without products."""
 
 import tracemalloc
 
@@ -28,7 +28,7 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @SOLVERS
 @DTYPES
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     eigenvalues=st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=30),
     seed=st.integers(0, 10**6),
