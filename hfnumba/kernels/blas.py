@@ -68,7 +68,7 @@ def uniform_rows() -> int:
     Sandybridge, Haswell, Zen, SkylakeX), as they are two tiles of four or one of eight; larger blocks are faster.
     """
     chosen = {library.get("architecture") for library in _libraries()}
-    return _UNIFORM_ROWS if chosen <= _UNIFORM_KERNELS else _SMALL_ROWS
+    return _UNIFORM_ROWS if chosen and chosen <= _UNIFORM_KERNELS else _SMALL_ROWS
 
 
 def gemm(transpose_a: bool, transpose_b: bool, a: Any, b: Any, beta: float, c: Any) -> None:

@@ -372,7 +372,7 @@ def test_a_silent_cut_of_the_network_is_noticed_and_mended(reference, sees, monk
                         got = everything(f, lambda step, at=at: step == at and link.set("down"))
                         cuts += 1
                         # Silence is what shows it: no connection breaks, and the kernel would try for many minutes.
-                        assert any(link.there in text and "silent for" in text for text in caplog.messages)
+                        assert any(link.there in text and "silent for" in text for text in caplog.messages), caplog.messages
                         assert_same_bits(got, reference)
                         link.set("up")
             finally:
