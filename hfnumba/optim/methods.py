@@ -45,7 +45,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    **{name: Method(SGD, rule.summary, {"method": name}) for name, rule in UPDATE_RULES.items()},
+    **{name: Method(SGD, rule.summary, {"method": name}, rule.without) for name, rule in UPDATE_RULES.items()},
     "lbfgs": Method(LBFGS, "limited-memory BFGS on the full gradient"),
     **{
         name: Method(HessianFree, parts.summary, {"method": name}, parts.without, parts.in_paper)

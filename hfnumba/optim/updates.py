@@ -5,8 +5,8 @@ All vectors are float32, and none is changed in place, so that a yielded state d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -89,6 +89,8 @@ class UpdateRule:
     average : {"none", "all", "moving"}
         Point reported: that of the last step; the mean over all steps after the first epoch (Polyak and
         Juditsky 1992; Bottou 2012 for the late start, which excludes the worst points); or a moving average.
+    without : mapping of str to str
+        Settings of :class:`hfnumba.optim.first_order.SGD` without a meaning for this method, and the reason.
     """
 
     summary: str
@@ -96,6 +98,7 @@ class UpdateRule:
     learning_rate: float = 0.1
     momentum: float = 0.0
     average: Literal["none", "all", "moving"] = "none"
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def weight(self, t: int, steps_per_epoch: int) -> float:
         """Return the weight of the point of step t in the average so far."""

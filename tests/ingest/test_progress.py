@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from hfnumba.ingest import build, finalise, init, write_partition
+from hfnumba.ingest.recipes import TABLES
 from hfnumba.store.class_weights import balanced
 
 N = 400
@@ -80,6 +81,12 @@ CASES = {
     "kaldi": (write_kaldi, "kaldi", KALDI, {"Checking utterances in utterances"}),
 }
 ALWAYS = {"Hashing files in bytes", "Writing partitions in partitions", "Syncing in files"}
+
+
+def test_every_source_of_tables_and_arrays_is_tested():
+    assert {name for name, table in TABLES.items() if table in ("table", "arrays")} <= {
+        case[1] for case in CASES.values()
+    }
 
 
 @pytest.mark.parametrize("kind", CASES)

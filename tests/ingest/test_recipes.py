@@ -89,7 +89,7 @@ def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="no recipe 'imagenet'; expected one of digits, fashion-mnist, festvox-ru,"):
+    with pytest.raises(DataError, match=r"no recipe 'imagenet'; expected one of .*digits, fashion-mnist, festvox-ru,"):
         find_recipe("imagenet")
     with pytest.raises(DataError, match=r"no recipe .*none.toml"):
         find_recipe(tmp_path / "none.toml")

@@ -10,10 +10,10 @@ from hfnumba.errors import UsageError
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.lbfgs import LBFGS
-from hfnumba.optim.methods import METHODS, optimizer, settings_of
+from hfnumba.optim.methods import METHODS, Method, optimizer, settings_of
 from hfnumba.optim.paper import paper
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS
-from hfnumba.optim.updates import UPDATE_RULES
+from hfnumba.optim.updates import UPDATE_RULES, UpdateRule, descend
 
 
 def test_the_methods():
@@ -29,7 +29,8 @@ def test_the_methods():
 
 
 def test_a_name_stands_in_one_table_and_has_a_line_for_help():
-    assert len(METHODS) == len(UPDATE_RULES) + 1 + len(SECOND_ORDER_METHODS)
+    for table, make in ((UPDATE_RULES, SGD), (SECOND_ORDER_METHODS, HessianFree)):
+        assert all(METHODS[name].make is make for name in table)
     summaries = [row.summary for row in METHODS.values()]
     assert len(set(summaries)) == len(METHODS)
     assert all(0 < len(summary) < 90 and "\n" not in summary for summary in summaries)
@@ -62,6 +63,16 @@ def test_a_method_says_why_it_cannot_have_a_setting():
         UsageError, match=r"hf-lanczos cannot have a preconditioner: the absolute value.*; leave it out"
     ):
         HessianFree("hf-lanczos", preconditioner="fisher")
+
+
+def test_a_row_of_a_table_says_which_settings_it_has_not(monkeypatch):
+    for table in (UPDATE_RULES, SECOND_ORDER_METHODS):
+        assert all(METHODS[name].without is row.without for name, row in table.items())
+    rule = UpdateRule("a rule of this test", descend, without={"momentum": "its steps have no velocity"})
+    monkeypatch.setitem(METHODS, "plain", Method(SGD, rule.summary, {"method": "plain"}, rule.without))
+    assert "momentum" not in settings_of("plain")
+    with pytest.raises(UsageError, match=r"got momentum; no momentum, as its steps have no velocity"):
+        optimizer("plain", momentum=0.5)
 
 
 def test_every_setting_of_every_method_can_be_given():
