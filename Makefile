@@ -5,12 +5,13 @@ STORE ?= mnist.zarr
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-bits test-slow lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train on handwritten digits on a local cluster, and draw the curves"
 	@echo "make test       run the tests"
+	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make lint       check style and types"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
@@ -42,6 +43,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2
+
+test-bits: $(VENV)/installed-dev
+	$(BIN)/python -m tests.every_blas
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow

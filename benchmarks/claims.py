@@ -1,4 +1,4 @@
-"""The paper's claims, what was measured of each, and the verdict by a stated rule; see reproduction.py."""
+"""Claims of the paper, the measurements for each, and verdicts by stated rules; see reproduction.py."""
 
 import json
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ SGD = "sgd, 64 rows, rate 0.1"
 
 @dataclass(frozen=True)
 class Found:
-    """All runs by name; of stochastic methods, by method and rows of a minibatch, the name of the best rate's."""
+    """All runs by name, and the names of the runs with the best rate, by stochastic method and rows of a minibatch."""
 
     series: Mapping[str, Series]
     tuned: Mapping[tuple[str, int], str]
 
     def cost(self, run: str, what: str, error: float = 0.01) -> float:
-        """The median cost to an error; infinite if a seed does not get there."""
+        """Median cost to reach an error; infinite if a seed does not reach it."""
         found = self.series[run].to_error(error, what)
         return median(float("inf") if value is None else value for value in found)
 
     def best(self, method: str) -> str:
-        """Of a stochastic method, the run with the fewest rounds."""
+        """Run of a stochastic method with the fewest rounds."""
         runs = [run for (one, _), run in self.tuned.items() if one == method]
         return min(runs, key=lambda run: self.cost(run, "rounds"))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the table."""
+    """Row of the table of claims."""
 
     claim: str
     measured: str
@@ -44,9 +44,9 @@ class Claim:
 
 
 def verdict(holds: bool, partly: bool, *needed: float) -> str:
-    """Apply a rule; undecided where a cost that it needs is infinite, since a run did not get there."""
+    """Apply a rule; undecided if a cost that it needs is infinite."""
     if not all(map(isfinite, needed)):
-        return "undecided: a run did not get there"
+        return "undecided: a run did not reach the error"
     return "holds" if holds else "holds partly" if partly else "does not hold"
 
 
@@ -115,7 +115,7 @@ def batches(found: Found, rival: str = "sgd") -> Claim:
 
 
 def largest(passes: Mapping[int, float]) -> float:
-    """The largest batch with at most twice the fewest passes; infinite if no batch gets there."""
+    """Largest batch with at most twice the fewest passes; infinite if no batch reaches the error."""
     fewest = min(passes.values())
     return max(rows for rows, cost in passes.items() if cost <= 2 * fewest) if isfinite(fewest) else fewest
 
@@ -137,7 +137,7 @@ def saddles(found: Found) -> Claim:
 
 
 def scaling(numbers: Path) -> Claim:
-    """From the numbers of figure 2: two processes measured, more of them modelled."""
+    """Claim about scaling, from the numbers of figure 2: two processes measured, more modelled."""
     two = json.loads(numbers.read_text())
     rows, sample = max(run["rows"] for run in two["model"]), 2048
     run_s = {
@@ -161,7 +161,7 @@ def scaling(numbers: Path) -> Claim:
 
 
 def table(found: Found, numbers: Path) -> str:
-    """The claims, each with its verdict."""
+    """Table of the claims, each with its verdict."""
     rows = [
         wins(found),
         communication(found),
@@ -177,7 +177,7 @@ def table(found: Found, numbers: Path) -> str:
 
 
 def changes(found: Found) -> str:
-    """The same rules on other settings than those of the claims."""
+    """Table of the same rules on other settings than those of the claims."""
     rows = [(what, wins(found, reading)) for what, reading in (("our defaults", DEFAULTS), ("relu, He's start", RELU))]
     rows += [(f"{one} at its best size and rate", communication(found, found.best(one))) for one in ("sgd", "momentum")]
     rows += [("adam at its best size and rate", communication(found, found.best("adam")))]

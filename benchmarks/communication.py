@@ -1,8 +1,8 @@
-"""What runs send: closed forms of rounds and bytes, from what a ledger says that was done, beside what was counted.
+"""Communication of runs: closed forms of rounds and bytes, from the operations in a ledger, compared with the counts.
 
-Data parallelism is what the engine does: a worker has some of the rows and all parameters, and a round moves vectors of
-parameters. Model parallelism, which is not built, is here as a formula only: a worker has all rows and some units of
-each layer, and what moves is what the units tell each other about every row.
+The engine is data parallel: a worker has some of the rows and all parameters, and a round moves vectors of parameters.
+Model parallelism is not implemented, and given here only as a formula: a worker has all rows and some units of each
+layer, and values of units are moved for every row.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.line_search import step_lengths
 from hfnumba.optim.methods import Optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 
 _ITEM, _VALUE = 4, 8  # Bytes of a float32 and of a float64.
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was asked of all workers.
+    """Counts of the operations of all workers.
 
     Attributes
     ----------
     gradients, losses : int
-        Over all rows.
+        Numbers of gradients and losses over all rows.
     diagonals : int
-        Of the Fisher matrix, which come with a gradient.
+        Number of diagonals of the Fisher matrix, which are computed with a gradient.
     products : int
     rankings, candidates : int
-        Rounds in which candidates were priced on the curvature sample, and candidates.
+        Numbers of rounds in which candidates were evaluated on the curvature sample, and of candidates.
     searches, lengths : int
-        Rounds in which step lengths were priced, and step lengths.
+        Numbers of rounds in which step lengths were evaluated, and of step lengths.
     minibatches : int
-        Gradients of stochastic methods.
+        Number of gradients of stochastic methods.
     """
 
     gradients: int = 0
@@ -56,24 +56,24 @@ class Counts:
 
     @property
     def rounds(self) -> int:
-        """Rounds of data parallelism."""
+        """Number of rounds of data parallelism."""
         return self.gradients + self.losses + self.products + self.rankings + self.searches + self.minibatches
 
     @property
     def vectors(self) -> int:
-        """Vectors of n_params float32 that go to one worker or come from it, with data parallelism."""
+        """Number of vectors of n_params float32 sent to or from one worker, with data parallelism."""
         there = self.gradients + self.losses + self.products + self.candidates + self.searches + self.minibatches
         return there + self.gradients + self.diagonals + self.products + self.minibatches
 
     def nbytes(self, n_params: int) -> int:
-        """Bytes that go to one worker and come from it, with data parallelism."""
+        """Number of bytes sent to and from one worker, with data parallelism."""
         values = 2 * (self.gradients + self.losses + self.minibatches) + self.candidates + self.lengths
         return _ITEM * n_params * self.vectors + _VALUE * values
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows that gradients over all rows, products, minibatches and searches read."""
+class RowCounts:
+    """Numbers of rows of gradients over all rows, products, minibatches and searches."""
 
     every: int
     curvature: int
@@ -81,21 +81,22 @@ class Rows:
     line: int
 
 
-def rows_of(optimizer: Optimizer, n_rows: int) -> Rows:
-    """Return the rows that a method reads of a data set."""
+def rows_of(optimizer: Optimizer, n_rows: int) -> RowCounts:
+    """Return the numbers of rows that a method reads."""
     curvature = optimizer.curvature_rows if isinstance(optimizer, HessianFree) else None
     line = optimizer.line_rows if isinstance(optimizer, HessianFree) else None
     minibatch = optimizer.batch_rows if isinstance(optimizer, SGD) else None
-    return Rows(n_rows, *(min(rows or n_rows, n_rows) for rows in (curvature, minibatch, line)))
+    return RowCounts(n_rows, *(min(rows or n_rows, n_rows) for rows in (curvature, minibatch, line)))
 
 
-def model_parallel(counts: Counts, sizes: Sequence[int], rows: Rows) -> tuple[int, int]:
-    """Return how often all workers would have to wait for each other, and the bytes of one of many workers.
+def model_parallel(counts: Counts, sizes: Sequence[int], rows: RowCounts) -> tuple[int, int]:
+    """Return the number of synchronisations of all workers, and the bytes of one of many workers.
 
-    A pass forward gathers the values of each layer's units, a pass back adds up those of each hidden layer. One of P
-    workers receives (sends) a share 1 - 1/P of them: 1 is taken. The first layer is linear in the parameters, so step
-    lengths along one direction share two gathers of it. Left out, in favour of model parallelism: the inner products of
-    the solver, each of which all workers would have to wait for, and the rows, which all of them would have to read.
+    A forward pass gathers the values of the units of each layer, a backward pass adds those of each hidden layer. One
+    of P workers receives (sends) a share 1 - 1/P of them, for which 1 is used. The first layer is linear in the
+    parameters, so step lengths along one direction share two gathers of it. Omitted, in favour of model parallelism:
+    the inner products of the solver, each of which would be a synchronisation, and the rows, which all workers would
+    read.
     """
     forward, hidden, first = sum(sizes[1:]), sum(sizes[1:-1]), sizes[1]
     both, n_layers = forward + hidden, len(sizes) - 1
@@ -109,15 +110,15 @@ def model_parallel(counts: Counts, sizes: Sequence[int], rows: Rows) -> tuple[in
 
 
 def break_even(sizes: Sequence[int], n_params: int) -> float:
-    """Return the rows from which on a gradient or product moves fewer bytes by data parallelism."""
+    """Return the number of rows above which a gradient or product moves fewer bytes by data parallelism."""
     return 2 * n_params / (sum(sizes[1:]) + sum(sizes[1:-1]))
 
 
 def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
-    """Return what so many iterations ask for if nothing ends early, from the settings of the method alone.
+    """Return the counts of a number of iterations if none ends early, from the settings of the method alone.
 
-    Of the Hessian-free methods those with CG or Bi-CG-STAB; of L-BFGS the first search of steepest descent is taken to
-    be one like the others.
+    For the Hessian-free methods with CG or Bi-CG-STAB; for L-BFGS the first search, of steepest descent, is counted
+    like the others.
     """
     if isinstance(optimizer, SGD):
         rows = rows_of(optimizer, n_rows)
@@ -125,12 +126,12 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
     if not isinstance(optimizer, HessianFree):
         lengths = len(step_lengths("newton"))
         return Counts(gradients=1 + iterations, searches=iterations, lengths=lengths * iterations)
-    composition = COMPOSITIONS[optimizer.method]
-    inner = optimizer.krylov_iterations or composition.default_iterations
+    components = SECOND_ORDER_METHODS[optimizer.method]
+    inner = optimizer.krylov_iterations or components.default_iterations
     products = iterations * inner * (2 if optimizer.method == "hf-bicgstab" else 1)
     if optimizer.warm_start > 0:
         products += max(0, iterations - 1)
-    exact = composition.curvature != "gauss-newton"
+    exact = components.matrix != "gauss-newton"
     return Counts(
         gradients=1 + iterations,
         diagonals=(1 + iterations) * (optimizer.preconditioner == "fisher"),
@@ -143,9 +144,9 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
 
 
 def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n_params: int) -> list[Counts]:
-    """Return what each line of a ledger asked for, line 0 first.
+    """Return the counts of each line of a ledger, line 0 first.
 
-    A ledger does not tell how many candidates were priced: it is the number that comes nearest to the bytes.
+    A ledger does not have the number of candidates; it is the number that fits the bytes best.
     """
     found = []
     for number, line in enumerate(lines):
@@ -157,7 +158,7 @@ def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n
 
 
 def disagreements(lines: Sequence[ledger.Line], counts: Sequence[Counts], n_params: int) -> list[int]:
-    """Return the iterations whose counted rounds or bytes are not those of the closed form."""
+    """Return the iterations whose counted rounds or bytes differ from the closed form."""
     wrong, rounds, nbytes = [], 0, 0
     for line, one in zip(lines, counts, strict=True):
         if (line["rounds"] - rounds, line["nbytes"] - nbytes) != (one.rounds, one.nbytes(n_params)):
@@ -167,7 +168,7 @@ def disagreements(lines: Sequence[ledger.Line], counts: Sequence[Counts], n_para
 
 
 def _line(optimizer: Optimizer, line: ledger.Line, n_rows: int, lengths: int) -> Counts:
-    """Return what a line asked for, but for candidates; ``lengths`` are those of its first search."""
+    """Return the counts of a line without candidates; ``lengths`` is the number of step lengths of its first search."""
     if isinstance(optimizer, SGD):
         steps = n_rows // rows_of(optimizer, n_rows).minibatch
         return Counts(losses=1, minibatches=steps if line["iteration"] else 0)
@@ -195,18 +196,18 @@ def _second_order(optimizer: HessianFree, line: ledger.Line, n_rows: int, length
 
 
 def _lengths(optimizer: Optimizer, line: ledger.Line, n_rows: int) -> list[int]:
-    """Return how many step lengths the first search of a line may have priced."""
+    """Return the possible numbers of step lengths of the first search of a line."""
     direction = line["direction"]
     if not isinstance(optimizer, HessianFree):
         return [len(step_lengths(direction or "newton"))]
     if direction == "gradient":
-        # The ledger names the fallback, not what was searched before.
+        # The ledger names the fallback, not the direction searched before.
         return [_n_lengths("newton", optimizer, n_rows), _n_lengths("negative_curvature", optimizer, n_rows)]
     return [_n_lengths(direction or "newton", optimizer, n_rows)]
 
 
 def _n_lengths(kind: DirectionKind, optimizer: HessianFree, n_rows: int) -> int:
-    """Step lengths that a search prices; on a sample of the rows also 0."""
+    """Number of step lengths of a search; on a sample of the rows also 0."""
     return len(step_lengths(kind, optimizer.line_search)) + (rows_of(optimizer, n_rows).line < n_rows)
 
 

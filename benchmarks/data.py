@@ -1,11 +1,11 @@
-"""Rates of building, verifying and loading MNIST on one core, and beside plain Zarr with the same codecs.
+"""Rates of building, verifying and loading MNIST on one core, compared with plain Zarr with the same codecs.
 
     HFNUMBA_DATA=... python benchmarks/data.py [--write docs/data.md]
 
-MB/s of decoded rows, medians of several turns that take all jobs one after another. Plain Zarr writes and reads the
-same rows with the same chunks and codecs; it syncs nothing and has no digests of chunks. It is measured alone and, as
-the peer of building, with what comes before: reading the same files, their SHA-256, and the shuffle. With --write the
-tables replace what stands between the markers of that file.
+MB/s of decoded rows, medians of several turns of all jobs. Plain Zarr writes and reads the same rows with the same
+chunks and codecs; it syncs nothing and has no digests of chunks. It is measured alone and, for comparison with
+building, with the same preparation: reading the files, their SHA-256, and the shuffle. With --write the tables replace
+the text between the markers of that file.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from blake3 import blake3
 from pages import insert
 
 from hfnumba.ingest import build
+from hfnumba.linux import empty
 from hfnumba.store import Split
-from hfnumba.store.pages import empty
 from hfnumba.store.verify import verify
 
 TURNS = 7
-GOALS = {"build from IDX files": 200, "verify": 500, "load": 1000, "load and keep all": 1000}
+GOALS = {"build from IDX files": 200, "verify": 500, "load": 1000, "load all into memory": 1000}
 PEERS = {"build from IDX files": "read, shuffle, write with plain Zarr", "load": "read with plain Zarr"}
 
 Job = tuple[Callable[[], Any], int]
@@ -57,16 +57,16 @@ def plain_zarr(path: Path, like: Any, X: np.ndarray) -> Any:
 
 
 def with_zarr_alone(path: Path, like: Any, unpacked: Path) -> None:
-    """What building does with the features of all splits, as far as plain Zarr does it."""
+    """Do with plain Zarr what building does with the features of all splits."""
     for source in unpacked.glob("*images*"):
-        held = np.fromfile(source, np.uint8)
-        hashlib.sha256(held).digest()
-        X = held[16:].reshape(-1, 784)
+        values = np.fromfile(source, np.uint8)
+        hashlib.sha256(values).digest()
+        X = values[16:].reshape(-1, 784)
         plain_zarr(path / source.name, like, X[np.random.default_rng(0).permutation(len(X))])
 
 
 def jobs(root: Path, packed: Path) -> tuple[Split, dict[str, Job]]:
-    """What is measured, and how many bytes of rows each moves; and the training split of a store."""
+    """Return the training split of a store, and the jobs to measure with their bytes of rows."""
     import zarr
 
     unpacked = root / "idx"
@@ -93,19 +93,19 @@ def jobs(root: Path, packed: Path) -> tuple[Split, dict[str, Job]]:
         "write with plain Zarr": (lambda: plain_zarr(root / "z.zarr", like, X), X.nbytes),
         "verify": (lambda: verify(store), written),
         "load": (lambda: [split.load(j)[0].nbytes for j in numbers], X.nbytes),
-        "load and keep all": (lambda: [split.load(j) for j in numbers], X.nbytes),
+        "load all into memory": (lambda: [split.load(j) for j in numbers], X.nbytes),
         "read with plain Zarr": (lambda: [z[first:stop].nbytes for first, stop in bounds], X.nbytes),
     }
 
 
 def chunks(split: Split) -> list[Path]:
-    """The files of the features."""
+    """Paths of the files of the features."""
     keys = (key for j in range(split.n_partitions) for key in split.layout.x_keys(j))
     return [Path(split.path) / split.name / key for key in keys]
 
 
-def steps(split: Split) -> dict[tuple[str, str], Job]:
-    """Steps of loading and building the features of a split, each by itself: the job each belongs to, and its name."""
+def operations(split: Split) -> dict[tuple[str, str], Job]:
+    """Return the single operations of loading and building features, by the job they belong to and their names."""
     from numcodecs import blosc
 
     from hfnumba.store.codec import BLOCK_NBYTES, LZ4_LEVEL
@@ -134,7 +134,7 @@ def steps(split: Split) -> dict[tuple[str, str], Job]:
 
 
 def measure(todo: Mapping[Any, Job]) -> dict[Any, list[float]]:
-    """Seconds of each job in each turn; the first turn does not count."""
+    """Seconds of each job in each turn, without the first turn."""
     times: dict[Any, list[float]] = {name: [] for name in todo}
     for turn in range(TURNS + 1):
         for name, (call, _) in todo.items():
@@ -146,7 +146,7 @@ def measure(todo: Mapping[Any, Job]) -> dict[Any, list[float]]:
 
 
 def tables(todo: Mapping[Any, Job], times: Mapping[Any, list[float]], ratio: float) -> str:
-    """The figures as Markdown."""
+    """Format the results as Markdown."""
 
     def rate(name: Any) -> float:
         return todo[name][1] / 1e6 / statistics.median(times[name])
@@ -162,13 +162,13 @@ def tables(todo: Mapping[Any, Job], times: Mapping[Any, list[float]], ratio: flo
     lines.append("")
     for job in ("load", "build from IDX files"):
         shares = {name[1]: rate(job) / rate(name) for name in todo if isinstance(name, tuple) and name[0] == job}
-        said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        lines.append(f"Of the time of *{job}*: {said}, the rest {1 - sum(shares.values()):.0%}.")
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        lines.append(f"Of the time of *{job}*: {listed}, the rest {1 - sum(shares.values()):.0%}.")
     return "\n".join([*lines, f"The features' files are {ratio:.1f} times smaller than the rows."])
 
 
 def plain_recipe() -> str:
-    """The recipe of MNIST for files that are unpacked already."""
+    """Recipe of MNIST for uncompressed files."""
     names = {"train": "train", "test": "t10k"}
     kinds = {"X": "images-idx3-ubyte", "y": "labels-idx1-ubyte"}
     head = 'name = "plain"\ntitle = "MNIST, unpacked"\nformat = "idx"\ntask = "classification"\n'
@@ -192,7 +192,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(prefix="hfnumba-") as folder:
         split, todo = jobs(Path(folder), Path(data) / "mnist")
-        whole = todo | steps(split)
+        whole = todo | operations(split)
         times = measure(whole)
         ratio = split.n_rows * split.n_features / sum(path.stat().st_size for path in chunks(split))
     if given.json:

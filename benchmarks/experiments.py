@@ -1,4 +1,4 @@
-"""The runs of docs/reproduction.md, by name; see reproduction.py."""
+"""Runs of docs/reproduction.md, by name; see reproduction.py."""
 
 from hfnumba.figures.experiment import Experiment
 
@@ -8,9 +8,9 @@ METHODS = ("hf-bicgstab", "hf-cg", "gn-cg", "hybrid-cg")
 USUAL = 2048
 SAMPLES = (64, 512, 1024, 2048, 4096, 8192)
 BASES = (5, 10, 15, 20)
-"""Products for a basis of hf-lanczos, beside its default of 12."""
+"""Numbers of products for a basis of hf-lanczos, besides its default of 12."""
 TOO_SMALL = 64
-"""Of SAMPLES the one that is said to fail; it has 25 iterations, as in figure 3."""
+"""Sample of SAMPLES that fails according to the paper; it has 25 iterations, as in figure 3."""
 
 DEEP = Experiment.of(hidden=(400, 150), max_iterations=30, target_error=0.01, curvature_rows=USUAL)
 FIRST = Experiment.of(hidden=(400, 150), max_iterations=40, target_error=0.01)
@@ -21,18 +21,18 @@ GRIDS = {
     "momentum": ((256, 1024, 4096), (0.03, 0.1, 0.3)),
     "adam": ((1024, 2048, 4096), (0.004, 0.008, 0.016)),
 }
-"""Rows of a minibatch, and the learning rates that are tried with each."""
+"""Rows of a minibatch, and the learning rates tried with each, by method."""
 MANY_EPOCHS = 100
-"""For minibatches of 4096 rows, of which an epoch is three steps."""
+"""Number of epochs for minibatches of 4096 rows, with three steps per epoch."""
 
 
 def name(method: str, reading: str, rows: int = USUAL) -> str:
-    """Of a second-order method."""
+    """Name of a run of a second-order method."""
     return f"{method}, {reading}" + ("" if rows == USUAL else f", {rows} curvature rows")
 
 
 def first_order(method: str, rows: int, rate: float) -> tuple[str, Experiment]:
-    """A stochastic method, with its name."""
+    """Name and experiment of a stochastic method."""
     experiment = FIRST.but(method=method, batch_rows=rows, learning_rate=rate)
     if rows >= 4096:
         experiment = experiment.but(max_iterations=MANY_EPOCHS)
@@ -70,5 +70,5 @@ SADDLE = {
     f"{method}, tiny start": TINY.but(method=method, curvature_rows=USUAL)
     for method in ("hf-bicgstab", "gn-cg", "hf-steihaug")
 }
-"""And momentum, which goes on until it has left the plateau."""
+"""Runs from a tiny start; momentum is run separately, until it has left the plateau."""
 WHOLE = {"hf-bicgstab, all rows, 4096 curvature rows": DEEP.but(curvature_rows=4096, target_error=0.02)}

@@ -1,12 +1,12 @@
-"""One iteration by two worker processes of one thread each, against one process of two threads.
+"""One iteration by two worker processes of one thread each, compared with one process of two threads.
 
 784-400-150-10 on 60,000 rows of MNIST's shape (random bytes; the time does not depend on them): loss and gradient
-over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both ways
-take turns.
+over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both take
+turns.
 
     python benchmarks/iteration.py [--docs docs]
 
-With --docs the table of medians replaces what stands between the markers of DOCS/scaling.md.
+With --docs the table of medians replaces the text between the markers of DOCS/scaling.md.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from pages import insert
+from pages import publish
 
 from hfnumba.engine import DaskObjective, SplitObjective
 from hfnumba.figures.summary import markdown
@@ -43,11 +43,13 @@ def iteration(objective, theta, n_products=20):
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Iterations of each way.")
-@click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="Of the store.")
-@click.option("--docs", type=click.Path(path_type=Path), help="Put the table into DOCS/scaling.md.")
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Number of iterations of each.")
+@click.option(
+    "--partitions", type=click.IntRange(1), default=16, show_default=True, help="Number of partitions of the store."
+)
+@click.option("--docs", type=click.Path(path_type=Path), help="Write the table to DOCS/scaling.md.")
 def main(repeats, partitions, docs):
-    """Measure both ways."""
+    """Measure both."""
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (60_000, 784), dtype=np.uint8), rng.integers(0, 10, 60_000)
     network = Network([784, 400, 150, 10])
@@ -72,10 +74,7 @@ def main(repeats, partitions, docs):
     table = markdown(["", *(f"{part}, s" for part in PARTS), "iteration, s"], rows)
     table += f"\n\nThe workers take {np.median(ratios):.2f} times as long as the one process: the median of {repeats} "
     table += f"pairs, from {ratios.min():.2f} to {ratios.max():.2f}."
-    if docs is None:
-        click.echo(table)
-    else:
-        insert(docs / "scaling.md", "iteration", table)
+    publish(table, docs and docs / "scaling.md", "iteration")
 
 
 if __name__ == "__main__":

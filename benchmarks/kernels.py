@@ -1,10 +1,10 @@
-"""Kernels against sgemm and peers, what more threads bring, and memory against JAX's, into the docs.
+"""Tables of kernels for the docs: against sgemm and peers, by number of threads, and memory against JAX.
 
     hfnumba bench kernels --json > kernels.jsonl
     python benchmarks/kernels.py kernels.jsonl --write docs/kernels.md
 
-The first command measures; this one measures threads and memory, which takes two minutes, and puts all into tables.
-Memory is the highest resident size of a process of its own (Linux), less that of the same process before it had data.
+The first command measures the rates; this one measures threads and memory, which takes two minutes, and makes all
+tables. Memory is the peak resident size of a separate process (Linux), minus that of the process before it had data.
 """
 
 import argparse
@@ -29,7 +29,7 @@ THREADS_ROWS, THREADS_SECONDS = 4096, 12.0
 
 
 def rate_table(rows: list[Row], peers: list[str]) -> str:
-    """Share of sgemm's peak, and for each peer how many times its time is ours, as `gradient / Hv / Gv / loss`."""
+    """Table of shares of sgemm's peak, and of times of peers divided by ours, as `gradient / Hv / Gv / loss`."""
     cells: dict[tuple[str, int, str], dict[str, Row]] = collections.defaultdict(dict)
     for row in rows:
         cells[row.network, row.rows, row.activation][row.evaluation] = row
@@ -44,9 +44,9 @@ def rate_table(rows: list[Row], peers: list[str]) -> str:
 
 
 def summary_table(rows: list[Row], peers: list[str]) -> str:
-    """By evaluation and number of rows: share of the peak, and the times of others divided by ours.
+    """Table by evaluation and number of rows: share of the peak, and times of peers divided by ours.
 
-    Of the libraries that have all evaluations it is the time of the fastest; those that have products only come last.
+    The first peer column has the fastest of the libraries with all evaluations; libraries with products only follow.
     """
     groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
     for row in rows:
@@ -66,12 +66,12 @@ def summary_table(rows: list[Row], peers: list[str]) -> str:
 
 
 def spread(figures: list[float]) -> str:
-    """Median and range, if there are any."""
+    """Format median and range; empty without figures."""
     return f"{statistics.median(figures):.2f} ({min(figures):.2f} to {max(figures):.2f})" if figures else ""
 
 
 def threads_table() -> str:
-    """The time of one thread divided by that of all, measured in turn in one process."""
+    """Table of times of one thread divided by those of all threads, measured in turn in one process."""
     many = available_processors()
     lines = []
     for sizes in NETWORKS.values():
@@ -84,7 +84,7 @@ def threads_table() -> str:
 
 
 def memory_table() -> str:
-    """MB by library and evaluation."""
+    """Table of MB by library and evaluation."""
     libraries = [name for name in LIBRARIES if name == "hfnumba" or installed((name,))]
     lines = []
     for network, rows in MEMORY.items():
@@ -95,13 +95,13 @@ def memory_table() -> str:
 
 
 def peak(*job: object) -> int:
-    """Bytes that a process of its own needs for one evaluation."""
+    """Bytes that a separate process needs for one evaluation."""
     command = [sys.executable, __file__, "--child", *map(str, job)]
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def child(library: str, network: str, rows: int, evaluation: str) -> None:
-    """Evaluate three times and print how much memory was added at most."""
+    """Evaluate three times, and print the peak of additional memory."""
     from hfnumba.bench.peers import PEERS
 
     def evaluations(problem):
@@ -109,18 +109,18 @@ def child(library: str, network: str, rows: int, evaluation: str) -> None:
             return our_evaluations(problem, available_processors())
         return PEERS[library](problem)
 
-    description = Network(NETWORKS[network], "tanh")
-    # Code is loaded and compiled, and threads have started, before the data come.
-    evaluations(random_problem(description, 16))[evaluation]()()
+    network_of = Network(NETWORKS[network], "tanh")
+    # First with few rows: code is loaded and compiled, and threads start.
+    evaluations(random_problem(network_of, 16))[evaluation]()()
     before = resident("VmRSS")
-    call = evaluations(random_problem(description, rows))[evaluation]()
+    call = evaluations(random_problem(network_of, rows))[evaluation]()
     for _ in range(3):
         call()
     print(resident("VmHWM") - before)
 
 
 def resident(what: str) -> int:
-    """Bytes of this process that are in memory (VmRSS), or were at most (VmHWM)."""
+    """Resident bytes of this process: current (VmRSS) or peak (VmHWM)."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines[what].split()[0])
 

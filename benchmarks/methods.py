@@ -1,9 +1,8 @@
-"""Train by every method and tabulate what it reached and what it cost, from the ledgers.
+"""Train by every method, and tabulate results and costs from the ledgers.
 
     python benchmarks/methods.py mnist.zarr --runs runs/methods [--write README.md]
 
-Runs that are complete are not repeated. With --write the table replaces what stands between the two markers of
-that file.
+Complete runs are not repeated. With --write the table replaces the text between the two markers of that file.
 """
 
 import argparse
@@ -23,7 +22,7 @@ HEADER = (
 
 
 def train(options: argparse.Namespace, hidden: str, method: str, run: Path) -> None:
-    """One run by the command line, continued if it was interrupted."""
+    """Make one run by the command line; an interrupted one is continued."""
     command = [sys.executable, "-m", "hfnumba", "train", options.store, "--hidden", hidden, "--method", method]
     command += ["--max-iterations", options.iterations]
     if method != "sgd":
@@ -34,7 +33,7 @@ def train(options: argparse.Namespace, hidden: str, method: str, run: Path) -> N
 
 
 def row(hidden: str, method: str, run: Path) -> str:
-    """The last line of a run's ledger as a row of the table."""
+    """Format the last line of the ledger of a run as a row of the table."""
     last = json.loads((run / "ledger.jsonl").read_text().splitlines()[-1])
     figures = (
         f"{last['loss']:.4f}",

@@ -1,11 +1,11 @@
-"""Does Martens' preconditioner help? Rounds to a training error with it and without it, from ledgers.
+"""Effect of Martens' preconditioner: rounds to reach a training error with and without it, from ledgers.
 
     hfnumba data build mnist --rows 15000 --out mnist15.zarr
     hfnumba data build digits --out digits.zarr
     python benchmarks/preconditioner.py digits.zarr mnist15.zarr [--write docs/preconditioner.md]
 
-Runs that are complete are not repeated, and those that were interrupted go on. With --write the table replaces what
-stands between the two markers of that file.
+Complete runs are not repeated, and interrupted ones are continued. With --write the table replaces the text between
+the two markers of that file.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADER = (
 
 
 def train(options, cell, seed):
-    """The ledger of one run by the command line, continued if it was interrupted."""
+    """Make one run by the command line, continuing an interrupted one, and return its ledger."""
     store, hidden, method, damping, preconditioner = cell
     run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{damping:g}-{preconditioner}-{seed}"
     command = [sys.executable, "-m", "hfnumba", "train", store, "--hidden", hidden, "--method", method]
@@ -51,10 +51,10 @@ def read(ledger):
 
 
 def reached(ledgers, error):
-    """Median rounds and iterations to an error, with the range of rounds; how many got there, if not all did."""
+    """Format median rounds (with their range) and iterations to an error, or the number of runs that reach it."""
     firsts = [line for ledger in ledgers if (line := next((x for x in ledger if x["error"] <= error), None))]
     if len(firsts) < len(ledgers):
-        return f"{len(firsts)} of {len(ledgers)} got there"
+        return f"{len(firsts)} of {len(ledgers)} runs reach it"
     rounds = [line["rounds"] for line in firsts]
     iterations = statistics.median(line["iteration"] for line in firsts)
     return f"{statistics.median(rounds):g} ({min(rounds)}–{max(rounds)}); {iterations:g} it."
@@ -75,8 +75,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stores", type=Path, nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/preconditioner"))
-    parser.add_argument("--hidden", nargs="+", default=HIDDEN, help="networks, each as of hfnumba train")
-    parser.add_argument("--damping", nargs="+", type=float, default=DAMPINGS, help="first dampings")
+    parser.add_argument("--hidden", nargs="+", default=HIDDEN, help="networks, in the form of hfnumba train")
+    parser.add_argument("--damping", nargs="+", type=float, default=DAMPINGS, help="initial dampings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--curvature-rows", type=int, default=2048)

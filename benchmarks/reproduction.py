@@ -1,10 +1,10 @@
-"""The single numbers of docs/reproduction.md, and the tables of its figures, from ledgers.
+"""Numbers of docs/reproduction.md, and tables of its figures, from ledgers.
 
     python benchmarks/reproduction.py mnist.zarr --out figures [--write docs/reproduction.md]
 
-STORE is the whole of MNIST. Runs that are complete are not repeated; an interrupted command goes on when it is given
-again. With --write, the tables replace what stands between the markers of their names, and those of `hfnumba figure`,
-where they exist in the folder, what stands between markers of theirs.
+The store is all of MNIST. Complete runs are not repeated, and the same command continues an interrupted one. With
+--write, the tables replace the text between the markers of their names; so do the tables of `hfnumba figure` that
+exist in the folder.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from experiments import (
 )
 from pages import insert
 
+from hfnumba.cli.progress import PlainReporter
 from hfnumba.errors import HfnumbaError
 from hfnumba.figures.experiment import Laboratory
 from hfnumba.figures.material import material
@@ -51,7 +52,7 @@ OTHER_NETWORKS = ((784, 400, 10), (784, 400, 150, 10), (360, 512, 512, 512, 1973
 
 
 def grids(lab: Laboratory, seeds: list[int]) -> tuple[dict[tuple[str, int], Series], str]:
-    """The best learning rate of each size of a minibatch with all seeds, and what the first seed made of all rates."""
+    """Runs with the best learning rate of each size of a minibatch, and a table of all rates with the first seed."""
     best, rows = {}, []
     for method, (sizes, rates) in GRIDS.items():
         for size in sizes:
@@ -70,7 +71,7 @@ def grids(lab: Laboratory, seeds: list[int]) -> tuple[dict[tuple[str, int], Seri
 
 
 def by_sample(found: claims.Found) -> str:
-    """Iterations to an error against the rows of the curvature sample, by both readings."""
+    """Table of iterations to an error by rows of the curvature sample, for both readings."""
     header = ["hf-bicgstab", "iterations to", *(f"{rows} rows" for rows in SAMPLES), "512 : 4096"]
     rows = []
     for reading in (TEXT, DEFAULTS):
@@ -84,7 +85,7 @@ def by_sample(found: claims.Found) -> str:
 
 
 def communication(store: Store, found: claims.Found) -> str:
-    """Rounds and bytes of some runs, counted and by formula, and how many ledgers the closed form was held against."""
+    """Table of rounds and bytes of some runs, counted and by formula, and how many ledger lines agree."""
     n_rows, features, outputs = store["train"].n_rows, store["train"].n_features, store["train"].n_outputs
     names = [name("hf-bicgstab", TEXT), name("hf-bicgstab", DEFAULTS), name("gn-cg", TEXT), "lbfgs", claims.SGD]
     names += [found.best("momentum"), found.best("adam")]
@@ -100,20 +101,20 @@ def communication(store: Store, found: claims.Found) -> str:
             counts = counts_of(made, lines, n_rows, network.n_params)
             n_wrong += len(disagreements(lines, counts, network.n_params))
             n_lines, n_runs = n_lines + len(lines), n_runs + 1
-            plan = planned(made, lines[-1]["iteration"], n_rows) if label in names else Counts()
+            expected = planned(made, lines[-1]["iteration"], n_rows) if label in names else Counts()
             waits, nbytes = model_parallel(sum(counts, Counts()), network.sizes, rows_of(made, n_rows))
             last = lines[-1]
-            data = (last["rounds"], plan.rounds, last["nbytes"] / 1e6, plan.nbytes(network.n_params) / 1e6)
+            data = (last["rounds"], expected.rounds, last["nbytes"] / 1e6, expected.nbytes(network.n_params) / 1e6)
             cells.append([last["iteration"], *data, waits, nbytes / 1e6])
         if label in names:
             rows.append([label, *(spread(list(column)) for column in zip(*cells, strict=True))])
-    return "\n\n".join((markdown(header, rows), _held(n_lines, n_wrong, n_runs), _break_even()))
+    return "\n\n".join((markdown(header, rows), _agreement(n_lines, n_wrong, n_runs), _break_even()))
 
 
-def _held(n_lines: int, n_wrong: int, n_runs: int) -> str:
+def _agreement(n_lines: int, n_wrong: int, n_runs: int) -> str:
     return (
-        f"From what each line of a ledger says that was done, the closed form gives the rounds and the bytes that were "
-        f"counted in {n_lines - n_wrong:,} of {n_lines:,} lines of {n_runs} runs."
+        f"From the operations in each line of a ledger, the closed form gives the counted rounds and bytes in "
+        f"{n_lines - n_wrong:,} of {n_lines:,} lines of {n_runs} runs."
     )
 
 
@@ -122,17 +123,14 @@ def _break_even() -> str:
         ["-".join(map(str, sizes)), f"{(n := Network(sizes).n_params):,}", f"{break_even(sizes, n):,.0f}"]
         for sizes in OTHER_NETWORKS
     ]
-    return markdown(["network", "parameters", "rows from which on data parallelism moves fewer bytes"], cells)
+    return markdown(["network", "parameters", "rows above which data parallelism moves fewer bytes"], cells)
 
 
 def tables(options: argparse.Namespace) -> dict[str, str]:
-    """Carry out what is missing; all tables, and those of the figures that have been made."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
-    small = material(FigureOptions(options.store, options.out), say)
-    lab = Laboratory(small, options.out / "runs", options.cluster, say)
+    """Make the missing runs, and return all tables, including those of figures that exist."""
+    reporter = PlainReporter()
+    small = material(FigureOptions(options.store, options.out), reporter)
+    lab = Laboratory(small, options.out / "runs", options.cluster, reporter)
     runs = {label: carry_out(lab, label, experiment, options.seeds) for label, experiment in SMALL.items()}
     best, tried = grids(lab, options.seeds)
     runs |= {series.name: series for series in best.values()}
@@ -140,7 +138,7 @@ def tables(options: argparse.Namespace) -> dict[str, str]:
     label = "momentum, tiny start"
     plateau[label] = until_left(lab, label, TINY.but(method="momentum"), options.seeds)
     found = claims.Found(runs | plateau, {key: series.name for key, series in best.items()})
-    everything = Laboratory(open_store(options.store), options.out / "runs-all-rows", options.cluster, say)
+    everything = Laboratory(open_store(options.store), options.out / "runs-all-rows", options.cluster, reporter)
     whole = [carry_out(everything, label, experiment, options.seeds) for label, experiment in WHOLE.items()]
     made = {
         "claims": claims.table(found, options.scaling),

@@ -1,8 +1,8 @@
-"""The cost of a round beside plain Dask futures and mpi4py: medians of several runs of `hfnumba bench round`.
+"""Cost of a round compared with plain Dask futures and mpi4py: medians of several runs of `hfnumba bench round`.
 
     python benchmarks/rounds.py [--docs docs]
 
-With --docs the table replaces what stands between the markers of DOCS/scaling.md.
+With --docs the table replaces the text between the markers of DOCS/scaling.md.
 """
 
 from collections import defaultdict
@@ -10,16 +10,20 @@ from pathlib import Path
 from statistics import median
 
 import click
-from pages import insert
+from pages import publish
 
 from hfnumba.bench.rounds import SIZES, timings
 from hfnumba.figures.summary import markdown, spread
 
 
 @click.command()
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Each with processes of its own.")
-@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Rounds of each kind in a run.")
-@click.option("--docs", type=click.Path(path_type=Path), help="Put the table into DOCS/scaling.md.")
+@click.option(
+    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Number of runs, each with new processes."
+)
+@click.option(
+    "--repeats", type=click.IntRange(1), default=50, show_default=True, help="Number of rounds of each kind in a run."
+)
+@click.option("--docs", type=click.Path(path_type=Path), help="Write the table to DOCS/scaling.md.")
 def main(runs, repeats, docs):
     """Measure 2 and 4 workers."""
     found = defaultdict(list)
@@ -40,12 +44,9 @@ def main(runs, repeats, docs):
             scheduler = spread([timing.scheduler_ms for timing in ways["engine"]], "{:.2f}".format)
             rows.append([f"{n:,}", str(workers), *cells, scheduler])
     header = ["floats", "workers", "a round, ms", "futures, ms", "ours : futures", "mpi4py, ms", "ours : mpi4py"]
-    table = markdown([*header, "scheduler's processor, ms"], rows)
+    table = markdown([*header, "processor of the scheduler, ms"], rows)
     table += f"\n\nMedians of {runs} runs of {repeats} rounds each, and in brackets their range."
-    if docs is None:
-        click.echo(table)
-    else:
-        insert(docs / "scaling.md", "rounds", table)
+    publish(table, docs and docs / "scaling.md", "rounds")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
     python benchmarks/speech.py festvox-ru.zarr --runs runs/speech [--piece-s 120] [--write docs/data.md]
 
 Each method has three settings. First each setting trains for --select-s seconds on an eighth of the training
-utterances, and is judged on a sixteenth that it does not see; the held-out utterances of the store (its test split)
-have no part in this. Then the best setting of each method trains for --minutes on all training utterances. All runs
-have the same network (tanh), the same first parameters and as many threads. Needs PyTorch (pip install torch).
+utterances, and is evaluated on another sixteenth; the held-out utterances of the store (its test split) are not used
+for this. Then the best setting of each method trains for --minutes on all training utterances. All runs have the same
+network (tanh), the same initial parameters and the same number of threads. Needs PyTorch (pip install torch).
 
-The command may be interrupted and repeated: every run goes on at its last checkpoint. With --piece-s it stops by itself
-after about so many seconds, or one iteration more, with exit status 75 as long as there is more to do.
+The command may be interrupted and repeated: every run continues from its last checkpoint. With --piece-s it stops after
+about this number of seconds, or one iteration later, with exit status 75 as long as runs are incomplete.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from hfnumba.processors import available_processors
 
 HIDDEN = (512, 512, 512)
 BATCH = 512
-TRAIN_PART, JUDGE_PART = 8, 16
-"""The first eighth of the training partitions is there to try settings on, the last sixteenth to judge them by."""
+TRAIN_SHARE, EVALUATION_SHARE = 8, 16
+"""Settings are tried on the first eighth of the training partitions and evaluated on the last sixteenth."""
 SETTINGS = {
     "gn-cg": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
     "hf-bicgstab": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
@@ -44,7 +44,7 @@ MORE_TO_DO = 75
 
 @dataclass(frozen=True)
 class Run:
-    """A method with a setting on a store, for so many seconds of training."""
+    """Run of a method with a setting on a store, for a number of seconds of training."""
 
     folder: Path
     store: Path
@@ -54,17 +54,17 @@ class Run:
 
     @property
     def lines(self) -> list[dict]:
-        """The ledger."""
+        """Lines of the ledger."""
         ledger = self.folder / "ledger.jsonl"
         return [json.loads(text) for text in ledger.read_text().splitlines()] if ledger.exists() else []
 
     @property
     def left_s(self) -> float:
-        """Seconds of training still to do."""
+        """Remaining seconds of training."""
         return self.seconds - max((line["elapsed_s"] for line in self.lines), default=0.0)
 
     def last(self, *, seconds: float = np.inf, passes: float = np.inf) -> dict:
-        """The last iteration that ended within both limits."""
+        """Last iteration that ended within both limits."""
         within = [line for line in self.lines if line["elapsed_s"] <= seconds and line["epoch"] <= passes]
         if not within:
             raise SystemExit(f"error: {self.folder}: no iteration ended within {seconds:g} s; give more seconds")
@@ -72,11 +72,11 @@ class Run:
 
 
 class UnfinishedError(Exception):
-    """The time of this piece is over."""
+    """The time limit of this call is reached."""
 
 
 def complete(run: Run, threads: int, deadline: float) -> None:
-    """Train until the run has had its seconds, or raise when the deadline has passed."""
+    """Train until the run has had its seconds; raise when the deadline has passed."""
     while run.left_s > 0:
         if time.monotonic() >= deadline:
             raise UnfinishedError
@@ -84,11 +84,11 @@ def complete(run: Run, threads: int, deadline: float) -> None:
         print(f"{run.folder}: {run.left_s:.0f} s of training left", file=sys.stderr)
         (adam if run.method == "adam" else hessian_free)(run, threads, deadline)
         if len(run.lines) == done:
-            return  # the optimiser has ended by itself
+            return  # the optimiser has stopped
 
 
 def hessian_free(run: Run, threads: int, deadline: float) -> None:
-    """A piece of a run by the command line."""
+    """Continue a run by the command line until the deadline."""
     piece = min(run.left_s, max(1.0, deadline - time.monotonic()))
     words = [
         sys.executable,
@@ -110,7 +110,7 @@ def hessian_free(run: Run, threads: int, deadline: float) -> None:
 
 
 def adam(run: Run, threads: int, deadline: float) -> None:
-    """Epochs of PyTorch's Adam, each with a checkpoint that holds the ledger too. Only its steps are timed."""
+    """Run epochs of PyTorch's Adam, each with a checkpoint that includes the ledger; only its steps are timed."""
     torch.set_num_threads(threads)
     run.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run.folder / "state.pt"
@@ -125,7 +125,7 @@ def adam(run: Run, threads: int, deadline: float) -> None:
         optimiser.load_state_dict(saved["optimiser"])
         lines = saved["lines"]
     rows = [store["train"].load(j) for j in range(store["train"].n_partitions)]
-    X, y = (torch.from_numpy(np.concatenate(held)) for held in zip(*rows, strict=True))
+    X, y = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*rows, strict=True))
     del rows
     y = y.long()
     with SplitObjective(network, store["train"]) as train_set, SplitObjective(network, store["test"]) as test_set:
@@ -136,21 +136,21 @@ def adam(run: Run, threads: int, deadline: float) -> None:
                 _epoch(model, optimiser, X, y, seed=len(lines))
                 line["elapsed_s"] = lines[-1]["elapsed_s"] + time.monotonic() - started
             _copy_parameters(network, model, theta)
-            # Both kinds of run are judged by the same code.
+            # Both kinds of run are evaluated by the same code.
             for name, objective in (("", train_set), ("test_", test_set)):
                 line[f"{name}loss"], line[f"{name}error"] = map(float, objective.value_and_error(theta))
             lines.append(line)
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "lines": lines}
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-            (run.folder / "ledger.jsonl").write_text("".join(f"{json.dumps(held)}\n" for held in lines))
+            (run.folder / "ledger.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
             print("adam", run.setting["learning-rate"], line, file=sys.stderr)
             if line["elapsed_s"] >= run.seconds or time.monotonic() >= deadline:
                 return
 
 
 def _epoch(model: torch.nn.Module, optimiser: torch.optim.Optimizer, X: torch.Tensor, y: torch.Tensor, seed: int):
-    """Steps over all rows in an order drawn by the seed."""
+    """Make one pass over all rows in an order drawn by the seed."""
     for chosen in torch.randperm(len(X), generator=torch.Generator().manual_seed(seed)).split(BATCH):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(model(X[chosen]), y[chosen]).backward()
@@ -158,7 +158,7 @@ def _epoch(model: torch.nn.Module, optimiser: torch.optim.Optimizer, X: torch.Te
 
 
 def _module(network: Network) -> tuple[torch.nn.Module, np.ndarray]:
-    """The network as a PyTorch module with the first parameters that hfnumba gives it, and those as theta."""
+    """Network as a PyTorch module with the initial parameters of hfnumba, and these parameters as theta."""
     theta = network.initialize(seed=0)
     parts: list[torch.nn.Module] = []
     for layer in network.layers(theta):
@@ -178,25 +178,25 @@ def _copy_parameters(network: Network, model: torch.nn.Module, theta: np.ndarray
 
 
 def selection_store(store: Path, out: Path) -> Path:
-    """Write a store of training utterances only: some to train on, and as its test split some to judge settings by."""
+    """Write a store of training utterances only, some of them as the test split, to evaluate settings."""
     if (out / "manifest.json").exists():
         return out
     split = open_store(store)["train"]
     n = split.n_partitions
-    parts = {"train": range(max(1, n // TRAIN_PART)), "test": range(n - max(1, n // JUDGE_PART), n)}
+    partitions = {"train": range(max(1, n // TRAIN_SHARE)), "test": range(n - max(1, n // EVALUATION_SHARE), n)}
     utterances: dict[str, list] = {}
-    for name, chosen in parts.items():
-        held = utterances[name] = []
+    for name, chosen in partitions.items():
+        own = utterances[name] = []
         for rows in map(split.load_compact, chosen):
             firsts = np.flatnonzero(rows["start"])[1:]
-            held += zip(np.split(rows["X"], firsts), np.split(rows["y"], firsts), strict=True)
+            own += zip(np.split(rows["X"], firsts), np.split(rows["y"], firsts), strict=True)
     context, n_classes = split.layout.context, split.n_classes
     write_frames(out, utterances, context=context, standardise=False, n_classes=n_classes, name="selection")
     return out
 
 
-def plan(options: argparse.Namespace) -> dict[str, tuple[Run, ...]]:
-    """The runs that choose among the settings of each method."""
+def selection_runs(options: argparse.Namespace) -> dict[str, tuple[Run, ...]]:
+    """Runs that select among the settings of each method."""
     small = options.runs / "selection.zarr"
     return {
         method: tuple(
@@ -208,18 +208,18 @@ def plan(options: argparse.Namespace) -> dict[str, tuple[Run, ...]]:
 
 
 def chosen(options: argparse.Namespace, runs: tuple[Run, ...]) -> Run:
-    """The run on the whole store with the setting that judged best."""
+    """Run on the whole store with the best setting."""
     best = min(runs, key=lambda run: run.last(seconds=run.seconds)["test_error"])
     return Run(options.runs / best.method, options.store, best.method, best.setting, 60 * options.minutes)
 
 
-def worded(setting: dict) -> str:
-    """A setting in words."""
+def setting_text(setting: dict) -> str:
+    """Format a setting."""
     return ", ".join(f"{name.replace('-', ' ')} {value:g}" for name, value in setting.items()) or "defaults"
 
 
 def table(finals: list[Run]) -> str:
-    """What each method has reached within the seconds of all, and within the passes that all have made."""
+    """Table of the results of each method within equal seconds, and within equal passes."""
     seconds = min(run.seconds for run in finals)
     passes = min(run.last(seconds=seconds)["epoch"] for run in finals)
     rows = [
@@ -238,18 +238,18 @@ def table(finals: list[Run]) -> str:
                 f"{100 * (1 - line['error']):.2f} %",
                 f"{100 * (1 - line['test_error']):.2f} %",
             )
-            rows.append(f"| {text} | {NAMES[run.method]} | {worded(run.setting)} | " + " | ".join(figures) + " |")
+            rows.append(f"| {text} | {NAMES[run.method]} | {setting_text(run.setting)} | " + " | ".join(figures) + " |")
     return "\n".join(rows)
 
 
 def selection_table(runs: dict[str, tuple[Run, ...]]) -> str:
-    """How the settings compared on training utterances that they did not see."""
+    """Table of the settings, evaluated on training utterances that they were not trained on."""
     rows = ["| method | setting | seconds | passes | accuracy, unseen training utterances |", "| --- |" + " --- |" * 4]
-    for method, held in runs.items():
-        for run in held:
+    for method, own in runs.items():
+        for run in own:
             line = run.last(seconds=run.seconds)
             accuracy = f"{100 * (1 - line['test_error']):.2f} %"
-            figures = f"{worded(run.setting)} | {line['elapsed_s']:.0f} | {line['epoch']:.1f} | {accuracy}"
+            figures = f"{setting_text(run.setting)} | {line['elapsed_s']:.0f} | {line['epoch']:.1f} | {accuracy}"
             rows.append(f"| {NAMES[method]} | {figures} |")
     return "\n".join(rows)
 
@@ -258,15 +258,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/speech"))
-    parser.add_argument("--minutes", type=float, default=7.0, help="of training, for each method (default: 7)")
-    parser.add_argument("--select-s", type=float, default=45.0, help="of training, for each setting (default: 45)")
+    parser.add_argument("--minutes", type=float, default=7.0, help="minutes of training of each method (default: 7)")
+    parser.add_argument(
+        "--select-s", type=float, default=45.0, help="seconds of training of each setting (default: 45)"
+    )
     parser.add_argument("--threads", type=int, default=available_processors())
     parser.add_argument("--piece-s", type=float, default=np.inf)
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers speech and speech-settings")
     options = parser.parse_args()
     deadline = time.monotonic() + options.piece_s
     selection_store(options.store, options.runs / "selection.zarr")
-    settings = plan(options)
+    settings = selection_runs(options)
     try:
         for runs in settings.values():
             for run in runs:
@@ -275,12 +277,12 @@ def main() -> None:
         for run in finals:
             complete(run, options.threads, deadline)
     except UnfinishedError:
-        print("not complete yet: give the same command again", file=sys.stderr)
+        print("not complete yet: repeat the same command", file=sys.stderr)
         sys.exit(MORE_TO_DO)
     tables = {"speech-settings": selection_table(settings), "speech": table(finals)}
     print(*tables.values(), sep="\n\n")
-    for name, held in tables.items() if options.write is not None else ():
-        insert(options.write, name, held)
+    for name, text in tables.items() if options.write is not None else ():
+        insert(options.write, name, text)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Training on stores four times larger than the memory budget, beside the same run in memory.
+"""Training on stores four times larger than the memory budget, compared with the same run in memory.
 
     HFNUMBA_DATA=... python benchmarks/streaming.py [--pairs 2] [--kind bytes] [--workers 0] [--write docs/data.md]
 
-Each run makes a Hessian-free iteration, in a process of its own with two threads or (--workers 2) on as many processes
-of one thread, and reports its time and the largest resident memory of a process that holds rows. Growth is counted from
-that process as it stands when its kernels are compiled and it has read and dropped one partition. With --write the
-lines replace those of the same kinds in the table between the two markers of that file.
+Each run makes one Hessian-free iteration, in a separate process with two threads or (--workers 2) on two processes of
+one thread, and reports its time and the largest resident memory of a process with rows. Growth is counted from the
+memory of that process after its kernels are compiled and one partition was read and freed. With --write the lines
+replace those of the same kinds in the table between the two markers of that file.
 """
 
 import argparse
@@ -42,19 +42,19 @@ COLUMNS = {
     "speeds": "from, to",
 }
 ITERATIONS, PAIRS, LARGER = 1, 2, 4
-# Of bytes and float32: with the default's larger ones the room of a thread and the vectors would not fit into half the
-# budget.
+# For bytes and float32: with the larger default partitions, the buffers of a thread and the vectors would not fit into
+# half the budget.
 N_PARTITIONS = 64
 _PAGE = 4096
 
 
 def make(kind: str, out: Path, mib: int) -> None:
-    """A store of about so many MiB as loaded: MNIST's rows again and again, frames of 360 numbers, or spliced ones."""
+    """Write a store of about ``mib`` MiB as loaded: rows of MNIST drawn repeatedly, rows of 360 numbers, or frames."""
     rng = np.random.default_rng(0)
     if kind == "bytes":
         mnist = build("mnist", Path(os.environ["HFNUMBA_DATA"]) / "mnist", out.with_name("mnist.zarr"))["train"]
         n = mib * 2**20 // 784
-        images, labels = (np.concatenate(part) for part in zip(*map(mnist.load, range(16)), strict=True))
+        images, labels = (np.concatenate(arrays) for arrays in zip(*map(mnist.load, range(16)), strict=True))
         drawn = rng.integers(0, len(images), n)
         write_store(out, {"train": (images[drawn], labels[drawn])}, scale=1 / 255, n_partitions=N_PARTITIONS)
     elif kind == "float32":
@@ -63,8 +63,8 @@ def make(kind: str, out: Path, mib: int) -> None:
         write_store(out, {"train": (X, y)}, n_partitions=N_PARTITIONS)
     else:
         n = mib * 2**20 // 1440
-        parts = [rng.standard_normal((500, 40), np.float32) for _ in range(n // 500)]
-        write_frames(out, {"train": [(X, rng.integers(0, 100, 500)) for X in parts]}, context=4)
+        frames = [rng.standard_normal((500, 40), np.float32) for _ in range(n // 500)]
+        write_frames(out, {"train": [(X, rng.integers(0, 100, 500)) for X in frames]}, context=4)
 
 
 def resident(pid: int) -> int:
@@ -72,26 +72,26 @@ def resident(pid: int) -> int:
 
 
 @contextmanager
-def watched(pids: list[int]) -> Iterator[dict[int, int]]:
-    """The largest resident memory of some processes meanwhile."""
+def peak_memory(pids: list[int]) -> Iterator[dict[int, int]]:
+    """Measure the largest resident memory of some processes in this context."""
     peaks, ended = {pid: resident(pid) for pid in pids}, threading.Event()
 
-    def watch() -> None:
+    def poll() -> None:
         while not ended.wait(0.01):
             for pid, peak in peaks.items():
                 peaks[pid] = max(peak, resident(pid))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    thread = threading.Thread(target=poll)
+    thread.start()
     try:
         yield peaks
     finally:
         ended.set()
-        watcher.join()
+        thread.join()
 
 
 def ready(split: Split) -> int:
-    """Import and compile what is needed once, which is no part of what a store takes."""
+    """Import and compile everything, so that it is not counted as memory of a store; return the process id."""
     from hfnumba.kernels.cache import warm_up
 
     warm_up()
@@ -100,7 +100,7 @@ def ready(split: Split) -> int:
 
 
 def one_run(path: str, kind: str, memory: int | None, workers: int) -> dict[str, float]:
-    """Some iterations in this process or on its workers."""
+    """Make some iterations in this process or on its workers."""
     from hfnumba.engine import DaskObjective, SplitObjective
     from hfnumba.launch import local
     from hfnumba.network import Network
@@ -112,7 +112,7 @@ def one_run(path: str, kind: str, memory: int | None, workers: int) -> dict[str,
         client = stack.enter_context(local(workers)) if workers else None
         pids = list(client.run(ready, split).values()) if client else [ready(split)]
         before = {pid: resident(pid) for pid in pids}
-        peaks = stack.enter_context(watched(pids))
+        peaks = stack.enter_context(peak_memory(pids))
         objective = stack.enter_context(
             DaskObjective(network, split, client, memory=memory)
             if client
@@ -124,14 +124,14 @@ def one_run(path: str, kind: str, memory: int | None, workers: int) -> dict[str,
             times.append(time.perf_counter() - start)
             start = time.perf_counter()
     growth = max(peaks[pid] - before[pid] for pid in pids)
-    # The first line of the ledger is the start: reading and the first gradient.
+    # The first line of the ledger is the start: reading and the initial gradient.
     return {
         "seconds": statistics.mean(times[1:]), "start_s": times[0], "growth": growth, "peak": max(peaks.values())
     }  # fmt: skip
 
 
 def compared(out: Path, kind: str, workers: int, mib: int, pairs: int) -> dict[str, Any]:
-    """A line of the table: runs with the budget and in memory, taking turns."""
+    """Make one line of the table: runs with the budget and in memory, in turn."""
     budget = mib * 2**20 // LARGER // max(1, workers)
     runs: dict[int, list[dict[str, float]]] = {0: [], budget: []}
     for _ in range(pairs):
@@ -141,7 +141,7 @@ def compared(out: Path, kind: str, workers: int, mib: int, pairs: int) -> dict[s
             if done.returncode:
                 sys.exit(done.stderr)
             found.append(json.loads(done.stdout))
-    ratios = [whole["seconds"] / part["seconds"] for whole, part in zip(*runs.values(), strict=True)]
+    ratios = [whole["seconds"] / limited["seconds"] for whole, limited in zip(*runs.values(), strict=True)]
     growth, peak = (max(run[key] for run in runs[budget]) for key in ("growth", "peak"))
     return {
         "kind": kind, "where": f"{workers} workers" if workers else "2 threads",
@@ -186,7 +186,7 @@ def main() -> None:
 
 
 def write(page: Path, lines: list[dict[str, Any]]) -> None:
-    """Put the lines into the table of a page, in the place of those of the same kind."""
+    """Replace lines of the same kinds in the table of a page."""
     head = f"| {' | '.join(COLUMNS.values())} |"
     before = marked(page, "streaming").splitlines()
     found = {tuple(row.split("|")[1:3]): row for row in before[2:]} if before[0] == head else {}

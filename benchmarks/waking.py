@@ -1,9 +1,9 @@
-"""What it brings that a round's other threads keep off the calling thread's processor (docs/kernels.md).
+"""Effect of excluding the other threads of a round from the processor of the calling thread (docs/kernels.md).
 
     python benchmarks/waking.py [--pause-ms 20] [--rounds 60] [--write docs/kernels.md]
 
-A round is one equal matrix product on each of two threads, after a pause in which the processors fall asleep. Rounds
-with and without take turns, in processes of their own, because a thread that was moved once stays there for a while.
+A round is one equal matrix product on each of two threads, after a pause in which the processors become idle. Rounds
+with and without take turns, in separate processes, because a moved thread stays on its processor for a while.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIZE, PAIRS = 768, 5
 def child(apart: bool, pause_s: float, rounds: int) -> None:
     """Print the median milliseconds of a round, and of one product alone."""
     if not apart:
-        threads.keep_off = lambda *_: None
+        threads.avoid_processor = lambda *_: None
     limit_blas_threads()
     rng = np.random.default_rng(0)
     operands = [rng.standard_normal((SIZE, SIZE), np.float32) for _ in range(2)]
@@ -56,9 +56,9 @@ def main() -> None:
     for _ in range(PAIRS):
         for how, medians in found.items():
             command = [sys.executable, __file__, "--child", how, str(given.pause_ms / 1e3), str(given.rounds)]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            medians.append([float(word) for word in told.split()])
-    names = {"apart": "kept off the caller's processor", "anywhere": "left to the system"}
+            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            medians.append([float(word) for word in printed.split()])
+    names = {"apart": "excluded from the caller's processor", "anywhere": "placed by the system"}
     rows = []
     for how, medians in found.items():
         together, alone = (statistics.median(column) for column in zip(*medians, strict=True))

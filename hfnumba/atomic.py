@@ -1,4 +1,4 @@
-"""Files that are either as they were or completely new, whenever the machine stops."""
+"""Atomic writing of files: after a crash a file has its old content or all of the new one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 
 RESUME = "run again with --resume"
-"""What to do after a failed write within a run."""
+"""Remedy in messages about a failed write within a run."""
 
 TEMPORARY = ".tmp"
-"""Suffix of a file that is still being written; one that is left over means nothing."""
+"""Suffix of a file that is still being written; a leftover one can be deleted."""
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Errors that say that there is no space left."""
+"""Error numbers of a full disk."""
 
 
 def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None = None, *, durable: bool = True) -> None:
@@ -26,14 +26,14 @@ def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None =
     path : Path
     payload : bytes or memoryview
     temporary : Path, optional
-        On the same file system, and nobody else's; default: beside the file.
+        Path of the temporary file, on the same file system and used by no other process; default beside the file.
     durable : bool
-        If false, nothing is synced: after a crash of the machine the file may be empty or torn until :func:`sync`.
+        Whether to sync; if false, the file may be empty or torn after a crash of the machine until :func:`sync`.
 
     Raises
     ------
     OSError
-        As the operating system raises it; ``path`` is then as it was before, or complete.
+        Error of the operating system; ``path`` is then unchanged or complete.
     """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -54,7 +54,7 @@ def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None =
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file is on the disk; its name is there once its folder is synced."""
+    """Wait until the content of a file is on disk; its name is once its folder is synced."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -63,24 +63,24 @@ def sync(path: Path) -> None:
 
 
 def write_all(descriptor: int, payload: bytes | memoryview) -> None:
-    """Write all bytes; ``os.write`` may take fewer."""
+    """Write all bytes; ``os.write`` may write fewer."""
     view = memoryview(payload)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def explain(error: OSError, path: Path, remedy: str = "try again") -> str:
-    """One sentence about a failed write, with what to do once there is space."""
+    """Message about a failed write, with the remedy for a full disk."""
     if error.errno in FULL:
         return f"the disk is full: {path} could not be written; free some space, then {remedy}"
     return f"{path} could not be written ({error.strerror or error})"
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where its file system can do that."""
+    """Wait until the names in a folder are on disk, where the file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems cannot sync a folder; the rename has happened all the same.
+        # Some network file systems cannot sync a folder; the rename itself has succeeded.
         with contextlib.suppress(OSError):
             os.fsync(descriptor)
     finally:

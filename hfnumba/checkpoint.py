@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, everything else in JSON, written so that a crash never leaves half of one.
+"""Checkpoints: tensors in safetensors, everything else in JSON, written atomically.
 
 A checkpoint is ``iteration-00003.safetensors`` and ``iteration-00003.json``. The JSON names the SHA-256 of the
 tensor file and is renamed into place last, so a checkpoint exists exactly when its JSON does.
@@ -21,30 +21,30 @@ from hfnumba.atomic import RESUME, TEMPORARY, explain, write_file
 from hfnumba.errors import CheckpointError
 
 FORMAT = 1
-KEPT = 2
-"""Checkpoints that stay in a folder: the newest, and the one before it in case the newest is damaged later."""
+RETAINED = 2
+"""Number of checkpoints in a folder: the newest, and the one before it in case the newest is damaged later."""
 
 _NAME = re.compile(r"iteration-(\d+)\.json")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run continues from.
+    """State from which a run continues.
 
     Attributes
     ----------
     iteration : int
-        Outer iterations done.
+        Number of outer iterations done.
     tensors : dict of str to ndarray
-        ``theta``, and the vectors the optimiser keeps between iterations.
+        ``theta``, and the vectors in the state of the optimiser.
     scalars : dict
-        The optimiser's other state: JSON values; floats are kept to the bit.
+        Other state of the optimiser, as JSON values; floats are exact to the bit.
     store_digest : str
-        Of the training data.
+        Digest of the training data.
     settings_digest : str
-        Of the settings that must not change within a run.
+        Digest of the settings that must not change within a run.
     ledger_line : dict
-        The line of this iteration, in case the process ended before the ledger had it.
+        Ledger line of this iteration, in case the process ended before it was in the ledger.
     """
 
     iteration: int
@@ -93,7 +93,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def iterations(folder: Path) -> list[int]:
-    """The iterations of the complete checkpoints in a folder, in ascending order."""
+    """Iterations of the complete checkpoints in a folder, in ascending order."""
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
@@ -105,19 +105,19 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        If it is damaged. It is never passed over in silence for an older one.
+        If it is damaged. An older one is never used silently in its place.
     """
     found = iterations(folder)
     return read_checkpoint(folder / f"iteration-{found[-1]:05d}.json") if found else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint by the path of its JSON, and verify its tensors.
+    """Read a checkpoint by the path of its JSON file, and verify its tensors.
 
     Raises
     ------
     CheckpointError
-        If a file is missing, damaged, or of another format.
+        If a file is missing or damaged, or has another format.
     """
     from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.numpy import load  # noqa: PLC0415
@@ -144,10 +144,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _prune(folder: Path) -> None:
-    """Delete old checkpoints and what crashes left. Failing to do so costs disk space and nothing else."""
-    kept = iterations(folder)[-KEPT:]
-    stems = {f"iteration-{iteration:05d}" for iteration in kept}
-    # The JSON first: without it the rest is no checkpoint.
+    """Delete old checkpoints and leftovers of crashes; a failure to do so only costs disk space."""
+    newest = iterations(folder)[-RETAINED:]
+    stems = {f"iteration-{iteration:05d}" for iteration in newest}
+    # The JSON file first: without it there is no checkpoint.
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
         stale = entry.suffix in (".json", ".safetensors") and entry.stem not in stems
         if stale or entry.suffix == TEMPORARY:

@@ -1,4 +1,4 @@
-"""scikit-learn's interface: a classifier and a regressor trained by the methods of this package."""
+"""Estimators for scikit-learn: a classifier and a regressor trained by the methods of this package."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ try:
 except ModuleNotFoundError as missing:
     raise HfnumbaError("the estimators need scikit-learn 1.6 or later: pip install 'hfnumba[sklearn]'") from missing
 
-# A run of iterations that each gain less than ``tol`` of the loss ends training.
+# Number of consecutive iterations that each gain less than ``tol`` of the loss after which training ends.
 _PATIENCE = 5
 
 
 class _HessianFreeEstimator(BaseEstimator):
-    """What classifier and regressor share: settings, fitting, raw outputs."""
+    """Base of classifier and regressor: settings, fitting, raw outputs."""
 
     _loss: str
 
@@ -87,7 +87,7 @@ class _HessianFreeEstimator(BaseEstimator):
 
 
 def _row_weights(rows: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[np.float64] | None:
-    """Weights as scikit-learn takes them: one number for all, or one a row."""
+    """Weights in the form that scikit-learn accepts: one number for all rows, or one per row."""
     if sample_weight is None:
         return None
     weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows, dtype=np.float64)
@@ -95,7 +95,7 @@ def _row_weights(rows: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray
 
 
 class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
-    """A fully-connected network for classification, trained by a Hessian-free method.
+    """Fully-connected network for classification, trained by a Hessian-free method.
 
     Parameters
     ----------
@@ -103,22 +103,22 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
         Widths of the hidden layers; ``()`` for logistic regression.
     activation : {"tanh", "sigmoid", "relu", "softplus", "identity"}
     method : str
-        Any method of :func:`hfnumba.optimizer`.
+        Name of a method of :func:`hfnumba.optimizer`.
     curvature_rows : int or None
-        Rows on which curvature is sampled, anew in each iteration; all rows if None or not fewer than there are.
+        Size of the curvature sample, redrawn every iteration. None or a value >= n_rows uses all rows.
     l2 : float
         Penalty l2/2 · ‖weights‖² on the mean loss.
     max_iter : int
-        Most iterations; one is worth many of a first-order method.
+        Maximum number of iterations; one is worth many of a first-order method.
     tol : float
-        Training ends after five iterations in a row that each gain less than this share of the loss.
+        Tolerance: training ends after five consecutive iterations that each gain less than this share of the loss.
     random_state : int, RandomState or None
-        Of the initial weights and of the curvature samples.
+        Seed for the initial weights and the curvature samples.
     n_threads : int or None
-        Default: the processors this process may use. The result does not depend on it.
+        Number of threads, default the processors this process may use. The result does not depend on it.
     class_weight : dict, "balanced" or None
-        What each class weighs in the loss, times the weights of the rows: a number for each class of a dict (1 for
-        others), or such that all classes weigh the same.
+        Weight of each class in the loss, multiplied by the weights of the rows: a number for each class in a dict (1
+        for others), or weights that make the classes equally important.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
 
     Notes
     -----
-    Features are taken as they are, in float32: scale them to about unit size first.
+    Features are used as they are, in float32: scale them to about unit size first.
 
     Examples
     --------
@@ -183,12 +183,12 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
     def _weights(
         self, rows: NDArray[Any], labels: NDArray[np.intp], sample_weight: ArrayLike | None
     ) -> NDArray[np.float64] | None:
-        """What each row weighs, its class included."""
+        """Weight of each row, including that of its class."""
         if self.class_weight is None:
             return _row_weights(rows, sample_weight)
         weights = np.ones(len(rows)) if sample_weight is None else _row_weights(rows, sample_weight)
         if self.class_weight == "balanced":
-            # Not scikit-learn's function: before its version 1.8 it counts rows whatever they weigh.
+            # scikit-learn's own function ignores the weights of rows before version 1.8.
             sums = np.bincount(labels, weights)
             of_class = np.divide(sums.sum(), np.count_nonzero(sums) * sums, out=np.zeros_like(sums), where=sums > 0)
         else:
@@ -197,20 +197,20 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
         return product
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Probability of each class, (n_rows, n_classes)."""
+        """Probabilities of the classes, shape (n_rows, n_classes)."""
         return self._outputs(X)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class of each row."""
+        """Most probable class of each row."""
         p = self._outputs(X)
         labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
         return labels
 
 
 class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
-    """A fully-connected network for regression with squared error, trained by a Hessian-free method.
+    """Fully-connected network for regression with squared error, trained by a Hessian-free method.
 
-    Parameters and attributes are those of :class:`HessianFreeClassifier`, without classes. Targets are taken
+    Parameters and attributes are those of :class:`HessianFreeClassifier`, without classes. Targets are used
     as they are, in float32: scale them to about unit size first.
     """
 
@@ -230,6 +230,6 @@ class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
         return self._fit(rows, columns, columns.shape[1], _row_weights(rows, sample_weight))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predicted targets in float64, of the shape that y had for a row."""
+        """Predicted targets in float64, with the shape of a row of ``y``."""
         z = self._outputs(X).astype(np.float64)
         return z[:, 0] if self._is_vector else z

@@ -1,4 +1,4 @@
-"""The ledger: the record of a run, one JSON object a line, from which everything is plotted and reported."""
+"""Ledger of a run: one JSON object per line, the source of all plots and reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def append(path: Path, line: Line) -> None:
     Raises
     ------
     CheckpointError
-        If it cannot be written. A torn last line is not read, and is cut off on resuming.
+        If it cannot be written. A torn last line is not read, and is removed on resuming.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -33,12 +33,12 @@ def append(path: Path, line: Line) -> None:
 
 
 def read(path: Path) -> list[Line]:
-    """Read all complete lines; none if there is no file. A last line without an end was torn, and is left out.
+    """Read all complete lines; empty if there is no file. A last line without a newline is torn and left out.
 
     Raises
     ------
     CheckpointError
-        If a line is not a JSON object with an iteration, naming the line.
+        If a line is not a JSON object with an iteration; the message names the line.
     """
     try:
         *complete, _torn = path.read_bytes().split(b"\n")
@@ -61,15 +61,15 @@ def read(path: Path) -> list[Line]:
 
 
 def cut(path: Path, last_line: Line | None) -> None:
-    """Make ``last_line`` the last one: drop the lines after its iteration, add it if it is missing; None drops all.
+    """Make ``last_line`` the last line: remove later lines and add it if it is missing; None removes all lines.
 
-    The file is replaced in one step, so a crash leaves the old or the new one.
+    The file is replaced atomically, so a crash leaves the old or the new one.
     """
-    kept = [] if last_line is None else [old for old in read(path) if old["iteration"] < last_line["iteration"]]
+    lines = [] if last_line is None else [old for old in read(path) if old["iteration"] < last_line["iteration"]]
     if last_line is not None:
-        kept.append(last_line)
+        lines.append(last_line)
     try:
-        write_file(path, b"".join(map(_encoded, kept)))
+        write_file(path, b"".join(map(_encoded, lines)))
     except OSError as error:
         raise CheckpointError(explain(error, path, RESUME)) from error
 

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hfnumba.activations import ACTIVATIONS
 from hfnumba.errors import UsageError
 
-ACTIVATIONS = ("tanh", "sigmoid", "relu", "softplus", "identity")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 INITIALIZATIONS = ("glorot", "he", "sparse", "tiny")
 # Martens (2010), section 5: the incoming weights of a unit that are not zero.
@@ -30,14 +30,14 @@ class Layer(NamedTuple):
     biases: NDArray[np.floating[Any]]
 
 
-def _named(what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise UsageError(f"unknown {what} {name!r}; choose one of {', '.join(known)}")
+def _require_name(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise UsageError(f"unknown {what} {name!r}; choose one of {', '.join(names)}")
 
 
 @dataclass(frozen=True, init=False)
 class Network:
-    """A network of dense layers: sizes, the hidden layers' activation, and the loss. It holds no parameters.
+    """A network of dense layers: sizes, the hidden layers' activation, and the loss. It has no parameters.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class Network:
                 "layer sizes must be two or more positive whole numbers (features, hidden …, outputs), "
                 f"got {list(sizes)}"
             )
-        _named("activation", activation, ACTIVATIONS)
-        _named("loss", loss, LOSSES)
+        _require_name("activation", activation, ACTIVATIONS)
+        _require_name("loss", loss, LOSSES)
         object.__setattr__(self, "sizes", checked)
         object.__setattr__(self, "activation", activation)
         object.__setattr__(self, "loss", loss)
@@ -132,7 +132,7 @@ class Network:
         -------
         ndarray, shape (n_params,)
         """
-        _named("initialisation", scheme, INITIALIZATIONS)
+        _require_name("initialisation", scheme, INITIALIZATIONS)
         rng = np.random.Generator(np.random.Philox(seed))
         theta = np.zeros(self.n_params, dtype)
         for layer in self.layers(theta):

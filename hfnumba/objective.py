@@ -1,6 +1,6 @@
-"""The seam between optimisers and everything that evaluates a network: what may be asked, and the answers.
+"""Protocols between optimisers and what evaluates a network: an objective, its linearization, and samples of rows.
 
-An optimiser knows an :class:`Objective` only; whether its rows lie in memory or on a cluster it cannot tell.
+An optimiser depends on an :class:`Objective` only; the rows may lie in memory or on a cluster.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class RowSample:
     Parameters
     ----------
     n_rows : int
-        Rows in total.
+        Number of rows in total.
     seed, draw : int
         Key of the permutation of each partition's rows; an optimiser passes its iteration (or epoch) as ``draw``.
     index : int
-        Which sample of that permutation: samples of equal ``n_rows`` with different ``index`` do not overlap
-        until the rows are used up. Minibatches number their steps within an epoch by it.
+        Number of the sample within that permutation: samples of equal ``n_rows`` with different ``index`` do not
+        overlap until the rows are used up. Minibatches number their steps within an epoch by it.
     """
 
     n_rows: int
@@ -41,17 +41,17 @@ class RowSample:
 
 @dataclass
 class Counters:
-    """What evaluations have cost so far; one place for all of them.
+    """Cost of all evaluations so far.
 
     Attributes
     ----------
     rounds : int
-        Exchanges with all workers (in memory: the exchanges a cluster would have needed).
+        Number of exchanges with all workers (in memory: those that a cluster would have needed).
     nbytes : int
         Bytes of vectors and scalars sent and received by the client.
     row_reads : int
-        Rows read, one per row and evaluation: a loss, a gradient, a product on a curvature sample, all the losses
-        along a line each read their rows once. Divided by the rows of the data set: effective passes (epochs).
+        Number of rows read, one per row and evaluation: a loss, a gradient, a product on a curvature sample, all the
+        losses along a line each read their rows once. Divided by the rows of the data set: effective passes (epochs).
     """
 
     rounds: int = 0
@@ -60,27 +60,22 @@ class Counters:
 
 
 class Linearization(Protocol):
-    """What is known of f at one theta.
+    """Value and gradient of f at one theta, and the operators of its quadratic model.
 
     Attributes
     ----------
     theta : ndarray
-        The point, shape ``(n_params,)``, in an array of its own. Whoever holds the rows has it already.
+        The point, shape ``(n_params,)``, in an array of its own. The workers have it already.
     value, error : float
         f over all rows (with its penalty), and the error rate.
     gradient : ndarray
         Gradient of f over all rows, shape ``(n_params,)``.
-    fisher : ndarray or None
-        Diagonal of the empirical Fisher matrix on the curvature sample, shape ``(n_params,)``, all of it at least 0:
-        the mean over the rows of the squares of each row's gradient, plus the curvature of the penalty. None if it
-        was not asked for.
     """
 
     theta: Vector
     value: float
     error: float
     gradient: Vector
-    fisher: Vector | None
 
     def hessian(self) -> LinearOperator:
         """The exact Hessian on the curvature sample. One round per product."""
@@ -88,6 +83,19 @@ class Linearization(Protocol):
 
     def gauss_newton(self) -> LinearOperator:
         """The Gauss-Newton matrix on the curvature sample, positive semi-definite. One round per product."""
+        ...
+
+    def preconditioner(self, name: str, damping: float) -> LinearOperator:
+        """The preconditioner of that name on the curvature sample, near the inverse of B + damping·I. No round.
+
+        Parameters
+        ----------
+        name : str
+            The one that :meth:`Objective.linearize` was asked for, out of
+            :data:`hfnumba.krylov.preconditioners.PRECONDITIONERS`.
+        damping : float
+            Shift of the solver's matrix, > 0.
+        """
         ...
 
 
@@ -103,34 +111,34 @@ class Objective(Protocol):
 
     @property
     def n_rows(self) -> int:
-        """Rows over which the mean runs."""
+        """Number of rows over which the mean runs."""
         ...
 
     def value(self, theta: Vector) -> float:
-        """F at theta over all rows. One round."""
+        """Value of f at theta over all rows. One round."""
         ...
 
     def value_and_error(self, theta: Vector) -> tuple[float, float]:
-        """F and the error rate at theta over all rows. One round."""
+        """Value of f and the error rate at theta over all rows. One round."""
         ...
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
-        """F and its gradient, over all rows or over a sample. One round."""
+        """Value of f and its gradient, over all rows or over a sample. One round."""
         ...
 
     def linearize(
-        self, theta: Vector, curvature_rows: int | RowSample | None = None, *, fisher: bool = False
+        self, theta: Vector, curvature_rows: int | RowSample | None = None, *, preconditioner: str = "none"
     ) -> Linearization:
         """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round.
 
-        With ``fisher`` the same round brings the diagonal of the empirical Fisher matrix on that sample.
+        The same round brings what the ``preconditioner`` is made of on that sample; "none" for nothing.
         """
         ...
 
     def values_along(
         self, theta: Vector, directions: ArrayLike, alphas: ArrayLike, rows: RowSample | None = None
     ) -> NDArray[np.float64]:
-        """F at theta + alpha·d for every direction and step length, over all rows or a sample. One round.
+        """Values of f at theta + alpha·d for every direction and step length, over all rows or a sample. One round.
 
         Parameters
         ----------

@@ -1,11 +1,9 @@
-"""What can be checked before a long run: derivatives, threads, BLAS, versions, disk, the store, the cluster."""
+"""Checks before a long run: versions, kernels, threads, derivatives, disk, store, cluster."""
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,12 +11,13 @@ import numpy as np
 
 from hfnumba.errors import HfnumbaError
 from hfnumba.network import Network
+from hfnumba.versions import as_text, installed
 
 if TYPE_CHECKING:
     from hfnumba.launch import Placement
     from hfnumba.store import Store
 
-_PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "dask", "distributed", "zarr")
+_PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "llvmlite", "dask", "distributed", "zarr")
 _STEP = 1e-2
 # float32 losses with a step of 1e-2 give directional derivatives to about 1e-4 of the gradient's length.
 _TOLERANCE = 1e-3
@@ -26,7 +25,7 @@ _MIN_FREE = 1 << 30
 
 
 class Check(NamedTuple):
-    """One thing that was looked at: whether it is as it should be, and what was found."""
+    """Result of one check: its name, whether it passed, and what was found."""
 
     name: str
     ok: bool
@@ -34,44 +33,34 @@ class Check(NamedTuple):
 
 
 def checks(store_path: Path | None, cluster: str) -> Iterator[Check]:
-    """Look at one thing after another; a check that cannot be made is one that failed."""
-    yield Check("versions", True, _versions())
-    yield _attempt("kernels", _kernels)
-    yield _attempt("threads", _threads)
-    yield _attempt("derivatives", _derivatives)
-    yield _attempt("disk", lambda: _disk(Path.cwd()))
+    """Make one check after another; a check that raises has failed."""
+    yield Check("versions", True, as_text(installed(_PACKAGES)))
+    yield _checked("kernels", _kernels)
+    yield _checked("threads", _threads)
+    yield _checked("derivatives", _derivatives)
+    yield _checked("disk", lambda: _disk(Path.cwd()))
     store = None
     if store_path is not None:
-        yield _attempt("store", lambda: _store(store_path))
+        yield _checked("store", lambda: _store(store_path))
         store = store_path
     if cluster != "none":
-        yield _attempt("cluster", lambda: _cluster(cluster, store))
+        yield _checked("cluster", lambda: _cluster(cluster, store))
 
 
-def _attempt(name: str, look: Callable[[], tuple[bool, str]]) -> Check:
+def _checked(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
     try:
-        return Check(name, *look())
+        return Check(name, *check())
     except HfnumbaError as error:
         return Check(name, False, str(error))
     except Exception as error:
         return Check(name, False, f"{type(error).__name__}: {error}")
 
 
-def _versions() -> str:
-    found = [f"Python {platform.python_version()}", f"hfnumba {version('hfnumba')}"]
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            found.append(f"{name} missing")
-    return ", ".join(found)
-
-
 def _kernels() -> tuple[bool, str]:
     from hfnumba.kernels import cache  # noqa: PLC0415 - slow to import
 
     seconds = cache.warm_up()
-    return True, f"ready after {seconds:.1f} s, kept in {cache.folder()}"
+    return True, f"ready after {seconds:.1f} s, cached in {cache.folder()}"
 
 
 def _threads() -> tuple[bool, str]:
@@ -82,12 +71,12 @@ def _threads() -> tuple[bool, str]:
 
     limit_blas_threads()
     inside = {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
-    told = f"{available_processors()} for row blocks, {max(inside, default=0)} inside each BLAS; {arithmetic()}"
-    return inside == {1}, told
+    found = f"{available_processors()} for row blocks, {max(inside, default=0)} inside each BLAS; {arithmetic()}"
+    return inside == {1}, found
 
 
 def _derivatives() -> tuple[bool, str]:
-    """Slope and curvature along a line against differences of the loss and of the gradient."""
+    """Compare slope and curvature along a line with finite differences of the loss and the gradient."""
     from hfnumba.engine import ArrayObjective  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
@@ -122,7 +111,7 @@ def _store(path: Path) -> tuple[bool, str]:
 
 
 def _cluster(spec: str, store_path: Path | None) -> tuple[bool, str]:
-    """Start or reach the cluster; with a store, the same gradient there and here, to the bit."""
+    """Start or reach the cluster; with a store, compare a gradient of the cluster with one of this process."""
     from hfnumba.launch import open_cluster  # noqa: PLC0415
 
     with open_cluster(spec) as placement:
@@ -141,9 +130,10 @@ def _same_gradient(placement: Placement, store: Store) -> tuple[bool, str]:
     network = Network([split.n_features, 8, split.n_outputs], loss=LOSS_OF_TASK[split.task])
     theta = network.initialize(0)
     assert placement.client is not None
-    with DaskObjective(network, split, placement.client) as there, SplitObjective(network, split) as here:
-        same = np.array_equal(there.value_and_gradient(theta)[1], here.value_and_gradient(theta)[1])
-        n_seeing, n_workers = there.sharing()
-    told = "gives the bits of this process" if same else "gives OTHER bits than this process: its processors differ"
-    shared = f"{n_seeing} of {n_workers} workers share this process's memory, the others get vectors by the network"
-    return same, f"{placement.description}; {shared}; {told}"
+    with DaskObjective(network, split, placement.client) as remote, SplitObjective(network, split) as local:
+        same = np.array_equal(remote.value_and_gradient(theta)[1], local.value_and_gradient(theta)[1])
+        n_sharing, n_workers = remote.sharing()
+    equal = "results are equal to those of this process, to the bit"
+    other = "results differ from this process in the last bits (different processors)"
+    shared = f"{n_sharing} of {n_workers} workers share the memory of this process, others get vectors by the network"
+    return same, f"{placement.description}; {shared}; {equal if same else other}"

@@ -1,55 +1,97 @@
-"""How long steps tell how far they have come."""
+"""Progress reporting for long-running steps: the interface of reporters, and counters that drive it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 Progress = Callable[[int, int], None]
-"""Called with what is done and the total."""
+"""Called with the amount done so far and the total."""
 
-Step = Callable[[int], None]
-"""Called with how much more is done."""
-
-Watch = Callable[[str, str], Progress]
-"""Called at the beginning of a step with what is done, and in which units (``"bytes"``, ``"rows"`` and so on)."""
+Advance = Callable[[int], None]
+"""Called with the amount done since the last call."""
 
 
-def unwatched(what: str, unit: str) -> Progress:
-    """Watch nothing."""
-    return lambda done, total: None
+class Reporter(Protocol):
+    """Receiver of messages and progress; decides how they are shown."""
+
+    def note(self, text: str) -> None:
+        """Show one sentence to the user."""
+        ...
+
+    def progress(self, what: str, unit: str) -> Progress:
+        """Begin a step that may take long.
+
+        Parameters
+        ----------
+        what : str
+            Name of the step, such as ``"Reading rows"``.
+        unit : str
+            Unit of its amounts, such as ``"rows"`` or ``"bytes"``.
+
+        Returns
+        -------
+        callable
+            Receives the progress of this step. It may be called from another thread.
+        """
+        ...
 
 
-class Steps:
-    """Counts towards a total."""
+class _Silent:
+    """Reporter that shows nothing."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
+    def note(self, text: str) -> None:
+        """Ignore the sentence."""
 
-    def step(self, n: int = 1) -> None:
-        """Count ``n`` more."""
-        self._done += n
-        self._progress(self._done, self._total)
+    def progress(self, what: str, unit: str) -> Progress:
+        """Return a callable that ignores the progress."""
+        return lambda done, total: None
 
 
-class Reading:
-    """How far files are read, by their sizes.
+SILENT: Reporter = _Silent()
+"""Reporter that shows nothing; the default wherever a function takes a reporter."""
+
+
+class Counter:
+    """Counter towards a known total, which reports every increase.
 
     Parameters
     ----------
     progress : callable
+        Called after every increase.
+    total : int
+        Amount at which the step is done.
+    """
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def advance(self, n: int = 1) -> None:
+        """Add ``n`` to the amount done."""
+        self._done += n
+        self._progress(self._done, self._total)
+
+
+class FileProgress:
+    """Progress of reading files one after another, in bytes.
+
+    Parameters
+    ----------
+    progress : callable
+        Called after every piece of a file.
     files : mapping of str to sequence of Path
-        Those of each split.
+        Files of each split; their sizes make the total.
     """
 
     def __init__(self, progress: Progress, files: Mapping[str, Sequence[Path]]) -> None:
         self._progress, self._done = progress, 0
         self._total = sum(path.stat().st_size for paths in files.values() for path in paths)
 
-    def follow[T](self, path: Path, parts: Iterable[tuple[T, float]]) -> Iterator[T]:
-        """Yield the parts of a file; with each comes the share of the file that is read by then."""
+    def follow[T](self, path: Path, pieces: Iterable[tuple[T, float]]) -> Iterator[T]:
+        """Yield the pieces of a file; each comes with the share of the file that is read by then."""
         nbytes = path.stat().st_size
-        for part, share in parts:
+        for piece, share in pieces:
             self._progress(self._done + round(share * nbytes), self._total)
-            yield part
+            yield piece
         self._done += nbytes

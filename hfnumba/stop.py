@@ -1,4 +1,4 @@
-"""Signals that end a run at its next safe point."""
+"""Signals that stop a run at its next safe point."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; a batch system's end of time; the warning some batch systems send before it."""
+"""Ctrl-C; the end of the time limit of a batch system; the warning that some batch systems send before it."""
 
 
-def hold_signals() -> None:
-    """Let these signals wait until :class:`StopSignals` is entered, and for ever once it is left.
+def block_signals() -> None:
+    """Block these signals in this thread; they stay pending until :class:`StopSignals` is entered.
 
-    For a command that does nothing else: so none ends it while it starts, or while it tells how it has ended. Threads
-    and processes that it starts in the meantime do not get them either.
+    Leaving :class:`StopSignals` blocks them again. So no signal ends a command while it starts or while it prints its
+    result. Threads and processes that are started meanwhile inherit the mask.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 class StopSignals:
-    """While it is entered, the first signal only sets ``received``; a second SIGINT raises KeyboardInterrupt.
+    """Context in which the first signal only sets ``received``, and a second SIGINT raises KeyboardInterrupt.
 
-    A signal that has waited (:func:`hold_signals`) counts at once. Handlers can be set in the main thread only; in any
-    other nothing is done.
+    A pending signal (:func:`block_signals`) is received on entering. Handlers can be set in the main thread only; in
+    any other thread the context does nothing.
 
     Parameters
     ----------
-    notify : callable
-        Called with the name of the signal, in a signal handler: it must not write through buffered streams.
+    on_signal : callable
+        Function called with the name of the first signal, in a signal handler: it must not write through buffered
+        streams.
     """
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
+    def __init__(self, on_signal: Callable[[str], None]) -> None:
         self.received: str | None = None
-        self._notify = notify
+        self._on_signal = on_signal
         self._before: dict[signal.Signals, Any] = {}
         self._mask: Any = ()
 
@@ -59,4 +60,4 @@ class StopSignals:
                 raise KeyboardInterrupt
             return
         self.received = signal.Signals(number).name
-        self._notify(self.received)
+        self._on_signal(self.received)

@@ -1,7 +1,9 @@
-"""Versions of the packages that decide the bits of a sum: workers must have those of the client."""
+"""Versions of packages; workers need the client's versions, otherwise sums could differ silently."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -11,48 +13,55 @@ if TYPE_CHECKING:
     from distributed import Client
 
 PACKAGES = ("hfnumba", "numpy", "scipy", "numba")
-"""Processes that share a sum must have the same versions of these. SciPy brings the BLAS."""
+"""Packages that decide the bits of a sum; SciPy brings the BLAS. All processes must have the same versions."""
 
 _MAX_NAMED = 3
+_MISSING = "missing"
 
 
-def installed() -> dict[str, str]:
-    """Versions of :data:`PACKAGES` in the process that calls this; "missing" for one that is not there."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+def installed(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of packages in this process, "missing" for one that is not installed.
+
+    The name ``python`` stands for the interpreter.
+    """
+    return {name: _version(name) for name in names}
 
 
-def difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
-    """What other versions somebody has, for a message."""
-    return ", ".join(f"{name} {theirs.get(name, 'missing')}" for name in PACKAGES if theirs.get(name) != ours[name])
+def _version(name: str) -> str:
+    if name == "python":
+        return platform.python_version()
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return _MISSING
 
 
-def spelled(versions: dict[str, str]) -> str:
-    """All versions, for a message."""
-    return ", ".join(f"{name} {versions[name]}" for name in PACKAGES)
+def as_text(versions: Mapping[str, str]) -> str:
+    """Format versions for a message."""
+    return ", ".join(f"{name} {found}" for name, found in versions.items())
+
+
+def difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    """Format the versions of another process that differ from ours, for a message."""
+    return as_text({name: theirs.get(name, _MISSING) for name in ours if theirs.get(name) != ours[name]})
 
 
 def check_versions(client: Client, where: str) -> None:
-    """Refuse a cluster of which a worker has other versions than this process.
+    """Raise if a worker of a cluster has other versions than this process.
 
-    Costs one message to each worker. Workers that join later are asked before their first round.
+    Costs one message to each worker. Workers that join later are checked before their first round.
 
     Parameters
     ----------
     client : distributed.Client
-        Its workers are there.
+        Client of a cluster with workers.
     where : str
-        What the cluster is called in messages, such as an address.
+        Name of the cluster in messages, such as its address.
 
     Raises
     ------
     ClusterError
-        Naming workers, packages and versions.
+        The message names workers, packages and versions.
     """
     ours = installed()
     try:
@@ -69,5 +78,5 @@ def check_versions(client: Client, where: str) -> None:
     more = f", and {len(wrong) - len(named)} more" if len(wrong) > len(named) else ""
     raise ClusterError(
         f"{len(wrong)} of {len(found)} workers of the {where} have other versions than this process "
-        f"({'; '.join(named)}{more}); install {spelled(ours)} everywhere"
+        f"({'; '.join(named)}{more}); install {as_text(ours)} everywhere"
     )

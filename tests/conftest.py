@@ -5,9 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hfnumba.ingest import write_store
 from tests.toy_store import write_toy_store
+
+# No test depends on how fast the machine is. Where changes are judged the examples are the same each time; elsewhere
+# new ones are drawn, and one that fails becomes an explicit example.
+settings.register_profile(
+    "hfnumba",
+    deadline=None,
+    derandomize=os.environ.get("CI", "") not in ("", "0", "false"),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("hfnumba")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +45,7 @@ def client():
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 

@@ -1,4 +1,4 @@
-"""Scikit-learn's digits as somebody might have them: four gzipped IDX files, named as MNIST's are."""
+"""The digits of scikit-learn as four gzipped IDX files, named like those of MNIST."""
 
 import gzip
 import re
@@ -27,7 +27,7 @@ def write_digits(folder):
 
 
 def build_digits(folder):
-    """The store of the command and the recipe that the documentation gives for IDX files; its path."""
+    """Build a store with the command and the recipe of the documentation for IDX files; return its path."""
     write_digits(folder)
     (recipe,) = re.findall(r"```toml\n([^`]*format = \"idx\"[^`]*)```", DOCS.read_text("utf-8"))
     (folder / "my-images.toml").write_text(recipe, "utf-8")

@@ -1,8 +1,8 @@
-"""A report for runs by the Python interface."""
+"""A reporter for runs by the Python interface."""
 
 
 class Silent:
-    """Shows nothing, and keeps what it is told."""
+    """Shows nothing, and records all calls."""
 
     def __init__(self, on_iteration=lambda line: None):
         self.notes, self.lines, self.on_iteration, self.signals, self.steps = [], [], on_iteration, [], []
@@ -10,9 +10,10 @@ class Silent:
     def note(self, text):
         self.notes.append(text)
 
-    def watch(self, what, unit):
-        self.steps.append((what, []))
-        return lambda *call: self.steps[-1][1].append((*call, unit))
+    def progress(self, what, unit):
+        calls = []
+        self.steps.append((what, calls))
+        return lambda *call: calls.append((*call, unit))
 
     def begin(self, settings, line):
         self.began_after = None if line is None else line["iteration"]

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written, to the bit, and a fault at any point leaves the old or the new one."""
+"""Checkpoints are read as they were written, to the bit, and a fault at any point leaves the old or the new one."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_round_trip_and_public_layout(tmp_path):
     path = write_checkpoint(tmp_path, written)
     assert same(newest_checkpoint(tmp_path), written)
     assert path == tmp_path / "iteration-00003.json"
-    # Readable without us: the parameters are the tensor `theta`.
+    # Readable without hfnumba: the parameters are the tensor `theta`.
     np.testing.assert_array_equal(load_file(path.with_suffix(".safetensors"))["theta"], written.tensors["theta"])
     assert json.loads(path.read_text())["scalars"] == written.scalars
 
@@ -53,7 +53,7 @@ def test_round_trip_and_public_layout(tmp_path):
     theta=arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32)),
     damping=st.floats(allow_nan=False),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_bits_survive(tmp_path_factory, theta, damping):
     folder = tmp_path_factory.mktemp("any")
     write_checkpoint(folder, Checkpoint(1, {"theta": theta[::-1]}, {"damping": damping}, "s", "t", {"iteration": 1}))
@@ -116,7 +116,7 @@ OPERATIONS = ("open", "write", "fsync", "close", "replace", "unlink")
 
 
 class Faults:
-    """Counts the file operations of `atomic`, and makes the k-th of them fail, before or after it was done."""
+    """Counts the file operations of `atomic`, and makes the k-th of them fail, before or after it is done."""
 
     def __init__(self, monkeypatch, error):
         self.count, self.failing, self.late = 0, None, False
@@ -167,7 +167,7 @@ def test_each_file_operation_fails_in_turn(tmp_path, monkeypatch, error, late):
         if not raised:
             assert same(found, new)
         seen.add(found.iteration)
-        # And the next attempt works as if nothing had happened.
+        # The next attempt works normally.
         write_checkpoint(folder, new)
         assert same(newest_checkpoint(folder), new)
         assert not [path for path in folder.iterdir() if path.suffix == atomic.TEMPORARY]

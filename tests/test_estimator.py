@@ -12,7 +12,7 @@ from hfnumba.estimator import HessianFreeClassifier, HessianFreeRegressor
 
 def expected_failures(estimator):
     # That check wants 1e-7 of parameters in float32 after 30 steps that each magnify the last digits. The laws of
-    # weights are held in float64 by tests/engine/test_weights.py, and for convex problems below.
+    # weights are tested in float64 by tests/engine/test_weights.py, and for convex problems below.
     return {"check_sample_weight_equivalence_on_dense_data": "sums in float32 differ in the last digits"}
 
 

@@ -31,7 +31,7 @@ def test_numbers_that_json_lacks_are_refused(tmp_path):
 
 
 @given(cut=st.integers(0, 400))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_torn_last_line_is_not_read(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("torn") / "l"
     write(path, lines(3))

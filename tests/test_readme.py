@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from hfnumba.ingest import write_store
+from tests.limits import LIMIT_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).resolve().parents[1] / "README.md").read_text(), re.DOTALL)
 
 
@@ -18,7 +19,7 @@ def printed(folder, block):
     """What a program prints, line by line."""
     (folder / "program.py").write_text(block)
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A small store that every test of runs and commands can train on in a fraction of a second."""
+"""A small store for tests of runs and commands."""
 
 import numpy as np
 

@@ -1,1 +1,1 @@
-"""Measurements against named peers and against this machine's own limits, as ratios within one run."""
+"""Measurements against other libraries and the limits of this machine, as ratios within one run."""

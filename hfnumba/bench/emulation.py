@@ -1,7 +1,7 @@
-"""Iterations to hold the model of scaling against: of real workers, and of workers that wait instead of computing.
+"""Iterations to validate the model of scaling: on real workers, and on simulated ones that wait instead of computing.
 
-Where workers wait as long as the model says they compute, messages, sums and waiting for the last are real, and only
-the computing is not. So many more workers than processors can be tried.
+Simulated workers wait as long as the model predicts that they compute; messages, sums and the wait for the last worker
+are real. So there can be many more workers than processors.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ from typing import Any
 
 import numpy as np
 from distributed import Client
-from numpy.typing import NDArray
 
 from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import PARTS, Constants, Part, Rate, Workload, iteration_s, transport_share
+from hfnumba.bench.remote import remote_workers
 from hfnumba.bench.scaling import (
     STAR,
     NoRows,
-    distant_engine,
     fit_rounds,
-    job_of,
     measure_adding,
     measure_rates,
     measure_rounds,
+    problem_of,
     relay_seconds,
+    remote_engine,
 )
-from hfnumba.bench.workers import distant_workers
 from hfnumba.engine import RoundObjective
-from hfnumba.engine.evaluations import Along, Gradient
-from hfnumba.engine.host import Evaluation, Job, PartitionHost
-from hfnumba.engine.protocol import Engine, Round
-from hfnumba.engine.rows import ArraySource, Source
-from hfnumba.engine.tree import Shape, Sums
+from hfnumba.engine.evaluations import Gradient, LineLosses
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Engine, Evaluation, Problem, Result, Round, Vectors
+from hfnumba.engine.rows import ArraySource, RowSource
+from hfnumba.engine.tree import Sums
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from hfnumba.optim.hessian_free import HessianFree
@@ -42,25 +41,25 @@ from hfnumba.optim.line_search import step_lengths
 from hfnumba.processors import available_processors
 
 METHOD = "hf-bicgstab"
-_HELD_ROWS, _FITTED = 16_384, (1, 2, 4)
+_ROWS, _FITTED = 16_384, (1, 2, 4)
 _NO_TIME = Rate(0.0, 0.0, 0.0)
 
 
 class Stopwatch:
-    """An engine that notes how long each round of another one takes, by parts of an iteration."""
+    """Engine that times the rounds of another engine, by parts of an iteration."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.restart()
+        self.reset()
 
-    def restart(self) -> None:
-        """Forget."""
+    def reset(self) -> None:
+        """Reset all timings."""
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.counts = dict.fromkeys(PARTS, 0)
         self.n_candidates = self.n_alphas = 0
 
     def run(self, request: Round) -> Sums:
-        """Pass a round on."""
+        """Run a round on the wrapped engine."""
         start = time.perf_counter()
         sums = self._engine.run(request)
         part = self._part(request, request.evaluations[0])
@@ -71,25 +70,25 @@ class Stopwatch:
     def _part(self, request: Round, evaluation: Evaluation) -> Part:
         if isinstance(evaluation, Gradient):
             return "gradient"
-        if isinstance(evaluation, Along) and evaluation.rows is None:
+        if isinstance(evaluation, LineLosses) and evaluation.rows is None:
             self.n_alphas = len(evaluation.alphas)
             return "line_search"
-        if isinstance(evaluation, Along):
-            theta, lines = (request.vectors[name].size for name in evaluation.vectors)
-            self.n_candidates = lines // theta
+        if isinstance(evaluation, LineLosses):
+            self.n_candidates = request.vectors[evaluation.directions].size // request.vectors[evaluation.theta].size
         return "krylov"
 
     def close(self) -> None:
-        """Close the other."""
+        """Close the wrapped engine."""
         self._engine.close()
 
 
 def run_iterations(
-    network: Network, source: Source, client: Client, curvature_rows: int, iterations: int = 2
+    network: Network, source: RowSource, client: Client, curvature_rows: int, iterations: int = 2
 ) -> dict[str, Any]:
-    """The last of a few iterations of the real optimiser on the workers of a client: seconds, rounds, bytes, counts."""
-    watch = Stopwatch(distant_engine(job_of(network, source), client, STAR))
-    objective = RoundObjective(network, watch, source.n_rows, 0.0, np.dtype(np.float32))
+    """Run the real optimiser on the workers of a client; return seconds, rounds and counts of its last iteration."""
+    problem = problem_of(network, source)
+    stopwatch = Stopwatch(remote_engine(problem, client, STAR))
+    objective = RoundObjective(problem, stopwatch, 0.0)
     optimizer = HessianFree(METHOD, curvature_rows=curvature_rows, max_iterations=iterations)
     found: dict[str, Any] = {}
     elapsed_s, nbytes = 0.0, 0
@@ -97,64 +96,59 @@ def run_iterations(
         for line in optimizer.iterate(objective, network.initialize(0)):
             taken = line.elapsed_s - elapsed_s
             found = {
-                "seconds": watch.seconds | {"iteration": taken, "client": taken - sum(watch.seconds.values())},
-                "rounds": watch.counts,
+                "seconds": stopwatch.seconds | {"iteration": taken, "client": taken - sum(stopwatch.seconds.values())},
+                "rounds": stopwatch.counts,
                 "nbytes": line.nbytes - nbytes,
                 "n_products": line.n_matvec,
-                "n_candidates": watch.n_candidates,
-                "n_alphas": watch.n_alphas,
+                "n_candidates": stopwatch.n_candidates,
+                "n_alphas": stopwatch.n_alphas,
             }
             elapsed_s, nbytes = line.elapsed_s, line.nbytes
-            watch.restart()
+            stopwatch.reset()
     return found
 
 
 @dataclass(frozen=True)
-class Wait:
-    """An evaluation that sleeps as long as another one is modelled to compute, and answers in its shape."""
+class Wait(Evaluation):
+    """Evaluation that sleeps for the modelled time of another one, and returns zeros of its shape."""
 
     evaluation: Evaluation
     rate: Rate
     points: int
 
     @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors, which travel as ever."""
-        return self.evaluation.vectors
-
-    @property
     def rows(self) -> RowSample | None:
-        """Its sample."""
+        """Sample of the rows."""
         return self.evaluation.rows
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Its shapes and dtypes."""
-        return self.evaluation.results(job, vectors)
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Results of the other evaluation."""
+        return self.evaluation.results(problem, vectors)
 
-    def prepare(self, host: PartitionHost) -> tuple[Shape, ...]:
-        """What a worker computes once a round."""
+    def prepare(self, host: PartitionHost) -> tuple[Result, ...]:
+        """Wait for the modelled time per worker."""
         time.sleep(self.rate.seconds(0, 0, self.points))
-        return self.results(host.job, host.vectors)
+        return tuple(self.results(host.problem, host.vectors).values())
 
-    def __call__(self, host: PartitionHost, j: int, shared: tuple[Shape, ...]) -> Sums:
-        """Zeros, after the time for partition j's rows."""
-        source = host.job.source
+    def __call__(self, host: PartitionHost, j: int, shared: tuple[Result, ...]) -> Sums:
+        """Wait for the modelled time of the rows of partition j, and return zeros."""
+        source = host.problem.source
         start, stop = source.partition_rows(j)
         rows = stop - start
         if self.rows is not None:
             rows = stop * self.rows.n_rows // source.n_rows - start * self.rows.n_rows // source.n_rows
         time.sleep(replace(self.rate, worker_s=0.0).seconds(rows, 1, self.points))
-        return tuple(np.zeros(shape, dtype) for shape, dtype in shared)
+        return tuple(np.zeros(result.shape, result.dtype) for result in shared)
 
 
 class WaitingEngine:
-    """An engine whose evaluations wait."""
+    """Engine that replaces evaluations by waiting."""
 
     def __init__(self, engine: Engine, constants: Constants, work: Workload) -> None:
         self._engine, self._constants, self._work, self._has_primal = engine, constants, work, False
 
     def run(self, request: Round) -> Sums:
-        """Pass a round on, with its evaluations replaced."""
+        """Run a round on the wrapped engine, with its evaluations replaced."""
         waits = tuple(self._wait(evaluation) for evaluation in request.evaluations)
         return self._engine.run(replace(request, evaluations=waits))
 
@@ -162,7 +156,7 @@ class WaitingEngine:
         if isinstance(evaluation, Gradient):
             self._has_primal = False
             return Wait(evaluation, self._constants.gradient, 1)
-        if isinstance(evaluation, Along):
+        if isinstance(evaluation, LineLosses):
             if evaluation.rows is None:
                 return Wait(evaluation, self._constants.line, self._work.n_alphas)
             return Wait(evaluation, self._constants.ranking, self._work.n_candidates)
@@ -170,18 +164,18 @@ class WaitingEngine:
         return Wait(evaluation, self._constants.first_product if first else self._constants.product, 1)
 
     def close(self) -> None:
-        """Close the other."""
+        """Close the wrapped engine."""
         self._engine.close()
 
 
-def replay(network: Network, engine: Engine, work: Workload) -> RoundObjective:
-    """Ask an engine for the rounds of one iteration, in their order; return the objective with its counters."""
-    objective = RoundObjective(network, engine, work.n_rows, 0.0, np.dtype(np.float32))
+def replay(problem: Problem, engine: Engine, work: Workload) -> RoundObjective:
+    """Run the rounds of one iteration on an engine, in order; return the objective with its counters."""
+    objective = RoundObjective(problem, engine, 0.0)
     sample = RowSample(work.curvature_rows)
-    theta = network.initialize(0)
+    theta = problem.network.initialize(0)
     hessian = objective.linearize(theta, sample).hessian()
     for k in range(work.n_products):
-        # A vector that is equal to one on its way would not be sent again.
+        # A vector equal to one already sent would not be sent again.
         hessian.matvec(theta + np.float32(k + 1))
     lines = np.stack([theta + np.float32(-k - 1) for k in range(work.n_candidates)])
     objective.values_along(theta, lines, [1.0], rows=sample)
@@ -192,19 +186,20 @@ def replay(network: Network, engine: Engine, work: Workload) -> RoundObjective:
 def emulate(
     network: Network, client: Client, constants: Constants, work: Workload, fan_in: int = STAR
 ) -> dict[str, Any]:
-    """One iteration's rounds on workers that wait: seconds by parts, and processor seconds of client and scheduler."""
+    """Run one iteration on simulated workers; return its seconds by parts, and those of client and scheduler."""
     rows = NoRows(work.n_rows, work.n_partitions, network.n_features)
-    engine = distant_engine(job_of(network, rows), client, fan_in)
-    # Connections are made, and the job is sent, before anything counts.
+    problem = problem_of(network, rows)
+    engine = remote_engine(problem, client, fan_in)
+    # First without timing: connections are made, and the problem is sent.
     no_time = replace(
         constants, gradient=_NO_TIME, first_product=_NO_TIME, product=_NO_TIME, ranking=_NO_TIME, line=_NO_TIME
     )
     short = replace(work, n_products=1, n_candidates=1)
-    replay(network, WaitingEngine(engine, no_time, short), short)
-    watch = Stopwatch(WaitingEngine(engine, constants, work))
+    replay(problem, WaitingEngine(engine, no_time, short), short)
+    stopwatch = Stopwatch(WaitingEngine(engine, constants, work))
     scheduler, processor = client.run_on_scheduler(time.process_time), time.process_time()
     start = time.perf_counter()
-    objective = replay(network, watch, work)
+    objective = replay(problem, stopwatch, work)
     elapsed = time.perf_counter() - start
     spent = {
         "client_processor_s": time.process_time() - processor,
@@ -213,8 +208,8 @@ def emulate(
     engine.close()
     nbytes = objective.counters.nbytes
     return {
-        "seconds": dict(watch.seconds),
-        "rounds": dict(watch.counts),
+        "seconds": dict(stopwatch.seconds),
+        "rounds": dict(stopwatch.counts),
         "elapsed_s": elapsed,
         "nbytes": nbytes,
         **spent,
@@ -223,9 +218,10 @@ def emulate(
 
 @dataclass(frozen=True)
 class Comparison:
-    """One iteration on so many workers: by the model, on workers that wait, and the model's efficiency.
+    """Time of one iteration by the model and on simulated workers, and the efficiency by the model.
 
-    ``ratio`` is the model's time over the other; efficiency is the time of one worker over that of all together.
+    ``ratio`` is the time of the model divided by that of the run. The efficiency is the time of one worker divided by
+    the total time of all workers.
     """
 
     workers: int
@@ -236,26 +232,25 @@ class Comparison:
     transport_share: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 def comparisons(
     workers: tuple[int, ...], rows: int, curvature_rows: int, repeats: int, fan_in: int | None = None
 ) -> Iterator[Comparison]:
-    """Measure the constants with few workers, then compare with more of them, on 360-512-512-512-1973.
+    """Measure the constants with few workers, then compare model and run with more, for 360-512-512-512-1973.
 
-    ``fan_in`` is the engine's and the model's; None for the star.
+    ``fan_in`` is that of the engine and the model; None for no relays.
     """
     network, rng = Network(NETWORKS["C"]), np.random.default_rng(0)
-    held = _HELD_ROWS
-    X = rng.standard_normal((held, network.n_features), dtype=np.float32)
-    source = ArraySource.of(X, rng.integers(0, network.n_outputs, held), None, 1.0, 0.0)
+    X = rng.standard_normal((_ROWS, network.n_features), dtype=np.float32)
+    source = ArraySource.of(X, rng.integers(0, network.n_outputs, _ROWS), None, 1.0, 0.0)
     counts = {"n_products": 11, "n_candidates": 6, "n_alphas": len(step_lengths("newton"))}
     rates = measure_rates(network, source, points=counts["n_candidates"], repeats=repeats)
     found, chain = [], []
     for p in _FITTED:
-        with distant_workers(p, min(p, available_processors())) as client:
+        with remote_workers(p, min(p, available_processors())) as client:
             found += measure_rounds(client, p, network.n_params, repeats)
             if p > 1:
                 chain += measure_rounds(client, p, network.n_params, repeats, fan_in=1)
@@ -266,7 +261,7 @@ def comparisons(
     for p in workers:
         work = Workload(network.n_params, rows, curvature_rows, **counts, n_partitions=max(16, p))
         alone = iteration_s(constants, replace(work, n_partitions=16), 1)["iteration"]
-        with distant_workers(p, available_processors()) as client:
+        with remote_workers(p, available_processors()) as client:
             waited = sum(emulate(network, client, constants, work, fan_in or STAR)["seconds"].values())
         model = iteration_s(constants, work, p, fan_in)["iteration"]
         share = transport_share(constants, work, p, fan_in)

@@ -1,7 +1,7 @@
-"""GFLOP/s of loss, gradient and curvature products, against the machine's own sgemm and against peers.
+"""GFLOP/s of loss, gradient and curvature products, against sgemm on this machine and against peers.
 
-Everything of a cell is measured in turn in one process, over and over, and medians are compared: what slows the
-machine for a while slows all of it. Operations are counted minimally, per row with W weights, W_1 of them in the
+All measurements of a cell take turns in one process, and medians are compared, so that a temporary slowdown of the
+machine affects all of them. Operations are counted minimally, per row with W weights, W_1 of them in the
 first layer (whose input needs no derivative): loss 2W, gradient 6W - 2W_1, Hv 12W - 8W_1, Gv 8W - 4W_1.
 """
 
@@ -34,7 +34,7 @@ _SETTLE_S = _TURN_S = 0.02
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: an evaluation of one network on so many rows."""
+    """Measurement of one evaluation of one network."""
 
     network: str
     activation: str
@@ -45,28 +45,28 @@ class Row:
     ratios: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 def setting(n_threads: int | None, peers: tuple[str, ...]) -> str:
-    """What is in force: our threads, and the processor and BLAS that they compute with; and what is compared with."""
+    """Describe the measurement: threads, processor, BLAS, and versions of the peers."""
     limit_blas_threads()
-    beside = f"; beside {versions(peers)}" if peers else ""
+    beside = f"; compared with {versions(peers)}" if peers else ""
     return f"{n_threads or available_processors()} threads, BLAS at one thread each; {arithmetic()}{beside}"
 
 
 def flops(sizes: tuple[int, ...], evaluation: str) -> int:
-    """Operations a row, counted minimally."""
+    """Minimal number of operations per row."""
     w = sum(a * b for a, b in itertools.pairwise(sizes))
     first = sizes[0] * sizes[1]
     return {"loss": 2 * w, "gradient": 6 * w - 2 * first, "Hv": 12 * w - 8 * first, "Gv": 8 * w - 4 * first}[evaluation]
 
 
 def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
-    """The four evaluations through the public interface, each with an objective of its own.
+    """Four evaluations by the public interface, each with an objective of its own.
 
-    An objective recognises a theta that it has linearised at, which costs a comparison. No optimiser asks there again.
+    An objective compares theta with the one of its last linearisation, which would save work that no optimiser repeats.
     """
 
     def objective() -> ArrayObjective:
@@ -89,7 +89,7 @@ def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
 
 
 def sgemm(sizes: tuple[int, ...], n_threads: int) -> dict[str, tuple[Callable[[], Any], float]]:
-    """NumPy's sgemm on every thread at once, for a large square and for each layer of a block: (call, GFLOP)."""
+    """NumPy's sgemm on all threads at once, for a large square and for each layer of a block: (call, GFLOP)."""
     rng = np.random.default_rng(0)
     pool = ThreadPoolExecutor(n_threads)
     shapes = {(_SQUARE, _SQUARE, _SQUARE)} | {(BLOCK_ROWS, a, b) for a, b in itertools.pairwise(sizes)}
@@ -112,10 +112,10 @@ def sgemm(sizes: tuple[int, ...], n_threads: int) -> dict[str, tuple[Callable[[]
 
 
 def measure(jobs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median of the faster half of the times of each job, all taken in turn for so long (twice at least).
+    """Median of the faster half of the times of each job; jobs take turns for ``seconds``, at least twice.
 
-    A turn is one call, and then as many as fit into 20 ms, which are timed: a solver's loop, and as long as a turn of
-    sgemm.
+    A turn is one untimed call, then as many timed ones as fit into 20 ms, like the loop of a solver, and as long as a
+    turn of sgemm.
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for call in jobs.values():
@@ -128,9 +128,9 @@ def measure(jobs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, flo
 
 
 def _turn(call: Callable[[], Any]) -> float:
-    """Seconds of a call, in a loop."""
-    # The threads of the library before go on spinning for a while, and would be charged to this job. This thread
-    # stays awake meanwhile: after a sleep, Linux may put all threads that it wakes on its own processor.
+    """Seconds per call, in a loop."""
+    # Threads of the library before this one spin for a while and would slow this job. This thread waits actively: after
+    # a sleep, Linux may place all threads that it wakes on one processor.
     settled = time.perf_counter() + _SETTLE_S
     while time.perf_counter() < settled:
         pass
@@ -143,16 +143,16 @@ def _turn(call: Callable[[], Any]) -> float:
 
 
 def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: bool) -> Iterator[list[Row]]:
-    """Measure cell by cell; with ``quick`` only tanh and 4096 rows.
+    """Measure cell by cell; with ``quick``, only tanh and 4096 rows.
 
     Parameters
     ----------
     peers : tuple of str
-        Names of :data:`hfnumba.bench.peers.PEERS` that are installed.
+        Names of installed peers of :data:`hfnumba.bench.peers.PEERS`.
     seconds : float
-        Time for each cell, without the peers' compilation.
+        Time per cell, without compilation by peers.
     n_threads : int, optional
-        Ours; peers use what their libraries choose.
+        Number of threads of hfnumba; peers use the default of their libraries.
     """
     threads = n_threads or available_processors()
     for name, sizes in NETWORKS.items():
@@ -164,7 +164,7 @@ def cells(peers: tuple[str, ...], seconds: float, n_threads: int | None, quick: 
 
 
 def random_problem(network: Network, rows: int) -> Problem:
-    """Normal features, uniform labels, the usual start, and a normal v."""
+    """Make normal features, uniform labels, the default initial theta, and a normal v."""
     rng = np.random.default_rng(0)
     return Problem(
         network,

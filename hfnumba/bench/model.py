@@ -1,11 +1,10 @@
-"""A model of the time of one iteration, of its parts, and of its bytes, for any number of workers.
+"""Model of the time and the bytes of one iteration and its parts, for any number of workers.
 
-An iteration is a list of rounds, one after another. A round costs what one worker computes, and what it takes to reach
-all workers and to hear from them. The constants are measured (:mod:`hfnumba.bench.scaling`); nothing here measures, and
-nothing here knows a number of seconds.
+An iteration is a sequence of rounds. The time of a round is the computation of one worker plus the communication with
+all workers. The constants are measured by :mod:`hfnumba.bench.scaling`; nothing is measured here.
 
-Workers are alike, each computes on one thread, and none is slower than the others. Rows and partitions are shared out
-evenly; a worker's answer is one node of the summation tree, as it is where both numbers are powers of two.
+All workers are equal and compute on one thread each. Rows and partitions are divided evenly; the answer of a worker is
+one node of the summation tree, which is exact if both numbers are powers of two.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from hfnumba.engine.cluster.assignment import arrange
 from hfnumba.engine.cluster.messages import Branch
 
 PARTS = ("gradient", "krylov", "line_search")
-"""Of an iteration: loss and gradient over all rows; the solve and the ranking of its candidates, on the curvature
-sample; the line search over all rows."""
+"""Parts of an iteration: loss and gradient over all rows; solve and ranking of candidates on the curvature sample; line
+search over all rows."""
 KINDS = ("gradient", "first_product", "product", "ranking", "line")
 Part = Literal["gradient", "krylov", "line_search"]
 _ITEM, _VALUE = 4, 8  # Bytes of a float32 and of a float64.
@@ -28,9 +27,10 @@ _ITEM, _VALUE = 4, 8  # Bytes of a float32 and of a float64.
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of one evaluation on one thread: for each row, for each partition, and once a worker.
+    """Seconds of one evaluation on one thread: per row, per partition, and per worker.
 
-    Where losses are priced, those of rows and worker are for each point (direction or step length).
+    Where losses are evaluated at several points (directions or step lengths), those per row and per worker are also per
+    point.
     """
 
     row_s: float
@@ -38,32 +38,32 @@ class Rate:
     worker_s: float
 
     def seconds(self, rows: float, partitions: float, points: int = 1) -> float:
-        """Time for so many rows in so many partitions."""
+        """Time for the given numbers of rows, partitions and points."""
         return points * (self.row_s * rows + self.worker_s) + self.partition_s * partitions
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What a machine needs for the pieces of a round.
+    """Measured times of the components of a round.
 
     Attributes
     ----------
     gradient, first_product, product, ranking, line : Rate
-        Of the evaluations. The first product includes the primal pass.
+        Rates of the evaluations. The first product includes the primal pass.
     round_s : float
-        Of a round, whatever goes with it.
+        Seconds per round, independent of its data.
     relay_s : float
-        Of each level of relays between the client and the last worker.
+        Seconds per level of relays between the client and the last worker.
     message_s : float
-        For each worker, there and back.
+        Seconds per worker, for both directions.
     send_s_per_byte, receive_s_per_byte : float
-        For each byte and worker, through the client's link.
+        Seconds per byte and worker, on the link of the client.
     add_s_per_byte : float
-        For each byte of each worker's answer that the client adds.
+        Seconds per byte of each answer that the client adds.
     client_s : float
-        What the client computes between the rounds of one iteration (the solver's vectors and so on).
+        Seconds that the client computes between the rounds of one iteration (vectors of the solver and so on).
     scheduler_share : float
-        Of a processor, that the scheduler spends on each worker. It is on no round's path.
+        Share of a processor that the scheduler uses per worker; it does not delay rounds.
     """
 
     gradient: Rate
@@ -81,22 +81,22 @@ class Constants:
     relay_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
     @classmethod
     def of(cls, numbers: dict[str, Any]) -> Constants:
-        """The inverse of :meth:`as_dict`."""
+        """Inverse of :meth:`as_dict`."""
         made: dict[str, Any] = {key: Rate(**v) if isinstance(v, dict) else v for key, v in numbers.items()}
         return cls(**made)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What an iteration has to do, in counts.
+    """Counts of the work of an iteration.
 
-    ``n_products`` includes the first; ``n_candidates`` are ranked in one round, ``n_alphas`` step lengths are priced in
-    one. ``n_partitions`` is a property of the store; a worker without a partition has nothing to do.
+    ``n_products`` includes the first product; ``n_candidates`` are ranked in one round, ``n_alphas`` step lengths are
+    evaluated in one round. ``n_partitions`` is a property of the store; a worker without a partition is idle.
     """
 
     n_params: int
@@ -110,7 +110,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Rounds of one kind: their part, how many, rows read, at how many points, bytes to and from one worker."""
+    """Rounds of one kind: part, number of rounds, rows, points, and bytes to and from one worker."""
 
     kind: str
     part: Part
@@ -122,7 +122,7 @@ class Exchange:
 
 
 def exchanges(work: Workload) -> tuple[Exchange, ...]:
-    """The rounds of an iteration. Bytes are those that the objective's counters count."""
+    """Rounds of an iteration; bytes as counted by the objective."""
     n, few, every = _ITEM * work.n_params, work.curvature_rows, work.n_rows
     return (
         Exchange("gradient", "gradient", 1, every, 1, n, n + 2 * _VALUE),
@@ -135,9 +135,9 @@ def exchanges(work: Workload) -> tuple[Exchange, ...]:
 
 @functools.cache
 def hops(n_workers: int, fan_in: int | None = None) -> tuple[int, int]:
-    """Levels of the engine's tree of workers, and messages that follow each other on the longest way down (or up).
+    """Number of levels of the tree of workers, and of sequential messages on its longest path.
 
-    Nobody has more than ``fan_in`` below. None is the star: everybody below the client.
+    ``fan_in`` is the largest number of direct successors; None for the star, in which all workers are below the client.
     """
     if fan_in is not None and fan_in < 1:
         raise ValueError(f"a tree needs a fan-in of at least 1, got {fan_in}")
@@ -148,12 +148,12 @@ def hops(n_workers: int, fan_in: int | None = None) -> tuple[int, int]:
         levels, messages = zip(*(longest(branch.below) for branch in branches), strict=True)
         return 1 + max(levels), len(branches) + max(messages)
 
-    everybody = [Branch(str(k), (k,)) for k in range(n_workers)]
-    return longest(arrange(everybody, fan_in or n_workers))
+    workers = [Branch(str(k), (k,)) for k in range(n_workers)]
+    return longest(arrange(workers, fan_in or n_workers))
 
 
 def compute_s(constants: Constants, exchange: Exchange, work: Workload, n_workers: int) -> float:
-    """What the busiest worker computes in a round."""
+    """Seconds that the busiest worker computes in a round."""
     busy = min(n_workers, work.n_partitions)
     partitions = -(-work.n_partitions // busy)
     rate: Rate = getattr(constants, exchange.kind)
@@ -161,7 +161,7 @@ def compute_s(constants: Constants, exchange: Exchange, work: Workload, n_worker
 
 
 def transport_s(constants: Constants, exchange: Exchange, n_workers: int, fan_in: int | None = None) -> float:
-    """What it takes to reach all workers, to hear from them and to add what they say. Relays do so in parallel."""
+    """Seconds to send to all workers, to receive and to add their answers; relays do this in parallel."""
     levels, messages = hops(n_workers, fan_in)
     back = constants.receive_s_per_byte + constants.add_s_per_byte
     each = constants.message_s + constants.send_s_per_byte * exchange.nbytes_out + back * exchange.nbytes_in
@@ -177,7 +177,7 @@ def iteration_s(constants: Constants, work: Workload, n_workers: int, fan_in: in
     work : Workload
     n_workers : int
     fan_in : int, optional
-        Of the tree in which workers relay requests and add sums; none: the star.
+        Fan-in of the tree in which workers relay requests and add sums; None for the star.
     """
     parts = dict.fromkeys(PARTS, 0.0)
     for exchange in exchanges(work):
@@ -188,18 +188,18 @@ def iteration_s(constants: Constants, work: Workload, n_workers: int, fan_in: in
 
 
 def transport_share(constants: Constants, work: Workload, n_workers: int, fan_in: int | None = None) -> float:
-    """The part of an iteration that nobody computes in."""
+    """Share of an iteration without computing."""
     rounds = sum(e.count * transport_s(constants, e, n_workers, fan_in) for e in exchanges(work))
     return rounds / iteration_s(constants, work, n_workers, fan_in)["iteration"]
 
 
 def best_fan_in(constants: Constants, work: Workload, n_workers: int) -> int | None:
-    """The fan-in of the fastest iteration; None if no tree is faster than the star."""
+    """Fan-in of the fastest iteration; None if no tree is faster than the star."""
     choices: list[int | None] = [None, *(2**k for k in range(1, max(1, math.ceil(math.log2(max(2, n_workers))))))]
     times = [iteration_s(constants, work, n_workers, fan_in)["iteration"] for fan_in in choices]
     return choices[times.index(min(times))]
 
 
 def best_workers(constants: Constants, work: Workload, candidates: tuple[int, ...], fan_in: int | None = None) -> int:
-    """Of some numbers of workers the one with the fastest iteration."""
+    """Number of workers with the fastest iteration, among the candidates."""
     return min(candidates, key=lambda p: iteration_s(constants, work, p, fan_in)["iteration"])

@@ -1,11 +1,11 @@
-"""The same evaluations by other libraries, each in the best way it has: what a user would take instead."""
+"""Evaluations by other libraries, each in the fastest way it offers."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.network import Network
+from hfnumba.versions import as_text
+from hfnumba.versions import installed as installed_versions
 
 Array = NDArray[np.float32]
 Evaluations = dict[str, Callable[[], Callable[[], Any]]]
-"""By name, functions that prepare an evaluation (its primal pass, its compilation) and return the call to measure."""
+"""Functions by name that prepare an evaluation (primal pass, compilation) and return the call to measure."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is measured: a softmax cross-entropy network at theta on rows, and the vector of the products."""
+    """Problem to measure: a softmax cross-entropy network at theta on rows, and the vector of the products."""
 
     network: Network
     X: Array
@@ -31,7 +33,7 @@ class Problem:
 
 
 def jax_evaluations(problem: Problem) -> Evaluations:
-    """Loss, gradient, Hv and Gv by JAX, compiled, with the primal pass kept for the products.
+    """Loss, gradient, Hv and Gv by JAX, compiled; products reuse the primal pass.
 
     Hv is the compiled transpose-free linearisation of the gradient; Gv is a linearised forward pass, Q, and a
     pulled-back one.
@@ -78,9 +80,9 @@ def jax_evaluations(problem: Problem) -> Evaluations:
 
 
 def torch_evaluations(problem: Problem) -> Evaluations:
-    """Loss, gradient, Hv and Gv by PyTorch, with the graph of the primal pass kept for the products.
+    """Loss, gradient, Hv and Gv by PyTorch; products reuse the graph of the primal pass.
 
-    Hv differentiates the kept graph of the gradient once more; Gv is forward mode by the double-backward trick, Q,
+    Hv differentiates the graph of the gradient once more; Gv is forward mode by the double-backward trick, Q,
     and backward mode.
     """
     import torch  # noqa: PLC0415 - an optional peer
@@ -121,7 +123,7 @@ def torch_evaluations(problem: Problem) -> Evaluations:
 
 
 def _torch_model(problem: Problem) -> tuple[Any, Any, Any, Any]:
-    """The network as a PyTorch module, its criterion, and the rows."""
+    """Network as a PyTorch module, its criterion, and the rows."""
     import torch  # noqa: PLC0415
 
     layers: list[Any] = []
@@ -133,7 +135,7 @@ def _torch_model(problem: Problem) -> tuple[Any, Any, Any, Any]:
 
 
 def curvlinops_evaluations(problem: Problem) -> Evaluations:
-    """Hv and Gv by curvlinops' linear operators."""
+    """Hv and Gv by the linear operators of curvlinops."""
     import torch  # noqa: PLC0415
     from curvlinops import GGNLinearOperator, HessianLinearOperator  # noqa: PLC0415
 
@@ -146,7 +148,7 @@ def curvlinops_evaluations(problem: Problem) -> Evaluations:
 
 
 def backpack_evaluations(problem: Problem) -> Evaluations:
-    """Hv and Gv by BackPACK's products, which keep the graphs of the loss and of its gradient."""
+    """Hv and Gv by the products of BackPACK, which reuse the graphs of the loss and of its gradient."""
     import torch  # noqa: PLC0415
     from backpack.hessianfree.ggnvp import ggn_vector_product  # noqa: PLC0415
     from backpack.hessianfree.hvp import hessian_vector_product  # noqa: PLC0415
@@ -164,7 +166,7 @@ def backpack_evaluations(problem: Problem) -> Evaluations:
 
 
 def _outputs(network: Network, activations: dict[str, Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
-    """The forward pass in operations that JAX's and PyTorch's arrays share."""
+    """Forward pass in operations that arrays of JAX and PyTorch share."""
     phi, sizes = activations[network.activation], network.sizes
 
     def outputs(theta: Any, X: Any) -> Any:
@@ -188,11 +190,11 @@ PEERS: dict[str, Callable[[Problem], Evaluations]] = {
 
 
 def installed(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the named peers that can be imported here."""
+    """Return those of the named peers that can be imported."""
     return tuple(name for name in names if find_spec(name) is not None)
 
 
 def versions(names: tuple[str, ...]) -> str:
-    """The named peers with their versions, where these are known."""
+    """Format the versions of the named peers, by the names of their distributions."""
     distributions = packages_distributions()
-    return ", ".join(" ".join([name, *map(version, distributions.get(name, [])[:1])]) for name in names)
+    return as_text(installed_versions(distributions.get(name, [name])[0] for name in names))

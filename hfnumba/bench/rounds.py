@@ -1,8 +1,9 @@
-"""The cost of one round: a vector out to every worker, an empty evaluation, one reduced vector back.
+"""Cost of one round: a vector sent to every worker, an empty evaluation, one reduced vector returned.
 
-Three ways, one after another on the same machine: this package's engine, plain Dask futures (scatter with broadcast,
-a task a worker, a tree of additions), and mpi4py's broadcast and reduction (as many ranks as workers), where mpi4py
-and ``mpirun`` are installed. The scheduler is a process of its own, so that its processor time can be read.
+Three implementations, one after another on the same machine: the engine of this package, plain Dask futures (scatter
+with broadcast, one task per worker, a tree of additions), and broadcast and reduction of mpi4py (as many ranks as
+workers), if mpi4py and ``mpirun`` are installed. The scheduler has its own process, so that its processor time can be
+read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,13 +25,11 @@ from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
 from numpy.typing import NDArray
 
+from hfnumba.bench.scaling import Probe, problem_of
 from hfnumba.engine.cluster.engine import DaskEngine
-from hfnumba.engine.host import Job, PartitionHost
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource
-from hfnumba.engine.tree import Shape, Sums
 from hfnumba.network import Network
-from hfnumba.objective import RowSample
 
 SIZES = {"784-400-10": 318_010, "360-512-512-512-1973": 1_722_293}
 _WARM_UP = 5
@@ -55,36 +54,8 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Echo:
-    """An evaluation that costs nothing: the vector itself, from each partition."""
-
-    v: str
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.v,)
-
-    @property
-    def rows(self) -> RowSample | None:
-        """No sample."""
-        return None
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shape and dtype of the sum."""
-        return ((vectors[self.v].shape, vectors[self.v].dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
-
-    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
-        """A copy, since sums are added in place."""
-        return (host.vectors[self.v].copy(),)
-
-
-@dataclass(frozen=True)
 class Timing:
-    """Median milliseconds of a round, and the scheduler's processor time within one (None without a scheduler)."""
+    """Median milliseconds of a round, and processor time of the scheduler per round (None without a scheduler)."""
 
     way: str
     network: str
@@ -94,14 +65,14 @@ class Timing:
     nbytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
     """Measure every number of workers and both lengths of vector.
 
-    ``nbytes`` are those of one worker, both ways.
+    ``nbytes`` counts both directions, for one worker.
     """
     for n_workers in workers:
         cluster = SubprocessCluster(
@@ -121,35 +92,35 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
 
 
 def _engine(client: Client, n_workers: int) -> Callable[[Array], Any]:
-    """One partition a worker, so that what is measured is the round and not the sum within a worker."""
+    """Round of this package; one partition per worker, so that no sums within a worker are measured."""
     source = ArraySource.of(np.zeros((n_workers, 1)), np.zeros(n_workers, int), n_workers, 1.0, 0.0)
-    engine = DaskEngine(Job(uuid.uuid4().hex, Network([1, 1]), source, np.dtype(np.float32)), client, 60.0)
+    engine = DaskEngine(problem_of(Network([1, 1]), source), client, 60.0)
 
     def call(v: Array) -> Any:
         name = uuid.uuid4().hex
-        return engine.run(Round((Echo(name),), {name: v}))[0]
+        return engine.run(Round((Probe(name, name),), {name: v}))[0]
 
     return call
 
 
 def _futures(client: Client, n_workers: int) -> Callable[[Array], Any]:
-    """What one writes first: the vector scattered to all, a task pinned to each worker, additions in pairs."""
+    """Round of plain futures: the vector scattered to all workers, one task pinned to each, additions in pairs."""
     addresses = sorted(client.scheduler_info()["workers"])
     assert len(addresses) == n_workers
 
     def call(v: Array) -> Any:
         sent = client.scatter(v, broadcast=True, hash=False)
-        parts = [client.submit(np.copy, sent, workers=[address], pure=False) for address in addresses]
-        while len(parts) > 1:
-            pairs = [client.submit(np.add, *parts[i : i + 2], pure=False) for i in range(0, len(parts) - 1, 2)]
-            parts = pairs + parts[2 * len(pairs) :]
-        return parts[0].result()
+        results = [client.submit(np.copy, sent, workers=[address], pure=False) for address in addresses]
+        while len(results) > 1:
+            pairs = [client.submit(np.add, *results[i : i + 2], pure=False) for i in range(0, len(results) - 1, 2)]
+            results = pairs + results[2 * len(pairs) :]
+        return results[0].result()
 
     return call
 
 
 def _timed(client: Client, call: Callable[[Array], Any], v: Array, n_workers: int, repeats: int) -> tuple[float, float]:
-    """Median milliseconds of a round, and mean milliseconds of the scheduler's processor."""
+    """Median milliseconds of a round, and mean milliseconds of processor time of the scheduler."""
     for _ in range(_WARM_UP):
         np.testing.assert_allclose(call(v), n_workers * v, rtol=1e-6)
     before, taken = client.run_on_scheduler(time.process_time), []
@@ -162,7 +133,7 @@ def _timed(client: Client, call: Callable[[Array], Any], v: Array, n_workers: in
 
 
 def _mpi(n_ranks: int, n: int, repeats: int) -> list[float]:
-    """Seconds of each round by mpi4py; empty where it cannot run."""
+    """Seconds of each round by mpi4py; empty if it cannot run."""
     mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{Path('/usr/bin')}")
     if mpirun is None or find_spec("mpi4py") is None:
         return []

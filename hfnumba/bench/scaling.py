@@ -1,4 +1,4 @@
-"""The constants of the model of scaling (:mod:`hfnumba.bench.model`), measured on this machine: kernels and rounds."""
+"""Measurement of the constants of the model of scaling (:mod:`hfnumba.bench.model`): kernels and rounds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scipy.optimize import nnls
 
 from hfnumba.bench.model import KINDS, Rate
 from hfnumba.engine.cluster.engine import DaskEngine
-from hfnumba.engine.evaluations import Along, Gradient, Product
-from hfnumba.engine.host import Evaluation, Job, PartitionHost
-from hfnumba.engine.protocol import Round
-from hfnumba.engine.rows import Source
-from hfnumba.engine.tree import Shape, Sums, add_up
+from hfnumba.engine.evaluations import Gradient, LineLosses, Product
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Evaluation, Problem, Result, Round, Vectors
+from hfnumba.engine.rows import RowSource
+from hfnumba.engine.tree import Sums, add_up
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 
 TIMEOUT_S = 600.0
 STAR = 1 << 30
-"""A fan-in that no number of workers exceeds: the client talks to each."""
+"""Fan-in larger than any number of workers: the client contacts each worker directly."""
 _FEW, _MANY, _SEVERAL = 16, 1024, 4
 _ADDED = 8
 _WARM_UP = 2
@@ -33,24 +33,24 @@ _WARM_UP = 2
 Array = NDArray[np.float32]
 
 
-def job_of(network: Network, source: Source) -> Job:
-    """A job of float32 of its own."""
-    return Job(uuid.uuid4().hex, network, source, np.dtype(np.float32))
+def problem_of(network: Network, source: RowSource) -> Problem:
+    """Make a new problem in float32."""
+    return Problem(uuid.uuid4().hex, network, source, np.dtype(np.float32))
 
 
-def measure_rates(network: Network, source: Source, *, points: int, repeats: int) -> dict[str, Rate]:
-    """Seconds of each evaluation on one thread, alone on the machine: medians at three sizes, solved for the rates.
+def measure_rates(network: Network, source: RowSource, *, points: int, repeats: int) -> dict[str, Rate]:
+    """Measure the rates of each evaluation on one thread: medians at three sizes, solved for the rates.
 
     Parameters
     ----------
     network : Network
-    source : Source
-        Its first partitions are read.
+    source : RowSource
+        Source whose first partitions are read.
     points : int
-        Candidates that are ranked, and step lengths that are priced.
+        Number of candidates, and of step lengths.
     repeats : int
     """
-    host = PartitionHost(job_of(network, source), 1)
+    host = PartitionHost(problem_of(network, source), 1)
     theta = network.initialize(0)
     lines = np.tile(theta, points)
     several = min(_SEVERAL, source.n_partitions)
@@ -77,20 +77,20 @@ def measure_rates(network: Network, source: Source, *, points: int, repeats: int
     return rates
 
 
-def _sample(source: Source, rows: int) -> RowSample:
-    """So many rows of each partition."""
+def _sample(source: RowSource, rows: int) -> RowSample:
+    """Sample with ``rows`` rows of each partition."""
     return RowSample(min(source.n_rows, rows * source.n_partitions))
 
 
 def _evaluation(kind: str, sample: RowSample, points: int) -> Callable[[str, str], Evaluation]:
-    """An evaluation of the names of theta and of another vector."""
+    """Function that makes an evaluation from the names of theta and of another vector."""
     if kind == "gradient":
         return lambda theta, _: Gradient(theta, sample)
     if kind == "ranking":
-        return lambda theta, v: Along(theta, v, (1.0,), sample)
+        return lambda theta, v: LineLosses(theta, v, (1.0,), sample)
     if kind == "line":
         alphas = tuple(2.0**-k for k in range(points))
-        return lambda theta, v: Along(theta, v, alphas, sample)
+        return lambda theta, v: LineLosses(theta, v, alphas, sample)
     return lambda theta, v: Product(theta, v, True, sample)
 
 
@@ -104,10 +104,10 @@ def _seconds_of(
     other: Array,
     repeats: int,
 ) -> float:
-    """Median time on the first partitions."""
+    """Median time of an evaluation on the first partitions."""
     taken = []
     for k in range(repeats + _WARM_UP):
-        # The primal pass belongs to a name of theta; under a new name it is made anew.
+        # The primal pass is cached by the name of theta; a new name causes a new one.
         name = f"theta{k}" if kind == "first_product" else "theta"
         host.receive({name: theta, "v": other}, [name, "v"])
         start = time.perf_counter()
@@ -117,7 +117,7 @@ def _seconds_of(
 
 
 def _solved(few: int, many: int, several: int, taken: list[float], points: int) -> Rate:
-    """The rates from times of few rows, many rows, and few rows in each of several partitions."""
+    """Solve for the rates from times of few rows, of many rows, and of few rows in each of several partitions."""
     row_s = max(0.0, (taken[1] - taken[0]) / max(1, many - few))
     partition_s = max(0.0, (taken[2] - taken[0]) / max(1, several - 1) - row_s * few)
     worker_s = max(0.0, taken[0] - row_s * few - partition_s)
@@ -126,7 +126,7 @@ def _solved(few: int, many: int, several: int, taken: list[float], points: int) 
 
 @dataclass(frozen=True)
 class NoRows:
-    """A source of which only the sizes are known: for evaluations that compute nothing."""
+    """Source with sizes only, for evaluations that compute nothing."""
 
     n_rows: int
     n_partitions: int
@@ -135,74 +135,69 @@ class NoRows:
     offset: float = 0.0
 
     def partition_rows(self, j: int) -> tuple[int, int]:
-        """First row of partition j, and the one after its last."""
+        """First row of partition j and the row after its last."""
         return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
 
     @property
     def weighted(self) -> bool:
-        """They have no weights."""
+        """Always False."""
         return False
 
     @property
     def x_dtype(self) -> np.dtype[Any]:
-        """Of no rows."""
+        """Dtype of the features."""
         return np.dtype(np.float32)
 
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
-        """Nothing."""
+        """Return no arrays."""
         return {}
 
     def compact_nbytes(self, j: int) -> int:
-        """None."""
+        """Always 0."""
         return 0
 
     def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """No rows."""
+        """Return arrays of no rows."""
         return np.empty((0, self.n_features), np.float32), np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
-class Probe:
-    """An evaluation that only costs its messages: one vector goes out, another, which the worker has, comes back."""
+class Probe(Evaluation):
+    """Evaluation without computing: one vector is sent, and another, which the worker has, is returned.
+
+    With the same name for both, the vector is sent and returned.
+    """
 
     out: str
     back: str
 
     @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors."""
-        return (self.out, self.back)
-
-    @property
     def rows(self) -> RowSample | None:
-        """No sample."""
+        """Always None: no sample."""
         return None
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype of the sum."""
-        return ((vectors[self.back].shape, vectors[self.back].dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+        return {"sum": Result(vectors[self.back].shape, vectors[self.back].dtype)}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
-        """A copy, since sums are added in place."""
+        """Return a copy, because sums are added in place."""
         return (host.vectors[self.back].copy(),)
 
 
-def distant_engine(job: Job, client: Client, fan_in: int) -> DaskEngine:
-    """An engine to which all workers are on other machines: vectors go by TCP."""
-    return DaskEngine(job, client, TIMEOUT_S, fan_in=fan_in, shared_memory=False)
+def remote_engine(problem: Problem, client: Client, fan_in: int) -> DaskEngine:
+    """Engine that treats all workers as remote: vectors are sent by TCP."""
+    return DaskEngine(problem, client, TIMEOUT_S, fan_in=fan_in, shared_memory=False)
 
 
 def measure_rounds(
     client: Client, n_workers: int, n_params: int, repeats: int, fan_in: int = STAR
 ) -> list[dict[str, float]]:
-    """Seconds of rounds that compute nothing: with nothing, with a vector out, and with one back, to each worker.
+    """Measure rounds that compute nothing: without vectors, with a vector sent, and with one returned, per worker.
 
-    ``client_s`` are those of the client's processor.
+    ``client_s`` is the processor time of the client.
     """
-    engine = distant_engine(job_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, fan_in)
+    engine = remote_engine(problem_of(Network([1, 1]), NoRows(n_workers, n_workers)), client, fan_in)
     large, small = np.ones(n_params, np.float32), np.ones(1, np.float32)
     kinds = {"nothing": (small, small), "out": (large, small), "back": (small, large)}
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -226,9 +221,9 @@ def measure_rounds(
 
 
 def relay_seconds(star: list[dict[str, float]], chain: list[dict[str, float]]) -> float:
-    """Seconds that a level of relays adds: a chain of as many workers as a star, with next to nothing in the messages.
+    """Seconds that a level of relays adds: a chain compared with a star of as many workers, with tiny messages.
 
-    In both as many messages follow each other; the chain has a level for each worker.
+    Both have the same number of sequential messages; the chain has one level per worker.
     """
     empty = [{row["workers"]: row for row in rows if row["out"] == row["in"]} for rows in (star, chain)]
     levels = [(empty[1][p]["seconds"] - empty[0][p]["seconds"]) / (p - 1) for p in empty[1]]
@@ -236,7 +231,7 @@ def relay_seconds(star: list[dict[str, float]], chain: list[dict[str, float]]) -
 
 
 def measure_adding(n_params: int, repeats: int) -> float:
-    """Seconds the client takes to add one byte of one answer."""
+    """Measure the seconds in which the client adds one byte of an answer."""
     nodes = {(0, j): (np.ones(n_params, np.float32),) for j in range(_ADDED)}
     taken = []
     for _ in range(repeats + _WARM_UP):
@@ -247,7 +242,7 @@ def measure_adding(n_params: int, repeats: int) -> float:
 
 
 def fit_rounds(found: list[dict[str, float]], add_s_per_byte: float) -> dict[str, float]:
-    """The constants of a round from those that compute nothing: least squares of relative errors, none below zero."""
+    """Fit the constants of a round to empty rounds: nonnegative least squares of relative errors."""
     seconds = np.array([row["seconds"] for row in found])
     columns = np.array([[1.0, r["workers"], r["workers"] * r["out"], r["workers"] * r["in"]] for r in found])
     target = np.maximum(seconds - add_s_per_byte * columns[:, 3], 0.0)

@@ -1,4 +1,4 @@
-"""The command line. Each command lies in a module of its own, which is imported when the command is used."""
+"""Command line; each command is a module of its own, which is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 
 import click
 
+from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
 from hfnumba.errors import HfnumbaError, UsageError
-from hfnumba.stop import hold_signals
-
-FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
-"""Exit statuses; 75 is EX_TEMPFAIL: stopped at a checkpoint, to be resumed."""
+from hfnumba.stop import block_signals
 
 
 class _Entry(NamedTuple):
-    """Where a command is, and what the list of commands says of it."""
+    """Module and name of a command, and its line in the list of commands."""
 
     module: str
     name: str
@@ -27,41 +25,29 @@ class _Entry(NamedTuple):
 
 
 _COMMANDS = {
-    "demo": _Entry("hfnumba.cli.demo", "demo", "Train on digits that come with scikit-learn; start here."),
+    "demo": _Entry("hfnumba.cli.demo", "demo", "Train on the digits that come with scikit-learn; start here."),
     "data": _Entry("hfnumba.cli.data", "data", "Build, describe and verify stores."),
     "train": _Entry("hfnumba.cli.train", "train", "Train a network on a store, or continue a run."),
     "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Loss and error of a run on a split."),
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
     "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
-    "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from runs of your own."),
+    "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
-    "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and against peers."),
+    "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),
 }
 
 
-class Failure(click.ClickException):
-    """A mistake or a failure, told in one line."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
-
-    def show(self, file: Any = None) -> None:
-        """Print the line on stderr."""
-        click.echo(f"error: {self.format_message()}", err=True)
-
-
 class Commands(click.Group):
-    """Commands that are imported when they are used; what they raise becomes one line and an exit status."""
+    """Group of commands that are imported on use; their errors become one line and an exit status."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
-        """Run the command line; with ``--cluster mpi`` or ``slurm`` in one of the processes that were started."""
+        """Run the command line; with ``--cluster mpi`` or ``slurm``, in one of the processes of the job."""
         from hfnumba.cli.ranks import launcher, refuse_many, run
 
         words = list(sys.argv[1:] if args is None else args)
         if args is None and words[:1] == ["train"]:
-            hold_signals()
+            block_signals()
         kind = launcher(words)
         if kind is not None:
             run(kind, lambda: super(Commands, self).main(args, *more, **extra))
@@ -69,7 +55,7 @@ class Commands(click.Group):
         return super().main(args, *more, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names."""
+        """Return the names of the commands."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -98,7 +84,7 @@ class Commands(click.Group):
                 raise
             raise Failure(str(error), WRONG_USE if isinstance(error, UsageError) else FAILED) from error
         except Exception as error:
-            # click ends a command quietly whose reader has closed the pipe.
+            # click handles a closed pipe quietly.
             if _debugging() or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             raise Failure(_unexpected(error), FAILED) from error
@@ -110,7 +96,7 @@ def _debugging() -> bool:
 
 def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.filename or 'no file is named'}); free some space and try again"
+        return f"the disk is full ({error.filename or 'unknown file'}); free some space and try again"
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({error}); use more worker processes on more machines, or fewer rows"
     text = " ".join(str(error).split())

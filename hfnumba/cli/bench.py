@@ -1,4 +1,4 @@
-"""`hfnumba bench`: what measures, as ratios to peers and to this machine's own limits."""
+"""`hfnumba bench`: measurements, as ratios to other libraries and to the limits of this machine."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure kernels against this machine's own limits and against other libraries."""
+    """Measure kernels and rounds against the limits of this machine and against other libraries."""
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="A JSON line for each figure, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per figure.")
 @click.option(
     "--peers",
     default="jax,torch,curvlinops,backpack",
     show_default=True,
-    help="Libraries to compare with, where installed.",
+    help="Libraries to compare with, if installed.",
 )
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="Time for each network and row count.")
-@click.option("--threads", type=click.IntRange(1), help="Our threads.  [default: one per processor]")
-@click.option("--quick", is_flag=True, help="tanh and 4096 rows only.")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Time per network and number of rows.")
+@click.option("--threads", type=click.IntRange(1), help="Number of threads of hfnumba.  [default: one per processor]")
+@click.option("--quick", is_flag=True, help="Measure only tanh and 4096 rows.")
 def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
-    """Loss, gradient, Hv and Gv in GFLOP/s, as a share of this process's best sgemm, and against peers.
+    """Loss, gradient, Hv and Gv in GFLOP/s, as a share of the best sgemm of this process, and against peers.
 
-    A ratio to a peer is its time over ours, with the primal pass kept on both sides: above 1 we are faster.
+    A ratio is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both reuse their
+    primal pass.
     """
     from hfnumba.bench.kernels import cells, setting
     from hfnumba.bench.peers import PEERS, installed
@@ -43,7 +44,7 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
             raise UsageError(f"unknown peer {name!r}; choose from {', '.join(PEERS)}")
     present = installed(wanted)
     for name in sorted(set(wanted) - set(present)):
-        click.echo(f"{name} is not installed here; going on without it", err=True)
+        click.echo(f"{name} is not installed; it is left out", err=True)
     click.echo(setting(threads, present), err=True)
     for rows in cells(present, seconds, threads, quick):
         for row in rows:
@@ -51,36 +52,45 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
 
 
 @bench.command("round")
-@click.option("--json", "as_json", is_flag=True, help="A JSON line for each figure, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per figure.")
 @click.option("--workers", default="1,2,4,8", show_default=True, help="Numbers of worker processes.")
-@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Rounds of each kind.")
+@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Number of rounds of each kind.")
 def rounds(as_json: bool, workers: str, repeats: int) -> None:
-    """Milliseconds of one round on this machine: this package, plain Dask futures, and mpi4py where installed."""
+    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed."""
     from hfnumba.bench.rounds import timings
 
     for found in timings(_numbers(workers), repeats):
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
-        scheduler = "" if found.scheduler_ms is None else f", {found.scheduler_ms:.2f} ms of the scheduler's processor"
+        scheduler = (
+            "" if found.scheduler_ms is None else f", {found.scheduler_ms:.2f} ms of processor time of the scheduler"
+        )
         where = f"{found.network:<21} {found.workers} workers  {found.way:<8}"
         click.echo(f"{where} {found.milliseconds:7.2f} ms{scheduler}")
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="A JSON line for each number of workers, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per number of workers.")
+@click.option("--workers", default="8,32", show_default=True, help="Numbers of simulated workers.")
+@click.option("--rows", type=click.IntRange(1024), default=131_072, show_default=True, help="Total number of rows.")
 @click.option(
-    "--workers", default="8,32", show_default=True, help="Numbers of workers, which wait instead of computing."
+    "--curvature-rows",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Number of rows in the curvature sample.",
 )
-@click.option("--rows", type=click.IntRange(1024), default=131_072, show_default=True, help="Of all data.")
-@click.option("--curvature-rows", type=click.IntRange(1), default=4096, show_default=True, help="Of the sample.")
-@click.option("--repeats", type=click.IntRange(1), default=10, show_default=True, help="For each constant.")
-@click.option("--fan-in", type=click.IntRange(1), help="Workers pass rounds on to so many.  [default: a star]")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=10, show_default=True, help="Number of measurements of each constant."
+)
+@click.option("--fan-in", type=click.IntRange(1), help="Fan-in of the tree of relaying workers.  [default: no relays]")
 def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int, fan_in: int | None) -> None:
-    """The model of an iteration's time against the real engine on many workers, over the network interface.
+    """Time of an iteration by a model, against the real engine on many simulated workers, over the network interface.
 
-    Constants are measured with 1, 2 and 4 workers; then workers wait as long as the model says they compute. A ratio
-    above 1 says that the model is too slow. Efficiency is that of the model. `hfnumba figure 2` measures more.
+    The constants are measured with 1, 2 and 4 workers. Simulated workers wait as long as the model predicts that they
+    compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model.
+    `hfnumba figure 2` measures more.
     """
     from hfnumba.bench.emulation import comparisons
 
@@ -89,7 +99,7 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
             click.echo(json.dumps(found.as_dict()))
             continue
         times = f"modelled {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
-        shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time nobody computes"
+        shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time without computing"
         click.echo(f"{found.workers:>5} workers: {times}; {shares}")
 
 

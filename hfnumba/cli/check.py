@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import FAILED, Failure
+from hfnumba.cli.common import FAILED, AnyPath, Failure
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path), required=False)
-@click.option("--cluster", default="none", show_default=True, help="As for train.", metavar="WHERE")
+@click.argument("store", type=AnyPath, required=False)
+@click.option("--cluster", default="none", show_default=True, help="Cluster to check, as for train.", metavar="WHERE")
 def check(store: Path | None, cluster: str) -> None:
     """Check what a run needs: versions, kernels, threads, derivatives, disk, and STORE and cluster if given.
 
-    Every chunk of the store is read. With a store and a cluster, one gradient is computed there and here and
-    compared to the bit. Exit status 1 if anything is not as it should be.
+    Reads every chunk of the store. With a store and a cluster, computes one gradient on the cluster and in this
+    process, which must be equal to the bit. Exit status 1 if a check fails.
     """
     from hfnumba.preflight import checks
 
@@ -25,4 +25,4 @@ def check(store: Path | None, cluster: str) -> None:
         click.echo(f"{'ok  ' if one.ok else 'FAIL'}  {one.name:<12} {one.found}")
         failed += [] if one.ok else [one.name]
     if failed:
-        raise Failure(f"not as it should be: {', '.join(failed)}", FAILED)
+        raise Failure(f"failed checks: {', '.join(failed)}", FAILED)

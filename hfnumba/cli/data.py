@@ -1,21 +1,20 @@
-"""The commands `hfnumba data …`: recipes become stores, stores are described and verified."""
+"""The commands `hfnumba data …`: build, describe and verify stores."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hfnumba.cli import INTERRUPTED, Failure
-from hfnumba.cli.watch import watched
+from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
+from hfnumba.cli.progress import stderr_reporter
+from hfnumba.cli.tables import print_table
 
 SHOWN_CLASSES = 60
 BAR_WIDTH = 40
-StorePath = click.Path(path_type=Path)
 
 
 @click.group()
@@ -31,21 +30,21 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(0, 2**63 - 1),
             default=0,
             show_default=True,
-            help="Key of the shuffle.",
+            help="Seed of the shuffle.",
         ),
         click.option(
             "--rows",
             type=click.IntRange(min=1),
-            help="Keep this many training rows, drawn by the seed; of speech, the whole utterances that fit.",
+            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
         ),
         click.option(
             "--partitions",
             type=click.IntRange(min=1),
-            help="Units of parallel work; at least as many as workers times threads.  "
-            "[default: 16, more where one would take over 15 MiB]",
+            help="Number of partitions, the units of parallel work; at least workers times threads.  "
+            "[default: 16, or more so that none takes over 15 MiB]",
         ),
-        click.option("--out", type=StorePath, help="Folder of the store.  [default: NAME.zarr]"),
-        click.option("--source", type=StorePath, help="Folder that holds the files already; without it, download."),
+        click.option("--out", type=AnyPath, help="Folder of the store.  [default: NAME.zarr]"),
+        click.option("--source", type=AnyPath, help="Folder with the source files.  [default: download them]"),
         click.argument("recipe"),
     ):
         command = decorate(command)
@@ -63,7 +62,7 @@ def list_command(as_json: bool) -> None:
         keys = ("name", "title", "licence", "homepage", "format")
         click.echo(json.dumps([{key: getattr(recipe, key) for key in keys} for recipe in recipes], indent=1))
         return
-    _table(["recipe", "what", "licence"], [[recipe.name, recipe.title, recipe.licence] for recipe in recipes])
+    print_table(["recipe", "title", "licence"], [[recipe.name, recipe.title, recipe.licence] for recipe in recipes])
 
 
 @data.command()
@@ -73,22 +72,20 @@ def build(
 ) -> None:
     """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
 
-    Recipes of your own name speech (Kaldi archives, recordings with labels), tables (CSV, Parquet, HDF5, libsvm) or
-    arrays (.npy, Zarr) in the folder of --source.
+    A recipe of your own can read speech (Kaldi archives, recordings with labels), tables (CSV, Parquet, HDF5, libsvm)
+    or arrays (.npy, Zarr) from the folder of --source.
 
-    An interrupted build is continued by the same command. The path of the store is printed.
+    The same command continues an interrupted build. Prints the path of the store.
     """
     from hfnumba.ingest import build as build_store
 
     try:
-        with watched() as watch:
-            store = build_store(
-                recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, watch=watch
-            )
+        with stderr_reporter() as reporter:
+            store = build_store(recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, reporter=reporter)
     except KeyboardInterrupt:
-        raise Failure("interrupted; the same command goes on with what is written", INTERRUPTED) from None
-    held = ", ".join(f"{split.n_rows} {name}" for name, split in store.splits.items())
-    _say(f"The store {store.path} is complete: {held} rows, digest {store.digest[:12]}")
+        raise Failure("interrupted; the same command continues the build", INTERRUPTED) from None
+    sizes = ", ".join(f"{split.n_rows} {name}" for name, split in store.splits.items())
+    _note(f"The store {store.path} is complete: {sizes} rows, digest {store.digest[:12]}")
     click.echo(store.path)
 
 
@@ -97,71 +94,72 @@ def build(
 def init(
     *, recipe: str, source: Path | None, out: Path | None, partitions: int | None, rows: int | None, seed: int
 ) -> None:
-    """Begin a store whose partitions are then written by any number of jobs; print how many there are.
+    """Begin a store whose partitions are written by separate jobs; print the number of partitions.
 
-    For each J from 0 to that number less one run `hfnumba data partition STORE J`, then
+    Then run `hfnumba data partition STORE J` for each J from 0 to that number minus one, and at the end
     `hfnumba data finalise STORE`.
     """
     from hfnumba.ingest import init as init_store
 
-    with watched() as watch:
-        path, n_parts = init_store(
-            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, say=_say, watch=watch
+    with stderr_reporter() as reporter:
+        path, n_partitions = init_store(
+            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, reporter=reporter
         )
-    _say(f"The store {path} is begun: write partitions 0 to {n_parts - 1}, then finalise")
-    click.echo(n_parts)
+    _note(f"The store {path} is begun: write partitions 0 to {n_partitions - 1}, then finalise")
+    click.echo(n_partitions)
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 @click.argument("j", type=click.IntRange(min=0))
 def partition(store: Path, j: int) -> None:
-    """Write partition J of a store that `init` began. Harmless when repeated."""
+    """Write partition J of a store that `init` began. Safe to repeat."""
     from hfnumba.ingest import write_partition
 
-    with watched() as watch:
-        write_partition(store, j, watch=watch)
-    _say(f"Partition {j} of {store} is written")
+    with stderr_reporter() as reporter:
+        write_partition(store, j, reporter=reporter)
+    _note(f"Partition {j} of {store} is written")
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 def finalise(store: Path) -> None:
-    """Check the partitions of a store and complete it. Harmless when repeated."""
+    """Check the partitions of a store and complete it. Safe to repeat."""
     from hfnumba.ingest import finalise as finalise_store
 
-    with watched() as watch:
-        complete = finalise_store(store, watch=watch)
-    _say(f"The store {complete.path} is complete: digest {complete.digest[:12]}")
+    with stderr_reporter() as reporter:
+        complete = finalise_store(store, reporter=reporter)
+    _note(f"The store {complete.path} is complete: digest {complete.digest[:12]}")
 
 
 @data.command()
-@click.argument("store", type=StorePath)
-@click.option("--quick", is_flag=True, help="Read no rows: leave out classes and ranges.")
+@click.argument("store", type=AnyPath)
+@click.option("--quick", is_flag=True, help="Read only the manifest: no class counts and ranges.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(store: Path, quick: bool, as_json: bool) -> None:
-    """Describe a store: where it comes from, its splits, its size, its classes and the ranges of its features."""
+    """Describe a store: its sources, splits and sizes, and the classes and ranges found in its rows."""
     from hfnumba.store import open_store
     from hfnumba.store.info import info as describe
     from hfnumba.store.info import survey
+    from hfnumba.versions import as_text
 
     opened = open_store(store)
-    held = describe(opened)
+    found = describe(opened)
     measured = None
     if not quick:
-        with watched() as watch:
-            measured = survey(opened, watch("Reading rows", "partitions"))
+        with stderr_reporter() as reporter:
+            measured = survey(opened, reporter)
     if as_json:
-        click.echo(json.dumps(held if measured is None else held | {"rows": measured}, indent=1))
+        click.echo(json.dumps(found if measured is None else found | {"rows": measured}, indent=1))
         return
-    splits = held.pop("splits")
-    sources = held.pop("sources")
-    del held["recipe"]
-    held["versions"] = ", ".join(f"{name} {version}" for name, version in held["versions"].items())
-    _table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in held.items()])
+    splits = found.pop("splits")
+    sources = found.pop("sources")
+    del found["recipe"]
+    found["versions"] = as_text(found["versions"])
+    print_table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in found.items()])
     columns = list(next(iter(splits.values())))
-    _table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
-    _table(
+    print_table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
+    print_table(
         ["source", "bytes", "sha256"], [[source["name"], str(source["nbytes"]), source["sha256"]] for source in sources]
     )
     if measured is not None:
@@ -170,17 +168,17 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("store", type=StorePath)
+@click.argument("store", type=AnyPath)
 def verify(store: Path) -> None:
-    """Read every byte of a store and name what is wrong; exit with status 1 if anything is."""
+    """Read every byte of a store and list all faults; exit with status 1 if there are any."""
     from hfnumba.errors import StoreError
     from hfnumba.store.split import read_manifest
     from hfnumba.store.verify import verify as find_problems
 
-    # Not open_store: it refuses at the first missing file, where all of them are to be named.
+    # Not open_store, which raises at the first missing file: here all faults are listed.
     opened = read_manifest(store)
-    with watched() as watch:
-        problems = find_problems(opened, watch("Verifying", "files and partitions"))
+    with stderr_reporter() as reporter:
+        problems = find_problems(opened, reporter)
     for problem in problems:
         click.echo(problem)
     if problems:
@@ -195,17 +193,17 @@ def verify(store: Path) -> None:
 def _ranges(splits: dict[str, Any]) -> None:
     """Print the ranges over all features of each split, as stored."""
     rows = []
-    for name, seen in splits.items():
-        low, high = min(seen["minimum"]), max(seen["maximum"])
-        constant = sum(a == b for a, b in zip(seen["minimum"], seen["maximum"], strict=True))
-        mean = sum(seen["mean"]) / len(seen["mean"])
+    for name, split in splits.items():
+        low, high = min(split["minimum"]), max(split["maximum"])
+        constant = sum(a == b for a, b in zip(split["minimum"], split["maximum"], strict=True))
+        mean = sum(split["mean"]) / len(split["mean"])
         rows.append([name, f"{low:g}", f"{high:g}", f"{mean:g}", str(constant)])
-    _table(["split", "smallest feature", "largest", "mean of all", "constant features"], rows)
+    print_table(["split", "smallest feature", "largest", "mean of all", "constant features"], rows)
 
 
 def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
-    """Print how many rows each class has: all classes if they are few, else the largest ones and a summary."""
-    counts = {name: seen["class_counts"] for name, seen in splits.items() if "class_counts" in seen}
+    """Print the number of rows of each class: all classes if they are few, otherwise the largest ones and a summary."""
+    counts = {name: split["class_counts"] for name, split in splits.items() if "class_counts" in split}
     if not counts:
         return
     train = counts["train"]
@@ -214,29 +212,14 @@ def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
         order = sorted(order, key=lambda k: -train[k])[:SHOWN_CLASSES]
     largest = max(1, *train)
     rows = [
-        [classes[k], *(str(held[k]) for held in counts.values()), "#" * round(BAR_WIDTH * train[k] / largest)]
+        [classes[k], *(str(of_split[k]) for of_split in counts.values()), "#" * round(BAR_WIDTH * train[k] / largest)]
         for k in order
     ]
-    _table(["class", *counts, "share of train"], rows)
+    print_table(["class", *counts, "share of train"], rows)
     if len(order) < len(classes):
         empty = sum(n == 0 for n in train)
-        _say(f"{len(classes) - len(order)} more classes; {empty} classes have no training rows")
+        _note(f"{len(classes) - len(order)} more classes; {empty} classes have no training rows")
 
 
-def _say(message: str) -> None:
-    click.echo(message, err=True)
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table: drawn on a terminal, tab-separated elsewhere."""
-    if not sys.stdout.isatty():
-        for row in [columns, *rows]:
-            click.echo("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+def _note(text: str) -> None:
+    click.echo(text, err=True)

@@ -6,29 +6,30 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import Failure
+from hfnumba.cli.common import AnyPath, Failure
+from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.train import default_run, run_and_report
 
 GOAL = 0.04
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("runs"), help="Where to write.")
+@click.option("--dir", "folder", type=AnyPath, default=Path("runs"), help="Folder to write to.")
 def demo(folder: Path) -> None:
     """Train on the handwritten digits that come with scikit-learn, on a local cluster of two processes.
 
-    The whole way: rows become a store, a cluster starts, hf-bicgstab trains 64-100-50-10, the curves are drawn.
-    It takes well under a minute once the kernels are compiled.
+    Builds a store, starts a cluster, trains a network 64-100-50-10 with hf-bicgstab and draws its curves. Takes well
+    under a minute once the kernels are compiled.
     """
     from hfnumba.errors import UsageError
     from hfnumba.ingest import build
 
     path = folder / "digits.zarr"
-    store = build("digits", None, path, say=lambda text: click.echo(text, err=True))
+    with stderr_reporter() as reporter:
+        store = build("digits", None, path, reporter=reporter)
     train, test = store["train"], store["test"]
     click.echo(
-        f"The store {path} has {train.n_rows} rows to train on and {test.n_rows} to test on, "
-        f"of {train.n_features} features.",
+        f"The store {path} has {train.n_rows} training and {test.n_rows} test rows of {train.n_features} features.",
         err=True,
     )
     run = folder / default_run(Path("demo"), "hf-bicgstab").name

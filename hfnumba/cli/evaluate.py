@@ -7,22 +7,21 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli.progress import number, percent, table
-from hfnumba.cli.watch import watched
-
-AnyPath = click.Path(path_type=Path)
+from hfnumba.cli.common import AnyPath
+from hfnumba.cli.progress import stderr_reporter
+from hfnumba.cli.tables import number, percent, print_table
 
 
 @click.command()
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
-@click.option("--split", default="test", show_default=True, help="Split of STORE.")
+@click.option("--split", default="test", show_default=True, help="Name of the split.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     """Print loss and error of RUN's newest checkpoint on a split of STORE.
 
-    The loss has the penalty and the class weights of the run, as in its ledger. STORE need not be the one it was
-    trained on.
+    The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be another one than
+    that of the run.
     """
     from hfnumba.kernels.cache import warm_up
     from hfnumba.run.model import load_model
@@ -31,9 +30,9 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     model = load_model(run)
     opened = open_store(store)
     rows = opened[split]
-    warm_up(lambda text: click.echo(text, err=True))
-    with watched() as watch:
-        loss, error = model.evaluate(rows, watch)
+    with stderr_reporter() as reporter:
+        warm_up(reporter.note)
+        loss, error = model.evaluate(rows, reporter)
     if as_json:
         found = {
             "run": str(run),
@@ -47,7 +46,7 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
         }
         click.echo(json.dumps(found, indent=1))
         return
-    table(
+    print_table(
         ["split", "rows", "iteration", "loss", "error"],
         [[split, str(rows.n_rows), str(model.iteration), number(loss), percent(error)]],
     )

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli import RESUMABLE, Failure
+from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
+from hfnumba.cli.progress import stderr_reporter
 
-AnyPath = click.Path(path_type=Path)
 FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
-"""The module of :mod:`hfnumba.figures` that makes each; it has ``make(options, say)``, which returns the files."""
+"""Module of :mod:`hfnumba.figures` for each figure; it has ``make(options, reporter)``, which returns the files."""
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(FIGURES)))
-@click.option("--store", type=AnyPath, help="The data.  [default: as each figure says]")
-@click.option("--quick", is_flag=True, help="A small version, in under 3 minutes on two processors.")
+@click.option("--store", type=AnyPath, help="Store of the data.  [default: see below]")
+@click.option("--quick", is_flag=True, help="Make a small version, in under 3 minutes on two processors.")
 @click.option("-o", "--out", type=AnyPath, default=Path("figures"), show_default=True, help="Folder to write to.")
 @click.option(
     "--cluster",
@@ -35,18 +35,18 @@ def figure(name: str, store: Path | None, quick: bool, out: Path, cluster: str) 
     3       errors, and iterations to an error, by size of the curvature sample
     saddle  which methods leave the plateau around zero weights
 
-    They take mnist.zarr here unless --store names another store; figure 2 builds synthetic data of TIMIT's shape, and
-    starts workers of its own.
-    The runs are kept below the folder that is written to. Runs that are complete are not repeated, and after Ctrl-C
-    (exit status 75) the same command goes on.
+    Without --store they use mnist.zarr in the current folder; figure 2 builds synthetic data of TIMIT's shape, and
+    starts its own workers. The runs are stored below the output folder. Complete runs are not repeated, and after
+    Ctrl-C (exit status 75) the same command continues.
     """  # noqa: D301 - Click wants the character itself
     from hfnumba.figures.options import FigureOptions, FigureStopped
 
     module = import_module(f"hfnumba.figures.{FIGURES[name]}")
     options = FigureOptions(store=store, out=out, quick=quick, cluster=cluster)
     try:
-        paths = module.make(options, lambda text: click.echo(text, err=True))
+        with stderr_reporter() as reporter:
+            paths = module.make(options, reporter)
     except (FigureStopped, KeyboardInterrupt) as stop:
-        raise Failure(f"{str(stop) or 'interrupted'}; the same command goes on from there", RESUMABLE) from None
+        raise Failure(f"{str(stop) or 'interrupted'}; the same command continues from there", RESUMABLE) from None
     for path in paths:
         click.echo(path)

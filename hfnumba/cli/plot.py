@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli.progress import number, percent, table
+from hfnumba.cli.common import AnyPath
+from hfnumba.cli.tables import number, percent, print_table
 from hfnumba.errors import CheckpointError
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=AnyPath)
 @click.option("-o", "--out", type=AnyPath, help="A .png, .svg or .pdf file.  [default: curves.png in the first RUN]")
 def plot(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Draw loss and error against iterations, passes over the data, rounds and seconds; print the file's path."""
+    """Draw loss and error against iterations, passes over the data, rounds and seconds; print the path of the file."""
     from hfnumba.figures.curves import draw, read_curves
 
     target = out if out is not None else runs[0] / "curves.png"
@@ -32,7 +31,7 @@ def runs(directory: Path) -> None:
     from hfnumba.run.directory import RunDirectory
 
     if not directory.is_dir():
-        raise CheckpointError(f"there is no directory {directory}; name one that holds runs")
+        raise CheckpointError(f"there is no directory {directory}; name one that contains runs")
     found = sorted(directory.glob("*/config.toml"), key=lambda config: config.stat().st_mtime)
     if not found:
         raise CheckpointError(f"there are no runs in {directory}; `hfnumba train` makes them")
@@ -53,4 +52,4 @@ def runs(directory: Path) -> None:
                 percent(last.get("test_error")),
             ]
         )
-    table(["run", "method", "hidden", "iterations", "loss", "error", "test error"], rows)
+    print_table(["run", "method", "hidden", "iterations", "loss", "error", "test error"], rows)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hfnumba.cli.common import AnyPath
+from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()
@@ -24,13 +24,14 @@ AnyPath = click.Path(path_type=Path)
     "-o",
     "--out",
     type=AnyPath,
-    help="Write all probabilities (or outputs) to this .npy file instead, a row for each row.",
+    help="Write an array of all probabilities (or outputs) to this .npy file instead.",
 )
 def predict(run: Path, file: Path, out: Path | None) -> None:
-    """Predict the rows of FILE with RUN's newest checkpoint; print a line of JSON for each row.
+    """Predict the rows of FILE with RUN's newest checkpoint; print one line of JSON per row.
 
-    FILE is .npy, .npz (its array X, or the only one) or IDX, plain or .gz, in the units of the training store:
-    what scaled those features scales these. A line has the predicted class and its probability, or the outputs.
+    FILE is .npy, .npz (its array X, or its only array) or IDX, plain or .gz. Features are in the units of the source of
+    the training store, and are scaled in the same way. A line has the predicted class and its probability, or the
+    outputs.
     """
     import numpy as np
 
@@ -42,13 +43,14 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
         raise UsageError(f"expected --out to end in .npy, got {out}")
     model = load_model(run)
     rows = read_rows(file)
-    warm_up(lambda text: click.echo(text, err=True))
+    with stderr_reporter() as reporter:
+        warm_up(reporter.note)
     outputs = model.predict(rows)
     if out is not None:
         payload = io.BytesIO()
         np.save(payload, outputs)
         write_file(out, payload.getvalue())
-        click.echo(f"{outputs.shape[0]} rows of {outputs.shape[1]} numbers are in {out}", err=True)
+        click.echo(f"{outputs.shape[0]} rows of {outputs.shape[1]} numbers are written to {out}", err=True)
         return
     for row, values in enumerate(outputs):
         click.echo(json.dumps({"row": row} | _prediction(values, model.classifies)))

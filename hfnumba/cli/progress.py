@@ -1,4 +1,4 @@
-"""How a run is shown: a bar with figures on a terminal, a plain line per iteration otherwise; always on stderr."""
+"""Reporters of the command line, on stderr: bars on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -11,28 +11,42 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.watch import duration, figures, plain
+from hfnumba.cli.tables import number, percent
 from hfnumba.ledger import Line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Bars
 
     from hfnumba.progress import Progress
-    from hfnumba.run import Report, TrainSettings
+    from hfnumba.run import RunReporter, TrainSettings
+
+INTERVAL_S = 5.0
+"""Seconds between two plain lines of a step; a shorter step has none."""
 
 
-def number(value: float | None) -> str:
-    """Format to four digits, or as a dash where there is no value."""
-    return "–" if value is None else f"{value:.4g}"
+def duration(seconds: float) -> str:
+    """Format as ``0.7 s``, ``17 s``, ``3:07`` or ``1:02:03``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{m:02d}:{s:02d}"
+    return f"{m}:{s:02d}" if minutes else f"{s} s"
 
 
-def percent(value: float | None) -> str:
-    """Format a share as a percentage, or as a dash where there is no value."""
-    return "–" if value is None else f"{100 * value:.2f} %"
+def rate(done: int, total: int, unit: str, seconds: float) -> str:
+    """Format the amount done, the rate, and the time left at that rate."""
+    per_second = done / seconds if seconds > 0 else 0.0
+    left = f", {duration(max(total - done, 0) / per_second)} left" if per_second else ""
+    if unit == "bytes":
+        return f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {per_second / 1e6:,.1f} MB/s{left}"
+    return f"{done:,} of {total:,} {unit}, {per_second:,.{0 if per_second >= 10 else 1}f} a second{left}"
 
 
 class Clock:
-    """Estimates how long a run may still take, by its limits."""
+    """Estimates the remaining time of a run from its limits."""
 
     def __init__(self) -> None:
         self._started = self._since = time.monotonic()
@@ -40,12 +54,12 @@ class Clock:
         self._settings: TrainSettings | None = None
 
     def begin(self, settings: TrainSettings, line: Line | None) -> None:
-        """Start to count iterations."""
+        """Start counting iterations; ``line`` is the last one before an interruption."""
         self._settings, self._since = settings, time.monotonic()
         self._first = 0 if line is None else line["iteration"]
 
     def left_s(self, iteration: int) -> float | None:
-        """Return seconds to the limit that comes first; None while there is nothing to judge by."""
+        """Return the seconds until the first limit is reached; None before the first iteration."""
         if self._settings is None or iteration <= self._first:
             return None
         now = time.monotonic()
@@ -56,8 +70,8 @@ class Clock:
         return max(left, 0.0)
 
 
-class PlainReport:
-    """One line per iteration."""
+class PlainReporter:
+    """Reporter of plain lines: one per iteration, and one every few seconds of a long step."""
 
     def __init__(self) -> None:
         self._clock = Clock()
@@ -66,18 +80,27 @@ class PlainReport:
         """Print a sentence."""
         click.echo(text, err=True)
 
-    def watch(self, what: str, unit: str) -> Progress:
-        """Print how far a step is, now and then."""
-        return plain(what, unit)
+    def progress(self, what: str, unit: str) -> Progress:
+        """Begin a step; print its progress every few seconds."""
+        began = printed = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if now - printed >= INTERVAL_S:
+                printed = now
+                self.note(f"{what}: {rate(done, total, unit, now - began)}")
+
+        return show
 
     def begin(self, settings: TrainSettings, line: Line | None) -> None:
-        """Say where the run goes on, if it does."""
+        """Print where an interrupted run continues."""
         self._clock.begin(settings, line)
         if line is not None:
             self.note(f"continuing after iteration {line['iteration']}")
 
     def iteration(self, line: Line) -> None:
-        """Print the line."""
+        """Print a line for an iteration."""
         parts = [
             f"iteration {line['iteration']}",
             f"loss {number(line['loss'])}",
@@ -94,134 +117,108 @@ class PlainReport:
         self.note(", ".join(parts))
 
     def stopping(self, signal_name: str) -> None:
-        """Say so; past Python's buffers, because a signal handler may interrupt a write through them."""
-        os.write(2, f"\n{_stopping(signal_name)}\n".encode())
+        """Print that the run stops after this iteration."""
+        _print_stopping(signal_name)
 
 
-class RichReport:
-    """A bar and the newest figures."""
+class BarReporter:
+    """Reporter of bars: one for the run, and one for the current step; sentences are printed above them."""
 
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._clock = Clock()
-        self._task: Any = None
+    def __init__(self, bars: Bars) -> None:
+        self._bars, self._clock = bars, Clock()
+        self._run: Any = None
+        self._step: Any = None
+        self._limit = 0
 
     def note(self, text: str) -> None:
-        """Print a sentence above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        """Print a sentence above the bars; the terminal wraps it, so that paths can be copied."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def watch(self, what: str, unit: str) -> Progress:
-        """Show a bar for a step until it is done; it may be told by another thread."""
-        began, tasks = time.monotonic(), list[Any]()
+    def progress(self, what: str, unit: str) -> Progress:
+        """Begin a step: its bar replaces that of the step before, and disappears when the step is done."""
+        self.end_step()
+        step = self._step = self._bars.add_task(what, total=None, text="")
+        began = time.monotonic()
 
         def show(done: int, total: int) -> None:
-            if done < total:
-                tasks[:] = tasks or [self._bar.add_task(what, total=total, figures="")]
-                text = figures(done, total, unit, time.monotonic() - began)
-                self._bar.update(tasks[0], completed=done, total=total, figures=text)
-            elif tasks:
-                self._bar.remove_task(tasks.pop())
+            if step != self._step:
+                return
+            if 0 < total <= done:
+                self.end_step()
+            else:
+                self._bars.update(
+                    step, completed=done, total=total, text=rate(done, total, unit, time.monotonic() - began)
+                )
 
         return show
 
+    def end_step(self) -> None:
+        """Remove the bar of the current step, if there is one."""
+        if self._step is not None:
+            self._bars.remove_task(self._step)
+            self._step = None
+
     def begin(self, settings: TrainSettings, line: Line | None) -> None:
-        """Show the bar."""
+        """Add the bar of the run."""
         self._clock.begin(settings, line)
         done = 0 if line is None else line["iteration"]
         if line is not None:
             self.note(f"continuing after iteration {done}")
-        self._task = self._bar.add_task(
-            settings.method, completed=done, total=settings.max_iterations, figures="starting"
+        self._limit = settings.max_iterations
+        self._run = self._bars.add_task(
+            settings.method, completed=done, total=self._limit, text=f"{done}/{self._limit} · starting"
         )
 
     def iteration(self, line: Line) -> None:
-        """Show the figures of a line."""
-        parts = [f"loss {number(line['loss'])}", f"error {percent(line['error'])}"]
+        """Show the numbers of an iteration."""
+        parts = [f"{line['iteration']}/{self._limit}", f"loss {number(line['loss'])}"]
+        parts.append(f"error {percent(line['error'])}")
         if line["test_error"] is not None:
             parts.append(f"test {percent(line['test_error'])}")
-        if line["damping"] is not None:
-            parts.append(f"damping {number(line['damping'])}")
-        parts.append(f"{line['rounds']} rounds")
         left = self._clock.left_s(line["iteration"])
         if left is not None:
             parts.append(f"≤ {duration(left)} left")
-        self._bar.update(self._task, completed=line["iteration"], figures=" · ".join(parts))
+        if line["damping"] is not None:
+            parts.append(f"damping {number(line['damping'])}")
+        parts.append(f"{line['rounds']} rounds")
+        self._bars.update(self._run, completed=line["iteration"], text=" · ".join(parts))
 
     def stopping(self, signal_name: str) -> None:
-        """Show it in place of the method; the bar is drawn by a thread of its own, so nothing is written here."""
-        if self._task is None:
-            os.write(2, f"\n{_stopping(signal_name)}\n".encode())
+        """Show in place of the numbers that the run stops; the bars are drawn by a thread of their own."""
+        if self._run is None:
+            _print_stopping(signal_name)
         else:
-            once_more = "; Ctrl-C again: at once" if signal_name == "SIGINT" else ""
-            self._bar.update(self._task, description=f"stopping{once_more}")
+            self._bars.update(self._run, text=_stopping(signal_name))
 
 
 def _stopping(signal_name: str) -> str:
-    once_more = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else f" ({signal_name})"
-    return f"stopping after this iteration{once_more}"
+    again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else f" ({signal_name})"
+    return f"stopping after this iteration{again}"
+
+
+def _print_stopping(signal_name: str) -> None:
+    """Print without Python's buffers, because a signal handler may interrupt a write through them."""
+    os.write(2, f"\n{_stopping(signal_name)}\n".encode())
 
 
 @contextmanager
-def report() -> Iterator[Report]:
-    """Yield what suits stderr."""
+def stderr_reporter() -> Iterator[RunReporter]:
+    """Yield a reporter that suits stderr."""
     if not sys.stderr.isatty():
-        yield PlainReport()
+        yield PlainReporter()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    with Progress(
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-    ) as bar:
-        yield RichReport(bar)
-
-
-def table(columns: list[str], rows: list[list[str]], err: bool = False) -> None:
-    """Print a table: drawn on a terminal, tab-separated elsewhere."""
-    if not (sys.stderr if err else sys.stdout).isatty():
-        for row in [columns, *rows]:
-            click.echo("\t".join(row), err=err)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(*columns)
-    for row in rows:
-        drawn.add_row(*row)
-    Console(stderr=err).print(drawn)
-
-
-def summary(lines: tuple[Line, ...]) -> None:
-    """Print the first, the best and the last iteration of a run as a table on stderr."""
-    if not lines:
-        return
-    chosen = [("start", lines[0])]
-    if any(line["test_error"] is not None for line in lines):
-        best = min((line for line in lines if line["test_error"] is not None), key=lambda line: line["test_error"])
-        chosen.append(("best test error", best))
-    chosen.append(("end", lines[-1]))
-    columns = ["", "iteration", "loss", "error", "test loss", "test error", "passes", "rounds", "MB", "seconds"]
-    table(
-        columns,
-        [
-            [
-                name,
-                str(line["iteration"]),
-                number(line["loss"]),
-                percent(line["error"]),
-                number(line["test_loss"]),
-                percent(line["test_error"]),
-                f"{line['epoch']:.1f}",
-                str(line["rounds"]),
-                f"{line['nbytes'] / 1e6:.1f}",
-                f"{line['elapsed_s']:.1f}",
-            ]
-            for name, line in chosen
-        ],
-        err=True,
+        # Not cut at the edge of a narrow terminal, but continued on the next line.
+        TextColumn("{task.fields[text]}", table_column=Column()),
     )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        reporter = BarReporter(bars)
+        yield reporter
+        reporter.end_step()

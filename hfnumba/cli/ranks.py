@@ -1,4 +1,4 @@
-"""A command that several ranks run: one of them runs it, and all end with its exit status."""
+"""Commands started in several ranks: one rank runs the command, and all end with its exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
-from hfnumba.cli import FAILED, WRONG_USE, Failure
+from hfnumba.cli.common import FAILED, WRONG_USE, Failure
 from hfnumba.errors import HfnumbaError, UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def launcher(words: Sequence[str]) -> Kind | None:
-    """Tell whether a command line wants its ranks to form a cluster; before it is parsed, which only one rank does."""
+    """Kind of cluster that the ranks shall form; found before parsing, because only one rank parses."""
     from hfnumba.launch.job import KINDS
 
     found = None
@@ -28,7 +28,7 @@ def launcher(words: Sequence[str]) -> Kind | None:
 
 
 def refuse_many(words: Sequence[str]) -> None:
-    """Refuse to train in each of the ranks of ``mpirun`` by itself, with one message for all."""
+    """Refuse separate training in each rank of ``mpirun``, with one message for all."""
     from hfnumba.launch.mpi import announced
 
     rank, size = announced()
@@ -36,22 +36,22 @@ def refuse_many(words: Sequence[str]) -> None:
         return
     _refuse(
         UsageError(
-            f"mpirun started {size} processes, each of which would train by itself; "
-            "add --cluster mpi to the command line (a settings file cannot say it)"
+            f"mpirun started {size} processes, each of which would train separately; "
+            "add --cluster mpi to the command line (it has no effect in a settings file)"
         ),
         rank,
     )
 
 
 def run(kind: Kind, command: Callable[[], object]) -> NoReturn:
-    """Run a command in the client, and be of service in every other rank; exit with the command's status."""
+    """Run a command in the client, and serve in every other rank; exit with the status of the command."""
     from hfnumba.launch.job import announced_rank, join
 
     try:
-        ranks, job = join(kind)
+        ranks, cluster = join(kind)
     except HfnumbaError as error:
         _refuse(error, announced_rank(kind))
-    if job is None:
+    if cluster is None:
         _serve(ranks)
     status = FAILED
     try:
@@ -60,7 +60,7 @@ def run(kind: Kind, command: Callable[[], object]) -> NoReturn:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else FAILED if end.code else 0
     finally:
-        job.end(status)
+        cluster.end(status)
     sys.exit(status)
 
 
@@ -70,16 +70,16 @@ def _serve(ranks: Ranks) -> NoReturn:
     try:
         status = serve(ranks)
     except Exception as error:
-        # Said here, since the client may never hear of it.
+        # Printed here, because the client may never receive it.
         Failure(f"rank {ranks.rank}: {type(error).__name__}: {' '.join(str(error).split())}", FAILED).show()
         ranks.abort(FAILED)
     sys.exit(status)
 
 
 def _refuse(error: HfnumbaError, rank: int) -> NoReturn:
-    """Say it in one of the ranks, which all come here; that one's exit status becomes that of the launcher.
+    """Print the error in rank 0 only; all ranks call this. The launcher takes the exit status of rank 0.
 
-    The others exit with 0, because Open MPI kills all when the first exits with another status.
+    The others exit with 0, because Open MPI kills all ranks when the first one exits with another status.
     """
     if rank != 0:
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""Weights of classes: a source whose rows have the weights that their labels stand for."""
+"""Class weights as row weights: a source whose rows are weighted by their labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.rows import Source
+from hfnumba.engine.rows import RowSource
 from hfnumba.errors import UsageError
 from hfnumba.store.class_weights import checked_class_weights
 
@@ -23,27 +23,27 @@ _ITEMSIZE = 8
 class ClassWeighted:
     """The rows of another source, each with the weight of its class, times its own if it has one.
 
-    Nothing else knows of classes: these are row weights, made anew with each partition that is loaded.
+    These are row weights to everything else, computed with each partition that is loaded.
 
     Attributes
     ----------
-    source : Source
+    source : RowSource
         Its ``y`` are labels.
     class_weights : tuple of float
         By class number.
     """
 
-    source: Source
+    source: RowSource
     class_weights: tuple[float, ...]
 
     @property
     def n_rows(self) -> int:
-        """Of the source, like all that follow."""
+        """Number of rows of the wrapped source."""
         return self.source.n_rows
 
     @property
     def n_partitions(self) -> int:
-        """Partitions."""
+        """Number of partitions of the wrapped source."""
         return self.source.n_partitions
 
     @property
@@ -63,7 +63,7 @@ class ClassWeighted:
 
     @property
     def weighted(self) -> bool:
-        """They have weights."""
+        """Always True."""
         return True
 
     def partition_rows(self, j: int) -> tuple[int, int]:
@@ -79,7 +79,7 @@ class ClassWeighted:
         return {**compact, "weights": weights}
 
     def compact_nbytes(self, j: int) -> int:
-        """Bytes of what ``load_compact`` takes; while it works the source's weights are there too."""
+        """Bytes that ``load_compact`` takes, which has the source's weights in memory too while it works."""
         first, stop = self.partition_rows(j)
         return self.source.compact_nbytes(j) + (stop - first) * _ITEMSIZE
 
@@ -88,7 +88,7 @@ class ClassWeighted:
         return self.source.expand(compact)
 
 
-def with_class_weights(split: Split, class_weights: Sequence[float] | None) -> Source:
+def with_class_weights(split: Split, class_weights: Sequence[float] | None) -> RowSource:
     """The split, or its rows weighted by their classes.
 
     Raises

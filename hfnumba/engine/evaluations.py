@@ -1,43 +1,38 @@
-"""The evaluations: each is one function over a partition, with sums as its result.
+"""The evaluations: each is one function over a partition, with named sums as its results.
 
-A new one (another quantity to be summed over the rows) is a dataclass here; transport and optimisers stay as they
-are. ``per_parameter`` says which of its sums are vectors with an entry for each parameter, which become means.
+A new one (another quantity to be summed over the rows) is a dataclass here; transport, objective and optimisers stay as
+they are. One that a preconditioner is made of gets a line in :data:`OF_PRECONDITIONER` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.host import Job, PartitionHost
-from hfnumba.engine.tree import Shape, Sums
-from hfnumba.kernels import passes, squares
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.protocol import Evaluation, Problem, Result, Vectors
+from hfnumba.engine.tree import Sums
+from hfnumba.kernels import fisher_diagonal, passes, products
 from hfnumba.objective import RowSample
+
+_FLOAT64 = np.dtype(np.float64)
+_LOSS_AND_ERROR = Result((2,), _FLOAT64, ("weight", "rows"))
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Sum of (weighted) losses and of errors: one array of two float64."""
+class Loss(Evaluation):
+    """Mean (weighted) loss and the error rate: ``loss_and_error`` (2,), float64."""
 
     theta: str
     rows: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.theta,)
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        return (((2,), np.dtype(np.float64)),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"loss_and_error": _LOSS_AND_ERROR}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
@@ -46,129 +41,107 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Gradient:
-    """Sum of losses and errors, and the sum of gradients (n_params,).
+class Gradient(Evaluation):
+    """As :class:`Loss`, and the mean ``gradient`` (n_params,).
 
-    With ``keep`` the primal pass stays behind for products on the same rows. ``draw`` is the sample that products will
-    read: it is drawn while the rows are at hand, so that they are not read again for it.
+    Attributes
+    ----------
+    store_primal : bool
+        Whether the primal pass is stored for products on the same rows.
+    draw : RowSample or None
+        The sample that products will read. It is drawn here, where all rows are read anyway.
     """
 
     theta: str
     rows: RowSample | None = None
-    keep: bool = False
+    store_primal: bool = False
     draw: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (False, True)
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.theta,)
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        return ((2,), np.dtype(np.float64)), ((job.network.n_params,), job.dtype)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shapes and dtypes."""
+        return {"loss_and_error": _LOSS_AND_ERROR, "gradient": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        kept = host.empty_primal(j, self.rows) if self.keep else np.empty(0, host.dtype)
+        primal = host.new_primal(j, self.rows) if self.store_primal else np.empty(0, host.dtype)
         gradient = _output(host, len(rows.X))
-        sums = passes.gradient_pass(host.vectors[self.theta], *host.arguments(rows), kept, gradient)
+        sums = passes.gradient_pass(host.vectors[self.theta], *host.arguments(rows), primal, gradient)
         if self.draw is not None:
             host.rows(j, self.draw)
-        host.keep_primal(self.theta, j, self.rows, kept)
+        host.store_primal(self.theta, j, self.rows, primal)
         return np.array(sums), gradient
 
 
 @dataclass(frozen=True)
-class Product:
-    """The sum of Hessian (``exact``) or Gauss-Newton products with the vector named ``v``, (n_params,)."""
+class Product(Evaluation):
+    """The mean ``product`` (n_params,) of Hessian (``exact``) or Gauss-Newton matrix with the vector named ``v``."""
 
     theta: str
     v: str
     exact: bool
     rows: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (True,)
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.theta, self.v)
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        return (((job.network.n_params,), job.dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"product": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        kept, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
-        arguments = host.arguments(rows)
-        passes.product_pass(host.vectors[self.theta], *arguments, kept, host.vectors[self.v], self.exact, out)
+        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        theta, v = host.vectors[self.theta], host.vectors[self.v]
+        products.product_pass(theta, *host.arguments(rows), primal, v, self.exact, out)
         return (out,)
 
 
 @dataclass(frozen=True)
-class Squares:
-    """The sum of the squares of each row's gradient, entry by entry, (n_params,).
+class FisherDiagonal(Evaluation):
+    """The mean ``fisher_diagonal`` (n_params,) of the squares of each row's gradient, entry by entry.
 
-    It uses the primal pass that products on the same rows need anyway, and leaves it behind for them. In a round with
-    a :class:`Gradient` that keeps its own it comes after it.
+    It uses the primal pass that products on the same rows need, and stores it for them. In a round with a
+    :class:`Gradient` that stores its own it comes after that.
     """
 
     theta: str
     rows: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (True,)
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.theta,)
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        return (((job.network.n_params,), job.dtype),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"fisher_diagonal": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        kept, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
-        squares.squares_pass(host.vectors[self.theta], *host.arguments(rows), kept, out)
+        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        fisher_diagonal.fisher_diagonal_pass(host.vectors[self.theta], *host.arguments(rows), primal, out)
         return (out,)
 
 
 @dataclass(frozen=True)
-class Along:
-    """Sums of losses at theta + alpha d: float64 (n_directions, n_alphas), for directions stacked in one vector."""
+class LineLosses(Evaluation):
+    """Mean ``losses`` at theta + alpha d: float64 (n_directions, n_alphas), for directions stacked in one vector."""
 
     theta: str
     directions: str
     alphas: tuple[float, ...]
     rows: RowSample | None = None
-    per_parameter: ClassVar[tuple[bool, ...]] = (False,)
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Names of the vectors it reads."""
-        return (self.theta, self.directions)
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        n_directions = vectors[self.directions].size // problem.network.n_params
+        return {"losses": Result((n_directions, len(self.alphas)), _FLOAT64, "weight")}
 
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        n_directions = vectors[self.directions].size // job.network.n_params
-        return (((n_directions, len(self.alphas)), np.dtype(np.float64)),)
+    def nbytes(self, problem: Problem, vectors: Vectors) -> int:
+        """Bytes of the points that :meth:`prepare` computes."""
+        sizes = problem.network.sizes
+        n_directions = vectors[self.directions].size // problem.network.n_params
+        n_rest = problem.network.n_params - sizes[0] * sizes[1]
+        return n_directions * len(self.alphas) * n_rest * problem.dtype.itemsize
 
     def prepare(self, host: PartitionHost) -> NDArray[Any]:
         """All points theta + alpha d, without the first layer's weights: (n_directions, n_alphas, n_rest)."""
-        sizes = host.job.network.sizes
+        sizes = host.problem.network.sizes
         first = sizes[0] * sizes[1]
         theta, directions = host.vectors[self.theta][first:], self._directions(host)[:, first:]
         alphas = np.array(self.alphas, host.dtype)
@@ -177,44 +150,28 @@ class Along:
         return points
 
     def _directions(self, host: PartitionHost) -> NDArray[Any]:
-        return host.vectors[self.directions].reshape(-1, host.job.network.n_params)
+        return host.vectors[self.directions].reshape(-1, host.problem.network.n_params)
 
     def __call__(self, host: PartitionHost, j: int, shared: NDArray[Any]) -> Sums:
         """Sums over partition j."""
         rows, directions = host.rows(j, self.rows), self._directions(host)
-        losses = np.zeros((len(directions), len(self.alphas)))
-        passes.line_pass(
-            host.vectors[self.theta],
-            *host.arguments(rows),
-            directions,
-            np.array(self.alphas, host.dtype),
-            shared,
-            losses,
-            np.zeros_like(losses),
-        )
+        losses, alphas = np.zeros((len(directions), len(self.alphas))), np.array(self.alphas, host.dtype)
+        passes.line_pass(host.vectors[self.theta], *host.arguments(rows), directions, alphas, shared, losses)
         return (losses,)
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What sums over weighted rows are divided by: the sum of the weights and the number of those above 0, float64.
+class WeightTotals(Evaluation):
+    """The ``totals`` of weighted rows, float64: the sum of the weights and the number of those above 0.
 
-    It goes with every round over weighted rows, for each sample that the round reads.
+    It is part of every round over weighted rows, for each sample that the round reads.
     """
 
     rows: RowSample | None = None
 
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def results(self, job: Job, vectors: Mapping[str, NDArray[Any]]) -> tuple[Shape, ...]:
-        """Shapes and dtypes of the sums."""
-        return (((2,), np.dtype(np.float64)),)
-
-    def prepare(self, host: PartitionHost) -> None:
-        """Nothing is shared."""
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"totals": Result((2,), _FLOAT64)}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
@@ -222,7 +179,12 @@ class Totals:
         return (np.array([weights.sum(dtype=np.float64), np.count_nonzero(weights)]),)
 
 
+OF_PRECONDITIONER: Mapping[str, Callable[[str, RowSample | None], Evaluation]] = {"fisher": FisherDiagonal}
+"""The evaluation, of theta's name and a sample, whose results a preconditioner of
+:data:`hfnumba.krylov.preconditioners.PRECONDITIONERS` is made of."""
+
+
 def _output(host: PartitionHost, n_rows: int) -> NDArray[Any]:
     """An array for a pass to write; a pass over no rows writes nothing, so that needs zeros."""
     new = np.empty if n_rows else np.zeros
-    return new(host.job.network.n_params, host.dtype)
+    return new(host.problem.network.n_params, host.dtype)

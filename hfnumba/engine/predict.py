@@ -8,19 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.kernels import activations, blas, blocks, losses, passes
+from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
 
-# All blocks have so many rows, the last one with rows of zeros: BLAS chooses its code by the shape, and so a row's last
-# bits would depend on how many others are asked about.
-_BLOCK = 128
+# Number of rows converted at once; a multiple of every value of ``blas.uniform_rows``.
+_CHUNK = 768
 
 
 def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, offset: float = 0.0) -> NDArray[Any]:
     """Class probabilities (softmax, sigmoid) or values (squared error), shape (n_rows, n_outputs), theta's dtype.
 
-    A row's outputs do not depend on the rows beside it. Cost: a forward pass over the rows, rounded up to 128.
+    The outputs of a row have the same bits alone, among any other rows and in any place, under the OpenBLAS kernels
+    that :func:`hfnumba.kernels.blas.uniform_rows` names. Cost: a forward pass over the rows, rounded up to a multiple
+    of 8 or 96 rows.
 
     Parameters
     ----------
@@ -40,15 +41,17 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     blas.limit_blas_threads()
     # The layers' views check theta's length.
     list(network.layers(theta))
-    n_out, sizes = network.n_outputs, np.array(network.sizes, np.int64)
-    act, loss = activations.ACTIVATION_CODES[network.activation], losses.LOSS_CODES[network.loss]
-    work = np.empty(blocks.work_size(network.sizes, _BLOCK), theta.dtype)
-    labels, targets = np.zeros(_BLOCK, np.int32), np.zeros((_BLOCK, n_out), theta.dtype)
-    out = np.empty((len(rows), n_out), theta.dtype)
-    block = np.zeros((_BLOCK, network.n_features), theta.dtype)
-    for start in range(0, len(rows), _BLOCK):
-        some = rows[start : start + _BLOCK]
-        block[: len(some)] = some.astype(theta.dtype) * theta.dtype.type(scale) + theta.dtype.type(offset)
-        outputs = passes.output_pass(theta, sizes, act, loss, block, labels, targets, work)
+    block, n_out, dtype = blas.uniform_rows(), network.n_outputs, theta.dtype
+    layers = arguments.layers(network.sizes, network.activation, network.loss)
+    work = np.empty(blocks.work_size(network.sizes, block), dtype)
+    labels, targets = np.zeros(block, np.int32), np.zeros((block, n_out), dtype)
+    out = np.empty((len(rows), n_out), dtype)
+    for start in range(0, len(rows), _CHUNK):
+        some = rows[start : start + _CHUNK]
+        # BLAS chooses its code by the shape of a block, so that the last block is filled up with rows of zeros.
+        chunk = np.zeros((-(-len(some) // block) * block, network.n_features), dtype)
+        chunk[: len(some)] = some.astype(dtype) * dtype.type(scale) + dtype.type(offset)
+        outputs = np.empty((len(chunk), n_out), dtype)
+        passes.output_pass(theta, layers, chunk, labels, targets, block, work, outputs)
         out[start : start + len(some)] = outputs[: len(some)]
     return out

@@ -1,4 +1,4 @@
-"""The first round of an objective reads the rows; it may tell how far it has come."""
+"""Progress of an objective's first round, which reads the rows."""
 
 from __future__ import annotations
 
@@ -9,61 +9,64 @@ from typing import Protocol
 
 from hfnumba.engine.protocol import Engine, Round
 from hfnumba.engine.tree import Sums
-from hfnumba.progress import Progress, Watch
+from hfnumba.progress import Progress, Reporter
 
-_EVERY_S = 0.5
+_INTERVAL_S = 0.5
 
 
-class Counting(Engine, Protocol):
-    """An engine that knows how far a round is."""
+class CountingEngine(Engine, Protocol):
+    """Engine that counts the partitions computed in the current round."""
 
     def done(self) -> int:
-        """Partitions of the round under way that are computed; another thread may ask."""
+        """Number of partitions computed in the current round; may be called from another thread."""
         ...
 
 
-class Telling:
-    """An engine that tells about the first round of another one, and passes on all rounds.
+class FirstRoundProgress:
+    """Engine that passes all rounds to another engine and reports the progress of the first one.
 
     Parameters
     ----------
-    engine : Counting
+    engine : CountingEngine
+        Engine that computes the rounds.
     what : str
         Name of the step.
     n_partitions : int
-    watch : callable
-        Called when the round begins; what it returns is called by another thread.
+        Number of partitions of a round.
+    reporter : Reporter
+        Receiver of the progress; called from another thread.
     """
 
-    def __init__(self, engine: Counting, what: str, n_partitions: int, watch: Watch) -> None:
+    def __init__(self, engine: CountingEngine, what: str, n_partitions: int, reporter: Reporter) -> None:
         self._engine, self._what, self._total = engine, what, n_partitions
-        self._watch: Watch | None = watch
+        self._reporter: Reporter | None = reporter
 
     def run(self, request: Round) -> Sums:
-        """Pass a round on."""
-        if self._watch is None:
+        """Run a round on the wrapped engine."""
+        if self._reporter is None:
             return self._engine.run(request)
-        progress, self._watch = self._watch(self._what, "partitions"), None
-        with self._told(progress):
+        progress, self._reporter = self._reporter.progress(self._what, "partitions"), None
+        with self._reporting(progress):
             return self._engine.run(request)
 
     @contextmanager
-    def _told(self, progress: Progress) -> Iterator[None]:
+    def _reporting(self, progress: Progress) -> Iterator[None]:
+        """Report from another thread until the round is over; its end only if it did not fail."""
         over = threading.Event()
 
-        def tell() -> None:
-            while not over.wait(_EVERY_S):
+        def poll() -> None:
+            while not over.wait(_INTERVAL_S):
                 progress(min(self._engine.done(), self._total), self._total)
 
-        teller = threading.Thread(target=tell, name="hfnumba-tell", daemon=True)
-        teller.start()
+        thread = threading.Thread(target=poll, name="hfnumba-progress", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             over.set()
-            teller.join()
+            thread.join()
         progress(self._total, self._total)
 
     def close(self) -> None:
-        """Close the other."""
+        """Close the wrapped engine."""
         self._engine.close()

@@ -20,8 +20,8 @@ _MAX_PARTITIONS = 16
 _PARTITION_ROWS = 512
 
 
-class Source(Protocol):
-    """Where the rows of the partitions come from: arrays in memory, or a split of a store."""
+class RowSource(Protocol):
+    """The rows of all partitions: arrays in memory, or a split of a store."""
 
     @property
     def n_rows(self) -> int:
@@ -70,7 +70,7 @@ class Source(Protocol):
         ...
 
 
-class Rows(NamedTuple):
+class RowArrays(NamedTuple):
     """Features (rows, n_features), and labels (rows,) int32 or targets (rows, n_outputs); the other is empty.
 
     ``weights`` (rows,) is empty where rows have none.
@@ -81,17 +81,17 @@ class Rows(NamedTuple):
     targets: NDArray[np.floating[Any]]
     weights: NDArray[np.floating[Any]]
 
-    def take(self, indices: NDArray[np.intp]) -> Rows:
+    def take(self, indices: NDArray[np.intp]) -> RowArrays:
         """The rows at ``indices``, copied."""
         labels = self.labels[indices] if self.labels.size else self.labels
         targets = self.targets[indices] if self.targets.size else self.targets
         weights = self.weights[indices] if self.weights.size else self.weights
-        return Rows(self.X[indices], labels, targets, weights)
+        return RowArrays(self.X[indices], labels, targets, weights)
 
 
 def as_rows(
     network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[Any], weights: NDArray[Any] | None = None
-) -> Rows:
+) -> RowArrays:
     """Check rows against a network and bring them into the kernels' form, without a copy where they have it.
 
     uint8 features stay as they are. One-dimensional labels for a loss that takes targets become indicator rows.
@@ -108,7 +108,7 @@ def as_rows(
             raise DataError(f"{network.loss} takes one whole-number label a row, got {y.dtype} of shape {y.shape}")
         if y.size and (y.min() < 0 or y.max() >= n_out):
             raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
-        return Rows(features, np.require(y, np.int32, ["C", "W"]), np.empty((0, n_out), dtype), own)
+        return RowArrays(features, np.require(y, np.int32, ["C", "W"]), np.empty((0, n_out), dtype), own)
     if y.ndim == 1 and n_out > 1 and y.dtype.kind in "iub":
         if y.size and (y.min() < 0 or y.max() >= n_out):
             raise DataError(f"labels must lie in 0 … {n_out - 1} (the network's outputs), got {y.min()} … {y.max()}")
@@ -120,7 +120,7 @@ def as_rows(
         raise DataError(f"expected {n_out} targets a row for this network, got {targets.shape[1]}")
     if network.loss == "sigmoid_cross_entropy" and targets.size and not (targets.min() >= 0 and targets.max() <= 1):
         raise DataError(f"sigmoid_cross_entropy takes targets in [0, 1], got {targets.min()} … {targets.max()}")
-    return Rows(features, np.empty(0, np.int32), targets, own)
+    return RowArrays(features, np.empty(0, np.int32), targets, own)
 
 
 @functools.lru_cache(maxsize=128)
@@ -209,8 +209,8 @@ class ArraySource:
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """Views of the rows of partition j."""
         start, stop = self.partition_rows(j)
-        held = {"X": self.X[start:stop], "y": self.y[start:stop]}
-        return held if self.weights is None else held | {"weights": self.weights[start:stop]}
+        views = {"X": self.X[start:stop], "y": self.y[start:stop]}
+        return views if self.weights is None else views | {"weights": self.weights[start:stop]}
 
     def compact_nbytes(self, j: int) -> int:
         """Nothing: views take no memory of their own."""

@@ -1,18 +1,22 @@
 """Threads that take part in a round.
 
 A thread pool of the standard library does the same, but hands over through a future, a lock and two conditions; from
-a queue in C a thread starts sooner, which tells in evaluations on few rows.
+a queue in C a thread starts sooner, which shortens evaluations on few rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from hfnumba.processors import available_processors, current_processor, keep_off
+from hfnumba.linux import avoid_processor, current_processor
+from hfnumba.processors import available_processors
 
 Task = Callable[[], None]
 
@@ -35,8 +39,37 @@ class Team:
         for thread in others:
             thread.start()
         self._others = [thread.native_id for thread in others if thread.native_id is not None]
-        self._kept_off = -1
+        self._avoided = -1
         self.close = weakref.finalize(self, _dismiss, self._inbox, n_threads - 1)
+
+    def spread(self, work: Callable[[int, int | None], None], items: Sequence[int]) -> None:
+        """Call ``work`` on every item, on all threads; the calling one works too, which saves a change of threads.
+
+        Each thread has a contiguous run; one that has finished its own takes items from the others. ``work`` is called
+        with the item and the one that follows in the run. A failure ends all runs.
+        """
+        n_threads = min(self.n_threads, len(items))
+        cuts = [i * len(items) // n_threads for i in range(n_threads + 1)]
+        runs = [deque(items[start:stop]) for start, stop in itertools.pairwise(cuts)]
+        lock = threading.Lock()
+
+        def drain(own: deque[int]) -> None:
+            while True:
+                with lock:
+                    longest = max(runs, key=len)
+                    if not longest:
+                        return
+                    item = own.popleft() if own else longest.pop()
+                    following = own[0] if own else None
+                try:
+                    work(item, following)
+                except BaseException:
+                    with lock:
+                        for run in runs:
+                            run.clear()
+                    raise
+
+        self.run([partial(drain, run) for run in runs])
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run at most ``n_threads`` tasks, the first in this thread; return when all have ended.
@@ -47,7 +80,7 @@ class Team:
             What a task raised, this thread's before others'.
         """
         done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._spread()
+        self._avoid_own_processor()
         for task in tasks[1:]:
             self._inbox.put((task, done))
         try:
@@ -58,16 +91,16 @@ class Team:
             if error is not None:
                 raise error
 
-    def _spread(self) -> None:
-        """Keep the other threads off this thread's processor.
+    def _avoid_own_processor(self) -> None:
+        """Let the other threads avoid this thread's processor.
 
         A virtual machine's Linux takes a processor that has slept for one that its host has taken away, wakes a thread
         on the caller's instead, and moves it milliseconds later.
         """
         here = current_processor()
-        if here != self._kept_off and 1 < self.n_threads <= available_processors():
-            keep_off(here, self._others)
-            self._kept_off = here
+        if here != self._avoided and 1 < self.n_threads <= available_processors():
+            avoid_processor(here, self._others)
+            self._avoided = here
 
 
 def _serve(inbox: SimpleQueue[Any]) -> None:

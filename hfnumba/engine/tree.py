@@ -1,8 +1,8 @@
-"""Sums along a fixed binary tree, whatever the order in which the parts arrive.
+"""Sums along a fixed binary tree, independent of the order in which the terms arrive.
 
 Floating-point addition is not associative; here the order of additions follows from partition numbers alone. Node
 (level, i) is the sum of nodes (level - 1, 2i) and (level - 1, 2i + 1); a node without a right sibling passes up
-unchanged. So any worker may add whatever whole subtrees it holds, and the result has the same bits. Elements are
+unchanged. So any worker may add the whole subtrees that it has, and the result has the same bits. Elements are
 independent of each other, so it makes no difference either whether whole arrays or pieces of them are added.
 """
 
@@ -99,9 +99,9 @@ def _add_flat(
 
     def value(level: int, index: int, piece: slice, target: NDArray[Any]) -> NDArray[Any]:
         """A node's piece: as it came, or added into ``target``."""
-        known = operands.get((level, index))
-        if known is not None:
-            return known[piece]
+        operand = operands.get((level, index))
+        if operand is not None:
+            return operand[piece]
         size = len(target)
         left = value(level - 1, 2 * index, piece, scratch[level - 1, 0][:size] if level > 1 else target)
         if 2 * index + 1 >= widths[level - 1]:
@@ -111,7 +111,7 @@ def _add_flat(
         return target
 
     finite = True
-    # Who asked looks for what has overflowed.
+    # Callers check for overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, out.size, _PIECE):
             piece = slice(start, start + _PIECE)
@@ -143,15 +143,15 @@ def finish(pairs: Sequence[tuple[Sums, Sums]], total: Sums, divisors: Divisors, 
     share, n_shares : int
     """
     for k, (out, divisor) in enumerate(_with_divisors(total, divisors)):
-        part = slice(share * out.size // n_shares, (share + 1) * out.size // n_shares)
-        sides = [(left[k].reshape(-1)[part], right[k].reshape(-1)[part]) for left, right in pairs]
+        piece = slice(share * out.size // n_shares, (share + 1) * out.size // n_shares)
+        sides = [(left[k].reshape(-1)[piece], right[k].reshape(-1)[piece]) for left, right in pairs]
         last = sides.pop() if sides and divisor is not None else None
         for left, right in sides:
             add(left, right)
         if last is not None:
             add_and_divide(*last, divisor)
         elif divisor is not None:
-            divide(out.reshape(-1)[part], divisor)
+            divide(out.reshape(-1)[piece], divisor)
 
 
 class TreeSum:
@@ -179,7 +179,7 @@ class TreeSum:
             sums = left
 
     def put(self, node: Node, sums: Sums) -> None:
-        """Take a node's sums, and leave their addition to whoever asks for :meth:`pairs`."""
+        """Take a node's sums, and leave their addition to the caller of :meth:`pairs`."""
         with self._lock:
             self._place(node, sums)
 

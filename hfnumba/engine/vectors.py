@@ -19,49 +19,49 @@ def _are_equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 class VectorTable:
-    """Vectors by name, counted by their holders; a name is never used for another vector.
+    """Vectors by name, with counts of their users; a name is never used for another vector.
 
     Attributes
     ----------
     live : dict of str to ndarray
-        The vectors somebody holds.
+        The vectors in use.
     """
 
     def __init__(self) -> None:
         self.live: dict[str, NDArray[Any]] = {}
         self._new_nbytes = 0
-        self._holders: dict[str, int] = {}
+        self._n_users: dict[str, int] = {}
         self._numbers = itertools.count()
 
-    def hold(self, vector: NDArray[Any]) -> str:
-        """The name of ``vector``, which is kept (not copied) until it is released as often as it was held.
+    def acquire(self, vector: NDArray[Any]) -> str:
+        """Return the name of ``vector``, which is live (not copied) until it is released as often as it was acquired.
 
         A vector equal to a live one has that one's name: comparing costs less than sending.
         """
-        for name, other in self.live.items():
+        for name, other in list(self.live.items()):
             if other is vector or _are_equal(other, vector):
-                self._holders[name] += 1
+                self._n_users[name] += 1
                 return name
         name = f"v{next(self._numbers)}"
-        self.live[name], self._holders[name] = vector, 1
+        self.live[name], self._n_users[name] = vector, 1
         self._new_nbytes += vector.nbytes
         return name
 
     def release(self, name: str) -> None:
-        """Undo one :meth:`hold`."""
-        self._holders[name] -= 1
-        if not self._holders[name]:
-            del self.live[name], self._holders[name]
+        """Undo one :meth:`acquire`."""
+        self._n_users[name] -= 1
+        if not self._n_users[name]:
+            del self.live[name], self._n_users[name]
 
     def take_nbytes(self) -> int:
-        """Bytes of the vectors that came in since the last call: what a round has to send to a worker."""
+        """Return the bytes of new vectors since the last call: what a round has to send to a worker."""
         nbytes, self._new_nbytes = self._new_nbytes, 0
         return nbytes
 
     @contextmanager
-    def holding(self, vector: NDArray[Any]) -> Iterator[str]:
-        """Hold for the time of a ``with`` block."""
-        name = self.hold(vector)
+    def using(self, vector: NDArray[Any]) -> Iterator[str]:
+        """Acquire for the time of a ``with`` block."""
+        name = self.acquire(vector)
         try:
             yield name
         finally:

@@ -1,1 +1,1 @@
-"""Pictures, drawn from ledgers only."""
+"""Figures of the paper, drawn from ledgers only."""

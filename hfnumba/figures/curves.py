@@ -1,4 +1,4 @@
-"""Loss and error of runs against what they cost: iterations, passes over the data, rounds, seconds."""
+"""Loss and error of runs against their cost: iterations, passes over the data, rounds, seconds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COSTS = {
 
 @dataclass(frozen=True)
 class Curves:
-    """The ledger of a run, and what it is called in the legend."""
+    """Ledger of a run, with its name in the legend."""
 
     name: str
     lines: tuple[ledger.Line, ...]
 
     def points(self, cost: str, figure: str, scale: float) -> tuple[list[float], list[float]]:
-        """Return costs and figures where both are known."""
+        """Return costs and values at the lines that have both."""
         known = [line for line in self.lines if line.get(cost) is not None and line.get(figure) is not None]
         return [line[cost] for line in known], [scale * line[figure] for line in known]
 
@@ -40,11 +40,11 @@ def read_curves(run: Path) -> Curves:
     Raises
     ------
     CheckpointError
-        If there is no ledger, it is empty, or it is damaged.
+        If the ledger is missing, empty or damaged.
     """
     lines = ledger.read(run / "ledger.jsonl")
     if not lines:
-        raise CheckpointError(f"{run} has no ledger with an iteration in it; name the directory of a run")
+        raise CheckpointError(f"{run} has no ledger with an iteration; name the directory of a run")
     name, method = run.resolve().name, str(lines[0].get("method", ""))
     return Curves(name if method in name else f"{name} ({method})", tuple(lines))
 
@@ -55,14 +55,14 @@ def draw(curves: list[Curves], out: Path) -> None:
     Parameters
     ----------
     curves : list of Curves
-        The same run keeps its colour in all panels; test figures are dashed.
+        Curves; a run has the same colour in all panels, and its test curves are dashed.
     out : Path
-        A ``.png``, ``.svg`` or ``.pdf`` file; folders above it must exist.
+        File to write, ``.png``, ``.svg`` or ``.pdf``; its folder must exist.
 
     Raises
     ------
     UsageError
-        If the suffix is another, or matplotlib is not installed.
+        If the suffix is unknown, or matplotlib is not installed.
     CheckpointError
         If the file cannot be written.
     """
@@ -104,7 +104,7 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float
 
 
 def _differ_in_scale(curves: list[Curves], cost: str) -> bool:
-    """Whether one run's cost would squeeze another's against the axis; only costs that start above 0 can be logged."""
+    """Whether costs differ so much that the axis should be logarithmic, which needs costs above 0."""
     starts, ends = zip(*((x[0], x[-1]) for c in curves if (x := c.points(cost, "loss", 1.0)[0])), strict=True)
     return bool(min(starts) > 0 and max(ends) > 10 * min(ends))
 

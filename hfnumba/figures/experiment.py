@@ -1,4 +1,4 @@
-"""Experiments: runs of `hfnumba train` by description, carried out once, and continued if they were interrupted."""
+"""Experiments: runs of `hfnumba train` defined by settings, made once, and continued if interrupted."""
 
 from __future__ import annotations
 
@@ -13,52 +13,55 @@ import msgspec
 
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError, NumericalError
-from hfnumba.figures.options import FigureStopped, Say
+from hfnumba.figures.options import FigureStopped
+from hfnumba.progress import Progress, Reporter
+from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
-from hfnumba.run.settings import TrainSettings, as_dict, fixed, settings_from
+from hfnumba.run.settings import TrainSettings, as_dict, fixed
 
 if TYPE_CHECKING:
-    from hfnumba.progress import Progress
     from hfnumba.store import Store
 
 Lines = tuple[ledger.Line, ...]
-_EVERY_S = 10.0
-"""Seconds between two lines of progress."""
+_INTERVAL_S = 10.0
+"""Seconds between two notes about a run."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run by its settings, which also make the name of its directory.
+    """Run defined by its settings, which also give the name of its directory.
 
     Attributes
     ----------
     settings : TrainSettings
-        As `hfnumba train` takes them; of the limits only ``max_iterations`` and ``target_error``.
+        Settings of `hfnumba train`; the only limits are ``max_iterations`` and ``target_error``.
     """
 
     settings: TrainSettings
 
     @classmethod
     def of(cls, **settings: Any) -> Experiment:
-        """Make one from what differs from the defaults."""
+        """Make an experiment from the settings that differ from the defaults."""
         return cls(settings_from(settings))
 
     def but(self, **settings: Any) -> Experiment:
-        """Return the same experiment with other settings."""
+        """Return the same experiment with some settings changed."""
         return Experiment(settings_from(as_dict(self.settings) | settings))
 
     @property
     def name(self) -> str:
-        """Network, method, and what else is not as usual. Limits are left out: a longer run serves a shorter one."""
-        given, usual = fixed(self.settings), fixed(TrainSettings(hidden=()))
+        """Network, method and other settings that are not defaults; no limits, so a longer run serves for a shorter."""
+        given, defaults = fixed(self.settings), fixed(TrainSettings(hidden=()))
         words = ["-".join(map(str, given.pop("hidden"))) or "linear", given.pop("method")]
         seed = given.pop("seed")
-        words += [key if value is True else f"{key}={value}" for key, value in given.items() if value != usual.get(key)]
+        words += [
+            key if value is True else f"{key}={value}" for key, value in given.items() if value != defaults.get(key)
+        ]
         return "_".join([*words, f"seed={seed}"]).replace("_rows=", "-rows=").replace("_rate=", "-rate=")
 
     @property
     def command(self) -> str:
-        """The command line of the same run, without the store."""
+        """Command line of the same run, without the store."""
         words = []
         for key, value in fixed(self.settings).items():
             if value == fixed(TrainSettings(hidden=())).get(key):
@@ -68,16 +71,16 @@ class Experiment:
         return f"hfnumba train STORE {' '.join(words)} --max-iterations {self.settings.max_iterations}"
 
     def cut(self, lines: Sequence[ledger.Line]) -> Lines:
-        """Return the lines up to the first limit that is met; the run may have gone on for another figure."""
-        kept = []
+        """Return the lines up to the first limit that is reached; another figure may have continued the run."""
+        found = []
         for line in lines:
-            kept.append(line)
+            found.append(line)
             if self.ends_at(line):
                 break
-        return tuple(kept)
+        return tuple(found)
 
     def ends_at(self, line: ledger.Line) -> bool:
-        """Tell whether a line meets one of the limits."""
+        """Whether a line reaches one of the limits."""
         target, error = self.settings.target_error, line["error"]
         reached = target is not None and error is not None and error <= target
         return reached or bool(line["iteration"] >= self.settings.max_iterations)
@@ -85,33 +88,33 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """Where experiments are carried out.
+    """Runs experiments on one store, in one folder.
 
     Attributes
     ----------
     store : Store
     runs : Path
-        Folder with a directory for each experiment.
+        Folder with one directory per experiment.
     cluster : str
-        See :func:`hfnumba.launch.open_cluster`.
-    say : callable
-        Takes sentences of progress.
+        Cluster, see :func:`hfnumba.launch.open_cluster`.
+    reporter : Reporter
+        Receiver of messages and progress.
     """
 
     store: Store
     runs: Path
     cluster: str
-    say: Say
+    reporter: Reporter
 
     def ledgers(self, experiments: Sequence[Experiment]) -> list[Lines]:
-        """Carry out what is not complete, in order, and return the ledgers, each up to its experiment's limits.
+        """Make the runs that are not complete, in order, and return all ledgers, each up to its experiment's limits.
 
         Raises
         ------
         CheckpointError
-            If a directory is damaged, or holds a run of other settings or data than its experiment.
+            If a directory is damaged, or has a run with other settings or data than its experiment.
         FigureStopped
-            If a signal came. What was done until then is kept.
+            If a signal arrived. The iterations until then are saved.
         """
         todo = [experiment for experiment in experiments if not self._is_done(experiment)]
         for number, experiment in enumerate(todo, start=1):
@@ -127,14 +130,14 @@ class Laboratory:
             return False
         record = directory.record()
         wanted = fixed(experiment.settings)
-        # The loss that the task brings is written down where none was chosen.
+        # The record names the loss of the task where the settings choose none.
         found = {key: value for key, value in fixed(record.settings).items() if key != "loss" or key in wanted}
         wrong = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
         if record.store.digest != self.store.digest:
             wrong.append("data")
         if wrong:
             raise CheckpointError(
-                f"{directory.path} holds a run of other {', '.join(wrong)} than the figure needs; "
+                f"{directory.path} has a run with other {', '.join(wrong)} than the figure needs; "
                 "delete that folder, or give -o another one"
             )
         lines = ledger.read(directory.ledger)
@@ -146,46 +149,47 @@ class Laboratory:
         directory = self._directory(experiment)
         settings = msgspec.structs.replace(experiment.settings, cluster=self.cluster)
         try:
-            outcome = train(self.store.path, directory, as_dict(settings), _Progress(title, self.say), resume=True)
+            outcome = train(self.store.path, directory, as_dict(settings), _RunNotes(title, self.reporter), resume=True)
         except NumericalError as error:
-            # A learning rate that is too large; the ledger until then is a result too.
+            # The learning rate is too large; the ledger until then is a result too.
             if not ledger.read(directory.ledger):
                 raise
-            self.say(f"{title}: {error}")
+            self.reporter.note(f"{title}: {error}")
             return
         if outcome.ending is Ending.SIGNAL:
             raise FigureStopped(f"stopped at a checkpoint of {directory.path}")
 
 
-class _Progress:
-    """Says now and then how a run goes."""
+class _RunNotes:
+    """Reporter of one run: a note every few seconds."""
 
-    def __init__(self, title: str, say: Say) -> None:
-        self._title, self._say, self._said, self._limit = title, say, time.monotonic(), 0
+    def __init__(self, title: str, reporter: Reporter) -> None:
+        self._title, self._reporter, self._noted, self._limit = title, reporter, time.monotonic(), 0
 
     def note(self, text: str) -> None:
-        """Pass on what takes time: kernels that are compiled."""
+        """Pass on notes about compilation, which takes time."""
         if "compil" in text:
-            self._say(text)
+            self._reporter.note(text)
 
-    def watch(self, what: str, unit: str) -> Progress:
-        """Show no steps: a figure's data are small."""
-        return lambda done, total: None
+    def progress(self, what: str, unit: str) -> Progress:
+        """Pass on the progress of long steps."""
+        return self._reporter.progress(what, unit)
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
-        """Say which run begins or continues."""
+        """Note which run begins or continues."""
         self._limit = settings.max_iterations
-        self._say(self._title + ("" if line is None else f", continued after iteration {line['iteration']}"))
+        self._reporter.note(self._title + ("" if line is None else f", continued after iteration {line['iteration']}"))
 
     def iteration(self, line: ledger.Line) -> None:
-        """Say where the run is, if nothing was said for a while."""
-        if time.monotonic() - self._said < _EVERY_S:
+        """Note the state of the run, if the last note is old."""
+        if time.monotonic() - self._noted < _INTERVAL_S:
             return
-        self._said = time.monotonic()
+        self._noted = time.monotonic()
         error = "" if line["error"] is None else f", error {100 * line['error']:.2f} %"
-        self._say(f"{self._title}: iteration {line['iteration']} of {self._limit}, loss {line['loss']:.4g}{error}")
+        state = f"iteration {line['iteration']} of {self._limit}, loss {line['loss']:.4g}{error}"
+        self._reporter.note(f"{self._title}: {state}")
 
     def stopping(self, signal_name: str) -> None:
-        """Say so; past Python's buffers, because a signal handler may interrupt a write through them."""
-        once_more = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else ""
-        os.write(2, f"\nstopping after this iteration{once_more}\n".encode())
+        """Print without Python's buffers, because a signal handler may interrupt a write through them."""
+        again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else ""
+        os.write(2, f"\nstopping after this iteration{again}\n".encode())

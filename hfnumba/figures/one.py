@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: the loss against iterations, effective passes and rounds, by method."""
+"""Figure 1 of the paper: loss against iterations, effective passes and rounds, by method."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import laboratory
-from hfnumba.figures.options import FigureOptions, Say
+from hfnumba.figures.options import FigureOptions
 from hfnumba.figures.summary import COSTS, ERRORS, Series, band, best_of, carry_out, results, write_table
+from hfnumba.progress import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,19 +21,19 @@ ADAM = [(batch, rate) for batch in (1024, 2048) for rate in (0.004, 0.008, 0.016
 SGD = [(64, rate) for rate in (0.1, 0.3)]
 
 
-def make(options: FigureOptions, say: Say) -> list[Path]:
-    """Carry out the runs, draw, and return the files written.
+def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
+    """Make the runs, draw, and return the files written.
 
-    The network is the store's features, 400 hidden units, the store's classes. Two rows of panels: the second-order
-    methods by the paper's text and with our defaults; sgd and adam, each at its best of a grid (fewest rounds to 1 %
-    training error with seed 0), are in both.
+    The network has 400 hidden units. There are two rows of panels: the second-order methods by the text of the paper
+    and with our defaults. Both have sgd and adam, each at the best settings of a grid (fewest rounds to 1 % training
+    error with seed 0).
 
     Raises
     ------
     HfnumbaError
-        As of training; :class:`FigureStopped` after a signal.
+        Errors of training; :class:`FigureStopped` after a signal.
     """
-    lab, seeds = laboratory(options, say)
+    lab, seeds = laboratory(options, reporter)
     base = Experiment.of(hidden=(400,), max_iterations=8 if options.quick else 30)
     curvature = 1024 if options.quick else 2048
     first_order = [

@@ -1,29 +1,25 @@
-"""What every figure is asked for, and how it says that it was stopped."""
+"""Options of a figure, and the error of a stopped one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hfnumba.errors import HfnumbaError
 
-Say = Callable[[str], None]
-"""Takes a sentence of progress."""
-
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """What a figure is asked for.
+    """Options of a figure.
 
     Attributes
     ----------
     store : Path or None
-        The data; None for what the figure takes by itself.
+        Store of the data; None for the default of the figure.
     out : Path
-        Folder of the pictures, of their tables, and of the runs below ``runs/``. It is made if it does not exist.
+        Folder for the pictures, their tables, and the runs below ``runs/``; made if it does not exist.
     quick : bool
-        A small version within 3 minutes on two processors.
+        Whether to make a small version, within 3 minutes on two processors.
     cluster : str
         See :func:`hfnumba.launch.open_cluster`.
     """
@@ -34,5 +30,5 @@ class FigureOptions:
     cluster: str = "none"
 
 
-class FigureStopped(HfnumbaError):  # noqa: N818 - it is no error
-    """A signal stopped a figure where the same command goes on; the command line exits 75."""
+class FigureStopped(HfnumbaError):  # noqa: N818 - not an error
+    """A signal stopped a figure; the same command continues it. The command line exits with status 75."""

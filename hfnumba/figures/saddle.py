@@ -1,4 +1,4 @@
-"""Which methods leave the plateau around zero weights, and when."""
+"""Figure of the plateau around zero weights: which methods leave it, and when."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment, Laboratory, Lines
 from hfnumba.figures.material import laboratory
-from hfnumba.figures.options import FigureOptions, Say
+from hfnumba.figures.options import FigureOptions
 from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
+from hfnumba.progress import Reporter
 
 SECOND_ORDER = ("hf-bicgstab", "gn-cg", "hf-steihaug", "hf-cg")
 FIRST_ORDER = {"sgd": {}, "momentum": {}, "momentum, 4096 rows": {"batch_rows": 4096}, "adam": {}}
-"""Their usual minibatches have 64 rows; one has as many as a curvature sample."""
+"""Stochastic methods with their settings: minibatches of 64 rows, and one of the size of a curvature sample."""
 LEFT = 0.95
-"""The plateau is left where the loss is below this share of the loss at the start."""
+"""Share of the initial loss below which the plateau is left."""
 EPOCHS = (20, 40, 60, 80, 100)
-"""Second-order methods have the first of these; a stochastic one goes on to the next while a seed stays there."""
+"""Limits of iterations: the first for second-order methods; a stochastic method continues to the next while a seed
+stays on the plateau."""
 
 
-def make(options: FigureOptions, say: Say) -> list[Path]:
-    """Carry out the runs, draw, and return the files written.
+def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
+    """Make the runs, draw, and return the files written.
 
-    The store's features, 400 and 150 hidden units, the store's classes; all weights are normal with deviation 0.001.
+    The network has 400 and 150 hidden units; all initial weights are normal with deviation 0.001.
 
     Raises
     ------
     HfnumbaError
-        As of training; :class:`FigureStopped` after a signal.
+        Errors of training; :class:`FigureStopped` after a signal.
     """
-    lab, seeds = laboratory(options, say)
+    lab, seeds = laboratory(options, reporter)
     base = Experiment.of(hidden=(400, 150), init="tiny")
     second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if options.quick else (SECOND_ORDER, (*FIRST_ORDER,))
     limits, rows = ((8,), 1024) if options.quick else (EPOCHS, 2048)
@@ -45,7 +47,7 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
 def until_left(
     lab: Laboratory, name: str, experiment: Experiment, seeds: Sequence[int], limits: Sequence[int] = EPOCHS
 ) -> Series:
-    """Run an experiment with each seed, and all of them on to the next limit while one has not left the plateau."""
+    """Run an experiment with each seed, and continue to the next limit while a seed has not left the plateau."""
     for limit in limits:
         series = carry_out(lab, name, experiment.but(max_iterations=limit), seeds)
         if all(leaves(lines, "iteration") is not None for lines in series.ledgers):
@@ -54,7 +56,7 @@ def until_left(
 
 
 def leaves(lines: Lines, cost: str) -> float | None:
-    """Return the cost at which a run has left the plateau; None if it has not."""
+    """Return the cost at which a run leaves the plateau; None if it does not."""
     start = lines[0]["loss"]
     return next((line[cost] for line in lines if line["loss"] is not None and line["loss"] < LEFT * start), None)
 

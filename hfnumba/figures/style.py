@@ -1,4 +1,4 @@
-"""How all pictures look: colours that everybody can tell apart, quiet axes, both formats."""
+"""Style of all pictures: colours safe for colour blindness, plain axes, both file formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches.
+    """Return an empty figure of the given size in inches.
 
     Raises
     ------
@@ -38,33 +38,33 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def look(k: int) -> dict[str, Any]:
-    """Return colour and marker of the k-th of several things."""
+    """Return colour and marker of the k-th series."""
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
 
 
 def shades(n: int) -> list[Any]:
-    """Return n colours of a quantity that grows, from dark to light; the palest yellow is left out."""
+    """Return n colours for an increasing quantity, from dark to light, without the palest yellow."""
     from matplotlib import colormaps  # noqa: PLC0415
 
     return [colormaps["viridis"](0.9 * k / max(1, n - 1)) for k in range(n)]
 
 
 def tidy(axes: Axes) -> None:
-    """Give axes a pale grid and no frame at the top and the right."""
+    """Set a pale grid, and remove the frame at the top and the right."""
     axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def error_axis(axes: Axes) -> None:
-    """Make y the error in %: linear below 1 %, so that an error of zero has a place too, and logarithmic above."""
+    """Set the y axis to errors in %: linear below 1 %, to include an error of zero, and logarithmic above."""
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     axes.set_yticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
     axes.set_ylim(bottom=-0.05)
 
 
 def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
-    """Make x logarithmic with the given numbers written out."""
+    """Set a logarithmic x axis, labelled at the given numbers."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axes.set_xlim(min(ticks) / 1.4, max(ticks) * 1.4)
@@ -72,14 +72,14 @@ def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
 
 
 def save(figure: Any, out: Path, dpi: int | None = None) -> Path:
-    """Write a picture in the format of the file's suffix: the old one or the new one is there, never half a file.
+    """Write a picture atomically, in the format of the suffix of the file.
 
     Raises
     ------
     UsageError
         If the suffix is unknown.
     CheckpointError
-        If it cannot be written.
+        If the file cannot be written.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {out}")
@@ -90,12 +90,12 @@ def save(figure: Any, out: Path, dpi: int | None = None) -> Path:
 
 
 def save_both(figure: Any, out: Path, name: str) -> list[Path]:
-    """Write ``name`` as PNG, fine enough for print, and as SVG."""
+    """Write a picture as PNG, with the resolution of print, and as SVG."""
     return [save(figure, out / f"{name}.png", dpi=200), save(figure, out / f"{name}.svg")]
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a file; its folder must exist.
+    """Write a file atomically; its folder must exist.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a figure says of its ledgers: several seeds as a line and a band, costs to an error, tables."""
+"""Summaries of ledgers: lines and bands over seeds, costs to reach an error, tables."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ COSTS = {
     "rounds": "rounds of communication",
 }
 ERRORS = (0.04, 0.02, 0.01)
-"""The training errors that runs are compared at."""
+"""Training errors at which runs are compared."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One setting with several seeds.
+    """Runs of one setting with several seeds.
 
     Attributes
     ----------
     name : str
-        In legends and tables.
+        Name in legends and tables.
     experiments : tuple of Experiment
-        They differ in their seed.
+        Experiments that differ in their seed.
     ledgers : tuple of lines
-        In the same order.
+        Ledgers, in the same order.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Series:
     ledgers: tuple[Lines, ...]
 
     def to_error(self, error: float, cost: str) -> list[float | None]:
-        """Return, for each seed, the cost at the first line of at most this training error; None if there is none."""
+        """Return, for each seed, the cost at the first line with at most this training error; None if there is none."""
         return [None if (line := reaches(lines, error)) is None else line[cost] for lines in self.ledgers]
 
 
@@ -55,7 +55,7 @@ def carry_out(lab: Laboratory, name: str, experiment: Experiment, seeds: Sequenc
 
 
 def best_of(lab: Laboratory, experiments: Sequence[Experiment], error: float) -> Experiment:
-    """Run a grid, and return the experiment with the fewest rounds to an error; if none gets there, the lowest loss."""
+    """Run a grid; return the experiment with the fewest rounds to an error, or, if none reaches it, the lowest loss."""
     ledgers = lab.ledgers(experiments)
 
     def rank(k: int) -> tuple[float, float]:
@@ -67,12 +67,12 @@ def best_of(lab: Laboratory, experiments: Sequence[Experiment], error: float) ->
 
 
 def reaches(lines: Lines, error: float) -> ledger.Line | None:
-    """Return the first line of at most a training error."""
+    """Return the first line with at most this training error."""
     return next((line for line in lines if line["error"] is not None and line["error"] <= error), None)
 
 
 def band(axes: Axes, series: Series, cost: str, field: str, *, scale: float = 1.0, **looks: Any) -> None:
-    """Draw the median over the seeds of each iteration against its median cost, and the range of the seeds."""
+    """Draw the median over the seeds at each iteration against the median cost, and a band of their range."""
     points = [
         (median(line[cost] for line in lines), [scale * line[field] for line in lines])
         for lines in zip(*series.ledgers, strict=False)
@@ -91,7 +91,7 @@ def band(axes: Axes, series: Series, cost: str, field: str, *, scale: float = 1.
 
 
 def spread(values: Sequence[float | None], form: Callable[[float], str] = "{:,.0f}".format) -> str:
-    """Write the median and the range of the seeds; where some have no value, how many have one."""
+    """Format the median and the range over the seeds, or, if some have no value, the number of those that have."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "–" if not known else f"{form(median(known))} ({len(known)} of {len(values)} seeds)"
@@ -100,18 +100,18 @@ def spread(values: Sequence[float | None], form: Callable[[float], str] = "{:,.0
 
 
 def percent(value: float) -> str:
-    """Write a share in %."""
+    """Format a share in %."""
     return f"{100 * value:.2f} %"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Format a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def results(series: Sequence[Series]) -> str:
-    """Return a table of what each series reached, and what it cost to get to the errors."""
+    """Return a table of the final losses and errors of each series, and of its costs to reach the errors."""
     header = ["", "loss at the end", "training error", "test error"]
     header += [f"{what} to {error:.0%}" for error in ERRORS for what in ("iterations", "rounds")]
     header += ["passes to 1%", "MB to 1%"]
@@ -128,7 +128,7 @@ def results(series: Sequence[Series]) -> str:
 
 
 def write_table(out: Path, name: str, text: str, series: Sequence[Series]) -> list[Path]:
-    """Write the table as Markdown, with the commands of its runs; and the numbers of all ledgers as JSON."""
+    """Write a table as Markdown, with the commands of its runs, and the numbers of all ledgers as JSON."""
     commands = "\n".join(f"- {one.name}: `{one.experiments[0].command}`" for one in series)
     seeds = [str(experiment.settings.seed) for experiment in series[0].experiments]
     what = f"Seed {seeds[0]}." if len(seeds) == 1 else f"Median (and range) over the seeds {', '.join(seeds)}."

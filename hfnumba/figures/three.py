@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: errors by the size of the curvature sample and of the minibatch, and the cost to an error."""
+"""Figure 3 of the paper: errors by size of the curvature sample and the minibatch, and the cost to reach an error."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment
 from hfnumba.figures.material import laboratory
-from hfnumba.figures.options import FigureOptions, Say
+from hfnumba.figures.options import FigureOptions
 from hfnumba.figures.summary import ERRORS, Series, band, best_of, carry_out, results, write_table
+from hfnumba.progress import Reporter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,18 +22,18 @@ RATES = (0.1, 0.3, 1.0)
 _COSTS = {"iteration": "iterations", "epoch": "effective passes", "rounds": "rounds"}
 
 
-def make(options: FigureOptions, say: Say) -> list[Path]:
-    """Carry out the runs, draw, and return the files written.
+def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
+    """Make the runs, draw, and return the files written.
 
-    hf-bicgstab with our defaults on the store's features, 400 and 150 hidden units, the store's classes; sgd at the
-    best of three learning rates for each size of the minibatch (fewest rounds to 1 % training error with seed 0).
+    The network has 400 and 150 hidden units. hf-bicgstab runs with our defaults, and sgd at the best of three learning
+    rates for each size of the minibatch (fewest rounds to 1 % training error with seed 0).
 
     Raises
     ------
     HfnumbaError
-        As of training; :class:`FigureStopped` after a signal.
+        Errors of training; :class:`FigureStopped` after a signal.
     """
-    lab, seeds = laboratory(options, say)
+    lab, seeds = laboratory(options, reporter)
     base = Experiment.of(hidden=(400, 150), max_iterations=8 if options.quick else 25)
     n_rows = lab.store["train"].n_rows
     hf = {
@@ -49,7 +50,7 @@ def make(options: FigureOptions, say: Say) -> list[Path]:
 
 
 def _sizes(sizes: tuple[int, ...], n_rows: int) -> list[int]:
-    """Leave out what is larger than the data; of small data, take all rows."""
+    """Omit sizes larger than the data; for small data, use all rows."""
     return [size for size in sizes if size <= n_rows] or [n_rows]
 
 
@@ -82,7 +83,7 @@ def _curves(axes: Axes, runs: dict[int, Series], field: str) -> None:
 
 
 def _to_errors(axes: Axes, runs: dict[int, Series], cost: str) -> None:
-    """Draw the median over the seeds with their range; a size that some seed does not get there with has no point."""
+    """Draw the median over the seeds with their range; a size has no point if a seed does not reach the error."""
     tops = []
     for k, error in enumerate(ERRORS):
         costs = {rows: one.to_error(error, cost) for rows, one in runs.items()}

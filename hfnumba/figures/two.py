@@ -1,4 +1,4 @@
-"""Time of an iteration and of its parts against the number of workers: measured, emulated, and modelled further."""
+"""Figure 2 of the paper: time of an iteration by number of workers, measured, simulated and modelled."""
 
 from __future__ import annotations
 
@@ -16,97 +16,100 @@ from typing import TYPE_CHECKING, Any
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import style
 from hfnumba.figures.material import material
-from hfnumba.figures.options import FigureOptions, FigureStopped, Say
+from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.two_picture import draw
-from hfnumba.figures.two_results import PARTITIONS, TIMIT_ROWS, Found, Plan, Results, counts
+from hfnumba.figures.two_results import PARTITIONS, TIMIT_ROWS, Found, Measurements, Results, counts
 from hfnumba.figures.two_table import write_tables
+from hfnumba.progress import Reporter
 
 if TYPE_CHECKING:
     from hfnumba.bench.model import Workload
     from hfnumba.store import Split, Store
 
 HIDDEN = (512, 512, 512)
-FULL = Plan(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
-QUICK = Plan(4_096, (512, 1024), (1, 2), (16,), (32,), (1, 4), 5)
+FULL = Measurements(32_768, (512, 2048, 8192), (1, 2), (4, 8, 16, 32, 64, 128), (32, 64, 128), (1, 2, 4, 8), 15)
+QUICK = Measurements(4_096, (512, 1024), (1, 2), (16,), (32,), (1, 4), 5)
 
 
 class Pieces:
-    """Measurements in files of their own: what was measured once, of the same thing, is not measured again."""
+    """Measurements stored in one file each, which are not repeated with the same settings."""
 
-    def __init__(self, folder: Path, say: Say, limit_s: float | None) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, reporter: Reporter, limit_s: float | None) -> None:
+        self._folder, self._reporter = folder, reporter
         self._end = None if limit_s is None else time.monotonic() + limit_s
 
     def get(self, name: str, settings: Found, measure: Callable[[], Any]) -> Any:
-        """The result of ``measure``, or what it was before with the same settings.
+        """Return the result of ``measure``, or the stored one with the same settings.
 
         Raises
         ------
         FigureStopped
-            If it has to be measured and the time is up.
+            If it has to be measured and the time limit is reached.
         CheckpointError
-            If the file is no result, or cannot be written.
+            If the file is not a result, or cannot be written.
         """
         path, key = self._folder / f"{name}.json", json.loads(json.dumps(settings))
         if path.exists():
             try:
-                kept = json.loads(path.read_bytes())
-                if kept["settings"] == key:
-                    return kept["found"]
+                stored = json.loads(path.read_bytes())
+                if stored["settings"] == key:
+                    return stored["found"]
             except (ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(f"{path} is not a measurement of this figure; delete it") from error
         if self._end is not None and time.monotonic() > self._end:
-            raise FigureStopped(f"the time is up before {name!r} is measured")
-        self._say(f"measuring {name}")
+            raise FigureStopped(f"the time limit is reached before {name!r} is measured")
+        self._reporter.note(f"measuring {name}")
         found = json.loads(json.dumps(measure()))
         self._folder.mkdir(parents=True, exist_ok=True)
         style.write(path, (json.dumps({"settings": key, "found": found}, indent=1) + "\n").encode())
         return found
 
 
-def make(options: FigureOptions, say: Say, limit_s: float | None = None) -> list[Path]:
+def make(options: FigureOptions, reporter: Reporter, limit_s: float | None = None) -> list[Path]:
     """Measure, draw, and return the files written.
 
-    The network is that of the paper, 360-512-512-512-1973 with the store's features and classes. Without a store,
-    synthetic data of TIMIT's shape are built. The figure starts workers of its own; ``options.cluster`` is not used.
+    The network is that of the paper, 360-512-512-512-1973, with the features and classes of the store. Without a store,
+    synthetic data of TIMIT's shape are built. The figure starts its own workers; ``options.cluster`` is not used.
 
     Parameters
     ----------
     options : FigureOptions
-    say : callable
+    reporter : Reporter
+        Receiver of messages and progress.
     limit_s : float, optional
-        Begin no measurement after so many seconds; what is done stays, and the same call goes on.
+        Time limit after which no measurement begins; results are stored, and the same call continues.
 
     Raises
     ------
     HfnumbaError
-        As of building a store and of rounds; :class:`FigureStopped` at the limit.
+        Errors of building a store and of rounds; :class:`FigureStopped` at the time limit.
     """
     plan = QUICK if options.quick else FULL
     if options.cluster != "none":
-        say("figure 2 starts its own workers; --cluster has no effect")
-    store = _store(options, plan, say)
-    pieces = Pieces(options.out / "runs" / "two", say, limit_s)
+        reporter.note("figure 2 starts its own workers; --cluster has no effect")
+    store = _store(options, plan, reporter)
+    pieces = Pieces(options.out / "runs" / "two", reporter, limit_s)
     results = measured(plan, store, pieces)
     return [*draw(options.out, results), *write_tables(options.out, results)]
 
 
-def _store(options: FigureOptions, plan: Plan, say: Say) -> Store:
+def _store(options: FigureOptions, plan: Measurements, reporter: Reporter) -> Store:
     from hfnumba.ingest import build  # noqa: PLC0415 - slow to import
 
     if options.store is not None:
-        return material(options, say, plan.rows)
+        return material(options, reporter, plan.rows)
     path = options.out / "data" / f"synthetic-speech-{plan.rows}.zarr"
-    say(f"synthetic data of TIMIT's shape: `hfnumba data build synthetic-speech --rows {plan.rows} --out {path}`")
+    command = f"hfnumba data build synthetic-speech --rows {plan.rows} --out {path}"
+    reporter.note(f"synthetic data of TIMIT's shape: `{command}`")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return build("synthetic-speech", None, path, n_partitions=PARTITIONS, rows=plan.rows)
+    return build("synthetic-speech", None, path, n_partitions=PARTITIONS, rows=plan.rows, reporter=reporter)
 
 
-def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
-    """Carry out the plan, or read what is there of it."""
+def measured(plan: Measurements, store: Store, pieces: Pieces) -> Results:
+    """Make the measurements, or read the stored ones."""
     from hfnumba.bench import emulation  # noqa: PLC0415 - slow to import
     from hfnumba.bench.model import Constants  # noqa: PLC0415
-    from hfnumba.bench.workers import distant_workers  # noqa: PLC0415
+    from hfnumba.bench.remote import remote_workers  # noqa: PLC0415
     from hfnumba.network import Network  # noqa: PLC0415
 
     split = store["train"]
@@ -117,13 +120,13 @@ def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
         for s in plan.curvature_rows:
 
             def run(p: int = p, s: int = s) -> Found:
-                with distant_workers(p, p) as client:
+                with remote_workers(p, p) as client:
                     return emulation.run_iterations(network, split, client, s)
 
             real[p, split.n_rows, s] = pieces.get(f"iteration-{p}-workers-{s}-rows", base | {"rows": s}, run)
     own = counts(real[plan.workers[0], split.n_rows, plan.curvature_rows[0]])
-    parts = _constants(plan, split, network, pieces, base, points=own[2])
-    constants = Constants.of(parts["rates"] | parts["rounds"] | {"client_s": 0.0, "scheduler_share": 0.0})
+    found = _constants(plan, split, network, pieces, base, points=own[2])
+    constants = Constants.of(found["rates"] | found["rounds"] | {"client_s": 0.0, "scheduler_share": 0.0})
     results = Results(plan, split.n_rows, network.sizes, constants, real, {}, _machine(), store.manifest.header.title)
     wanted = [(p, split.n_rows) for p in plan.waiting] + [(p, TIMIT_ROWS) for p in plan.waiting_timit]
     s = plan.curvature_rows[-1] if len(plan.curvature_rows) < 3 else plan.curvature_rows[1]
@@ -132,7 +135,7 @@ def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
         work = results.workload(n, s, p)
 
         def wait(p: int = p, work: Workload = work) -> Found:
-            with distant_workers(p, os.cpu_count() or 1) as client:
+            with remote_workers(p, os.cpu_count() or 1) as client:
                 return emulation.emulate(network, client, constants, work)
 
         settings = base | {"work": asdict(work), "constants": constants.as_dict()}
@@ -143,9 +146,9 @@ def measured(plan: Plan, store: Store, pieces: Pieces) -> Results:
     return replace(results, waited=waited, constants=replace(constants, client_s=client_s, scheduler_share=share))
 
 
-def _constants(plan: Plan, split: Split, network: Any, pieces: Pieces, base: Found, *, points: int) -> Found:
+def _constants(plan: Measurements, split: Split, network: Any, pieces: Pieces, base: Found, *, points: int) -> Found:
     from hfnumba.bench import scaling  # noqa: PLC0415
-    from hfnumba.bench.workers import distant_workers  # noqa: PLC0415
+    from hfnumba.bench.remote import remote_workers  # noqa: PLC0415
 
     settings = base | {"repeats": plan.repeats}
     rates = pieces.get(
@@ -160,7 +163,7 @@ def _constants(plan: Plan, split: Split, network: Any, pieces: Pieces, base: Fou
     for p in plan.fitted:
 
         def empty(p: int = p, fan_in: int = scaling.STAR) -> list[dict[str, float]]:
-            with distant_workers(p, min(p, os.cpu_count() or 1)) as client:
+            with remote_workers(p, min(p, os.cpu_count() or 1)) as client:
                 return scaling.measure_rounds(client, p, network.n_params, plan.repeats, fan_in)
 
         rounds += pieces.get(f"rounds-{p}-workers", settings, empty)

@@ -1,4 +1,4 @@
-"""The picture of figure 2: runs as points, the model as lines."""
+"""Picture of figure 2: runs as points, the model as lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hfnumba.figures.two_table import WORKERS, modelled, total
 
 _PARTS = {"iteration": "one iteration", "gradient": "gradient", "krylov": "Krylov solve", "line_search": "line search"}
 _EVERY = ("gradient", "line_search")
-"""Parts that read all rows, whatever the curvature sample."""
+"""Parts that read all rows, independent of the curvature sample."""
 _PAPER = 32
 _GREY = "0.25"
 
 
 def draw(out: Path, results: Results) -> list[Path]:
-    """Two rows of four panels, logarithmic: the rows that were measured, and the rows of TIMIT."""
+    """Draw two rows of four logarithmic panels: for the measured number of rows, and for that of TIMIT."""
     figure = style.new_figure(12.5, 6.6)
     axes: Any = figure.subplots(2, len(_PARTS))
     colours = dict(zip(results.plan.curvature_rows, style.shades(len(results.plan.curvature_rows)), strict=True))
@@ -75,12 +75,12 @@ def _legend(figure: Any, colours: dict[int, Any], data: str) -> None:
     rows.append(line("all rows", color=_GREY, linewidth=3))
     kinds = [
         line("measured: processes that compute", marker="o", **point),
-        line("measured: real engine, kernels that wait", marker="s", markerfacecolor="white", **point),
-        line("modelled: the engine's star", color=_GREY, linewidth=1.6),
-        line("modelled: the best tree", color=_GREY, linewidth=1.2, linestyle=style.DASHED),
+        line("measured: real engine, simulated kernels", marker="s", markerfacecolor="white", **point),
+        line("modelled: no relays (star)", color=_GREY, linewidth=1.6),
+        line("modelled: best tree of relays", color=_GREY, linewidth=1.2, linestyle=style.DASHED),
         line("time of one worker / workers", color="0.75", linewidth=0.8),
-        line("the paper's largest run", color="0.6", linewidth=0.8, linestyle=(0, (1, 2))),
+        line("largest run of the paper", color="0.6", linewidth=0.8, linestyle=(0, (1, 2))),
     ]
     figure.legend(handles=rows, loc="outside upper center", ncols=len(rows), frameon=False)
-    said: dict[str, Any] = {"title": f"data: {data}", "title_fontsize": 9} if data else {}
-    figure.legend(handles=kinds, loc="outside lower center", ncols=3, frameon=False, **said)
+    title: dict[str, Any] = {"title": f"data: {data}", "title_fontsize": 9} if data else {}
+    figure.legend(handles=kinds, loc="outside lower center", ncols=3, frameon=False, **title)

@@ -1,4 +1,4 @@
-"""What figure 2 measures, and what it found."""
+"""Measurements of figure 2, and their results."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     from hfnumba.bench.model import Constants, Workload
 
 TIMIT_ROWS = 1_013_950
-"""Rows of the paper's TIMIT; where the model goes on, it goes on with so many."""
+"""Number of rows of the paper's TIMIT, for which the model extrapolates."""
 PARTITIONS = 16
 Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is measured.
+class Measurements:
+    """Sizes of all measurements.
 
     Attributes
     ----------
     rows : int
-        Of the store that is built.
+        Number of rows of the store that is built.
     curvature_rows : tuple of int
     workers : tuple of int
-        Processes that really compute.
+        Numbers of worker processes that really compute.
     waiting : tuple of int
-        Workers that wait, with the store's rows.
+        Numbers of simulated workers, for the rows of the store.
     waiting_timit : tuple of int
-        The same with the rows of TIMIT.
+        Numbers of simulated workers, for the rows of TIMIT.
     fitted : tuple of int
-        Workers of the empty rounds that the constants of a round are taken from.
+        Numbers of workers of the empty rounds from which the constants of a round are fitted.
     repeats : int
     """
 
@@ -47,12 +47,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was found, and on which data.
+    """Results of all measurements, with their data.
 
     ``measured`` and ``waited`` are keyed by workers, rows and curvature rows.
     """
 
-    plan: Plan
+    plan: Measurements
     rows: int
     sizes: tuple[int, ...]
     constants: Constants
@@ -62,7 +62,7 @@ class Results:
     data: str
 
     def workload(self, rows: int, curvature_rows: int, n_workers: int) -> Workload:
-        """What an iteration has to do, with the counts of the measured ones and a partition for every worker."""
+        """Workload of an iteration, with the counts of the measured ones and a partition for every worker."""
         from hfnumba.bench.model import Workload  # noqa: PLC0415
 
         own = counts(self.measured[self.plan.workers[0], self.rows, curvature_rows])
@@ -70,5 +70,5 @@ class Results:
 
 
 def counts(found: Found) -> tuple[int, int, int]:
-    """Products, candidates and step lengths of a measured iteration."""
+    """Numbers of products, candidates and step lengths of a measured iteration."""
     return found["n_products"], found["n_candidates"], found["n_alphas"]

@@ -1,4 +1,4 @@
-"""The numbers of figure 2: constants, what the model was held against, and where it leads."""
+"""Tables of figure 2: constants, comparison of the model with runs, and extrapolation."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from hfnumba.figures.summary import markdown
 from hfnumba.figures.two_results import TIMIT_ROWS, Results
 
 WORKERS = tuple(2**k for k in range(11))
-"""As far as the model is shown."""
+"""Numbers of workers for which the model is shown."""
 NODE = 36
-"""Processors of a large node."""
+"""Number of processors of a large node."""
 MANY = (32, 128, 1024, 8192)
-"""As far as it is asked for what limits."""
+"""Numbers of workers for which the limits are computed."""
 NAMES = {"iteration": "iteration", "gradient": "gradient", "krylov": "Krylov", "line_search": "line search"}
 
 
 def modelled(results: Results, rows: int, curvature_rows: int, p: int, tree: bool = False) -> dict[str, float]:
-    """Seconds of the parts for p workers, as a star or with the best of the trees."""
+    """Modelled seconds of the parts for p workers, as a star or with the best tree of relays."""
     work = results.workload(rows, curvature_rows, p)
     fan_in = best_fan_in(results.constants, work, p) if tree else None
     return iteration_s(results.constants, work, p, fan_in)
 
 
 def total(results: Results, seconds: dict[str, float]) -> dict[str, float]:
-    """Seconds of parts that waited, with the client's own work, which it was not asked to do meanwhile."""
+    """Add the client's own work to the seconds of simulated parts, in which it does none."""
     everything = sum(seconds[part] for part in PARTS) + results.constants.client_s
     return {**seconds, "iteration": everything}
 
 
 def checks(results: Results) -> list[dict[str, Any]]:
-    """Each run beside the model of it."""
+    """Compare each run with its model."""
     found = [("computing", key, run["seconds"]) for key, run in results.measured.items()]
     found += [("waiting", key, total(results, run["seconds"])) for key, run in results.waited.items()]
     rows = []
@@ -101,10 +101,12 @@ def _constants(results: Results) -> str:
         ["a byte out to a worker", "s", f"{1e9 * c.send_s_per_byte:.2f} ns (as a link of {link[0]:.0f} Gbit/s)"],
         ["a byte back from a worker", "r", f"{1e9 * c.receive_s_per_byte:.2f} ns (as a link of {link[1]:.0f} Gbit/s)"],
         ["adding a byte of an answer", "a", f"{1e9 * c.add_s_per_byte:.3f} ns"],
-        ["the client's own work, an iteration", "c", f"{c.client_s:.2f} s"],
+        ["work of the client, per iteration", "c", f"{c.client_s:.2f} s"],
         ["the scheduler, for each worker", "", f"{100 * c.scheduler_share:.2f} % of a processor"],
     ]
-    kernels = markdown(["kernel, one thread", "µs a row and point", "ms a partition", "ms a worker and point"], rates)
+    kernels = markdown(
+        ["kernel, one thread", "µs per row and point", "ms per partition", "ms per worker and point"], rates
+    )
     return f"{kernels}\n\n{markdown(['transport', 'symbol', 'measured'], rest)}"
 
 
@@ -116,22 +118,22 @@ def _check(results: Results) -> str:
         "curvature rows",
         *(f"{name}, s (model)" for name in NAMES.values()),
         "error",
-        "client's processor, s",
+        "processor of the client, s",
     ]
     lines = []
     for row in checks(results):
         parts = [f"{row[part]['run_s']:.2f} ({row[part]['model_s']:.2f})" for part in NAMES]
-        told = [row["kernel"], str(row["workers"]), f"{row['rows']:,}", f"{row['curvature_rows']:,}"]
+        names = [row["kernel"], str(row["workers"]), f"{row['rows']:,}", f"{row['curvature_rows']:,}"]
         key = row["workers"], row["rows"], row["curvature_rows"]
         busy = f"{results.waited[key]['client_processor_s']:.1f}" if row["kernel"] == "waiting" else ""
-        lines.append([*told, *parts, f"{row['iteration']['error']:+.0%}", busy])
+        lines.append([*names, *parts, f"{row['iteration']['error']:+.0%}", busy])
     errors = [abs(row["iteration"]["error"]) for row in checks(results)]
-    said = f"Error of the model, whole iterations: median {median(errors):.0%}, largest {max(errors):.0%}."
-    return f"{markdown(header, lines)}\n\n{said} {_efficiency(results)}"
+    summary = f"Error of the model, whole iterations: median {median(errors):.0%}, largest {max(errors):.0%}."
+    return f"{markdown(header, lines)}\n\n{summary} {_efficiency(results)}"
 
 
 def _efficiency(results: Results) -> str:
-    """What the processes that compute made of each other."""
+    """Efficiency of the worker processes that compute."""
     one, *more = results.plan.workers
     lines = []
     for p in more:
@@ -139,13 +141,13 @@ def _efficiency(results: Results) -> str:
         for s in results.plan.curvature_rows:
             alone, together = (results.measured[k, results.rows, s]["seconds"]["iteration"] for k in (one, p))
             shares.append(f"{alone * one / together / p:.0%}")
-        told = ", ".join(f"{s:,}" for s in results.plan.curvature_rows)
-        lines.append(f"Efficiency of {p} processes that compute, with {told} curvature rows: {', '.join(shares)}.")
+        sizes = ", ".join(f"{s:,}" for s in results.plan.curvature_rows)
+        lines.append(f"Efficiency of {p} processes, with {sizes} curvature rows: {', '.join(shares)}.")
     return " ".join(lines)
 
 
 def _model(results: Results) -> str:
-    """The rows of TIMIT: seconds and efficiency of the star and of the best tree."""
+    """Seconds and efficiency of the star and of the best tree, for the rows of TIMIT."""
     header = ["workers", *(f"{s:,} curvature rows: s, efficiency (best tree)" for s in results.plan.curvature_rows)]
     lines = []
     for p in WORKERS:
@@ -159,7 +161,7 @@ def _model(results: Results) -> str:
 
 
 def _nodes(results: Results, s: int) -> str:
-    """The same with workers that compute as much faster as a node of many processors, and talk no faster."""
+    """Efficiency if each worker computes like a node of many processors, with unchanged communication."""
     c, p = results.constants, MANY[0]
     kernels = {kind: getattr(c, kind) for kind in KINDS}
     rates = {k: Rate(r.row_s / NODE, r.partition_s / NODE, r.worker_s / NODE) for k, r in kernels.items()}
@@ -170,22 +172,22 @@ def _nodes(results: Results, s: int) -> str:
         seconds = [iteration_s(node, w, n, f)["iteration"] for w, n, f in ((alone, 1, None), (together, p, fan_in))]
         shares.append(f"{seconds[0] / seconds[1] / p:.0%}")
     return (
-        f"Were each worker a node that computes {NODE} times as fast and talks no faster, the efficiency of {p} of "
-        f"them would be {shares[0]} as a star and {shares[1]} as the best tree."
+        f"If each worker were a node that computes {NODE} times as fast, with unchanged communication, the efficiency "
+        f"of {p} of them would be {shares[0]} as a star and {shares[1]} as the best tree."
     )
 
 
 def _limits(results: Results) -> str:
-    """What a round trip costs for many workers, and what part of an iteration nobody computes in."""
+    """Cost of communication for many workers, and the share of an iteration without computing."""
     c, s = results.constants, results.plan.curvature_rows[-1]
     header = [
         "workers",
-        "bytes through the client, MB",
+        "data through the client, MB",
         "without computing, star",
         "best fan-in",
         "without computing, tree",
     ]
-    header += ["scheduler's processor"]
+    header += ["processor of the scheduler"]
     lines = []
     for p in MANY:
         work = results.workload(TIMIT_ROWS, s, p)
@@ -195,5 +197,5 @@ def _limits(results: Results) -> str:
         cells = [f"{p:,}", f"{nbytes / 1e6:,.0f}", shares[0], str(fan_in or "star"), shares[1]]
         lines.append([*cells, f"{p * c.scheduler_share:.0%}"])
     fastest = best_workers(c, results.workload(TIMIT_ROWS, s, max(WORKERS)), WORKERS)
-    said = f"With {s:,} curvature rows the star is fastest with {fastest:,} workers. {_nodes(results, s)}"
-    return f"{markdown(header, lines)}\n\n{said}"
+    fastest_text = f"With {s:,} curvature rows the star is fastest with {fastest:,} workers. {_nodes(results, s)}"
+    return f"{markdown(header, lines)}\n\n{fastest_text}"

@@ -1,10 +1,10 @@
-"""Speech as utterances that are read one at a time: taken stock of once, then written a partition at a time."""
+"""Speech corpora as utterances read one at a time: surveyed once, then written partition by partition."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest.shuffle import shuffle
-from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.standardise import Moments, Standardisation
 
-Say = Callable[[str], None]
 Features = NDArray[np.float32]
 N_NAMED = 5
 
 
 class Corpus(Protocol):
-    """What a source of speech offers.
+    """Interface of a source of speech.
 
     Attributes
     ----------
@@ -36,7 +35,7 @@ class Corpus(Protocol):
     classes : sequence of str
         Names of the classes; empty where there are only numbers.
     n_classes : int or None
-        None: the largest label plus one.
+        Number of classes; None for the largest label plus one.
     """
 
     @property
@@ -50,12 +49,12 @@ class Corpus(Protocol):
         """Features (frames, n_features) and labels (frames,) of an utterance."""
         ...
 
-    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
-        """Records of the files, read for it."""
+    def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
+        """Records of the files, which are read to hash them."""
         ...
 
     def speaker(self, name: str) -> str | None:
-        """Who speaks, if the features are to be normalised over all frames of each speaker; or None."""
+        """Speaker of an utterance, if features are to be normalised by speaker; otherwise None."""
         ...
 
 
@@ -68,7 +67,7 @@ class Utterance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was found in a corpus: the utterances of each split in the order they are stored, and the speakers."""
+    """Utterances of each split in stored order, and mean and deviation of each speaker."""
 
     utterances: dict[str, tuple[Utterance, ...]]
     speakers: dict[str, Standardisation]
@@ -77,33 +76,33 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 @dataclass(frozen=True)
-class Stock:
-    """A catalogue, and mean and deviation of the training frames (after normalisation by speaker)."""
+class Survey:
+    """Catalogue of a corpus, and mean and deviation of the training frames (after normalisation by speaker)."""
 
     catalogue: Catalogue
     standardisation: Standardisation
 
 
-def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch: Watch = unwatched) -> Stock:
+def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
     """Read every utterance once (twice if normalised by speaker), check it, and shuffle the utterances.
 
     Parameters
     ----------
     corpus : Corpus
     rows : int, optional
-        Keep at most this many training frames: the first whole utterances of the shuffled order.
+        Largest number of training frames: the first whole utterances of the shuffled order are taken.
     seed : int
-        Key of the shuffle.
-    watch : callable, optional
-        Told how far each pass over the utterances has come.
+        Seed of the shuffle.
+    reporter : Reporter
+        Receiver of the progress of each pass over the utterances.
 
     Raises
     ------
     DataError
-        If utterances cannot be read, are empty, not finite, unequal in width to the others, or have not one label a
-        frame: with their count and the first.
+        If utterances cannot be read, are empty, are not finite, differ in width, or do not have one label per frame.
+        The message has their number and the first of them.
     UsageError
-        If ``rows`` is less than the first utterance has.
+        If the first utterance has more than ``rows`` frames.
 
     Notes
     -----
@@ -112,15 +111,15 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch:
     names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
     if not names.get("train"):
         raise DataError("there are no training utterances")
-    speakers = _speakers(corpus, names, watch)
+    speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
     largest, faults = 0, _Faults()
-    steps = Steps(watch("Checking utterances", "utterances"), sum(map(len, names.values())))
+    counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
         for name in order:
-            steps.step()
+            counter.advance()
             try:
                 X, y = _read(corpus, speakers, split, name)
                 moments = Moments(X.shape[1]) if moments is None else moments
@@ -136,7 +135,7 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch:
                 moments.update(X)
             largest = max(largest, int(y.max()))
             found[split].append(Utterance(name, len(X), _digest(X, y)))
-    faults.refuse(sum(map(len, names.values())))
+    faults.check(sum(map(len, names.values())))
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
     catalogue = Catalogue(
@@ -145,24 +144,24 @@ def take_stock(corpus: Corpus, *, rows: int | None = None, seed: int = 0, watch:
         n_features=len(moments.mean),
         n_classes=corpus.n_classes or max(largest + 1, 2),
     )
-    return Stock(catalogue, moments.standardisation())
+    return Survey(catalogue, moments.standardisation())
 
 
 @dataclass(frozen=True)
 class CorpusContent:
-    """What a store of frames is filled with; the weights are those of an utterance's frames, by its name."""
+    """Content of a store of frames; ``weights`` has the weights of each utterance's frames, by its name."""
 
     corpus: Corpus
     catalogue: Catalogue
     weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
+    def partition(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
         """Read the utterances of partition ``j`` again.
 
         Raises
         ------
         DataError
-            If an utterance is not what it was when stock was taken.
+            If an utterance has changed since the survey.
         """
         utterances = self.catalogue.utterances[name]
         ends = np.array(list(accumulate(utterance.n_frames for utterance in utterances)))
@@ -190,7 +189,7 @@ class CorpusContent:
 
 @dataclass(frozen=True)
 class ArrayCorpus:
-    """Utterances in memory, by split; they are named by their numbers."""
+    """Corpus of utterances in memory, by split, named by their numbers."""
 
     utterances: Mapping[str, Sequence[tuple[NDArray[Any], NDArray[Any]]]]
     n_classes: int | None = None
@@ -198,21 +197,23 @@ class ArrayCorpus:
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        """``train-0`` and so on."""
-        return {split: [f"{split}-{i}" for i in range(len(held))] for split, held in self.utterances.items()}
+        """Names such as ``train-0``."""
+        return {
+            split: [f"{split}-{i}" for i in range(len(utterances))] for split, utterances in self.utterances.items()
+        }
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the arrays."""
+        """Features and labels of an utterance."""
         split, _, number = name.rpartition("-")
         X, y = self.utterances[split][int(number)]
         return np.asarray(X), np.asarray(y)
 
-    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
-        """One record a split, over all its arrays."""
+    def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
+        """One record for each split, over all its arrays."""
         records = []
-        for split, held in self.utterances.items():
+        for split, utterances in self.utterances.items():
             digest, nbytes = hashlib.sha256(), 0
-            for pair in held:
+            for pair in utterances:
                 for array in map(np.ascontiguousarray, pair):
                     digest.update(array.tobytes())
                     nbytes += array.nbytes
@@ -220,12 +221,12 @@ class ArrayCorpus:
         return tuple(records)
 
     def speaker(self, name: str) -> str | None:
-        """Nobody in particular."""
+        """No speaker; returns None."""
         return None
 
 
 class _Faults:
-    """Utterances that cannot be used."""
+    """Collects the utterances that cannot be used."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -235,7 +236,7 @@ class _Faults:
         self._first = self._first or str(error)
         self._names.append(name)
 
-    def refuse(self, total: int) -> None:
+    def check(self, total: int) -> None:
         """Raise if there are any."""
         if self._names:
             more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
@@ -243,7 +244,7 @@ class _Faults:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Name the first few."""
+    """List the first few names, and the number of the others."""
     more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
     return ", ".join(names[:N_NAMED]) + more
 
@@ -253,26 +254,26 @@ def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:
     return [names[i] for i in shuffle(split, len(names), seed)]
 
 
-def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], watch: Watch) -> dict[str, Standardisation]:
+def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], reporter: Reporter) -> dict[str, Standardisation]:
     """Mean and deviation of each speaker's frames."""
-    gathered: dict[str, Moments] = {}
+    of_speaker: dict[str, Moments] = {}
     spoken = [(split, name) for split, order in names.items() for name in order if corpus.speaker(name) is not None]
     if not spoken:
         return {}
-    steps = Steps(watch("Measuring speakers", "utterances"), len(spoken))
+    counter = Counter(reporter.progress("Measuring speakers", "utterances"), len(spoken))
     for split, name in spoken:
-        # Those that cannot be read are counted and named when all are checked.
+        # Utterances that cannot be read are reported when all are checked.
         with contextlib.suppress(DataError):
             X, _ = _read(corpus, {}, split, name)
-            gathered.setdefault(str(corpus.speaker(name)), Moments(X.shape[1])).update(X)
-        steps.step()
-    return {speaker: moments.standardisation() for speaker, moments in sorted(gathered.items())}
+            of_speaker.setdefault(str(corpus.speaker(name)), Moments(X.shape[1])).update(X)
+        counter.advance()
+    return {speaker: moments.standardisation() for speaker, moments in sorted(of_speaker.items())}
 
 
 def _read(
     corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str
 ) -> tuple[Features, NDArray[np.int64]]:
-    """Read and check an utterance, normalised if its speaker is known."""
+    """Read and check an utterance, normalised if its speaker was measured."""
     X, y = corpus.load(name)
     where = f"{split}: {name}"
     if X.ndim != 2 or not X.size or len(X) != len(y):

@@ -1,9 +1,8 @@
-"""Files of a recipe: where they already lie, or from the first mirror that has them whole."""
+"""Files of a recipe: found in a folder, or downloaded from the first mirror that has them complete."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,26 +10,25 @@ from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest.recipes import FOLDERS, Recipe, RecipeFile
 from hfnumba.ingest.sources.paths import inside
 from hfnumba.ingest.sources.raw import read_all, source_file
-from hfnumba.progress import Progress, Watch, unwatched
+from hfnumba.progress import SILENT, Progress, Reporter
 
-Say = Callable[[str], None]
 TIMEOUT_S = 30
 
 
-def locate(recipe: Recipe, source: Path | None, say: Say, watch: Watch = unwatched) -> dict[str, Path]:
-    """Where each file of a recipe lies, by its name; fetched into the user's cache if no folder is given.
+def locate(recipe: Recipe, source: Path | None, reporter: Reporter = SILENT) -> dict[str, Path]:
+    """Find each file of a recipe by its name; it is downloaded into the user's cache if no folder is given.
 
     Raises
     ------
     DataError
-        If the folder lacks a file, or no mirror could be reached or had it whole.
+        If the folder lacks a file, or no mirror could be reached or had it complete.
     UsageError
         If a folder is given for a recipe without files.
     """
     if recipe.format in FOLDERS:
         return {"source": _folder(recipe, source)}
     if source is None:
-        return {file.name: _fetch(recipe, file, say, watch) for file in recipe.files}
+        return {file.name: _fetch(recipe, file, reporter) for file in recipe.files}
     if not recipe.files:
         raise UsageError(f"the recipe {recipe.name} reads no files; leave --source out")
     if not source.is_dir():
@@ -39,9 +37,9 @@ def locate(recipe: Recipe, source: Path | None, say: Say, watch: Watch = unwatch
 
 
 def _folder(recipe: Recipe, source: Path | None) -> Path:
-    """Where the files lie that the source itself looks for."""
+    """Folder in which the source itself looks for its files."""
     if source is None:
-        raise UsageError(f"the recipe {recipe.name} reads a folder of yours; name it with --source DIR")
+        raise UsageError(f"the recipe {recipe.name} needs a folder of files; name it with --source DIR")
     if not source.is_dir():
         raise DataError(f"--source {source} is not a folder")
     return source.absolute()
@@ -57,8 +55,8 @@ def _find(recipe: Recipe, file: RecipeFile, folder: Path) -> Path:
     raise DataError(f"{folder} has no {file.name} (nor {file.name}.gz); the recipe {recipe.name} needs {names}")
 
 
-def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
-    """Return a file from the user's cache, or from the mirrors in their order."""
+def _fetch(recipe: Recipe, file: RecipeFile, reporter: Reporter) -> Path:
+    """Return a file from the user's cache, or download it from the mirrors in their order."""
     import pooch  # noqa: PLC0415 - slow to import
 
     pooch.get_logger().setLevel("WARNING")
@@ -67,14 +65,15 @@ def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
     faults = []
     for mirror in recipe.mirrors:
         if not (folder / archive).exists():
-            say(f"Downloading {archive} from {urlsplit(mirror).hostname}")
+            reporter.note(f"Downloading {archive} from {urlsplit(mirror).hostname}")
+        bar = _Bar(reporter.progress("Downloading", "bytes"))
         try:
             fetched = pooch.retrieve(
                 mirror + archive,
                 known_hash=None,
                 fname=archive,
                 path=folder,
-                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=_Bar(watch("Downloading", "bytes"))),
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=bar),
             )
             path = Path(fetched)
             _check_archive(path, file)
@@ -82,7 +81,7 @@ def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
                 source_file(file, path, read_all(path, file.nbytes))
             return path
         except DataError as error:
-            # What is in the cache is not what the recipe wants: without it the next mirror is asked.
+            # The cached file is not the one of the recipe; it is deleted, so that the next mirror is asked.
             (folder / archive).unlink(missing_ok=True)
             faults.append(str(error))
         except (OSError, ValueError) as error:
@@ -95,18 +94,18 @@ def _fetch(recipe: Recipe, file: RecipeFile, say: Say, watch: Watch) -> Path:
 
 
 class _Bar:
-    """What pooch takes for a progress bar."""
+    """Progress bar in the form that pooch expects."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self._done, self.total = progress, 0, 0
 
     def update(self, nbytes: int) -> None:
-        """Count more bytes."""
+        """Add to the bytes done."""
         self._done += nbytes
         self._progress(self._done, self.total)
 
     def reset(self) -> None:
-        """Begin anew: pooch calls it at the end, and counts all bytes once more."""
+        """Start again from zero; pooch calls this at the end and then counts all bytes once more."""
         self._done = 0
 
     def close(self) -> None:

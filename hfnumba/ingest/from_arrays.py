@@ -1,4 +1,4 @@
-"""From arrays in memory to a store."""
+"""Writing a store from arrays in memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError
 from hfnumba.ingest import writer
 from hfnumba.ingest.build import AnyPath
-from hfnumba.ingest.corpus import ArrayCorpus, CorpusContent, take_stock
-from hfnumba.ingest.header import About, Settings, describe_frames, describe_rows
+from hfnumba.ingest.corpus import ArrayCorpus, CorpusContent, survey_corpus
+from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
 from hfnumba.ingest.lazy_arrays import array_record, gather_arrays
 from hfnumba.ingest.prepare import prepare
-from hfnumba.ingest.writer import Plan
-from hfnumba.progress import unwatched
+from hfnumba.ingest.writer import WritePlan
+from hfnumba.progress import SILENT
 from hfnumba.store.checks import checked_weights
 from hfnumba.store.manifest import Task
 from hfnumba.store.split import Store
@@ -39,7 +39,7 @@ def write_store(
     licence: str = "",
     homepage: str = "",
 ) -> Store:
-    """Write a store from arrays: in memory, or of Dask, Zarr, h5py or a map, which are read a block at a time.
+    """Write a store from arrays: NumPy arrays, or arrays of Dask, Zarr, h5py or a memory map, read block by block.
 
     Parameters
     ----------
@@ -48,22 +48,22 @@ def write_store(
     splits : mapping of str to (X, y) or (X, y, weights)
         ``"train"``, and optionally ``"test"`` and ``"validation"``. ``X`` has rows along its first axis;
         bytes stay bytes, whole numbers from 0 to 255 become bytes, anything else float32. ``y`` holds class
-        numbers, or targets of shape (rows,) or (rows, n_outputs). ``weights`` are those of the rows: at least 0, and
+        numbers, or targets of shape (rows,) or (rows, n_outputs). ``weights`` has one weight per row, at least 0 and
         not all 0; they are stored in float32.
     n_partitions : int, optional
-        Partitions of each split; by default 16, or so many that none takes more than 15 MiB as loaded.
+        Number of partitions of each split; default 16, or more, so that none takes more than 15 MiB as loaded.
     seed : int
-        Key of the shuffle.
+        Seed of the shuffle.
     scale, offset : float
-        Training sees ``x * scale + offset``.
+        Affine map of the features in training, ``x * scale + offset``.
     standardise : bool
         Whether loading subtracts the mean of the training rows and divides by their deviation (float32 features only).
     task : {"classification", "regression"}, optional
-        By default regression if the training targets are floating-point numbers.
+        Task; default regression if the training targets are floating-point numbers.
     n_classes : int, optional
-        By default the largest label plus one.
+        Number of classes; default the largest label plus one.
     name, title, licence, homepage : str
-        What the store says of itself.
+        Metadata recorded in the store.
 
     Returns
     -------
@@ -72,19 +72,19 @@ def write_store(
     Raises
     ------
     DataError
-        If the rows are not what training needs.
+        If rows are not usable for training.
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
     """
-    pairs, weights = _parted(splits)
+    pairs, weights = _separated(splits)
     arrays, records = gather_arrays(pairs)
     prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed, weights=weights)
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
     records += tuple(array_record(f"{key}.weights", own) for key, own in weights.items())
-    about = About(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
-    header = describe_rows(about, prepared, Settings(n_partitions, None, seed))
+    metadata = Metadata(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
+    header = rows_header(metadata, prepared, Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, Plan(header=header))
+    writer.begin(path, WritePlan(header=header))
     return writer.write_all(path, header, prepared)
 
 
@@ -112,7 +112,7 @@ def write_frames(
         The utterances of ``"train"``, and optionally ``"test"`` and ``"validation"``: features (frames, n_features),
         class numbers (frames,), and weights (frames,) in all utterances of a split or in none.
     context : int
-        Neighbours on each side that loading splices to a frame.
+        Number of neighbours on each side that loading splices to a frame.
     standardise : bool
         Whether loading subtracts the mean and divides by the deviation of the training frames.
     n_partitions, seed, n_classes, name, title, licence, homepage
@@ -121,25 +121,25 @@ def write_frames(
     Raises
     ------
     DataError
-        If an utterance is not what training needs.
+        If an utterance is not usable for training.
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
     """
-    pairs, weights = _parted_frames(splits)
+    pairs, weights = _separated_frames(splits)
     corpus = ArrayCorpus(pairs, n_classes)
-    stock = take_stock(corpus, seed=seed)
+    survey = survey_corpus(corpus, seed=seed)
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
-    records = corpus.sources(unwatched)
+    records = corpus.sources(SILENT)
     records += tuple(array_record(f"{key}.weights", np.concatenate(own)) for key, own in weights.items())
-    about = About(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
-    header = describe_frames(about, stock, (), Settings(n_partitions, None, seed))
+    metadata = Metadata(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
+    header = frames_header(metadata, survey, (), Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, Plan(header=header))
-    by_name = {f"{key}-{i}": own for key, held in weights.items() for i, own in enumerate(held)}
-    return writer.write_all(path, header, CorpusContent(corpus, stock.catalogue, by_name))
+    writer.begin(path, WritePlan(header=header))
+    by_name = {f"{key}-{i}": own for key, values in weights.items() for i, own in enumerate(values)}
+    return writer.write_all(path, header, CorpusContent(corpus, survey.catalogue, by_name))
 
 
-def _parted(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:
+def _separated(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:
     """Pairs of features and targets, and the weights of those splits that have a third array."""
     pairs, weights = {}, {}
     for name, arrays in splits.items():
@@ -151,18 +151,18 @@ def _parted(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any,
     return pairs, weights
 
 
-def _parted_frames(
+def _separated_frames(
     splits: Mapping[str, Sequence[tuple[NDArray[Any], ...]]],
 ) -> tuple[dict[str, list[tuple[NDArray[Any], NDArray[Any]]]], dict[str, list[NDArray[np.float64]]]]:
     """Pairs of features and labels, and the checked weights of the utterances of those splits that have them."""
     pairs: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
     weights: dict[str, list[NDArray[np.float64]]] = {}
     for split, utterances in splits.items():
-        parted = [_parted({f"{split}, utterance {i}": arrays}) for i, arrays in enumerate(utterances)]
-        pairs[split] = [pair for held, _ in parted for pair in held.values()]
-        own = [values for _, held in parted for values in held.values()]
-        if own and len(own) != len(parted):
-            raise DataError(f"{split}: {len(own)} of {len(parted)} utterances have weights; expected all or none")
+        separated = [_separated({f"{split}, utterance {i}": arrays}) for i, arrays in enumerate(utterances)]
+        pairs[split] = [pair for pairs_of, _ in separated for pair in pairs_of.values()]
+        own = [values for _, weights_of in separated for values in weights_of.values()]
+        if own and len(own) != len(separated):
+            raise DataError(f"{split}: {len(own)} of {len(separated)} utterances have weights; expected all or none")
         if own:
             for i, (values, (X, _)) in enumerate(zip(own, pairs[split], strict=True)):
                 if values.shape != (len(X),):

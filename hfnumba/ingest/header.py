@@ -1,4 +1,4 @@
-"""The header of a store from what it will hold: splits, partitions, standardisation."""
+"""Header of a store, made from its rows: splits, partitions, standardisation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from hfnumba.errors import UsageError
-from hfnumba.ingest.corpus import Stock
+from hfnumba.ingest.corpus import Survey
 from hfnumba.ingest.prepare import Prepared
-from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import label_dtype
 from hfnumba.store.frames import grouping
 from hfnumba.store.layout import SplitLayout, chunking
@@ -21,15 +21,15 @@ from hfnumba.store.standardise import Moments, Standardisation
 
 ROW_BLOCK = 8192
 N_PARTITIONS = 16
-"""Partitions unless told otherwise; a store needs at least as many as there are workers times threads."""
+"""Default number of partitions; a store needs at least as many as there are workers times threads."""
 PARTITION_BYTES = 15 * 2**20
-"""There are more of them where one would be larger than this as loaded (a little less than a chunk may hold): a worker
-holds two for each thread."""
+"""Largest size of a partition as loaded, by default (a little less than a chunk may hold): a worker has two partitions
+per thread in memory."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user chooses about a store, beside its recipe."""
+    """User's choices for a store, besides its recipe."""
 
     n_partitions: int | None
     rows: int | None
@@ -37,10 +37,10 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class About:
-    """What a recipe says of the store, beside its rows; the fields are those of the header and the layout.
+class Metadata:
+    """Metadata of a store that do not come from its rows; the fields are those of the header and the layout.
 
-    ``weighted`` are the splits whose frames have weights; rows bring theirs with them.
+    ``weighted`` names the splits whose frames have weights (the weights of rows come with the rows).
     """
 
     texts: dict[str, Any]
@@ -50,47 +50,47 @@ class About:
     weighted: Collection[str] = ()
 
 
-def describe_rows(
-    about: About,
+def rows_header(
+    metadata: Metadata,
     prepared: Prepared,
     settings: Settings,
     classes: tuple[str, ...] = (),
-    watch: Watch = unwatched,
+    reporter: Reporter = SILENT,
 ) -> Header:
-    """Describe a store of rows."""
+    """Make the header of a store of rows."""
     width = prepared.splits["train"][0].shape[1] * prepared.splits["train"][0].itemsize
     settings = _chosen(settings, width * max(map(len, prepared.orders.values())))
     layouts = {name: _rows_layout(prepared, name, settings) for name in prepared.splits}
     return _header(
-        about,
+        metadata,
         settings,
         task=prepared.task,
         n_classes=prepared.n_classes,
         splits=layouts,
-        standardisation=_standardisation(prepared, watch) if about.standardise else None,
+        standardisation=_standardisation(prepared, reporter) if metadata.standardise else None,
         classes=classes,
     )
 
 
-def describe_frames(about: About, stock: Stock, classes: tuple[str, ...], settings: Settings) -> Header:
-    """Describe a store of frames."""
-    catalogue = stock.catalogue
-    n_frames = max(sum(utterance.n_frames for utterance in held) for held in catalogue.utterances.values())
-    settings = _chosen(settings, n_frames * catalogue.n_features * 4 * (2 * about.context + 1))
-    layouts = {name: _frames_layout(about, stock, name, settings) for name in catalogue.utterances}
+def frames_header(metadata: Metadata, survey: Survey, classes: tuple[str, ...], settings: Settings) -> Header:
+    """Make the header of a store of frames."""
+    catalogue = survey.catalogue
+    n_frames = max(sum(utterance.n_frames for utterance in utterances) for utterances in catalogue.utterances.values())
+    settings = _chosen(settings, n_frames * catalogue.n_features * 4 * (2 * metadata.context + 1))
+    layouts = {name: _frames_layout(metadata, survey, name, settings) for name in catalogue.utterances}
     return _header(
-        about,
+        metadata,
         settings,
         task="classification",
         n_classes=catalogue.n_classes,
         splits=layouts,
-        standardisation=stock.standardisation if about.standardise else None,
+        standardisation=survey.standardisation if metadata.standardise else None,
         classes=classes,
     )
 
 
 def _chosen(settings: Settings, nbytes: int) -> Settings:
-    """Settings with a number of partitions for a split of so many bytes as loaded."""
+    """Complete the settings with the number of partitions for a split of ``nbytes`` as loaded."""
     if settings.n_partitions is None:
         return replace(settings, n_partitions=max(N_PARTITIONS, math.ceil(nbytes / PARTITION_BYTES)))
     if settings.n_partitions < 1:
@@ -98,23 +98,23 @@ def _chosen(settings: Settings, nbytes: int) -> Settings:
     return settings
 
 
-def _header(about: About, settings: Settings, **held: Any) -> Header:
+def _header(metadata: Metadata, settings: Settings, **fields: Any) -> Header:
     try:
         return Header(
-            **about.texts,
-            sources=about.sources,
+            **metadata.texts,
+            sources=metadata.sources,
             seed=settings.seed,
             rows=settings.rows,
             n_partitions=settings.n_partitions or N_PARTITIONS,
-            **held,
+            **fields,
         )
     except ValueError as error:
-        raise UsageError(f"the store cannot be described: {error}") from error
+        raise UsageError(f"the store cannot have such a header: {error}") from error
 
 
-def _layout(settings: Settings, **held: Any) -> SplitLayout:
+def _layout(settings: Settings, **fields: Any) -> SplitLayout:
     try:
-        return SplitLayout(**held)
+        return SplitLayout(**fields)
     except ValueError as error:
         raise UsageError(f"the store cannot be laid out in {settings.n_partitions} partitions: {error}") from error
 
@@ -136,10 +136,10 @@ def _rows_layout(prepared: Prepared, name: str, settings: Settings) -> SplitLayo
     )
 
 
-def _frames_layout(about: About, stock: Stock, name: str, settings: Settings) -> SplitLayout:
-    lengths = [utterance.n_frames for utterance in stock.catalogue.utterances[name]]
+def _frames_layout(metadata: Metadata, survey: Survey, name: str, settings: Settings) -> SplitLayout:
+    lengths = [utterance.n_frames for utterance in survey.catalogue.utterances[name]]
     sizes = tuple(sum(lengths[i] for i in group) for group in grouping(lengths, settings.n_partitions or N_PARTITIONS))
-    n_features = stock.catalogue.n_features
+    n_features = survey.catalogue.n_features
     chunk_rows, partition_rows = chunking(max(sizes), n_features * 4, 1)
     return _layout(
         settings,
@@ -147,25 +147,25 @@ def _frames_layout(about: About, stock: Stock, name: str, settings: Settings) ->
         n_features=n_features,
         n_outputs=None,
         x_dtype="float32",
-        y_dtype=label_dtype(stock.catalogue.n_classes).__name__,
+        y_dtype=label_dtype(survey.catalogue.n_classes).__name__,
         chunk_rows=chunk_rows,
         partition_rows=partition_rows,
         partition_sizes=sizes,
-        context=about.context,
-        weighted=True if name in about.weighted else msgspec.UNSET,
+        context=metadata.context,
+        weighted=True if name in metadata.weighted else msgspec.UNSET,
     )
 
 
-def _standardisation(prepared: Prepared, watch: Watch) -> Standardisation:
-    """Mean and deviation over the rows of the training split, read a block at a time."""
+def _standardisation(prepared: Prepared, reporter: Reporter) -> Standardisation:
+    """Mean and deviation over the rows of the training split, read block by block."""
     X, _ = prepared.splits["train"]
     if X.dtype != "float32":
         raise UsageError("bytes are not standardised; give scale and offset instead of standardise")
     order = prepared.orders["train"]
     moments = Moments(X.shape[1])
-    steps = Steps(watch("Measuring mean and deviation", "rows"), len(order))
+    counter = Counter(reporter.progress("Measuring mean and deviation", "rows"), len(order))
     for first in range(0, len(order), ROW_BLOCK):
         rows = order[first : first + ROW_BLOCK]
         moments.update(X[rows])
-        steps.step(len(rows))
+        counter.advance(len(rows))
     return moments.standardisation()

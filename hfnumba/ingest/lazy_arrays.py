@@ -1,4 +1,4 @@
-"""Arrays that compute or read their rows when asked (Dask, Zarr, h5py, NumPy's maps), brought to disk by blocks."""
+"""Lazy arrays, which compute or read rows on access (Dask, Zarr, h5py, memory maps), copied to disk block by block."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.ingest.prepare import fits_bytes
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, refuse_dtype, width
 from hfnumba.ingest.sources.spool import Spool
 from hfnumba.store.manifest import SourceFile
@@ -18,26 +19,26 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 def gather_arrays(splits: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Pair], tuple[SourceFile, ...]]:
-    """Bring the arrays of each split to NumPy: features that are lazy by way of a file, all others as they are.
+    """Convert the arrays of each split to NumPy arrays: lazy features by way of a file, all others as they are.
 
     Parameters
     ----------
     splits : mapping of str to (X, y)
-        Lazy is what has ``shape``, ``dtype`` and slices, but is no array in memory. Labels are taken into memory.
+        An array is lazy if it has ``shape``, ``dtype`` and slices but is not in memory. Labels are loaded into memory.
 
     Returns
     -------
     arrays : dict of str to (X, y)
     records : tuple of SourceFile
-        Size and digest of the bytes of each, the same for the same values in any kind of array.
+        Size and digest of the bytes of each array; equal values have equal records in any kind of array.
 
     Notes
     -----
-    Of lazy features a block is in memory at a time, of whole chunks and at least about 4 MB. They take as much disk as
-    the rows, in the folder for temporary files (``TMPDIR``).
+    One block of lazy features is in memory at a time: whole chunks, at least about 4 MB. The copy takes as much disk
+    space as the rows, in the folder for temporary files (``TMPDIR``).
     """
     spools: dict[str, Spool] = {}
-    held: dict[str, list[NDArray[Any]]] = {}
+    arrays: dict[str, list[NDArray[Any]]] = {}
     records = []
     for key, (features, targets) in splits.items():
         y = np.asarray(targets)
@@ -47,18 +48,18 @@ def gather_arrays(splits: Mapping[str, tuple[Any, Any]]) -> tuple[dict[str, Pair
         else:
             X = np.asarray(features)
             record = array_record(f"{key}.X", X)
-        held[key] = [X, y]
+        arrays[key] = [X, y]
         records += [record, array_record(f"{key}.y", y)]
-    bytes_fit = all(X.dtype.kind in "bui" and (not X.size or _fits_bytes(X)) for X, _ in held.values())
+    bytes_fit = all(fits_bytes(X) for X, _ in arrays.values())
     for key in spools:
-        held[key][0] = _converted(held[key][0], np.uint8 if bytes_fit else np.float32)
-    return {key: (X, y) for key, (X, y) in held.items()}, tuple(records)
+        arrays[key][0] = _converted(arrays[key][0], np.uint8 if bytes_fit else np.float32)
+    return {key: (X, y) for key, (X, y) in arrays.items()}, tuple(records)
 
 
 def _is_lazy(array: Any) -> bool:
     if isinstance(array, np.ndarray):
         return isinstance(array, np.memmap)
-    # SciPy's sparse rows and frames of pandas have no rows of numbers to slice.
+    # Sparse matrices of SciPy and data frames of pandas cannot be sliced into rows of numbers.
     shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
     return (
         isinstance(shape, tuple)
@@ -70,7 +71,7 @@ def _is_lazy(array: Any) -> bool:
 
 
 def _bounds(array: Any) -> Iterator[tuple[int, int]]:
-    """Blocks of rows: whole chunks, and no fewer than make about 4 MB."""
+    """Bounds of the blocks of rows: whole chunks, at least about 4 MB."""
     n_rows = array.shape[0]
     least = max(1, BLOCK_NBYTES // max(1, width(array.shape) * array.dtype.itemsize))
     chunks = getattr(array, "chunks", None)
@@ -101,12 +102,8 @@ def array_record(name: str, array: NDArray[Any]) -> SourceFile:
     return SourceFile(name, array.nbytes, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
 
 
-def _fits_bytes(X: NDArray[Any]) -> bool:
-    return X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255)
-
-
 def _converted(X: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Bring spooled rows into the dtype they will be stored in, again by way of a file."""
+    """Convert spooled rows to the dtype they will be stored in, again by way of a file."""
     if X.dtype == dtype:
         return X
     spool = Spool(X.shape[1], dtype)

@@ -1,4 +1,4 @@
-"""From arrays as they come to rows as they are stored: checked, in the smallest dtype, in a seeded order."""
+"""Preparing arrays for storage: checks, the smallest dtype, and a seeded order of the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest.shuffle import shuffle
-from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, checked_weights, label_dtype, refuse
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import Task
@@ -19,7 +19,7 @@ from hfnumba.store.manifest import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked rows and the order they are stored in.
+    """Checked rows and the order in which they are stored.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Prepared:
     task : {"classification", "regression"}
     n_classes : int or None
     weights : dict of str to ndarray of float32
-        Weights of the rows of those splits that have them, in the order of the source.
+        Weights of the rows, for splits that have weights, in the order of the source.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -40,16 +40,16 @@ class Prepared:
     n_classes: int | None
     weights: dict[str, NDArray[np.float32]]
 
-    def part(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
-        """Return the stored rows of partition ``j`` of a split; new arrays."""
+    def partition(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
+        """Return the stored rows of partition ``j`` of a split as new arrays."""
         X, y = self.splits[name]
         start, stop = layout.bounds(j)
         taken = self.orders[name][start:stop]
-        # Parts come one after another in one thread, and the C library gives the next the memory of the last.
+        # Partitions come one after another in one thread, so the C library reuses the memory of the one before.
         rows: NDArray[Any] = np.empty((len(taken), X.shape[1]), X.dtype)
         np.take(X, taken, axis=0, out=rows, mode="clip")
-        held = {"X": rows, "y": y[taken]}
-        return held | {"weights": self.weights[name][taken]} if name in self.weights else held
+        arrays = {"X": rows, "y": y[taken]}
+        return arrays | {"weights": self.weights[name][taken]} if name in self.weights else arrays
 
 
 def prepare(
@@ -60,37 +60,37 @@ def prepare(
     rows: int | None = None,
     seed: int = 0,
     subsets: Mapping[str, NDArray[np.intp]] | None = None,
-    watch: Watch = unwatched,
+    reporter: Reporter = SILENT,
     weights: Mapping[str, ArrayLike] | None = None,
 ) -> Prepared:
-    """Check rows and bring them into their stored form.
+    """Check rows and convert them to their stored form.
 
     Parameters
     ----------
     splits : mapping of str to (X, y)
-        ``X`` with rows along its first axis (further axes are flattened), ``y`` with as many.
+        ``X`` with rows along its first axis (further axes are flattened), and ``y`` with as many rows.
     task : {"classification", "regression"}, optional
-        By default regression if the training targets are floating-point numbers.
+        Task; default regression if the training targets are floating-point numbers.
     n_classes : int, optional
-        By default the largest label plus one.
+        Number of classes; default the largest label plus one.
     rows : int, optional
-        Keep this many rows of the shuffled training split; the others are kept whole.
+        Number of rows to take of the shuffled training split; the other splits are not shortened.
     seed : int
-        Key of the shuffle.
+        Seed of the shuffle.
     subsets : mapping of str to ndarray of int, optional
-        Which rows of its arrays a split takes, where it does not take all.
-    watch : callable, optional
-        Told how many rows were looked at.
+        Row numbers that a split takes from its arrays; default all.
+    reporter : Reporter
+        Receiver of the progress.
     weights : mapping of str to array_like, optional
-        Weights of all rows of a split's arrays, for those that have them.
+        Weights of all rows of a split's arrays, for splits that have weights.
 
     Raises
     ------
     DataError
-        For features or targets that are not finite, labels that are no class, weights that are none, unequal lengths,
-        no rows, or splits that do not match: with the count and the first place.
+        For features or targets that are not finite, invalid labels, invalid weights, unequal lengths, no rows, or
+        splits that do not match. The message says how many values are invalid and where the first one is.
     UsageError
-        If ``rows`` or ``seed`` is impossible.
+        If ``rows`` or ``seed`` is out of range.
     """
     if "train" not in splits or not set(splits) <= set(SPLITS):
         raise DataError(f"expected a split train and at most {', '.join(SPLITS)}, got {sorted(splits)}")
@@ -101,10 +101,10 @@ def prepare(
     for name, (X, _) in raw.items():
         if X.shape[1] != n_features:
             raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
-    small = all(_is_byte(X) for X, _ in raw.values())
-    steps = Steps(watch("Checking rows", "rows"), sum(len(X) for X, _ in raw.values()))
+    small = all(fits_bytes(X) for X, _ in raw.values())
+    counter = Counter(reporter.progress("Checking rows", "rows"), sum(len(X) for X, _ in raw.values()))
     features = {
-        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X, steps.step)
+        name: X.astype(np.uint8, copy=False) if small else checked_features(name, X, counter.advance)
         for name, (X, _) in raw.items()
     }
     if task == "classification":
@@ -149,9 +149,11 @@ def _aligned(name: str, features: ArrayLike, targets: ArrayLike) -> tuple[NDArra
     return X.reshape(len(X), -1), y
 
 
-def _is_byte(X: NDArray[Any]) -> bool:
-    """Whether whole-number features fit a byte; floating-point features are left what they are."""
-    return X.dtype.kind in "bui" and (X.dtype in (bool, np.uint8) or bool(X.min() >= 0 and X.max() <= 255))
+def fits_bytes(X: NDArray[Any]) -> bool:
+    """Whether features are whole numbers from 0 to 255; floating-point features never become bytes."""
+    return X.dtype.kind in "bui" and (
+        X.dtype in (bool, np.uint8) or not X.size or bool(X.min() >= 0 and X.max() <= 255)
+    )
 
 
 def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
@@ -168,5 +170,7 @@ def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
 def _stored_weights(name: str, given: ArrayLike, n_rows: int, order: NDArray[np.intp]) -> NDArray[np.float32]:
     own = checked_weights(name, given, n_rows)
     if not own[order].any():
-        raise DataError(f"{name}: all weights of the {len(order)} rows that are kept are 0; at least one must count")
+        raise DataError(
+            f"{name}: all weights of the {len(order)} rows that are taken are 0; at least one row needs a weight"
+        )
     return own.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a recipe may say beyond its files, one table a kind of source."""
+"""Options of a recipe for each kind of source, one table per kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 RelativePath = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00]+$")]
-"""Below the folder of ``--source``; where it leads is checked when it is opened."""
+"""Path below the folder of ``--source``; links are checked when it is opened."""
 
 Paths = Annotated[tuple[RelativePath, ...], msgspec.Meta(min_length=1)]
 
@@ -25,11 +25,11 @@ class KaldiOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes
     ----------
     train, validation, test : KaldiSplit
-        Without ``test``, the seed holds out training utterances.
+        Files of each split. Without ``test``, the seed holds training utterances out.
     pdf_map : str or None
-        File with lines of a transition id and its class. None: the alignments are class numbers already.
+        File with lines of a transition id and its class; None if the alignments are class numbers.
     missing : {"refuse", "skip"}
-        What becomes of utterances with features or an alignment only.
+        Treatment of utterances that lack features or an alignment.
     """
 
     train: KaldiSplit
@@ -45,17 +45,17 @@ class SpeechOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes
     ----------
     n_mels : int
-        Logarithmic mel energies of a frame (25 ms, every 10 ms).
+        Number of logarithmic mel energies of a frame (25 ms, every 10 ms).
     sample_rate : int
-        Samples a second that every recording must have.
+        Required number of samples per second.
     normalise : {"speaker", "none"}
-        Whether each speaker's frames are brought to mean 0 and deviation 1.
+        Whether the frames of each speaker are normalised to mean 0 and deviation 1.
     states : {1, 3}
-        1: a class for each phone. 3: one for each third of each phone.
+        Number of classes per phone: one, or one for each third of the phone.
     phones : {61, 48, 39}
-        TIMIT only: the set of phones, folded after Lee and Hon (1989).
+        TIMIT only: size of the set of phones, folded after Lee and Hon (1989).
     sa : bool
-        TIMIT only: whether the two sentences that all speakers read are taken too.
+        TIMIT only: whether the two sentences that all speakers read are included.
     """
 
     n_mels: Annotated[int, msgspec.Meta(ge=1, le=512)] = 40
@@ -72,29 +72,29 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes
     ----------
     train, validation, test : tuple of str
-        Files of each split. Without ``test``, the seed holds out training rows.
+        Files of each split. Without ``test``, the seed holds training rows out.
     label : str or tuple of str
-        CSV, Parquet: the column of the class, or for regression one column or several. HDF5: the data set, ``y``
-        unless given.
+        CSV, Parquet: column of the class, or one or several columns of the target for regression. HDF5: data set of the
+        labels, default ``y``.
     weight : str or None
-        CSV, Parquet: the column of the weights of rows. HDF5: the data set.
+        CSV, Parquet: column of the weights of the rows. HDF5: data set of the weights.
     numeric : tuple of str or None
-        CSV, Parquet: columns that are features as they are. None: all that are not named otherwise.
+        CSV, Parquet: columns that are features as they are; None for all that have no other role.
     categorical : tuple of str
-        CSV, Parquet: columns of which each value becomes a feature of 0 or 1.
+        CSV, Parquet: columns of which each distinct value becomes a feature of 0 or 1.
     missing : {"refuse", "mean"}
-        CSV, Parquet: whether missing values are refused, or replaced by the mean of the training rows (a missing
-        category becomes a category).
+        CSV, Parquet: treatment of missing values: an error, or the mean of the training rows (a missing category is a
+        category of its own).
     delimiter : str
-        CSV: between two columns.
+        CSV: character between two columns.
     features : str
-        HDF5: the data set of features.
+        HDF5: data set of the features.
     zero_based : bool
-        libsvm: whether the first feature has the number 0 and not 1.
+        libsvm: whether features are numbered from 0 and not from 1.
     n_features : int or None
-        libsvm: features of a row; None: the largest number that occurs.
+        libsvm: number of features of a row; None for the largest index that occurs.
     max_features : int
-        Wider rows are refused.
+        Largest number of features of a row.
     """
 
     train: Paths
@@ -113,20 +113,20 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def files(self) -> dict[str, tuple[str, ...]]:
-        """Files of the splits there are."""
+        """Files of each split that is given."""
         given = {"train": self.train, "validation": self.validation, "test": self.test}
         return {split: paths for split, paths in given.items() if paths is not None}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Columns of the label."""
+        """Names of the label columns."""
         if self.label is None:
             return ()
         return (self.label,) if isinstance(self.label, str) else self.label
 
 
 class ArraySplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Arrays of features and, in the same order, arrays of labels, and of weights if any, with as many rows each."""
+    """Arrays of features, and in the same order arrays of labels and optionally of weights, of equal lengths."""
 
     features: Paths
     labels: Paths
@@ -145,9 +145,9 @@ class ArrayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes
     ----------
     train, validation, test : ArraySplit
-        Without ``test``, the seed holds out training rows.
+        Arrays of each split. Without ``test``, the seed holds training rows out.
     max_features : int
-        Wider rows are refused.
+        Largest number of features of a row.
     """
 
     train: ArraySplit
@@ -157,13 +157,13 @@ class ArrayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def splits(self) -> dict[str, ArraySplit]:
-        """The splits there are."""
+        """Arrays of each split that is given."""
         given = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {split: held for split, held in given.items() if held is not None}
+        return {split: arrays for split, arrays in given.items() if arrays is not None}
 
 
 class SyntheticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The table ``[synthetic]``: sizes, and the seed of features, teacher and classes."""
+    """The table ``[synthetic]``: sizes, and the seed for features, teacher and classes."""
 
     train_rows: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_013_950
     test_rows: Annotated[int, msgspec.Meta(ge=0, le=10**11)] = 57_919

@@ -1,4 +1,4 @@
-"""Recipes: TOML files that say how a public data set becomes a store."""
+"""Recipes: TOML files that define how a data set becomes a store."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ TABLES = {
     "npy": "arrays",
     "zarr": "arrays",
 } | dict.fromkeys(("csv", "parquet", "hdf5", "libsvm"), "table")
-"""Formats that have a table of their own in the recipe, and its name."""
+"""Name of the recipe's table for each format that has one."""
 
 FOLDERS = TABLES.keys() - {"synthetic"}
-"""Formats that look for their files in the folder of ``--source``."""
+"""Formats whose sources look for their files in the folder of ``--source``."""
 
 CORPORA = frozenset({"kaldi", "timit", "festvox", "synthetic"})
 """Formats of speech: utterances of frames."""
@@ -57,16 +57,15 @@ class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Attributes
     ----------
     name : str
-        Name of the uncompressed file; mirrors and folders may hold it as ``name.gz``.
+        Name of the uncompressed file; mirrors and folders may have it as ``name.gz``.
     split, role : str or None
-        Which array it holds: ``"train"`` and ``"X"``, for instance. None where the file names its arrays
-        itself.
+        Array in the file, for example ``"train"`` and ``"X"``; None if the file names its arrays itself.
     nbytes : int or None
         Size of the uncompressed file.
     sha256 : str or None
-        Of the uncompressed bytes.
+        SHA-256 of the uncompressed bytes.
     archive_md5 : str or None
-        MD5 of ``name.gz`` as its author publishes it, where no SHA-256 of the content is published.
+        Published MD5 of ``name.gz``, where no SHA-256 of the content is published.
     """
 
     name: PlainName
@@ -78,31 +77,31 @@ class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a data set becomes a store.
+    """Definition of how a data set becomes a store.
 
     Attributes
     ----------
     name, title, licence, homepage : str
     note : str
-        What a reader of a store must know of its rows.
+        Remark on the rows for users of the store.
     format : str
-        Which source reads the files.
+        Source that reads the files.
     task : {"classification", "regression"} or None
-        None: regression if the targets are floating-point numbers.
+        Task; None for regression if the targets are floating-point numbers, otherwise classification.
     n_classes : int or None
-        None: the largest label plus one.
+        Number of classes; None for the largest label plus one.
     scale, offset : float
-        Training sees ``x * scale + offset``.
+        Affine map of the features in training, ``x * scale + offset``.
     standardise : bool
         Whether features are standardised by the mean and deviation of the training split (not for bytes).
     context : int
-        Frames on each side that are spliced to a frame of speech.
+        Number of frames on each side that are spliced to a frame of speech.
     hold_out : float
-        Part of the utterances (or of the rows of a table) that becomes the test split where the source has none.
+        Fraction of the utterances (or rows) that becomes the test split if the source has none.
     kaldi, speech, table, arrays, synthetic
-        What these sources need to know; see :mod:`hfnumba.ingest.recipe_tables`.
+        Options of these sources; see :mod:`hfnumba.ingest.recipe_tables`.
     mirrors : tuple of str
-        Addresses that end in a slash, to which ``name.gz`` is appended; tried in order.
+        URLs that end in a slash, to which ``name.gz`` is appended; tried in order.
     files : tuple of RecipeFile
     """
 
@@ -159,7 +158,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def datasets_dir() -> Path:
-    """Find the recipes of hfnumba: inside the package when it is installed, beside it in a checkout."""
+    """Folder of the recipes of hfnumba: inside the package when it is installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "datasets", package.parent / "datasets"):
         if (folder / "mnist.toml").is_file():
@@ -173,12 +172,12 @@ def list_recipes() -> list[Recipe]:
 
 
 def find_recipe(wanted: str | Path) -> Recipe:
-    """Find a recipe by its name, from a ``.toml`` file, or made up for an ``.npz`` file.
+    """Find a recipe by its name, read it from a ``.toml`` file, or make one for an ``.npz`` file.
 
     Raises
     ------
     DataError
-        If there is none, or it is not valid: with the place in the file.
+        If there is no such recipe, or it is not valid; the message names the place in the file.
     """
     path = Path(wanted)
     if path.suffix == ".npz":
@@ -188,12 +187,11 @@ def find_recipe(wanted: str | Path) -> Recipe:
         return Recipe(name=stem, title=path.name, format="npz", files=(RecipeFile(name=path.name),))
     if path.suffix == ".toml":
         return read_recipe(path)
-    names = [known.stem for known in sorted(datasets_dir().glob("*.toml"))]
+    names = [path_of.stem for path_of in sorted(datasets_dir().glob("*.toml"))]
     if str(wanted) not in names:
         raise DataError(
-            f"there is no recipe {str(wanted)!r}; expected one of {', '.join(names)}, or the path "
-            f"of a .toml recipe "
-            f"or an .npz file"
+            f"there is no recipe {str(wanted)!r}; expected one of {', '.join(names)}, or the path of a .toml recipe "
+            f"or of an .npz file"
         )
     return read_recipe(datasets_dir() / f"{wanted}.toml")
 

@@ -1,4 +1,4 @@
-"""Seeded orders of rows, and the rows or utterances held out for the test split."""
+"""Seeded shuffling of rows, and hold-out of rows or utterances for the test split."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hfnumba.errors import DataError, UsageError
 
 
 def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
-    """Permute ``n`` row numbers, depending on nothing but the arguments, in any version of NumPy.
+    """Permutation of ``n`` row numbers that depends only on the arguments, in every version of NumPy.
 
-    The rows are sorted by the raw stream of a Philox generator: ``Generator.permutation`` may change between
+    The rows are sorted by the raw stream of a Philox generator, because ``Generator.permutation`` may change between
     versions.
     """
     if not 0 <= seed < 2**63:
@@ -22,12 +22,12 @@ def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
     key = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
     drawn = np.random.Philox(key).random_raw(n)
     order = np.argsort(drawn)
-    # The fast sort may put equal numbers in any order. 64 bits are hardly ever equal.
+    # The default sort may put equal numbers in any order; equal 64-bit numbers are very rare.
     return np.argsort(drawn, kind="stable") if np.any(np.diff(drawn[order]) == 0) else order
 
 
 def hold_out_rows(n: int, seed: int, fraction: float) -> dict[str, NDArray[np.intp]]:
-    """Split row numbers into train and test, at least one each: the seed draws the fraction that is the test."""
+    """Split row numbers into train and test, at least one each; the seed draws a fraction for the test."""
     if n < 2:
         raise DataError(f"expected at least 2 rows or utterances to hold some out for the test, got {n}")
     order = shuffle("hold-out", n, seed)
@@ -36,7 +36,7 @@ def hold_out_rows(n: int, seed: int, fraction: float) -> dict[str, NDArray[np.in
 
 
 def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Split rows into train and test: a fifth of them, rounded up, drawn by the seed, is the test."""
+    """Split rows into train and test; the seed draws a fifth of them, rounded up, for the test."""
     if len(X) != len(y) or len(X) < 2:
         raise DataError(f"expected as many labels as rows and at least 2, got {len(X)} rows and {len(y)} labels")
     order = shuffle("hold-out", len(X), seed)

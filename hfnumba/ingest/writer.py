@@ -1,9 +1,8 @@
-"""Writing a store in parts: begin, write any partition in any process, finalise. Every step can be repeated.
+"""Writing a store partition by partition: begin, write any partition in any process, finalise. Steps can be repeated.
 
-While a store is unfinished, the folder ``.building`` in it holds ``plan.json`` (the header, and where the
-rows come from) and a file with the records of its chunks for each partition that was written. The manifest
-is written last, and only when every chunk is the one that was meant and has been synced to the disk; so a store that
-opens is whole.
+An unfinished store has a folder ``.building`` with ``plan.json`` (the header, and where the rows come from) and, for
+each written partition, a file with the records of its chunks. The manifest is written last, and only when every chunk
+has the recorded digest and has been synced to disk; so a store that opens is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest.corpus import Catalogue
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store import codec, files
 from hfnumba.store import manifest as manifests
 from hfnumba.store.files import FileRecord
@@ -30,17 +29,17 @@ from hfnumba.store.split import Store, open_store, read_manifest
 
 
 class Content(Protocol):
-    """What a store is filled with, a partition at a time."""
+    """Rows to write, partition by partition."""
 
-    def part(self, name: str, layout: SplitLayout, j: int) -> Mapping[str, NDArray[Any]]:
+    def partition(self, name: str, layout: SplitLayout, j: int) -> Mapping[str, NDArray[Any]]:
         """Return the arrays of partition ``j`` of a split in their stored dtypes, by the names of the layout."""
         ...
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an unfinished store will be, and where its rows are read from (None: from arrays in memory).
+class WritePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Header of an unfinished store, and where its rows are read from (None: from arrays in memory).
 
-    The catalogue says which utterances there were when the store was begun, for sources that have them.
+    The catalogue lists the utterances that were there when the store was begun, for sources of speech.
     """
 
     header: Header
@@ -54,13 +53,13 @@ def is_complete(out: Path) -> bool:
     return (out / manifests.NAME).is_file()
 
 
-def n_parts(header: Header) -> int:
-    """Count the parts to write: as many as partitions of the split that has most."""
+def n_partitions(header: Header) -> int:
+    """Number of partitions to write: that of the split with the most."""
     return max(layout.n_partitions for layout in header.splits.values())
 
 
-def begin(out: Path, plan: Plan) -> None:
-    """Make an empty store, or make sure that the one at ``out`` is begun or complete with the same header.
+def begin(out: Path, plan: WritePlan) -> None:
+    """Make an empty store, or check that the one at ``out`` is begun or complete with the same header.
 
     Raises
     ------
@@ -70,10 +69,10 @@ def begin(out: Path, plan: Plan) -> None:
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file; name a folder that does not exist for the store")
     if is_complete(out):
-        _refuse_other(out, "a store", read_manifest(out).manifest.header, plan.header)
+        _check_same(out, "a store", read_manifest(out).manifest.header, plan.header)
         return
     if _plan_path(out).exists():
-        _refuse_other(out, "an unfinished store", read_plan(out).header, plan.header)
+        _check_same(out, "an unfinished store", read_plan(out).header, plan.header)
     elif out.exists() and any(path.name != SCRATCH for path in out.iterdir()):
         raise StoreError(f"{out} is not empty and not a store; name a folder that does not exist")
     _write(out, _plan_path(out), msgspec.json.encode(plan), durable=True)
@@ -81,10 +80,10 @@ def begin(out: Path, plan: Plan) -> None:
         _write(out, out / key, document)
 
 
-def read_plan(out: Path) -> Plan:
+def read_plan(out: Path) -> WritePlan:
     """Read the plan of an unfinished store."""
     try:
-        return msgspec.json.decode(_plan_path(out).read_bytes(), type=Plan)
+        return msgspec.json.decode(_plan_path(out).read_bytes(), type=WritePlan)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store was begun at {out}; run `hfnumba data init RECIPE --out {out}` first") from None
     except OSError as error:
@@ -93,110 +92,110 @@ def read_plan(out: Path) -> Plan:
         raise StoreError(f"{_plan_path(out)} is damaged ({error}); delete {out} and build again") from error
 
 
-def refuse_part(header: Header, j: int) -> None:
-    """Refuse a number that is no part."""
-    if not 0 <= j < n_parts(header):
-        raise UsageError(f"expected a partition from 0 to {n_parts(header) - 1}, got {j}")
+def check_partition(header: Header, j: int) -> None:
+    """Raise if there is no partition of this number."""
+    if not 0 <= j < n_partitions(header):
+        raise UsageError(f"expected a partition from 0 to {n_partitions(header) - 1}, got {j}")
 
 
-def written_part(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
-    """Return the records of part ``j`` if it was written and its files, which are read, are those that were meant."""
-    records = _read_part(out, header, j)
+def written_partition(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
+    """Return the records of partition ``j`` if it was written and its files, which are read, fit the records."""
+    records = _read_records(out, header, j)
     if records is None or any(files.fault(out / key, seen) is not None for key, seen in records.items()):
         return None
     return records
 
 
-def write_part(out: Path, header: Header, content: Content, j: int) -> dict[str, FileRecord]:
-    """Write the chunks of part ``j``, then their records, which are returned.
+def write_partition(out: Path, header: Header, content: Content, j: int) -> dict[str, FileRecord]:
+    """Write the chunks of partition ``j``, then their records, which are returned.
 
-    Nothing is synced here. What a crash of the machine tears does not fit its record, and is written again.
+    Nothing is synced here. A file torn by a crash of the machine does not fit its record and is written again.
     """
     records: dict[str, FileRecord] = {}
     for name, layout in header.splits.items():
         if j >= layout.n_partitions:
             continue
-        for key, data in codec.encode(layout, j, content.part(name, layout, j)).items():
+        for key, data in codec.encode(layout, j, content.partition(name, layout, j)).items():
             _write(out, out / name / key, data)
             records[f"{name}/{key}"] = files.record(data)
-    _write(out, _part_path(out, j), msgspec.json.encode(records))
+    _write(out, _records_path(out, j), msgspec.json.encode(records))
     return records
 
 
-def write_all(out: Path, header: Header, content: Content, watch: Watch = unwatched) -> Store:
-    """Write the parts that are not written yet and finalise, without reading again what was just written."""
+def write_all(out: Path, header: Header, content: Content, reporter: Reporter = SILENT) -> Store:
+    """Write the missing partitions and finalise, without reading back what was just written."""
     if is_complete(out):
-        return finalise(out, watch)
-    total, records = n_parts(header), dict[str, FileRecord]()
-    steps = Steps(watch("Writing partitions", "partitions"), total)
+        return finalise(out, reporter)
+    total, records = n_partitions(header), dict[str, FileRecord]()
+    counter = Counter(reporter.progress("Writing partitions", "partitions"), total)
     with files.Syncs(out) as syncs:
         for j in range(total):
-            part = written_part(out, header, j) or write_part(out, header, content, j)
-            syncs.begin(part)
-            records |= part
-            steps.step()
-        return _sealed(out, header, records, syncs, watch)
+            written = written_partition(out, header, j) or write_partition(out, header, content, j)
+            syncs.begin(written)
+            records |= written
+            counter.advance()
+        return _sealed(out, header, records, syncs, reporter)
 
 
-def finalise(out: Path, watch: Watch = unwatched) -> Store:
+def finalise(out: Path, reporter: Reporter = SILENT) -> Store:
     """Check every chunk against its record and write the manifest. A complete store is left as it is.
 
     Raises
     ------
     StoreError
-        If partitions are not written, or a chunk is not what was written.
+        If partitions are missing, or a chunk does not fit its record.
     """
     if is_complete(out):
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
         return open_store(out)
     header = read_plan(out).header
-    records = _all_records(out, header, watch)
+    records = _all_records(out, header, reporter)
     with files.Syncs(out) as syncs:
         syncs.begin(records)
-        return _sealed(out, header, records, syncs, watch)
+        return _sealed(out, header, records, syncs, reporter)
 
 
-def _sealed(out: Path, header: Header, records: dict[str, FileRecord], syncs: files.Syncs, watch: Watch) -> Store:
-    """Write the metadata, see to it that they and all chunks are on the disk, and write the manifest."""
+def _sealed(out: Path, header: Header, records: dict[str, FileRecord], syncs: files.Syncs, reporter: Reporter) -> Store:
+    """Write the metadata, sync them and all chunks to disk, and write the manifest."""
     documents = _documents(header)
     for key, document in documents.items():
         _write(out, out / key, document)
         records[key] = files.record(document)
     syncs.begin(documents)
-    syncs.finish(Steps(watch("Syncing", "files"), len(records)).step)
+    syncs.finish(Counter(reporter.progress("Syncing", "files"), len(records)).advance)
     _write(out, out / manifests.NAME, manifests.sealed(header, records), durable=True)
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return open_store(out)
 
 
-def _all_records(out: Path, header: Header, watch: Watch) -> dict[str, FileRecord]:
+def _all_records(out: Path, header: Header, reporter: Reporter) -> dict[str, FileRecord]:
     """Return the records of all chunks, each compared with its file."""
     records: dict[str, FileRecord] = {}
     missing = []
-    for j in range(n_parts(header)):
-        part = _read_part(out, header, j)
-        if part is None:
+    for j in range(n_partitions(header)):
+        written = _read_records(out, header, j)
+        if written is None:
             missing.append(str(j))
         else:
-            records |= part
+            records |= written
     if missing:
         raise StoreError(
-            f"{out} is unfinished: of {n_parts(header)} partitions these are not written: "
+            f"{out} is unfinished: of {n_partitions(header)} partitions these are missing: "
             f"{', '.join(missing)}; write each with `hfnumba data partition {out} J`"
         )
-    steps = Steps(watch("Checking", "bytes"), sum(expected.nbytes for expected in records.values()))
+    counter = Counter(reporter.progress("Checking", "bytes"), sum(expected.nbytes for expected in records.values()))
     for key, expected in records.items():
         seen = files.fault(out / key, expected)
-        steps.step(expected.nbytes)
+        counter.advance(expected.nbytes)
         if seen is not None:
             raise StoreError(f"{out}: {key} {seen}; write its partition again with `hfnumba data partition {out} J`")
     return records
 
 
-def _read_part(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
-    """Read the records of a written part; None if it is not written, or its record is of no use."""
+def _read_records(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
+    """Read the records of a partition; None if it is not written or the records are damaged."""
     try:
-        records = msgspec.json.decode(_part_path(out, j).read_bytes(), type=dict[str, FileRecord])
+        records = msgspec.json.decode(_records_path(out, j).read_bytes(), type=dict[str, FileRecord])
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     expected = {
@@ -205,11 +204,11 @@ def _read_part(out: Path, header: Header, j: int) -> dict[str, FileRecord] | Non
     return records if records.keys() == expected else None
 
 
-def _refuse_other(out: Path, what: str, found: Header, wanted: Header) -> None:
+def _check_same(out: Path, what: str, found: Header, wanted: Header) -> None:
     differences = found.differences(wanted)
     if differences:
         raise StoreError(
-            f"{out} already holds {what} with other settings ({differences}); ask for the same, name "
+            f"{out} already holds {what} with other settings ({differences}); use the same ones, name "
             f"another folder, or delete it yourself"
         )
 
@@ -218,8 +217,8 @@ def _plan_path(out: Path) -> Path:
     return out / SCRATCH / "plan.json"
 
 
-def _part_path(out: Path, j: int) -> Path:
-    return out / SCRATCH / f"part-{j:06d}.json"
+def _records_path(out: Path, j: int) -> Path:
+    return out / SCRATCH / f"partition-{j:06d}.json"
 
 
 def _write(out: Path, path: Path, data: files.Data, *, durable: bool = False) -> None:

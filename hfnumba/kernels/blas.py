@@ -44,11 +44,31 @@ def _address(typingctx: Any, value: Any) -> Any:
     return types.intp(value), codegen
 
 
+# Kernels of OpenBLAS that treat all rows of a block of 48, 96 or 192 rows in the same way, in both precisions. The
+# sgemm of Haswell and Zen does not: of 12 rows it sums the first 6 in another order than the rest.
+_UNIFORM_KERNELS = frozenset({"Nehalem", "Sandybridge", "SkylakeX"})
+_UNIFORM_ROWS, _SMALL_ROWS = 96, 8
+
+
+def _libraries() -> list[dict[str, Any]]:
+    return [library for library in ThreadpoolController().info() if library["user_api"] == "blas"]
+
+
 def arithmetic() -> str:
-    """What decides the bits of a kernel, beside versions: the processor compiled for, and BLAS with what it chose."""
-    libraries = [library for library in ThreadpoolController().info() if library["user_api"] == "blas"]
-    names = {f"{lib['internal_api']} {lib['version']} for {lib.get('architecture', 'any')}" for lib in libraries}
+    """Processor compiled for, and the loaded BLAS with the kernels it chose: what decides the bits beside versions."""
+    names = {f"{lib['internal_api']} {lib['version']} for {lib.get('architecture', 'any')}" for lib in _libraries()}
     return ", ".join([llvmlite.binding.get_host_cpu_name(), *sorted(names)])
+
+
+@functools.cache
+def uniform_rows() -> int:
+    """Number of rows of A for which a row of A B has the same bits in every place of A; 96 where possible, else 8.
+
+    It depends on the BLAS. Eight rows hold for all OpenBLAS kernels that the tests run under (Prescott, Nehalem,
+    Sandybridge, Haswell, Zen, SkylakeX), as they are two tiles of four or one of eight; larger blocks are faster.
+    """
+    chosen = {library.get("architecture") for library in _libraries()}
+    return _UNIFORM_ROWS if chosen and chosen <= _UNIFORM_KERNELS else _SMALL_ROWS
 
 
 def gemm(transpose_a: bool, transpose_b: bool, a: Any, b: Any, beta: float, c: Any) -> None:
@@ -86,9 +106,9 @@ def _gemm_compiled(transpose_a: Any, transpose_b: Any, a: Any, b: Any, beta: Any
 
 @functools.cache
 def limit_blas_threads() -> None:
-    """Set every BLAS of this process to one thread, once.
+    """Set every BLAS of this process to one thread, once, for the life of the process.
 
-    The row blocks are what runs in parallel here; a BLAS with its own threads inside them made everything several
-    times slower. It stays so for the life of the process: restoring it around each call would race between threads.
+    Row blocks run in parallel already, and BLAS threads inside them made everything several times slower. In the
+    process of the optimiser the bits of a product or a decomposition would depend on the number of threads.
     """
     ThreadpoolController().limit(limits=1, user_api="blas")

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, and compiling them once per machine.
+"""Cache of compiled kernels on disk, filled once per machine.
 
 Numba's cache is pickle: a folder that others can write would let them run code here. So it is a private folder of
 this user on a local disk, one for each copy and version of the sources, of Numba and of Python.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import json
 import os
 import pickle
+import pkgutil
 import platform
 import shutil
 import stat
@@ -30,17 +32,17 @@ _LOCK_TIMEOUT_S = 300.0
 def _fingerprint() -> str:
     """A hash of the kernels' sources and of where they are.
 
-    Numba itself looks only at the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
+    Numba itself checks only the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
     """
     folder = Path(__file__).absolute().parent
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()} {folder}".encode())
-    for path in sorted(folder.glob("*.py")):
+    for path in [*sorted(folder.glob("*.py")), *folder.parent.glob("activations.py")]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _private(folder: Path) -> bool:
-    """Create ``folder``, and tell whether it is a real, writable one that only this user can write."""
+    """Create ``folder``; whether it is a real, writable one that only this user can write."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
@@ -125,16 +127,24 @@ def save_one_at_a_time() -> None:
 
 
 def folder() -> Path:
-    """Where this process keeps and finds compiled kernels."""
+    """Return the folder of this process's compiled kernels."""
     return Path(numba.config.CACHE_DIR)
 
 
-def warm_up(notify: Callable[[str], None] | None = None) -> float:
+def _exercise() -> None:
+    """Call every kernel once: each module of kernels that has some has a function ``exercise`` for it."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], "hfnumba.kernels."):
+        exercise = getattr(importlib.import_module(module.name), "exercise", None)
+        if exercise is not None:
+            exercise()
+
+
+def warm_up(note: Callable[[str], None] | None = None) -> float:
     """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
 
     Parameters
     ----------
-    notify : callable, optional
+    note : callable, optional
         Called with a sentence if compilation is needed, before it starts.
 
     Returns
@@ -144,25 +154,18 @@ def warm_up(notify: Callable[[str], None] | None = None) -> float:
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
 
-    from hfnumba.kernels import passes, squares, sums  # noqa: PLC0415 - they import everything that is compiled
-
-    def exercise() -> None:
-        passes.exercise()
-        squares.exercise()
-        sums.exercise()
-
     start = time.perf_counter()
     ready = folder() / _READY
     if ready.exists():
-        exercise()
+        _exercise()
         return time.perf_counter() - start
     try:
         with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
-            if notify is not None and not ready.exists():
-                notify("compiling the kernels (once per machine and version, about 20 s on two cores)")
-            exercise()
+            if note is not None and not ready.exists():
+                note("compiling the kernels (once per machine and version, about 20 s on two cores)")
+            _exercise()
             ready.write_text(json.dumps(_data_digests(folder())))
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
-        exercise()
+        _exercise()
     return time.perf_counter() - start

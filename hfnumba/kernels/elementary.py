@@ -2,7 +2,7 @@
 
 For float32 these are polynomials after range reduction (libm's calls stop vectorisation and cost 10 to 50 times
 more); for float64 they are libm's. :data:`ERROR_BOUNDS` has the largest relative errors of the float32 versions in
-units of 2^-24 where the result is a normal number (sigmoid: below 2^-126 it may be 0); the tests hold them.
+units of 2^-24 where the result is a normal number (sigmoid: below 2^-126 it may be 0); the tests check them.
 
 e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2. The Taylor polynomial of e^r - 1 of degree 7 has a relative
 error under 2^-27 there. Infinities and NaN come out as IEEE 754 has them.
@@ -17,6 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
+from hfnumba.activations import exp, expm1_nonpositive, sigmoid, softplus, tanh
 from hfnumba.kernels.jit import OPTIONS, kernel
 
 _F = np.float32
@@ -125,31 +126,6 @@ def _softplus64(x: Any) -> Any:
 @kernel
 def _sigmoid64(x: Any) -> Any:
     return 1.0 / (1.0 + math.exp(-x))
-
-
-def exp(x: Any) -> Any:
-    """e^x."""
-    return np.exp(x)
-
-
-def expm1_nonpositive(x: Any) -> Any:
-    """e^x - 1 for x <= 0."""
-    return np.expm1(x)
-
-
-def tanh(x: Any) -> Any:
-    """Hyperbolic tangent."""
-    return np.tanh(x)
-
-
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + e^-x)."""
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-def softplus(x: Any) -> Any:
-    """log(1 + e^x)."""
-    return np.logaddexp(0.0, x)
 
 
 def _by_dtype(python: Any, single: Any, double: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-# "contract" (fused multiply-add) keeps NaN and infinities; the flags of fastmath=True do not, so it is not used.
+# "contract" (fused multiply-add) preserves NaN and infinities; the flags of fastmath=True do not, so it is not used.
 # error_model="numpy" makes 1/0 an infinity instead of an exception, whose branch would stop vectorisation.
 # A function that C would call is compiled beside each one unless that is declined; nothing calls it.
 OPTIONS: dict[str, Any] = {

@@ -10,7 +10,7 @@ sigmoid cross-entropy       p = sigmoid(z), targets t            p - t       dia
 squared error ||z - t||²/2  p = z, targets t                     p - t       I
 ==========================  ===================================  ==========  =================
 
-``p`` is kept for the products and is what prediction returns.
+``p`` is part of the primal pass and what prediction returns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from hfnumba.kernels.elementary import bits_float, exp, float_bits, sigmoid, softplus
+from hfnumba.activations import exp, sigmoid, softplus
+from hfnumba.kernels.elementary import bits_float, float_bits
 from hfnumba.kernels.jit import OPTIONS, kernel, reduction
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, SQUARED_ERROR = range(3)
@@ -147,7 +148,7 @@ def _squared_rows(z: Any, bias: Any, targets: Any, delta: Any) -> Any:
 
 @kernel
 def output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, delta: Any) -> Any:
-    """Z <- p and delta <- dL/dz for the outputs z + bias of a block; returns (sum of losses, sum of errors).
+    """z <- p and delta <- dL/dz for the outputs z + bias of a block; returns (sum of losses, sum of errors).
 
     Parameters
     ----------
@@ -185,10 +186,10 @@ def weighted_output_layer(code: int, z: Any, bias: Any, labels: Any, targets: An
     loss, errors = 0.0, 0.0
     for i in range(z.shape[0]):
         row = slice(i, i + 1)
-        part = output_layer(code, z[row], bias, labels[row], targets[row], delta[row])
+        sums = output_layer(code, z[row], bias, labels[row], targets[row], delta[row])
         if weights[i] > 0:
-            loss += np.float64(weights[i]) * part[0]
-            errors += part[1]
+            loss += np.float64(weights[i]) * sums[0]
+            errors += sums[1]
     weigh(weights, delta)
     return loss, errors
 
@@ -205,7 +206,7 @@ def weigh(weights: Any, rows: Any) -> None:
 
 @kernel
 def times_output_curvature(code: int, p: Any, bias: Any, rz: Any) -> None:
-    """Rz <- Q (rz + bias), in place; p and rz (rows, n_outputs), bias (n_outputs,)."""
+    """rz <- Q (rz + bias), in place; p and rz (rows, n_outputs), bias (n_outputs,)."""
     rows, n = rz.shape
     for i in range(rows):
         r, q = rz[i], p[i]

@@ -11,21 +11,21 @@ from hfnumba.kernels.jit import kernel
 
 @kernel
 def add(left: Any, right: Any) -> None:
-    """Left <- left + right, for arrays (n,)."""
+    """left <- left + right, for arrays (n,)."""
     for i in range(left.size):
         left[i] += right[i]
 
 
 @kernel
 def add_and_divide(left: Any, right: Any, divisor: Any) -> None:
-    """Left <- (left + right) / divisor, for arrays (n,) and a number of their dtype."""
+    """left <- (left + right) / divisor, for arrays (n,) and a number of their dtype."""
     for i in range(left.size):
         left[i] = (left[i] + right[i]) / divisor
 
 
 @kernel
 def divide(x: Any, divisor: Any) -> None:
-    """X <- x / divisor, for an array (n,) and a number of its dtype."""
+    """x <- x / divisor, for an array (n,) and a number of its dtype."""
     for i in range(x.size):
         x[i] /= divisor
 

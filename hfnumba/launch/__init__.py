@@ -1,4 +1,4 @@
-"""How a Dask client comes to be: worker processes of this machine, a cluster that runs, or the ranks of a job."""
+"""Clusters: worker processes on this machine, a running Dask cluster, or the ranks of a job."""
 
 from hfnumba.launch.local import local
 from hfnumba.launch.spec import Placement, open_cluster

@@ -1,4 +1,4 @@
-"""A client of a cluster that runs already."""
+"""Client of a running cluster."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ WORKERS_TIMEOUT_S = 60.0
 
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """Connect to the scheduler at ``tcp://HOST:PORT`` or ``tls://HOST:PORT``, and leave it running afterwards.
+    """Connect to the scheduler at ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; it is left running afterwards.
 
     Raises
     ------
     UsageError
-        If this is no such address.
+        If the address has another form.
     ClusterError
-        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a
-        minute, or its workers have other versions than this process.
+        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a minute, or its
+        workers have other versions than this process.
 
     Notes
     -----
     Certificates of a ``tls://`` cluster come from Dask's configuration (``distributed.comm.tls``).
     """
-    _refuse(address)
+    _check_address(address)
     identity = _identity(address)
     if identity.get("type") != "Scheduler":
         raise ClusterError(
@@ -47,14 +47,14 @@ def connected(address: str) -> Iterator[Client]:
         yield client
 
 
-def _refuse(address: str) -> None:
+def _check_address(address: str) -> None:
     host, _, port = address.partition("://")[2].rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"expected an address such as tcp://10.0.0.1:8786, got {address!r}")
 
 
 def _identity(address: str) -> dict[str, Any]:
-    """Ask who listens. A client that fails to connect would keep trying in its destructor; this leaves nothing."""
+    """Ask for the identity of the listener; a failed Dask client would keep trying to connect in its destructor."""
     try:
         return asyncio.run(_ask(address))
     except (TimeoutError, OSError):
@@ -67,9 +67,9 @@ def _identity(address: str) -> dict[str, Any]:
             f"{address} needs certificates; name them in Dask's configuration (distributed.comm.tls): {error}"
         ) from error
     except Exception as error:
-        # Bytes of another protocol fail to decode in many ways, a huge allocation among them.
+        # Bytes of another protocol raise many kinds of errors when decoded, even MemoryError.
         raise ClusterError(
-            f"what listens at {address} is not a Dask scheduler of this version ({type(error).__name__}); "
+            f"the listener at {address} is not a Dask scheduler of this version ({type(error).__name__}); "
             "use the scheduler's address, not that of its dashboard"
         ) from error
 
@@ -88,7 +88,7 @@ async def _ask(address: str) -> dict[str, Any]:
             comm.abort()
         return answer
 
-    # The timeout of connect does not cover its handshake.
+    # The timeout of connect does not include its handshake.
     return await asyncio.wait_for(ask(), CONNECT_TIMEOUT_S)
 
 

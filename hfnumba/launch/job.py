@@ -1,7 +1,7 @@
-"""A Dask cluster of the ranks of one job: rank 0 is the scheduler, rank 1 the client, all others are workers.
+"""Dask cluster formed from the ranks of one job: rank 0 is the scheduler, rank 1 the client, all others are workers.
 
-Nothing starts before the client has found its arguments, store and run to be right: the other ranks wait for its
-first message, which says how to form the cluster, or that the job ends. Its last message is the exit status of all.
+Nothing starts before the client has checked its arguments, store and run: the other ranks wait for its first message,
+which has the settings of the cluster, or ends the job. Its last message is the exit status of all ranks.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 30.0
 _LOOPBACK = "127.0.0.1"
 
 
-class Job:
-    """What the client has of its job.
+class RankCluster:
+    """Cluster of the ranks of a job, in the process of the client.
 
     Parameters
     ----------
-    kind : str
+    kind : {"mpi", "slurm"}
     ranks : Ranks
     """
 
@@ -50,21 +50,21 @@ class Job:
         self._state: Literal["waiting", "forming", "gone"] = "waiting"
 
     @contextmanager
-    def cluster(self, n_threads: int) -> Iterator[Client]:
-        """Form the cluster, yield a client of it, and take it down. Once in a job.
+    def client(self, n_threads: int) -> Iterator[Client]:
+        """Form the cluster, yield a client of it, and shut it down; only once per job.
 
         Parameters
         ----------
         n_threads : int
-            Of each worker.
+            Number of threads of each worker.
 
         Raises
         ------
         ClusterError
-            If a rank does not come, a worker does not come within two minutes, or it has other versions.
+            If a rank fails, a worker does not connect within two minutes, or it has other versions.
         """
         if self._state != "waiting":
-            raise ClusterError(f"the ranks of this job have formed a cluster before; start {self.kind} again")
+            raise ClusterError(f"the ranks of this job have already formed a cluster; start {self.kind} again")
         self._ranks.bcast({"n_threads": n_threads, "encrypted": self.encrypted}, CLIENT)
         self._state = "forming"
         _form(self._ranks, n_threads, self.encrypted)
@@ -75,7 +75,7 @@ class Job:
                 self._check(client)
                 yield client
             finally:
-                # Without a scheduler this would try for half a minute to reach it.
+                # Without a scheduler, shutdown would try to reach it for half a minute.
                 if client.status == "running":
                     client.shutdown()
                 self._state = "gone"
@@ -89,43 +89,43 @@ class Job:
             client.wait_for_workers(n_workers, timeout=_WORKERS_TIMEOUT_S)
         except TimeoutError:
             raise ClusterError(
-                f"{len(client.nthreads())} of {n_workers} workers came within {_WORKERS_TIMEOUT_S:.0f} s; if the "
+                f"{len(client.nthreads())} of {n_workers} workers connected within {_WORKERS_TIMEOUT_S:.0f} s; if the "
                 f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
             ) from None
         check_versions(client, f"{self.kind} cluster")
 
     def end(self, status: int) -> None:
-        """Let all ranks end with an exit status; the last that the client calls."""
+        """End all ranks with an exit status; the last call of the client."""
         if self._state == "forming":
             self._ranks.abort(status or 1)
-        # Ranks that have failed have said so, and need no status.
+        # Ranks that have failed have printed their error, and need no status.
         with suppress(ClusterError):
             self._ranks.bcast({"status": status}, CLIENT)
             self._ranks.close()
 
 
-_current: Job | None = None
+_current: RankCluster | None = None
 
 
-def current(kind: str) -> Job:
-    """The job whose client this process is.
+def current(kind: str) -> RankCluster:
+    """Cluster of the job whose client is this process.
 
     Raises
     ------
     UsageError
-        If it is none of this kind.
+        If this process is not the client of a job of this kind.
     """
     if _current is None or _current.kind != kind:
         command = {"mpi": "mpirun", "slurm": "srun"}[kind]
         raise UsageError(
-            f"--cluster {kind} works on a command line that {command} starts, with these very words on it; "
+            f"--cluster {kind} needs {command} to start the command, with this option on the command line; "
             f"use {command} -n 4 hfnumba train … --cluster {kind}, or another --cluster"
         )
     return _current
 
 
 def without_encryption() -> None:
-    """Let the cluster of this job be open to whoever can reach its ports.
+    """Disable the encryption of the cluster of this job, which opens it to everyone who can reach its ports.
 
     Raises
     ------
@@ -133,22 +133,19 @@ def without_encryption() -> None:
         If this process is not the client of a job.
     """
     if _current is None:
-        raise UsageError(
-            "--insecure is for --cluster mpi and --cluster slurm; no other cluster is encrypted by hfnumba"
-        )
+        raise UsageError("--insecure is only for --cluster mpi and --cluster slurm; hfnumba encrypts no other cluster")
     _current.encrypted = False
 
 
-def join(kind: Kind) -> tuple[Ranks, Job | None]:
-    """Join the other ranks. Return them, and for the client its job; other ranks go on with :func:`serve`.
+def join(kind: Kind) -> tuple[Ranks, RankCluster | None]:
+    """Join the other ranks; return them, and for the client its cluster. Other ranks continue with :func:`serve`.
 
-    From here on this process ends when what has started it ends, and ranks other than the client leave it to the
-    client what a signal means.
+    From here on this process ends with its parent process, and ranks other than the client ignore signals.
 
     Raises
     ------
     UsageError, ClusterError
-        If the ranks cannot join, are fewer than three, or a package is missing; it happens in all of them alike.
+        If the ranks cannot join, are fewer than three, or a package is missing; raised in all ranks.
     """
     global _current
     if importlib.util.find_spec("dask_mpi") is None:
@@ -157,26 +154,26 @@ def join(kind: Kind) -> tuple[Ranks, Job | None]:
     _quieten()
     end_with_parent(ranks.rank == CLIENT)
     if ranks.rank == CLIENT:
-        _current = Job(kind, ranks)
+        _current = RankCluster(kind, ranks)
         return ranks, _current
     for number in SIGNALS:
-        # For all threads, those of MPI too, and for the workers' processes, which inherit it.
+        # For all threads, including those of MPI, and for the worker processes, which inherit it.
         signal.signal(number, signal.SIG_IGN)
     return ranks, None
 
 
 def _quieten() -> None:
-    """Keep Dask from reporting what is no news, in this process and those of workers.
+    """Silence log messages of Dask about handled events, in this process and the worker processes.
 
-    A lost worker is healed, a failed computation is told by the client, and at the end all connections close, which
-    Dask reports as errors, now and then. ``DASK_LOGGING__DISTRIBUTED=info`` in the environment shows everything.
+    Lost workers are replaced, the client reports failed computations, and Dask sometimes logs closing connections as
+    errors at the end. ``DASK_LOGGING__DISTRIBUTED=info`` in the environment shows everything.
     """
     if not any(name.startswith("DASK_LOGGING") for name in os.environ):
         os.environ["DASK_LOGGING"] = repr(dict.fromkeys(("distributed", "distributed.client"), "critical"))
 
 
 def announced_rank(kind: Kind) -> int:
-    """Which rank this is by its environment, also if the ranks cannot be joined."""
+    """Rank of this process by its environment, also if the ranks cannot be joined."""
     if kind == "mpi":
         return announced()[0]
     rank = os.environ.get("SLURM_PROCID", "")
@@ -184,12 +181,12 @@ def announced_rank(kind: Kind) -> int:
 
 
 def serve(ranks: Ranks) -> int:
-    """Be the scheduler or a worker until the client ends the job; return the exit status that it gives.
+    """Run the scheduler or a worker until the client ends the job; return the exit status it sends.
 
     Raises
     ------
     ClusterError
-        If the client is gone or another rank has failed.
+        If the client or another rank has failed.
     """
     message = ranks.bcast(None, CLIENT)
     if "status" not in message:
@@ -200,7 +197,7 @@ def serve(ranks: Ranks) -> int:
 
 
 def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
-    """Start this rank's part of the cluster; returns when it has ended, but for the client at once."""
+    """Start the scheduler or worker of this rank and return when it ends; in the client return at once."""
     from dask_mpi import initialize  # noqa: PLC0415 - slow to import
 
     if encrypted:
@@ -213,9 +210,9 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
         nthreads=n_threads,
         dashboard=has_dashboard(),
         dashboard_address=f"{_LOOPBACK}:0",
-        # A worker that is killed comes back; without a nanny MPI would end the whole job.
+        # The nanny restarts a killed worker; without it MPI would end the whole job.
         worker_class="distributed.Nanny",
-        # The batch system limits memory; Dask would guess a worker's share by its threads.
+        # The batch system limits memory; Dask would estimate the share of a worker from its threads.
         memory_limit=0,
         worker_options={
             "env": dict.fromkeys(THREAD_VARIABLES, "1"),
@@ -226,7 +223,7 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
 
 
 def _interface(ranks: Ranks) -> str | None:
-    """Return the network interface to listen on: what the user names; on one machine that which no other reaches."""
+    """Return the network interface to listen on: the one the user names, or loopback if there is only one machine."""
     named = os.environ.get(INTERFACE_VARIABLE)
     if named or not ranks.one_host:
         return named or None

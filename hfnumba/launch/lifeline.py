@@ -1,4 +1,4 @@
-"""What ends a scheduler whose client is gone."""
+"""Scheduler plugin that ends a cluster whose client is gone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distributed.scheduler import Scheduler
 
 
 class Lifeline(SchedulerPlugin):
-    """Close the scheduler, and with it all workers, when the last client has left it, however it ended."""
+    """Closes the scheduler, and with it all workers, when the last client has disconnected for any reason."""
 
     name = "hfnumba-lifeline"
 
@@ -17,6 +17,6 @@ class Lifeline(SchedulerPlugin):
         self._closing: asyncio.Task[None] | None = None
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Close it if this was the last client; Dask has one of its own that is always there."""
+        """Close the scheduler if this was the last client; Dask always has one of its own."""
         if not set(scheduler.clients) - {"fire-and-forget"}:
             self._closing = asyncio.ensure_future(scheduler.close())

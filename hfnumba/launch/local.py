@@ -27,12 +27,12 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
-# How long Dask may take to close a cluster before its workers are killed.
+# Time limit for Dask to close a cluster, after which its workers are killed.
 _CLOSE_S = 30.0
 
 
 def has_dashboard() -> bool:
-    """Whether local clusters show Dask's dashboard: it needs bokeh."""
+    """Whether local clusters have Dask's dashboard, which needs bokeh."""
     return importlib.util.find_spec("bokeh") is not None
 
 
@@ -43,9 +43,9 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     Parameters
     ----------
     n_workers : int, optional
-        Processes; one per processor that this process may use if it is left out.
+        Number of processes, default one per processor that this process may use.
     n_threads : int
-        Threads of each process.
+        Number of threads of each process.
 
     Yields
     ------
@@ -54,16 +54,16 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     Raises
     ------
     UsageError
-        If a number is less than one.
+        If a number is less than 1.
     ClusterError
         If the processes do not start.
 
     Notes
     -----
-    The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They hold the
-    signals SIGINT and SIGUSR1 blocked: a terminal sends Ctrl-C to all processes in the foreground, and the
-    client alone decides what it means. The scheduler listens on 127.0.0.1 only, and so does the dashboard,
-    which runs where bokeh is installed. Takes about a second.
+    The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
+    SIGINT and SIGUSR1: a terminal sends Ctrl-C to all processes in the foreground, but only the client handles it. The
+    scheduler listens on 127.0.0.1 only, and so does the dashboard, which runs if bokeh is installed. Takes about a
+    second.
     """
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
@@ -86,13 +86,13 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"{n_workers} worker processes could not be started on this machine ({error}); "
             "ask for fewer with local:N, or use no cluster at all"
         ) from error
-    with _quiet_loggers(), _patience(), _ended(cluster), Client(cluster) as client:
+    with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
         yield client
 
 
 @contextmanager
 def _ended(cluster: LocalCluster) -> Iterator[None]:
-    """Close the cluster in bounded time: Dask may wait for ever for a process that is just being replaced."""
+    """Close the cluster in bounded time; Dask may wait forever for a process that is just being replaced."""
     try:
         yield
     finally:
@@ -107,19 +107,19 @@ def _ended(cluster: LocalCluster) -> Iterator[None]:
                         os.kill(nanny.pid, signal.SIGKILL)
             closing.join(_CLOSE_S)
             if closing.is_alive():
-                _log.error("the local cluster does not close; its processes may be left: %s", _pids(nannies))
+                _log.error("the local cluster does not close; these processes may still run: %s", _pids(nannies))
 
 
 def _pids(nannies: Iterable[Nanny]) -> str:
-    """Numbers of worker processes, in words."""
-    return ", ".join(str(nanny.pid) for nanny in nannies if nanny.pid is not None) or "none that is known"
+    """List the ids of worker processes."""
+    return ", ".join(str(nanny.pid) for nanny in nannies if nanny.pid is not None) or "unknown"
 
 
-def _patience() -> AbstractContextManager[Any]:
-    """Let Dask wait for workers that come back.
+def _long_lost_worker_timeout() -> AbstractContextManager[Any]:
+    """Make Dask wait for restarting workers.
 
-    It looks some seconds after each death whether the worker is there, and if it has died again in the meantime and
-    is just starting, gives it up for good.
+    By default it checks for a worker some seconds after its death, and gives up for good on one that has died again in
+    the meantime and is just starting.
     """
     import dask  # noqa: PLC0415 - not needed without a cluster
 
@@ -129,10 +129,10 @@ def _patience() -> AbstractContextManager[Any]:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block the terminal's signals in threads and processes that are started meanwhile, for their whole life.
+    """Block the signals of the terminal in threads and processes that are started in this context, permanently.
 
     The mask survives exec, unlike a handler. The first process of multiprocessing would also start its resource
-    tracker, which unblocks SIGINT in the thread that does so; therefore the tracker is started before.
+    tracker, which unblocks SIGINT in the calling thread; therefore the tracker is started before.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL_SIGNALS)
     resource_tracker.ensure_running()
@@ -145,7 +145,7 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Keep to errors what Dask reports about workers that come and go; a lost worker is healed, not reported."""
+    """Log only errors of Dask about workers, because lost workers are replaced."""
     loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

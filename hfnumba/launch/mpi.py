@@ -1,4 +1,4 @@
-"""Ranks that ``mpirun`` started."""
+"""Ranks started by ``mpirun``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAG = 1
 
 
 def announced() -> tuple[int, int]:
-    """Rank and number of ranks by the variables that ``mpirun`` sets; (0, 1) if there are none."""
+    """Rank and number of ranks from the environment variables of ``mpirun``; (0, 1) if there are none."""
     for rank, size in _VARIABLES:
         if os.environ.get(rank, "").isdecimal() and os.environ.get(size, "").isdecimal():
             return int(os.environ[rank]), int(os.environ[size])
@@ -28,7 +28,7 @@ def announced() -> tuple[int, int]:
 
 
 class MpiRanks(Ranks):
-    """Messages through MPI.
+    """Ranks that exchange messages by MPI.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class MpiRanks(Ranks):
     """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
-        from mpi4py import MPI  # noqa: PLC0415 - it initialises MPI
+        from mpi4py import MPI  # noqa: PLC0415 - importing initialises MPI
 
         here = comm.Split_type(MPI.COMM_TYPE_SHARED)
         super().__init__(comm.Get_rank(), comm.Get_size(), here.Get_size() == comm.Get_size())
@@ -44,7 +44,7 @@ class MpiRanks(Ranks):
         self._comm = comm
 
     def bcast(self, message: Any, root: int = 0, patience_s: float = PATIENCE_S) -> Any:
-        """Send from one to all. MPI's own would keep a processor busy in every rank that waits."""
+        """Send from one rank to all; MPI's own broadcast would keep a processor busy in every waiting rank."""
         if self.rank == root:
             for other in range(self.size):
                 if other != root:
@@ -54,32 +54,32 @@ class MpiRanks(Ranks):
         return self._comm.recv(source=root, tag=_TAG)
 
     def Barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all ranks."""
         request = self._comm.Ibarrier()
         wait_until(lambda: bool(request.Test()), PATIENCE_S, "all ranks")
 
     def abort(self, status: int) -> NoReturn:
-        """Let MPI end the whole job."""
+        """End the whole job by MPI."""
         self._comm.Abort(status)
         os._exit(status)
 
     def close(self) -> None:
-        """Do nothing: mpi4py finalises MPI when the interpreter ends."""
+        """Do nothing; mpi4py finalises MPI when the interpreter ends."""
 
 
 def mpi_ranks() -> MpiRanks:
-    """Join the ranks of ``mpirun``; initialises MPI.
+    """Join the ranks of ``mpirun``, which initialises MPI.
 
     Raises
     ------
     UsageError
-        If ``mpirun`` did not start this process, or it started too few, or mpi4py is missing.
+        If ``mpirun`` did not start this process or started too few, or mpi4py is missing.
     ClusterError
-        If MPI cannot be loaded, or is not that of ``mpirun``.
+        If MPI cannot be loaded, or is another one than that of ``mpirun``.
     """
     _, size = announced()
     try:
-        from mpi4py import MPI  # noqa: PLC0415 - it initialises MPI
+        from mpi4py import MPI  # noqa: PLC0415 - importing initialises MPI
     except ModuleNotFoundError:
         raise UsageError("--cluster mpi needs the package mpi4py; install hfnumba[mpi]") from None
     except (ImportError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The ranks of one job, as processes that can tell each other something before there is a Dask cluster."""
+"""Ranks of one job: processes that exchange messages before there is a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any, NoReturn
 from hfnumba.errors import ClusterError, UsageError
 
 SCHEDULER, CLIENT = 0, 1
-"""The ranks that are no workers."""
+"""Ranks that are not workers."""
 MIN_SIZE = 3
 
 PATIENCE_S = 600.0
-"""How long a rank waits for the others at most: they may start at different times."""
+"""Longest time that a rank waits for the others, which may start at different times."""
 
-_POLL_S, _WATCH_S, _GRACE_S = 0.02, 0.5, 10.0
+_POLL_S, _PARENT_POLL_S, _GRACE_S = 0.02, 0.5, 10.0
 
 
 class Ranks(ABC):
-    """What a launcher needs of the ranks of a job; also a communicator, as far as dask-mpi asks for one.
+    """Ranks of a job for a launcher, with the parts of a communicator that dask-mpi needs.
 
-    All ranks call :meth:`bcast` and :meth:`Barrier` in the same order. Waiting leaves the processor to others.
+    All ranks call :meth:`bcast` and :meth:`Barrier` in the same order. Waiting does not keep a processor busy.
 
     Parameters
     ----------
     rank, size : int
-        Which this is, of how many.
+        Rank of this process, and number of ranks.
     one_host : bool
         Whether all run on one machine.
     """
@@ -38,59 +38,59 @@ class Ranks(ABC):
         self.rank, self.size, self.one_host = rank, size, one_host
 
     def Get_rank(self) -> int:
-        """Return which rank this is."""
+        """Return the rank of this process."""
         return self.rank
 
     def Get_size(self) -> int:
-        """Return how many ranks there are."""
+        """Return the number of ranks."""
         return self.size
 
     @abstractmethod
     def bcast(self, message: Any, root: int = 0, patience_s: float = PATIENCE_S) -> Any:
-        """Return ``message`` of the rank ``root`` in all ranks; what JSON can hold.
+        """Return ``message`` of the rank ``root`` in all ranks; it must be representable in JSON.
 
         Raises
         ------
         ClusterError
-            If it does not come in time.
+            If it does not arrive in time.
         """
 
     @abstractmethod
     def Barrier(self) -> None:
-        """Return when all ranks have come here.
+        """Wait until all ranks have called this.
 
         Raises
         ------
         ClusterError
-            If one does not come in time.
+            If a rank does not call it in time.
         """
 
     @abstractmethod
     def abort(self, status: int) -> NoReturn:
-        """End this process at once with an exit status that is not 0, and the others too, as far as possible."""
+        """End this process immediately with a nonzero exit status, and the others too, as far as possible."""
 
     @abstractmethod
     def close(self) -> None:
-        """Take down what was set up for messages; the last thing all ranks call."""
+        """Release the resources for messages; the last call of all ranks."""
 
 
 def refuse_few(size: int, kind: str, command: str) -> None:
-    """Refuse to form a cluster of ranks that are too few.
+    """Raise if there are too few ranks for a cluster.
 
     Raises
     ------
     UsageError
     """
     if size < MIN_SIZE:
-        came = "this process is alone" if size == 1 else f"there are {size}"
+        found = "this process is alone" if size == 1 else f"there are {size}"
         raise UsageError(
-            f"--cluster {kind} needs at least {MIN_SIZE} ranks (scheduler, client, workers), but {came}; "
+            f"--cluster {kind} needs at least {MIN_SIZE} ranks (scheduler, client, workers), but {found}; "
             f"use {command} -n 4 hfnumba train … --cluster {kind}"
         )
 
 
 def wait_until(ready: Callable[[], bool], patience_s: float, what: str) -> None:
-    """Wait without keeping a processor busy.
+    """Wait for a condition without keeping a processor busy.
 
     Raises
     ------
@@ -99,22 +99,22 @@ def wait_until(ready: Callable[[], bool], patience_s: float, what: str) -> None:
     deadline = time.monotonic() + patience_s
     while not ready():
         if time.monotonic() > deadline:
-            raise ClusterError(f"{what} did not come within {patience_s:.0f} s; see what the other ranks printed")
+            raise ClusterError(f"{what} did not arrive within {patience_s:.0f} s; see what the other ranks printed")
         time.sleep(_POLL_S)
 
 
 def end_with_parent(is_client: bool) -> None:
-    """End this process soon after the launcher that started it has died; a killed ``mpirun`` ends no processes.
+    """End this process soon after its parent, the launcher, has died; a killed ``mpirun`` leaves its processes running.
 
-    The client has some seconds more, to report that its cluster is gone.
+    The client has some more seconds, to report that its cluster is gone.
     """
     parent = os.getppid()
 
-    def watch() -> None:
+    def poll() -> None:
         while os.getppid() == parent:
-            time.sleep(_WATCH_S)
+            time.sleep(_PARENT_POLL_S)
         if is_client:
             time.sleep(_GRACE_S)
         os._exit(1)
 
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=poll, name="end-with-parent", daemon=True).start()

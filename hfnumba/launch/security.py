@@ -1,4 +1,4 @@
-"""Keys of one run: made in memory, given to its processes only, and gone with them."""
+"""Keys of one run: made in memory, shared only with its processes, never stored."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from hfnumba.errors import ClusterError
 
 
 def make_keys() -> dict[str, str]:
-    """Make a certificate that is its own authority, and its private key, both as PEM text.
+    """Make a self-signed certificate and its private key, both as PEM text.
 
     Raises
     ------
     ClusterError
-        If the library ``cryptography`` is missing.
+        If the package ``cryptography`` is missing.
     """
     from distributed.security import Security  # noqa: PLC0415 - slow to import
 
@@ -19,16 +19,16 @@ def make_keys() -> dict[str, str]:
         made = Security.temporary()
     except ImportError:
         raise ClusterError(
-            "encryption needs the package cryptography; install hfnumba[mpi], or give encryption up with --insecure"
+            "encryption needs the package cryptography; install hfnumba[mpi], or disable encryption with --insecure"
         ) from None
     return {"certificate": str(made.tls_ca_file), "key": str(made.tls_client_key)}
 
 
 def configure(keys: dict[str, str]) -> None:
-    """Let every connection of this process and its children use the keys, and refuse all others.
+    """Use the keys for every connection of this process and its children, and refuse all other connections.
 
-    The keys stay in Dask's configuration, in memory. OpenSSL reads them from files only, so Dask writes them to a
-    directory that nobody else can open, for the moment in which it makes a context of them.
+    The keys stay in memory, in Dask's configuration. OpenSSL reads them from files only, so Dask writes them for a
+    moment to a directory that only this user can open, to create an SSL context.
     """
     import dask  # noqa: PLC0415 - not needed without a cluster
 

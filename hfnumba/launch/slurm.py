@@ -1,4 +1,4 @@
-"""Ranks that ``srun`` started, without MPI: they meet in a directory that all nodes see."""
+"""Ranks started by ``srun``, without MPI: they exchange messages in a directory that all nodes share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CLOSE_PATIENCE_S = 30.0
 
 
 class SlurmRanks(Ranks):
-    """Messages through small files, readable by their owner only, in a directory that only the owner can enter.
+    """Ranks that exchange messages by small files in a directory that only their owner can enter.
 
     Parameters
     ----------
     rank, size : int
     one_host : bool
     directory : path
-        Rank 0 makes it, and removes it in :meth:`close`.
+        Directory of the messages; rank 0 makes it, and removes it in :meth:`close`.
     """
 
     def __init__(self, rank: int, size: int, one_host: bool, directory: Path) -> None:
@@ -43,10 +43,10 @@ class SlurmRanks(Ranks):
                 ) from error
 
     def bcast(self, message: Any, root: int = 0, patience_s: float = PATIENCE_S) -> Any:
-        """Write it, or wait for it."""
+        """Write the message, or wait for it."""
         path = self._next(_MESSAGE)
         if self.rank == root:
-            # Rank 0 makes the directory, which may be a while after this process has started.
+            # Rank 0 may make the directory some time after this process has started.
             wait_until(self._check, patience_s, f"the directory {self._directory} of rank 0")
             self._write(path, message)
             return message
@@ -54,7 +54,7 @@ class SlurmRanks(Ranks):
         return json.loads(path.read_text("utf-8"))
 
     def Barrier(self) -> None:
-        """Let every rank tell rank 0 that it has come, and rank 0 tell all; it removes what all have read, as keys."""
+        """Wait for all ranks: each writes to rank 0, which then writes to all and removes messages, such as keys."""
         path = self._next("barrier")
         if self.rank == 0:
             self._wait_for_others(path, PATIENCE_S)
@@ -63,20 +63,20 @@ class SlurmRanks(Ranks):
                     (self._directory / name).unlink()
             self._write(path, None)
         else:
-            self._come(path)
+            self._arrive(path)
             wait_until(lambda: self._present(path), PATIENCE_S, "all ranks")
 
     def abort(self, status: int) -> NoReturn:
-        """Tell ranks that wait, and leave. Others end with the scheduler, or because srun is told to kill the step."""
+        """Notify waiting ranks, and exit. Others end with the scheduler, or because srun kills the step."""
         with suppress(OSError):
             self._write(self._aborted, self.rank)
         os._exit(status)
 
     def close(self) -> None:
-        """Remove the directory, once nobody reads in it any more."""
+        """Remove the directory when no rank needs it any more."""
         path = self._next("close")
         if self.rank != 0:
-            self._come(path)
+            self._arrive(path)
             return
         with suppress(ClusterError):
             self._wait_for_others(path, _CLOSE_PATIENCE_S)
@@ -90,7 +90,7 @@ class SlurmRanks(Ranks):
         self._number += 1
         return self._directory / f"{self._number:03d}-{kind}"
 
-    def _come(self, path: Path) -> None:
+    def _arrive(self, path: Path) -> None:
         self._write(path.with_name(f"{path.name}-{self.rank}"), None)
 
     def _wait_for_others(self, path: Path, patience_s: float) -> None:
@@ -104,7 +104,7 @@ class SlurmRanks(Ranks):
         return self._check() and path.exists()
 
     def _check(self) -> bool:
-        """Whether the directory is there; nobody else can have put something into it, and no rank has failed."""
+        """Whether the directory exists; raise if other users can write to it or a rank has failed."""
         try:
             found = self._directory.stat(follow_symlinks=False)
         except FileNotFoundError:
@@ -117,7 +117,7 @@ class SlurmRanks(Ranks):
 
     @staticmethod
     def _write(path: Path, message: Any) -> None:
-        """Write under another name first, so that nobody reads half of it."""
+        """Write atomically, by renaming."""
         draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump(message, file)
@@ -125,12 +125,12 @@ class SlurmRanks(Ranks):
 
 
 def slurm_ranks() -> SlurmRanks:
-    """Join the ranks of ``srun``, which must start in a directory that all nodes see.
+    """Join the ranks of ``srun``, which must start in a directory that all nodes share.
 
     Raises
     ------
     UsageError
-        If ``srun`` did not start this process, or it started too few.
+        If ``srun`` did not start this process or started too few.
     ClusterError
         If the directory cannot be made.
     """
@@ -143,6 +143,6 @@ def slurm_ranks() -> SlurmRanks:
         )
     refuse_few(int(size), "slurm", "srun")
     nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
-    # A job that was requeued has its old number.
+    # A requeued job has the same number as before.
     name = f".hfnumba-slurm-{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
     return SlurmRanks(int(rank), int(size), nodes == "1", Path.cwd() / name)

@@ -1,4 +1,4 @@
-"""The words of ``--cluster``."""
+"""Values of ``--cluster``, and the clusters they open."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WORDS = "none, local, local:N, tcp://HOST:PORT, tls://HOST:PORT, mpi or slurm"
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a computation runs.
+    """Place where a computation runs.
 
     Attributes
     ----------
     client : distributed.Client or None
-        None: in this process.
+        Client of the cluster; None for this process.
     description : str
-        One sentence for a person: workers, threads, the dashboard's address.
+        Sentence for the user: workers, threads, address of the dashboard.
     """
 
     client: Client | None
@@ -37,12 +37,12 @@ class Placement:
 
 
 def parse(spec: str) -> tuple[str, int | None]:
-    """Split a word of ``--cluster`` into its kind (none, local, address, mpi, slurm) and the number of workers.
+    """Split a value of ``--cluster`` into its kind (none, local, address, mpi, slurm) and the number of workers.
 
     Raises
     ------
     UsageError
-        If there is no such word.
+        If the value is invalid.
     """
     if spec in ("none", "local", *KINDS):
         return spec, None
@@ -56,16 +56,16 @@ def parse(spec: str) -> tuple[str, int | None]:
 
 @contextmanager
 def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]:
-    """Yield where to compute, and take down what was started for it.
+    """Yield the place to compute, and shut down what was started for it.
 
     Parameters
     ----------
     spec : str
-        ``none``: this process. ``local``: a worker process per processor; ``local:N``: N of them.
-        ``tcp://HOST:PORT`` or ``tls://HOST:PORT``: a scheduler that runs; it is left running.
-        ``mpi`` or ``slurm``: the ranks of the job whose client this process is; once in a process.
+        Value of ``--cluster``. ``none``: this process. ``local``: one worker process per processor; ``local:N``: N of
+        them. ``tcp://HOST:PORT`` or ``tls://HOST:PORT``: a running scheduler, which is left running. ``mpi`` or
+        ``slurm``: the ranks of the job whose client is this process; once per process.
     n_threads : int, optional
-        Threads of this process (by default one per processor) or of each worker (by default 1).
+        Number of threads of this process (default one per processor) or of each worker (default 1).
 
     Yields
     ------
@@ -74,8 +74,7 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
     Raises
     ------
     UsageError
-        If ``spec`` is none of these, threads are asked of a cluster that runs already, or this process is the
-        client of no such job.
+        If ``spec`` is invalid, ``n_threads`` is given for a running cluster, or this process is no client of a job.
     ClusterError
         If the cluster does not start or cannot be reached.
     """
@@ -88,26 +87,26 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
     elif kind == "local":
         with local(n_workers, n_threads=n_threads or 1) as client:
             link = f", dashboard {client.dashboard_link}" if has_dashboard() else ""
-            yield Placement(client, _describe(client, "local cluster") + link)
+            yield Placement(client, _description(client, "local cluster") + link)
     elif kind in KINDS:
-        with current(kind).cluster(n_threads or 1) as client:
+        with current(kind).client(n_threads or 1) as client:
             where = f"{kind} cluster at {client.scheduler.address}"
-            yield Placement(client, _describe(client, where) + _link(client))
+            yield Placement(client, _description(client, where) + _link(client))
     elif n_threads is not None:
         raise UsageError(f"the workers at {spec} have their own number of threads; leave --threads out")
     else:
         with connected(spec) as client:
-            yield Placement(client, _describe(client, f"cluster at {spec}"))
+            yield Placement(client, _description(client, f"cluster at {spec}"))
 
 
 def _link(client: Client) -> str:
-    """Tell where the dashboard is; Dask would name the scheduler's address, at which it does not listen."""
+    """Address of the dashboard; Dask would give the address of the scheduler, at which it does not listen."""
     if not has_dashboard():
         return ""
     return f", dashboard http://127.0.0.1:{urlsplit(client.dashboard_link).port}/status on the scheduler's machine"
 
 
-def _describe(client: Client, where: str) -> str:
+def _description(client: Client, where: str) -> str:
     threads = list(client.nthreads().values())
     each = f"{threads[0]}" if len(set(threads)) == 1 else f"{min(threads)} to {max(threads)}"
     workers = f"{len(threads)} worker{'s' if len(threads) > 1 else ''}"

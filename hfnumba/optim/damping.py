@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt damping: trust the quadratic model more where it predicted well.
+"""Levenberg-Marquardt damping: less where the quadratic model predicted well, more where it did not.
 
 Source: Martens, *Deep learning via Hessian-free optimization* (2010), section 4.1.
 """
@@ -14,7 +14,7 @@ _LOWER = 2 / 3
 
 
 def reduction_ratio(value: float, value_at_one: float, predicted: float) -> float | None:
-    """Return rho, the change of f over the change its model predicts, both at step length 1.
+    """Return rho, the change of f divided by the change that its model predicts, both at step length 1.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def reduction_ratio(value: float, value_at_one: float, predicted: float) -> floa
     Returns
     -------
     float or None
-        None where the model predicts no decrease or a number is not finite: then it is not to be trusted.
+        None where the model predicts no decrease or a number is not finite.
     """
     if not (math.isfinite(value_at_one) and math.isfinite(predicted) and predicted < 0):
         return None
@@ -37,8 +37,8 @@ def reduction_ratio(value: float, value_at_one: float, predicted: float) -> floa
 def updated(damping: float, rho: float | None, alpha: float | None) -> float:
     """Return the damping of the next iteration, within ``[MIN_DAMPING, MAX_DAMPING]``.
 
-    Raised by 3/2 where rho < 1/4 or unknown, where no step was accepted (``alpha`` None), and where the
-    accepted step is shorter than 1/4: the model may have been right at length 1 by chance. Lowered by 2/3
+    Multiplied by 3/2 where rho < 1/4 or unknown, where no step was accepted (``alpha`` None), and where the
+    accepted step length is below 1/4: the model may have been right at length 1 by chance. Multiplied by 2/3
     where rho > 3/4.
     """
     if rho is None or alpha is None or rho < 1 / 4 or alpha < 1 / 4:

@@ -1,7 +1,7 @@
-"""Candidates for the next step: kept Krylov iterates, a direction of negative curvature, steepest descent.
+"""Candidates for the next step: Krylov iterates, a direction of negative curvature, steepest descent.
 
 Source: He, Mudigere, Smelyanskiy and Takáč (2016), Algorithm 2. The paper chooses between the last iterate
-and the directions of negative curvature; here every kept iterate competes (Martens 2010, CG backtracking).
+and the directions of negative curvature; here earlier iterates compete as well (Martens 2010, CG backtracking).
 All curvature values are by-products of the solve: no candidate costs a product.
 """
 
@@ -20,15 +20,15 @@ from hfnumba.optim.vectors import LOSS_NOISE, Vector, all_finite, noise_of, norm
 DirectionKind = Literal["newton", "negative_curvature", "gradient"]
 
 MAX_ITERATES = 6
-"""Most iterates that compete: each is an n-vector sent to all workers."""
+"""Maximum number of iterates that compete: each is an n-vector sent to all workers."""
 
 _ROUNDING = 1e-6
-"""Rayleigh quotients this close to zero, relative to the largest one met, have no certain sign in float32."""
+"""Size of a Rayleigh quotient, relative to the largest one met, below which its sign is not certain in float32."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A direction to walk along, with what is known of f along it.
+    """A direction to search along, with the quadratic model of f along it.
 
     Attributes
     ----------
@@ -36,14 +36,14 @@ class Candidate:
     slope : float
         g'd, never positive; zero only for a direction of negative curvature.
     curvature : float or None
-        d'Bd of the undamped operator; None if it is not known (steepest descent).
+        d'Bd of the undamped matrix; None if it was not computed (steepest descent).
     kind : str
         ``"newton"`` (a Krylov iterate), ``"negative_curvature"`` or ``"gradient"``.
     sign : int
         -1 if the solver's vector was flipped to point downhill. A flipped iterate is not a Newton step: where
         its curvature is positive it climbs in its own model.
     index : int
-        Of the Krylov iterate it is; 0 if it is none.
+        Index of the Krylov iterate; 0 for any other candidate.
     """
 
     d: Vector
@@ -54,13 +54,13 @@ class Candidate:
     index: int = 0
 
     def predicted(self, alpha: float = 1.0) -> float:
-        """Return the change alpha·g'd + alpha²/2·d'Bd in the undamped model (linear if d'Bd is not known)."""
+        """Return the change alpha·g'd + alpha²/2·d'Bd in the undamped model (linear without d'Bd)."""
         return alpha * self.slope + alpha * alpha / 2 * (self.curvature or 0.0)
 
 
 @dataclass(frozen=True)
-class CurvatureSeen:
-    """What a solve told of the undamped B: how many directions curve down, and the lowest curvature."""
+class CurvatureSummary:
+    """Curvature of the undamped B that a solve met: number of negative Rayleigh quotients, and the lowest of all."""
 
     n_negative: int
     lowest: float | None
@@ -71,11 +71,11 @@ def _sign_threshold(result: KrylovResult) -> float:
     return _ROUNDING * max(finite, default=0.0)
 
 
-def curvature_seen(result: KrylovResult, damping: float) -> CurvatureSeen:
+def summarise_curvature(result: KrylovResult, damping: float) -> CurvatureSummary:
     """Count the negative Rayleigh quotients of B (beyond rounding) from those of B + damping·I."""
     undamped = [r - damping for r in result.rayleighs if math.isfinite(r)]
     threshold = _sign_threshold(result)
-    return CurvatureSeen(sum(r < -threshold for r in undamped), min(undamped, default=None))
+    return CurvatureSummary(sum(r < -threshold for r in undamped), min(undamped, default=None))
 
 
 def krylov_candidates(
@@ -95,13 +95,13 @@ def krylov_candidates(
     gradient : ndarray
         g of f over all rows.
     value : float
-        f, which sets the length below which a step cannot be measured.
+        f at theta, which determines the length below which a step cannot be measured.
     damping : float
-        Subtracted from the solver's curvature values.
+        Damping of the solve, to be subtracted from its curvature values.
     indefinite : bool
         False for a Gauss-Newton matrix, where negative curvature can only be rounding.
     last_only : bool
-        Of the iterates only the last competes.
+        Whether the last iterate is the only one that competes.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def negative_curvature(
     The length is that of a Newton step along d with the sign of the curvature dropped, abs(g'd)/abs(d'Bd),
     and no more than ``cap`` (the length of the last iterate; 0 for none). It is ``cap`` where g'd = 0, and
     at least such that the decrease d'Bd/2 alone rises above the noise of the loss: close to a ridge g'd is
-    tiny, and no step length would be told from another.
+    tiny, and step lengths could not be distinguished.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def _is_negative(direction: CurvedDirection, damping: float, threshold: float) -
 
 
 def steepest_descent(gradient: Vector, value: float, longest: float) -> Candidate | None:
-    """Return -s·g, so long that the linear model reaches zero, but not longer than ``longest`` (0: any).
+    """Return -s·g, of the length at which the linear model reaches zero, at most ``longest`` (0 for no limit).
 
     Returns
     -------
@@ -193,7 +193,7 @@ def steepest_descent(gradient: Vector, value: float, longest: float) -> Candidat
 
 
 def best_ranked(candidates: list[Candidate], values: np.ndarray) -> Candidate | None:
-    """Return the candidate of the lowest finite value, the earlier one on a tie; None if none is finite.
+    """Return the candidate with the lowest finite value, the earlier one on a tie; None if none is finite.
 
     Parameters
     ----------
@@ -206,5 +206,5 @@ def best_ranked(candidates: list[Candidate], values: np.ndarray) -> Candidate | 
 
 
 def predicts_nothing(candidates: list[Candidate], value: float) -> bool:
-    """Tell whether every model promises less than the noise of the loss: f is flat as far as can be seen."""
+    """Return whether every model predicts a decrease below the noise of the loss, i.e. f is numerically flat."""
     return all(-candidate.predicted() <= noise_of(value) for candidate in candidates)

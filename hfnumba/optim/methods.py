@@ -1,44 +1,72 @@
-"""Every method by its name."""
+"""The registry of methods: one row per name, from which an optimiser is made."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hfnumba.errors import UsageError
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.lbfgs import LBFGS
-from hfnumba.optim.paper import METHODS as OF_PAPER
-from hfnumba.optim.paper import paper as paper_method
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.loop import Optimizer as Loop
+from hfnumba.optim.paper import paper
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 
-METHODS: tuple[str, ...] = (*RECIPES, "lbfgs", *COMPOSITIONS)
-"""Names that :func:`optimizer` knows."""
+Optimizer = Loop[Any, Any]
+"""Any optimiser; see :class:`hfnumba.optim.loop.Optimizer`."""
 
-Optimizer = HessianFree | SGD | LBFGS
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the registry.
+
+    Attributes
+    ----------
+    make : type
+        Class of the optimiser, a dataclass of settings.
+    summary : str
+        One line for help texts.
+    fixed : mapping of str to Any
+        Settings of the class that the name of the method determines.
+    without : mapping of str to str
+        Settings of the class without a meaning for this method, and the reason.
+    in_paper : bool
+        Whether the paper compares the method, so that it has the setting ``paper``.
+    """
+
+    make: type[Optimizer]
+    summary: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
+    in_paper: bool = False
+
+
+METHODS: dict[str, Method] = {
+    **{name: Method(SGD, rule.summary, {"method": name}, rule.without) for name, rule in UPDATE_RULES.items()},
+    "lbfgs": Method(LBFGS, "limited-memory BFGS on the full gradient"),
+    **{
+        name: Method(HessianFree, parts.summary, {"method": name}, parts.without, parts.in_paper)
+        for name, parts in SECOND_ORDER_METHODS.items()
+    },
+}
+"""Every method by its name. A name stands in one place: here, or in the table of update rules or second-order methods
+of which a class has many rows."""
 
 
 def settings_of(method: str) -> tuple[str, ...]:
-    """Return the names of the settings a method has.
+    """Return the names of the settings of a method.
 
     Raises
     ------
     UsageError
         If there is no such method.
     """
-    if method not in METHODS:
-        raise UsageError(f"expected one of the methods {', '.join(METHODS)}, got {method!r}; choose one of them")
-    of = SGD if method in RECIPES else LBFGS if method == "lbfgs" else HessianFree
-    without = ("method", *(COMPOSITIONS[method].without if method in COMPOSITIONS else ()))
-    names = tuple(f.name for f in fields(of) if f.name not in without)
-    return (*names, "paper") if method in OF_PAPER else names
-
-
-def _why_not(method: str, unknown: list[str]) -> str:
-    reasons = COMPOSITIONS[method].without if method in COMPOSITIONS else {}
-    return "".join(f"no {name}, as {reasons[name]}; " for name in unknown if name in reasons)
+    row = _row(method)
+    names = tuple(f.name for f in fields(row.make) if f.name not in row.fixed and f.name not in row.without)  # type: ignore[arg-type]
+    return (*names, "paper") if row.in_paper else names
 
 
 def optimizer(method: str, **settings: Any) -> Optimizer:
@@ -52,15 +80,20 @@ def optimizer(method: str, **settings: Any) -> Optimizer:
     UsageError
         If there is no such method, the method has no such setting, or a value is out of range.
     """
-    known = settings_of(method)
-    unknown = sorted(set(settings) - set(known))
+    row, names = _row(method), settings_of(method)
+    unknown = sorted(set(settings) - set(names))
     if unknown:
+        reasons = "".join(f"no {name}, as {row.without[name]}; " for name in unknown if name in row.without)
         raise UsageError(
-            f"expected settings of {method} ({', '.join(known)}), got {', '.join(unknown)}; "
-            f"{_why_not(method, unknown)}leave out what this method does not have"
+            f"expected settings of {method} ({', '.join(names)}), got {', '.join(unknown)}; "
+            f"{reasons}leave out what this method does not have"
         )
     if settings.pop("paper", False):
-        return paper_method(method, **settings)
-    if method == "lbfgs":
-        return LBFGS(**settings)
-    return SGD(method=method, **settings) if method in RECIPES else HessianFree(method=method, **settings)
+        return paper(method, **settings)
+    return row.make(**row.fixed, **settings)
+
+
+def _row(method: str) -> Method:
+    if method not in METHODS:
+        raise UsageError(f"expected one of the methods {', '.join(METHODS)}, got {method!r}; choose one of them")
+    return METHODS[method]

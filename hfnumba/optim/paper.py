@@ -9,17 +9,14 @@ from typing import Any
 
 from hfnumba.errors import UsageError
 from hfnumba.optim.hessian_free import HessianFree
-from hfnumba.optim.second_order import COMPOSITIONS
-
-METHODS = ("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab")
-"""The second-order methods that the paper compares."""
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 
 _BUDGET = 2
-"""Solver iterations are this many times the default of the method."""
+"""Number of solver iterations, as a multiple of the default of the method."""
 
 
 def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
-    """Make a method as the paper describes it; settings that are given go before its choices.
+    """Make a method as the paper describes it; settings that are given take precedence over its choices.
 
     ====================  ======================  =================================================================
     setting               here                    why
@@ -29,31 +26,30 @@ def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
     warm_start            0                       Algorithm 2 names a decay for it and gives no value; none is the
                                                   reading that adds nothing.
     candidates            ``"kept"``              The paper does not say which candidate wins, and the residual of
-                                                  Bi-CG-STAB tells nothing on an indefinite system: the kept iterates
+                                                  Bi-CG-STAB says nothing on an indefinite system: several iterates
                                                   and the direction of negative curvature are compared by their loss.
+                                                  ``docs/reproduction.md`` compares the other reading, ``"last"``.
     line_search           ``"backtracking"``      Armijo's condition from step length 1 downwards, first fit. The
                                                   constants, which are not given, are 1e-4 and 1/2.
-    damping               0.1                     The damping has a first value and is never updated in print; with
-                                                  a constant one nothing bounds a step that the model got wrong. So
-                                                  Levenberg and Marquardt's rule stays.
+    damping               0.1                     The damping has an initial value and is never updated in print;
+                                                  with a constant one nothing bounds a step where the model is wrong.
+                                                  So Levenberg and Marquardt's rule stays.
     ====================  ======================  =================================================================
 
-    With ``candidates="last"``, the other reading of which candidate wins, ``hf-bicgstab`` needed twice the iterations
-    on 15,000 rows of MNIST (784-400-150-10, 2048 curvature rows): 2 % training error after 30 instead of 15.
-
-    Two things stay that differ from print without changing what is computed: all step lengths of the line search
-    are priced in one round (the step taken is that of backtracking), and a direction of zero slope, for which
-    sgn(g'd) gives nothing, is walked along as it is.
+    Two differences from print do not change what is computed: all step lengths of the line search are evaluated in one
+    round (the step taken is that of backtracking), and a direction of zero slope, for which sgn(g'd) is undefined, is
+    searched along without a change of sign.
 
     Raises
     ------
     UsageError
         If the paper has no such method, or a setting is wrong.
     """
-    if method not in METHODS:
-        raise UsageError(f"expected a second-order method of the paper ({', '.join(METHODS)}), got {method!r}")
+    compared = [name for name, components in SECOND_ORDER_METHODS.items() if components.in_paper]
+    if method not in compared:
+        raise UsageError(f"expected a second-order method of the paper ({', '.join(compared)}), got {method!r}")
     choices: dict[str, Any] = {
-        "krylov_iterations": _BUDGET * COMPOSITIONS[method].default_iterations,
+        "krylov_iterations": _BUDGET * SECOND_ORDER_METHODS[method].default_iterations,
         "warm_start": 0.0,
         "candidates": "kept",
         "line_search": "backtracking",

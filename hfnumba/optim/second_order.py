@@ -1,4 +1,4 @@
-"""What each second-order method is made of: a matrix for the quadratic model, a solver, and a rule of trust."""
+"""Components of each second-order method: a matrix for the quadratic model, a solver, and a trust rule."""
 
 from __future__ import annotations
 
@@ -12,49 +12,71 @@ from hfnumba.krylov.lanczos import lanczos
 from hfnumba.krylov.minres import minres
 from hfnumba.krylov.result import KrylovResult
 from hfnumba.krylov.steihaug import steihaug
-from hfnumba.optim.trust import Damped, Priced, Radius, TrustRule
+from hfnumba.optim.trust import Damped, DampingCandidates, Radius, TrustRule
+
+Matrix = Literal["exact", "gauss-newton", "hybrid"]
 
 _DAMPED = "its steps are bounded by a damping"
-_OF_STEIHAUG = {
+_NOT_STEIHAUG = {
     "damping": "its steps are bounded by a trust radius",
     "preconditioner": "the trust region would be an ellipsoid, and there is no damping to make the preconditioner of",
 }
-_OF_LANCZOS = {
+_NOT_LANCZOS = {
     "radius": _DAMPED,
-    "keep": "its candidates are steps of several dampings",
+    "backtracking_ratio": "its candidates are steps of several dampings",
     "candidates": "its candidates are steps of several dampings",
     "preconditioner": "the absolute value of a scaled matrix is not that of the matrix, and its dampings share a basis",
 }
 
 
 @dataclass(frozen=True)
-class Composition:
-    """The matrix B of the model, the solver of B x = -g, and how far its answer is trusted.
+class SecondOrderMethod:
+    """Matrix B of the model, solver of B x = -g, and rule that bounds its steps.
 
     Attributes
     ----------
-    curvature : {"exact", "gauss-newton", "hybrid"}
+    summary : str
+        One line for help texts.
+    matrix : {"exact", "gauss-newton", "hybrid"}
+        Hessian, Gauss-Newton matrix, or the Gauss-Newton matrix in the iteration after a solve that met non-positive
+        curvature and the Hessian otherwise.
     solver : callable
     default_iterations : int
-        Solver iterations that cost about 10 products; see :class:`hfnumba.optim.hessian_free.HessianFree`.
+        Number of solver iterations that cost about 10 products; see :class:`hfnumba.optim.hessian_free.HessianFree`.
     trust : TrustRule
     without : mapping of str to str
-        Settings of :class:`hfnumba.optim.hessian_free.HessianFree` that mean nothing to this method, and why.
+        Settings of :class:`hfnumba.optim.hessian_free.HessianFree` without a meaning for this method, and the reason.
+    in_paper : bool
+        Whether the paper compares this method.
     """
 
-    curvature: Literal["exact", "gauss-newton", "hybrid"]
+    summary: str
+    matrix: Matrix
     solver: Callable[..., KrylovResult]
     default_iterations: int
     trust: TrustRule = field(default_factory=Damped)
     without: Mapping[str, str] = field(default_factory=lambda: {"radius": _DAMPED})
+    in_paper: bool = False
 
 
-COMPOSITIONS = {
-    "hf-cg": Composition("exact", cg, 10),
-    "gn-cg": Composition("gauss-newton", cg, 10),
-    "hybrid-cg": Composition("hybrid", cg, 10),
-    "hf-bicgstab": Composition("exact", bicgstab, 5),
-    "hf-minres": Composition("exact", minres, 10),
-    "hf-steihaug": Composition("exact", steihaug, 10, Radius(), _OF_STEIHAUG),
-    "hf-lanczos": Composition("exact", lanczos, 12, Priced(), _OF_LANCZOS),
+SECOND_ORDER_METHODS = {
+    "hf-cg": SecondOrderMethod("exact Hessian, CG", "exact", cg, 10, in_paper=True),
+    "gn-cg": SecondOrderMethod("Gauss-Newton matrix, CG", "gauss-newton", cg, 10, in_paper=True),
+    "hybrid-cg": SecondOrderMethod(
+        "exact Hessian, or the Gauss-Newton matrix after negative curvature, CG", "hybrid", cg, 10, in_paper=True
+    ),
+    "hf-bicgstab": SecondOrderMethod("exact Hessian, Bi-CG-STAB", "exact", bicgstab, 5, in_paper=True),
+    "hf-minres": SecondOrderMethod("exact Hessian, MINRES", "exact", minres, 10),
+    "hf-steihaug": SecondOrderMethod(
+        "exact Hessian, Steihaug's CG in a trust region", "exact", steihaug, 10, Radius(), _NOT_STEIHAUG
+    ),
+    "hf-lanczos": SecondOrderMethod(
+        "absolute value of the exact Hessian on a Lanczos basis, five dampings compete",
+        "exact",
+        lanczos,
+        12,
+        DampingCandidates(),
+        _NOT_LANCZOS,
+    ),
 }
+"""Rows of :data:`hfnumba.optim.methods.METHODS` that :class:`hfnumba.optim.hessian_free.HessianFree` implements."""

@@ -1,6 +1,7 @@
-"""How far a model of f is trusted: a damping, a radius, or a damping chosen among priced candidates.
+"""Trust rules, which bound the steps of a model of f: by a damping, a radius, or the best of several dampings.
 
-A rule says how the solver is called and what the next iteration starts from. All it remembers is in the state.
+A rule sets arguments of the solver and what the next iteration starts from. It has no state of its own: that is in the
+:class:`~hfnumba.optim.iteration.OptimizerState`.
 """
 
 from __future__ import annotations
@@ -11,109 +12,109 @@ from typing import Any, Protocol
 from hfnumba.errors import UsageError
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING, updated
 from hfnumba.optim.iteration import OptimizerState
-from hfnumba.optim.step import Attempt
+from hfnumba.optim.step import Step
 from hfnumba.optim.vectors import Vector, norm
 
 MIN_RADIUS = 1e-6
 MAX_RADIUS = 1e6
 _INSIDE = 0.9
-"""A warm start longer than this share of the radius is shortened to it."""
+"""Largest length of a warm start, as a share of the radius; a longer one is shortened to it."""
 
 FACTORS = (16.0, 4.0, 1.0, 1 / 4, 1 / 16)
-"""Multiples of the last damping that compete in the ranking round; the shortest step first."""
+"""Multiples of the last damping whose steps compete in the ranking round; the shortest step first."""
 
 
 class TrustRule(Protocol):
-    """How far a model is trusted."""
+    """Bound on the steps of a model."""
 
     def shift(self, state: OptimizerState) -> float:
         """Return the multiple of the identity that is added to the curvature matrix."""
         ...
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, keep: float) -> dict[str, Any]:
-        """Return the arguments of the solver, but for the system, ``rtol`` and ``maxiter``."""
+    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
+        """Return the arguments of the solver except the system, ``rtol`` and ``maxiter``."""
         ...
 
-    def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
-        """Return the fields of the state after an attempt that this rule sets."""
+    def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
+        """Return the fields of the next state that this rule sets after a step."""
         ...
 
 
 class Damped:
-    """(B + damping·I) x = -g, and the damping adapts by Levenberg and Marquardt's rule."""
+    """Damped system (B + damping·I) x = -g, with Levenberg and Marquardt's rule for the damping."""
 
     def shift(self, state: OptimizerState) -> float:
         """Return the damping."""
         return damping_of(state)
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, keep: float) -> dict[str, Any]:
+    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
         """Start at x0."""
-        return {"x0": x0, "backtracking_ratio": keep}
+        return {"x0": x0, "backtracking_ratio": backtracking_ratio}
 
-    def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
+    def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Adapt the damping, see :func:`hfnumba.optim.damping.updated`."""
-        return {"damping": updated(damping_of(state), attempt.rho, attempt.found.alpha)}
+        return {"damping": updated(damping_of(state), step.rho, step.found.alpha)}
 
 
 class Radius:
-    """The model within |x| <= radius (Nocedal and Wright 2006, Algorithm 4.1).
+    """Model within |x| <= radius (Nocedal and Wright 2006, Algorithm 4.1).
 
-    The textbook accepts or rejects a step by rho and nothing else; here the line search stands in between, so the
-    radius also follows the length that was walked.
+    The textbook accepts or rejects a step by rho alone; here a line search follows, so the radius also depends on the
+    length of the step taken.
     """
 
     def shift(self, state: OptimizerState) -> float:
         """Return 0: the matrix is not damped."""
         return 0.0
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, keep: float) -> dict[str, Any]:
+    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
         """Start at x0, shortened to lie well within the region."""
         radius = radius_of(state)
         if x0 is not None and (longest := norm(x0)) > _INSIDE * radius:
             x0 = x0 * x0.dtype.type(_INSIDE * radius / longest)
-        return {"x0": x0, "backtracking_ratio": keep, "radius": radius}
+        return {"x0": x0, "backtracking_ratio": backtracking_ratio, "radius": radius}
 
-    def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
+    def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Shrink the radius where the model was wrong, double it where it was right at the edge.
 
-        Without an accepted step: a quarter. With rho < 1/4 or unknown: the length walked, but at least a quarter.
-        Otherwise it is at least the length walked, and twice the radius if rho > 3/4 for a step to the edge.
+        Without an accepted step: a quarter. With rho < 1/4 or unknown: the length of the step, but at least a quarter.
+        Otherwise at least the length of the step, and twice the radius if rho > 3/4 for a candidate at the edge.
         """
-        radius, step = radius_of(state), attempt.step()
-        if step is None or attempt.candidate is None:
+        radius, taken = radius_of(state), step.displacement()
+        if taken is None or step.candidate is None:
             radius /= 4
         else:
-            walked, asked = norm(step), norm(attempt.candidate.d)
-            if attempt.rho is None or attempt.rho < 1 / 4:
-                # Where the model predicts no decrease at length 1 a long walk along negative curvature still counts.
-                radius = max(walked, radius / 4)
+            length, proposed = norm(taken), norm(step.candidate.d)
+            if step.rho is None or step.rho < 1 / 4:
+                # Where the model predicts no decrease at length 1 a long step along negative curvature still counts.
+                radius = max(length, radius / 4)
             else:
-                grows = attempt.rho > 3 / 4 and asked >= _INSIDE * radius
-                radius = max(walked, 2 * radius if grows else radius)
+                grows = step.rho > 3 / 4 and proposed >= _INSIDE * radius
+                radius = max(length, 2 * radius if grows else radius)
         return {"radius": min(max(radius, MIN_RADIUS), MAX_RADIUS)}
 
 
-class Priced:
-    """Steps of several dampings from one basis compete in the ranking round; the winner's damping is the next."""
+class DampingCandidates:
+    """Steps of several dampings from one basis, which compete in the ranking round; the best one's damping is next."""
 
     def shift(self, state: OptimizerState) -> float:
-        """Return 0: the solver damps by itself."""
+        """Return 0: the solver applies the dampings itself."""
         return 0.0
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, keep: float) -> dict[str, Any]:
-        """Ask for the step of every damping; there are no iterates to keep."""
+    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
+        """Request the step of every damping; there are no iterates to backtrack over."""
         return {"x0": x0, "dampings": self.dampings(damping_of(state))}
 
-    def following(self, state: OptimizerState, attempt: Attempt) -> dict[str, Any]:
-        """Start from the winner's damping, adapted as that of any other method."""
+    def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
+        """Continue from the damping of the best step, adapted as for any other method."""
         damping = damping_of(state)
-        if attempt.found.theta is not None and attempt.candidate is not None and attempt.candidate.index:
-            damping = self.dampings(damping)[attempt.candidate.index - 1]
-        return {"damping": updated(damping, attempt.rho, attempt.found.alpha)}
+        if step.found.theta is not None and step.candidate is not None and step.candidate.index:
+            damping = self.dampings(damping)[step.candidate.index - 1]
+        return {"damping": updated(damping, step.rho, step.found.alpha)}
 
     @staticmethod
     def dampings(damping: float) -> tuple[float, ...]:
-        """Return the dampings that compete, within their range."""
+        """Return the dampings whose steps compete, each within the range of dampings."""
         return tuple(min(max(damping * factor, MIN_DAMPING), MAX_DAMPING) for factor in FACTORS)
 
 

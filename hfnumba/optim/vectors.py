@@ -1,4 +1,4 @@
-"""Small operations on vectors, and what counts as noise in a loss."""
+"""Small operations on vectors, and the noise level of a loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def norm(a: Vector) -> float:
 
 
 def all_finite(a: Vector) -> bool:
-    """Tell whether every entry is a finite number."""
+    """Return whether every entry is a finite number."""
     return bool(np.isfinite(a).all())
 
 
@@ -34,5 +34,5 @@ def step(theta: Vector, alpha: float, d: Vector) -> Vector:
 
 
 def noise_of(value: float) -> float:
-    """Return the smallest difference from a loss of this size that means anything."""
+    """Return the smallest difference from a loss of this size that is significant."""
     return LOSS_NOISE * abs(value)

@@ -2,6 +2,6 @@
 
 from hfnumba.run.directory import RunDirectory, RunRecord
 from hfnumba.run.settings import TrainSettings
-from hfnumba.run.training import Outcome, Report, train
+from hfnumba.run.training import Outcome, RunReporter, train
 
-__all__ = ["Outcome", "Report", "RunDirectory", "RunRecord", "TrainSettings", "train"]
+__all__ = ["Outcome", "RunDirectory", "RunRecord", "RunReporter", "TrainSettings", "train"]

@@ -1,16 +1,14 @@
-"""The directory of a run: ``config.toml``, ``ledger.jsonl``, ``checkpoints/``. All that resuming and plotting need."""
+"""Directory of a run: ``config.toml``, ``ledger.jsonl`` and ``checkpoints/``, enough to resume it and to plot it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +17,40 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY, explain, write_file
 from hfnumba.checkpoint import Checkpoint, newest_checkpoint
-from hfnumba.errors import CheckpointError
-from hfnumba.run.settings import CHANGEABLE, TrainSettings, as_dict, fixed, settings_from, toml
+from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.network import Network
+from hfnumba.run.config import settings_from, toml
+from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
+from hfnumba.versions import installed
 
 _LOCK = ".lock"
-_PACKAGES = ("hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
+_PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
 
 
 class NetworkRecord(msgspec.Struct, frozen=True):
-    """What makes a :class:`hfnumba.network.Network`."""
+    """Description of a :class:`hfnumba.network.Network`."""
 
     sizes: tuple[int, ...]
     activation: str
     loss: str
 
+    def network(self) -> Network:
+        """Return the network.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this description.
+        """
+        return Network(self.sizes, self.activation, self.loss)
+
 
 class StoreRecord(msgspec.Struct, frozen=True):
-    """The training data: where they were, which they were, and what is done with features before the network.
+    """Path, digest and task of the training data, and the transformation of their features.
 
-    They are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
-    side, and scaled (x * scale + offset), in this order. ``class_weights`` is what each class weighs in the loss;
-    empty for none.
+    Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
+    side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
+    the loss; empty for none.
     """
 
     path: str
@@ -62,34 +73,34 @@ class RunRecord(msgspec.Struct, frozen=True):
 
     @property
     def settings_digest(self) -> str:
-        """Names the settings that must not change within a run."""
-        content = [fixed(self.settings), msgspec.to_builtins(self.network)]
+        """Digest of the settings that must not change within a run, and of the network."""
+        content = [digested(self.settings), msgspec.to_builtins(self.network)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run, and what is done with them."""
+    """Paths of a run, and the operations on them."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """Settings, network, data and versions."""
+        """File of settings, network, data and versions."""
         return self.path / "config.toml"
 
     @property
     def ledger(self) -> Path:
-        """A line an iteration."""
+        """File with a line for each iteration."""
         return self.path / "ledger.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """The newest two checkpoints."""
+        """Folder of the newest two checkpoints."""
         return self.path / "checkpoints"
 
     def refuse_used(self) -> None:
-        """Refuse a directory that holds anything but what a process that was killed at once has left.
+        """Refuse a directory that holds anything besides the leftovers of a process that was killed before it began.
 
         Raises
         ------
@@ -108,9 +119,9 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the directory, and keep other processes from training in it meanwhile.
+        """Create the directory, and lock it against other processes that would train in it.
 
-        A directory that was made here is removed again if no run began in it.
+        A directory that was created here is removed again if no run began in it.
 
         Raises
         ------
@@ -139,12 +150,11 @@ class RunDirectory:
 
     def write_config(self, record: RunRecord) -> None:
         """Write ``config.toml``, which can be given to ``--config`` again."""
-        versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
         text += toml(
             as_dict(record.settings)
             | {name: msgspec.to_builtins(getattr(record, name)) for name in ("network", "store")}
-            | {"versions": versions}
+            | {"versions": installed(_PACKAGES)}
         )
         try:
             write_file(self.config, text.encode())
@@ -163,7 +173,8 @@ class RunDirectory:
             document = tomllib.loads(self.config.read_text("utf-8"))
             tables = {name: document.pop(name) for name in ("network", "store", "versions")}
             return RunRecord(
-                settings=settings_from(document),
+                # An earlier version wrote settings by the names they had then.
+                settings=settings_from({RENAMED.get(name, name): value for name, value in document.items()}),
                 network=msgspec.convert(tables["network"], NetworkRecord),
                 store=msgspec.convert(tables["store"], StoreRecord),
             )
@@ -174,6 +185,8 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
+        except UsageError as error:
+            raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 
@@ -193,7 +206,7 @@ class RunDirectory:
         return checkpoint
 
     def rewind(self, record: RunRecord) -> Checkpoint | None:
-        """Make the ledger end where the newest checkpoint is, and return that; None for a run that has not begun.
+        """Cut the ledger at the newest checkpoint and return that; None for a run that has not begun.
 
         Raises
         ------
@@ -222,7 +235,7 @@ class RunDirectory:
 
 
 def resumed_settings(recorded: TrainSettings, given: Mapping[str, Any]) -> TrainSettings:
-    """Return the settings to go on with: the recorded ones, and what may change as it is given.
+    """Return the settings of a resumed run: the recorded ones, with limits and placement as given.
 
     Raises
     ------

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import CheckpointError, DataError, UsageError
 from hfnumba.network import Network
+from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory, RunRecord
 
 if TYPE_CHECKING:
-    from hfnumba.progress import Watch
     from hfnumba.store import Split
 
 
@@ -33,11 +33,11 @@ class TrainedModel:
         """Whether the outputs are probabilities of classes that exclude each other."""
         return self.network.takes_labels
 
-    def evaluate(self, split: Split, watch: Watch | None = None) -> tuple[float, float]:
+    def evaluate(self, split: Split, reporter: Reporter = SILENT) -> tuple[float, float]:
         """Return f (with the penalty and the class weights of the run) and the error rate on a split.
 
         Rows of the split that have weights weigh in f as these say. Reads each row once;
-        ``watch`` is that of :class:`hfnumba.engine.SplitObjective`.
+        ``reporter`` receives the progress.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class TrainedModel:
                 f"with {split.n_features} and {split.n_outputs}; give a store of the same kind"
             )
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
-        with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, watch=watch) as objective:
+        with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
             return objective.value_and_error(self.theta)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -94,7 +94,7 @@ def load_model(path: Path) -> TrainedModel:
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
-    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    network = record.network.network()
     theta = checkpoint.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,):
         raise CheckpointError(

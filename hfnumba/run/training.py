@@ -1,4 +1,4 @@
-"""The loop of a run: iterations of an optimiser, a checkpoint and a ledger line for each, limits and signals."""
+"""Training loop of a run: a checkpoint and a ledger line for each iteration, limits, and signals."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
-from hfnumba.network import Network
 from hfnumba.optim.iteration import Iteration, OptimizerState
+from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.progress import Reporter
+from hfnumba.run.config import memory_bytes, settings_from
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
-from hfnumba.run.settings import TrainSettings, memory_bytes, optimizer_settings, settings_from
+from hfnumba.run.options import Callee
+from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
 from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
     from hfnumba.launch import Placement
-    from hfnumba.progress import Progress
+    from hfnumba.network import Network
     from hfnumba.store import Split, Store
 
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
 
 
 class Ending(Enum):
-    """Why a run ended; the value is a sentence."""
+    """Reason for the end of a run; the value is a sentence."""
 
-    ITERATIONS = "the limit of iterations is reached"
-    TARGET = "the target error is reached"
+    ITERATIONS = StopReason.ITERATIONS.value
+    TARGET = StopReason.TARGET_ERROR.value
     TIME = "the time limit is reached"
     OPTIMIZER = "the optimiser ended by itself"
     SIGNAL = "stopped by a signal"
@@ -43,40 +46,32 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes
     ----------
     ending : Ending
     lines : tuple of dict
-        The whole ledger, iterations before an interruption included.
+        Complete ledger, including the iterations before an interruption.
     """
 
     ending: Ending
     lines: tuple[ledger.Line, ...]
 
 
-class Report(Protocol):
-    """Who is told how a run goes."""
-
-    def note(self, text: str) -> None:
-        """Take a sentence."""
-        ...
-
-    def watch(self, what: str, unit: str) -> Progress:
-        """Be told that a step begins which may take long; see :data:`hfnumba.progress.Watch`."""
-        ...
+class RunReporter(Reporter, Protocol):
+    """Reporter of a run: also receives its iterations."""
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
-        """Be told that iterations follow; ``line`` is the last one before an interruption."""
+        """Announce that iterations follow; ``line`` is the last one before an interruption."""
         ...
 
     def iteration(self, line: ledger.Line) -> None:
-        """Take a line of the ledger as it is written."""
+        """Show an iteration by its line of the ledger."""
         ...
 
     def stopping(self, signal_name: str) -> None:
-        """Be told that the current iteration is the last; called in a signal handler."""
+        """Announce that the current iteration is the last; called in a signal handler."""
         ...
 
 
@@ -84,7 +79,7 @@ def train(
     store_path: str | Path,
     directory: RunDirectory,
     given: Mapping[str, Any],
-    report: Report,
+    report: RunReporter,
     *,
     resume: bool = False,
 ) -> Outcome:
@@ -96,14 +91,14 @@ def train(
     Parameters
     ----------
     store_path : path
-        Its split ``train`` is trained on; ``test``, where there is one, is evaluated for the record.
+        Path of the store. Its split ``train`` is trained on; ``test``, if there is one, is evaluated for the ledger.
     directory : RunDirectory
-        New or empty; for ``resume`` that of the run to continue.
+        Directory of the run: new or empty, or for ``resume`` that of the run to continue.
     given : mapping
         Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
-    report : Report
+    report : RunReporter
     resume : bool
-        Continue the run in the directory; if it holds none yet, begin it.
+        Whether to continue the run in the directory; if it holds none yet, it begins.
 
     Raises
     ------
@@ -131,7 +126,7 @@ def train(
             f"{directory.path} was trained on a store with digest {recorded.store.digest[:12]} "
             f"({recorded.store.path}), but {store.path} has {store.digest[:12]}; give the same data"
         )
-    network = Network(record.network.sizes, record.network.activation, record.network.loss)
+    network = record.network.network()
     loop = _Loop(
         directory,
         record,
@@ -148,7 +143,7 @@ def train(
     return Outcome(ending, tuple(ledger.read(directory.ledger)))
 
 
-def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
+def _record(store: Store, settings: TrainSettings, report: RunReporter) -> RunRecord:
     split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
@@ -169,8 +164,8 @@ def _record(store: Store, settings: TrainSettings, report: Report) -> RunRecord:
     )
 
 
-def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tuple[float, ...]:
-    """Return what each class weighs; empty for none."""
+def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -> tuple[float, ...]:
+    """Return the weights of the classes; empty for none."""
     from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
     if settings.class_weights is None:
@@ -178,13 +173,13 @@ def _class_weights(split: Split, settings: TrainSettings, report: Report) -> tup
     if split.n_classes is None:
         raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
     if settings.class_weights == "balanced":
-        return balanced(split, report.watch)
+        return balanced(split, report)
     return checked_class_weights(settings.class_weights, split.n_classes)
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """What stays the same while a run goes on."""
+    """Training loop with its constant parts."""
 
     directory: RunDirectory
     record: RunRecord
@@ -193,8 +188,8 @@ class _Loop:
     theta: Any
     started: float
 
-    def run(self, store: Store, checkpoint: Checkpoint | None, report: Report, stop: StopSignals) -> Ending:
-        """Open the cluster, and iterate until there is a reason to end."""
+    def run(self, store: Store, checkpoint: Checkpoint | None, report: RunReporter, stop: StopSignals) -> Ending:
+        """Open the cluster, and iterate until there is a reason to stop."""
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
 
@@ -212,8 +207,9 @@ class _Loop:
             objective = stack.enter_context(self._objective(store["train"], placement, report, memory))
             test = None
             if "test" in store.splits:
-                keep = memory is None or for_test is not None
-                test = stack.enter_context(self._objective(store["test"], placement, report, for_test or memory, keep))
+                cache_rows = memory is None or for_test is not None
+                share = for_test or memory
+                test = stack.enter_context(self._objective(store["test"], placement, report, share, cache_rows))
             if stop.received is not None:
                 self.directory.write_config(self.record)
                 return Ending.SIGNAL
@@ -222,33 +218,38 @@ class _Loop:
             return self._iterate(iterations, last, report, stop)
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
-        """Return the bytes of a worker for the training rows and for the test rows to stay in."""
-        from hfnumba.engine.row_cache import divided  # noqa: PLC0415 - slow to import
+        """Return the bytes of a worker for the training rows and for the test rows."""
+        from hfnumba.engine.class_weights import with_class_weights  # noqa: PLC0415 - slow to import
+        from hfnumba.engine.memory import divide_memory  # noqa: PLC0415
 
         memory = memory_bytes(self.record.settings)
         if memory is None or "test" not in store.splits:
             return memory, None
-        return divided(self.network, store["train"], store["test"], memory)
+        weights = self.record.store.class_weights or None
+        train, test = (with_class_weights(store[name], weights) for name in ("train", "test"))
+        return divide_memory(self.network, train, test, memory)
 
     def _objective(
-        self, split: Split, placement: Placement, report: Report, memory: int | None, keep: bool = True
+        self, split: Split, placement: Placement, report: RunReporter, memory: int | None, cache_rows: bool = True
     ) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
         settings = self.record.settings
-        held: Any = {
-            "l2": settings.l2,
+        common: Any = {
             "memory": memory,
-            "keep": keep,
+            "cache_rows": cache_rows,
             "class_weights": self.record.store.class_weights or None,
-            "watch": report.watch,
+            "reporter": report,
+            **arguments(settings, Callee.OBJECTIVE),
         }
         if placement.client is None:
-            return SplitObjective(self.network, split, n_threads=settings.threads, **held)
-        return DaskObjective(self.network, split, placement.client, timeout_s=settings.worker_timeout_s, **held)
+            return SplitObjective(self.network, split, n_threads=settings.threads, **common)
+        return DaskObjective(
+            self.network, split, placement.client, **arguments(settings, Callee.DASK_OBJECTIVE), **common
+        )
 
     def _iterate(
-        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: Report, stop: StopSignals
+        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: RunReporter, stop: StopSignals
     ) -> Ending:
         limit_s = self.record.settings.time_limit_s
         for number, iteration in enumerate(iterations):
@@ -268,11 +269,10 @@ class _Loop:
         return (None if last is None else self._reached(last)) or Ending.OPTIMIZER
 
     def _reached(self, line: ledger.Line) -> Ending | None:
-        """Tell which of the optimiser's own limits a line meets; they come first, as nothing is left to resume."""
+        """Return the limit of the optimiser that a line meets; it comes first, as nothing is left to resume."""
         settings = self.record.settings
-        if settings.target_error is not None and line["error"] is not None and line["error"] <= settings.target_error:
-            return Ending.TARGET
-        return Ending.ITERATIONS if line["iteration"] >= settings.max_iterations else None
+        limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
+        return None if limit is None else Ending(limit.value)
 
     def _save(self, state: OptimizerState, line: ledger.Line) -> None:
         checkpoint = Checkpoint(

@@ -1,7 +1,7 @@
-"""Stores of rows in Zarr: their layout, and how they are read; every byte is verified when it is read.
+"""Stores of rows in Zarr: layout and reading; every byte is verified when it is read.
 
-Descriptions are in :mod:`hfnumba.store.info`, whole-store checks in :mod:`hfnumba.store.verify`, weights of classes in
-:mod:`hfnumba.store.class_weights`.
+:mod:`hfnumba.store.info` describes a store, :mod:`hfnumba.store.verify` checks all of it, and
+:mod:`hfnumba.store.class_weights` computes weights of classes.
 """
 
 from hfnumba.store.split import Split, Store, open_store

@@ -1,4 +1,4 @@
-"""Checks of features, labels and weights, by whoever stores or trains on them."""
+"""Checks of features, labels and weights."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.progress import Step
+from hfnumba.progress import Advance
 
 BLOCK = 65_536
-"""Rows that are looked at together."""
+"""Number of rows that are checked together."""
 
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
-"""Only ratios of weights matter. Between these, sums over any number of rows keep their digits in float32."""
+"""Limits of weights other than 0, within which sums over any number of rows are accurate in float32."""
 
 
-def checked_features(name: str, X: NDArray[Any], step: Step | None = None) -> NDArray[np.float32]:
-    """Bring features into float32, or refuse them with the count and the first place of what is not finite there.
+def checked_features(name: str, X: NDArray[Any], advance: Advance | None = None) -> NDArray[np.float32]:
+    """Convert features to float32; raise, naming how many are not finite and where the first one is.
 
-    ``step`` is called with the rows of each block.
+    ``advance`` is called with the number of rows of each block.
     """
     with np.errstate(over="ignore"):
         values = X.astype(np.float32, copy=False)
     for first in range(0, len(values), BLOCK):
-        # Only an array with a fault is looked at as a whole: it may be a file larger than memory.
+        # The whole array, which may be a file larger than memory, is checked only to describe a fault.
         block = values[first : first + BLOCK]
         if not np.isfinite(block).all():
             refuse(name, "features are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), X)
-        if step is not None:
-            step(len(block))
+        if advance is not None:
+            advance(len(block))
     return values
 
 
 def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray[np.int64]:
-    """Bring class numbers into int64, or refuse them with the count and the first place of those that are none."""
+    """Convert class numbers to int64; raise, naming how many are invalid and where the first one is."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        raise DataError(f"{name}: labels have shape {y.shape}, expected one class number a row (not one-hot)")
+        raise DataError(f"{name}: labels have shape {y.shape}, expected one class number per row (not one-hot)")
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            refuse(name, "labels are not whole numbers", ~np.isfinite(y) | (y != np.floor(y)), y)
+            refuse(name, "labels are not integers", ~np.isfinite(y) | (y != np.floor(y)), y)
     limit = 2**31 - 1 if n_classes is None else n_classes
     top = f"{n_classes - 1}" if n_classes else "2147483646"
     refuse(name, f"labels are out of range (expected 0 to {top})", (y < 0) | (y >= limit), y)
@@ -50,14 +50,14 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
 
 
 def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> NDArray[np.float64]:
-    """Bring weights into float64, or refuse them with the count and the first place of those that are none.
+    """Convert weights to float64; raise, naming how many are invalid and where the first one is.
 
-    ``of`` says what each of the ``n`` belongs to.
+    ``of`` names what each of the ``n`` weights belongs to.
 
     Raises
     ------
     DataError
-        If there are not ``n`` numbers, some are negative, not finite, or beyond what float32 sums well, or all
+        If there are not ``n`` numbers, some are negative, not finite or outside the limits of float32 sums, or all
         are 0.
     """
     values = np.asarray(weights)
@@ -74,19 +74,19 @@ def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> N
         of,
     )
     if not own.any():
-        raise DataError(f"{name}: all {n} weights are 0; at least one {of} must count")
+        raise DataError(f"{name}: all {n} weights are 0; at least one {of} needs a weight")
     return own
 
 
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
-    """Choose the smallest dtype that labels are stored in."""
+    """Smallest dtype for the stored labels of ``n_classes`` classes."""
     if n_classes <= 2**8:
         return np.uint8
     return np.uint16 if n_classes <= 2**16 else np.int32
 
 
 def refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any], of: str = "row") -> None:
-    """Raise with the count and the first place of what is bad."""
+    """Raise if any values are bad, naming their number and the place of the first one."""
     count = int(np.count_nonzero(bad))
     if not count:
         return

@@ -1,4 +1,4 @@
-"""Weights of classes: which are taken, and the balanced ones."""
+"""Weights of classes: checking given ones, computing balanced ones."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from hfnumba.errors import DataError, UsageError
-from hfnumba.progress import Steps, Watch, unwatched
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_weights
 from hfnumba.store.split import Split
 
 
 def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[float, ...]:
-    """Weights of classes as floats.
+    """Convert weights of classes to floats.
 
     Raises
     ------
     UsageError
-        If there is not one for each class, or one is not a weight as :func:`checked_weights` has it.
+        If there is not one weight per class, or :func:`checked_weights` refuses one.
     """
     if len(weights) != n_classes:
         raise UsageError(f"expected a weight for each of the {n_classes} classes, got {len(weights)}")
@@ -28,12 +28,18 @@ def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[flo
         raise UsageError(str(error)) from error
 
 
-def balanced(split: Split, watch: Watch = unwatched) -> tuple[float, ...]:
-    """Weights by which all classes of a split weigh the same, and its rows 1 on average.
+def balanced(split: Split, reporter: Reporter = SILENT) -> tuple[float, ...]:
+    """Weights that give all classes of a split the same total weight, and its rows a mean weight of 1.
 
-    They are n / (k n_c) for the n_c rows of class c (the sum of their weights, where rows have weights), n rows in all
-    and k classes that have any; 1 for a class without rows, which another split may have. This is scikit-learn's
+    The weight of class c is n / (k n_c), with n_c rows of class c (or the sum of their weights), n rows in total and k
+    classes that have rows; it is 1 for a class without rows, which another split may have. This is scikit-learn's
     ``class_weight="balanced"``.
+
+    Parameters
+    ----------
+    split : Split
+    reporter : Reporter
+        Receiver of the progress.
 
     Raises
     ------
@@ -42,15 +48,16 @@ def balanced(split: Split, watch: Watch = unwatched) -> tuple[float, ...]:
 
     Notes
     -----
-    Reads the labels (and weights) of all rows, no features.
+    Reads the labels (and weights) of all rows, but no features.
     """
     if split.n_classes is None:
         raise UsageError(f"balanced class weights need classes, but {split.path} is for regression")
-    sums, steps = np.zeros(split.n_classes), Steps(watch("Counting classes", "partitions"), split.n_partitions)
+    counter = Counter(reporter.progress("Counting classes", "partitions"), split.n_partitions)
+    sums = np.zeros(split.n_classes)
     for j in range(split.n_partitions):
         y, weights = split.load_labels(j)
         sums += np.bincount(y, weights, split.n_classes)
-        steps.step()
+        counter.advance()
     present = sums > 0
     found = np.ones(split.n_classes)
     found[present] = sums.sum() / (np.count_nonzero(present) * sums[present])

@@ -1,9 +1,9 @@
-"""The Zarr side of a store, in memory: metadata documents, and partitions to and from their chunk files.
+"""Encoding of a store in Zarr, in memory: metadata documents, and the chunk files of partitions.
 
-Zarr writes and checks the metadata; its own codec library packs and unpacks the chunks, without the copies of Zarr's
-pipeline. The bytes reach the disk through :mod:`hfnumba.store.files`. So a chunk is read once, its digest is checked
-before anything decodes it, and what is recorded is the digest of what was meant to be written. What lies on the disk
-is a plain Zarr v3 group.
+Zarr writes and checks the metadata; its codec library compresses and decompresses the chunks, without the copies of
+Zarr's pipeline. :mod:`hfnumba.store.files` reads and writes the bytes. So a chunk is read once, its digest is checked
+before it is decoded, and the recorded digest is that of the bytes in memory before writing. The files form a plain Zarr
+v3 group.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import StoreError
+from hfnumba.linux import empty
 from hfnumba.store.files import Data
 from hfnumba.store.layout import SplitLayout
-from hfnumba.store.pages import empty
 
 if TYPE_CHECKING:
     import zarr
@@ -30,21 +30,21 @@ CODECS = ("BytesCodec", "BloscCodec", "Crc32cCodec")
 CONFIG: Any = {"write_empty_chunks": True, "read_missing_chunks": False}
 _EXIT_TIMEOUT_S = 5.0
 LZ4_LEVEL = 9
-"""LZ4 unpacks about as fast at all levels, and packs most at this one. Zstandard makes MNIST a fifth smaller, but
-unpacks it at half the speed."""
+"""Compression level: LZ4 decompresses about equally fast at all levels, and compresses most at this one. Zstandard
+makes MNIST a fifth smaller, but decompresses at half the speed."""
 WORTH_PACKING = 0.8
-"""Dense floats pack to nine tenths, and are read in less time as they are."""
+"""Compression ratio above which a chunk is stored uncompressed; dense floats reach nine tenths and load faster so."""
 BLOCK_NBYTES = 2**18
-"""A block of Blosc stays in the cache of a core while it is unpacked and unshuffled."""
+"""Bytes of a Blosc block, which stays in the cache of a core while it is decompressed and unshuffled."""
 BLOSC_HEADER = struct.Struct("<4xIII")
-"""Of a Blosc frame: the bytes that it holds unpacked, those of a block, and those of the frame itself."""
+"""Header of a Blosc frame: bytes of the decompressed data, of a block, and of the frame itself."""
 _BLOSC_FORMAT = 2
 _CHECKSUM_NBYTES = 4
 _LZ4 = 1
 
 
 class UndecodableError(StoreError):
-    """Chunks or metadata that are not what their layout says; the message is the fault alone."""
+    """Chunks or metadata that do not fit their layout; the message is only the fault, without the place."""
 
 
 def metadata_keys(splits: Mapping[str, SplitLayout]) -> list[str]:
@@ -58,30 +58,30 @@ def metadata(splits: Mapping[str, SplitLayout]) -> dict[str, bytes]:
     zarr = _zarr()
     from zarr.storage import MemoryStore  # noqa: PLC0415
 
-    held: dict[str, Any] = {}
-    group = zarr.open_group(MemoryStore(held), mode="w", zarr_format=3)
+    documents: dict[str, Any] = {}
+    group = zarr.open_group(MemoryStore(documents), mode="w", zarr_format=3)
     for name, layout in splits.items():
         sub = group.create_group(name)
         for array, (shape, chunks, dtype) in _arrays(layout).items():
             _create(sub, array, shape, chunks, dtype)
-    return {key: held[key].to_bytes() for key in metadata_keys(splits)}
+    return {key: documents[key].to_bytes() for key in metadata_keys(splits)}
 
 
 def encode(layout: SplitLayout, j: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Data]:
-    """Encode partition ``j``: its chunk files by their keys relative to the split, the bytes that Zarr would write.
+    """Encode partition ``j`` into its chunk files, by their keys relative to the split, as Zarr would write them.
 
     Parameters
     ----------
     layout : SplitLayout
     j : int
-        The partition.
+        Number of the partition.
     arrays : mapping of str to ndarray
-        The rows of the partition in their stored dtypes, by the names of ``layout.arrays``.
+        Rows of the partition in their stored dtypes, by the names of ``layout.arrays``.
     """
     found: dict[str, Data] = {}
     for array, (_, chunk, dtype) in _arrays(layout).items():
         rows = np.ascontiguousarray(arrays[array], np.dtype(dtype).newbyteorder("<"))
-        # A chunk that is only padding is a file like any other.
+        # Chunks that are only padding are written too.
         keys = layout.x_keys(j) if array == "X" else [key for _, key in layout.array_keys(array, j)]
         for i, key in enumerate(keys):
             found[key] = _encode_chunk(rows[i * chunk[0] : (i + 1) * chunk[0]], chunk)
@@ -89,7 +89,7 @@ def encode(layout: SplitLayout, j: int, arrays: Mapping[str, NDArray[Any]]) -> d
 
 
 def _encode_chunk(rows: NDArray[Any], chunk: tuple[int, ...]) -> Data:
-    """Encode the rows of one chunk, filled up with zeros."""
+    """Encode the rows of one chunk, padded with zeros."""
     crc32c, _ = _codecs()
     whole = rows
     if len(rows) < chunk[0]:
@@ -99,14 +99,14 @@ def _encode_chunk(rows: NDArray[Any], chunk: tuple[int, ...]) -> Data:
 
 
 def _packed(rows: NDArray[Any], level: int) -> bytes:
-    """A Blosc frame; at level 0 it holds the bytes as they are."""
+    """Compress into a Blosc frame; at level 0 the bytes are stored as they are."""
     _, blosc = _codecs()
     frame: bytes = blosc.compress(rows, b"lz4", level, blosc.SHUFFLE, BLOCK_NBYTES)
     return frame
 
 
 def _shrinks(rows: NDArray[Any]) -> bool:
-    """Whether the first block of a chunk packs well enough to be worth unpacking; bytes are always packed."""
+    """Whether the first block of a chunk compresses well enough; uint8 is always compressed."""
     first = rows.reshape(-1)[: BLOCK_NBYTES // rows.itemsize]
     return rows.itemsize == 1 or len(_packed(first, LZ4_LEVEL)) <= WORTH_PACKING * first.nbytes
 
@@ -116,23 +116,23 @@ def decode(
 ) -> dict[str, NDArray[Any]]:
     """Decode the rows of partition ``j`` from its chunk files into new arrays of the stored dtypes, by their names.
 
-    Each chunk is written straight into its place, where Zarr's pipeline would copy it twice. One chunk's file is in
-    memory at a time, and the last chunk's padding as long as the rows.
+    Each chunk is decoded directly into its place; Zarr's pipeline would copy it twice. One chunk file is in memory at a
+    time, and the padding of the last chunk stays with the rows.
 
     Parameters
     ----------
     layout : SplitLayout
     read : callable
-        Returns the bytes of a chunk file by its key relative to the split; its errors pass through.
+        Function that returns the bytes of a chunk file by its key relative to the split; its errors pass through.
     j : int
-        The partition.
+        Number of the partition.
     names : collection of str, optional
-        Which arrays; by default all.
+        Names of the arrays to decode, default all.
 
     Raises
     ------
     UndecodableError
-        If a chunk does not hold what the layout says.
+        If a chunk does not fit the layout.
     """
     place, stop = layout.place(j)
     found = {}
@@ -144,14 +144,14 @@ def decode(
         for i, (_, key) in enumerate(keys):
             _decode_chunk(read(key), key, room[i * chunk[0] : (i + 1) * chunk[0]])
         found[array] = rows = room[:n]
-        if 4 * n < 3 * len(room):  # So much padding is not to stay in memory with the rows.
+        if 4 * n < 3 * len(room):  # Too much padding to leave it in memory with the rows.
             found[array] = empty(rows.shape, dtype)
             found[array][...] = rows
     return found
 
 
 def _decode_chunk(data: Data, key: str, room: NDArray[Any]) -> None:
-    """Decode one chunk, with its padding. Its checksum is for other readers: the digest of these bytes is right."""
+    """Decode one chunk with its padding; its checksum is not needed here, because the digest was checked."""
     _, blosc = _codecs()
     _refuse_header(data, key, room.nbytes)
     try:
@@ -180,12 +180,12 @@ def _arrays(layout: SplitLayout) -> dict[str, tuple[tuple[int, ...], tuple[int, 
 
 
 def check_documents(layout: SplitLayout, documents: Mapping[str, bytes]) -> None:
-    """Let Zarr read the ``zarr.json`` of each array of a split.
+    """Check the ``zarr.json`` of each array of a split, as Zarr reads it.
 
     Raises
     ------
     UndecodableError
-        If they are not those of the layout, or name other codecs than stores are written with.
+        If one does not fit the layout, or names other codecs than those of stores.
     """
     try:
         for array, expected in _arrays(layout).items():
@@ -194,19 +194,19 @@ def check_documents(layout: SplitLayout, documents: Mapping[str, bytes]) -> None
             codecs = tuple(type(codec).__name__ for codec in (*z.filters, z.serializer, *z.compressors))
             found = (z.shape, z.chunks, z.dtype, codecs)
             if found != (shape, chunks, np.dtype(dtype), CODECS):
-                raise ValueError(f"the metadata of {array} are not those of the manifest: {found}")
+                raise ValueError(f"the metadata of {array} do not fit the manifest: {found}")
     except (ValueError, TypeError, KeyError, RuntimeError, OSError, MemoryError) as error:
         raise UndecodableError(f"cannot be decoded ({error})") from error
 
 
 def _refuse_header(data: Data, key: str, expected: int) -> None:
-    """Refuse a chunk whose Blosc header does not fit its bytes and those that a chunk of the layout holds.
+    """Raise if the Blosc header of a chunk does not fit its size and the size of a chunk of the layout.
 
-    The decoder believes the header (c-blosc, README_CHUNK_FORMAT), whatever the manifest says of the digest: it reads
-    as many bytes as that claims, and takes as much memory as a block.
+    The decoder trusts the header (c-blosc, README_CHUNK_FORMAT): it reads as many bytes and allocates as large blocks
+    as the header claims, and a hostile manifest could have a matching digest.
     """
     if len(data) < BLOSC_HEADER.size + _CHECKSUM_NBYTES or data[0] != _BLOSC_FORMAT or data[2] >> 5 != _LZ4:
-        raise UndecodableError(f"cannot be decoded ({key} is no Blosc frame with LZ4)")
+        raise UndecodableError(f"cannot be decoded ({key} is not a Blosc frame with LZ4)")
     claimed, block, packed = BLOSC_HEADER.unpack_from(data)
     if claimed != expected:
         raise UndecodableError(f"cannot be decoded ({key} claims {claimed} bytes, expected {expected})")
@@ -245,18 +245,18 @@ def _open(array: str, documents: Mapping[str, bytes]) -> zarr.Array[Any]:
 
 @functools.cache
 def _codecs() -> tuple[Any, Any]:
-    """The checksum and the compression of a chunk, from the library that Zarr takes them from."""
+    """Checksum and compression of a chunk, from the library that Zarr uses."""
     from numcodecs import blosc  # noqa: PLC0415 - slow to import
     from numcodecs.checksum32 import CRC32C  # noqa: PLC0415
 
-    # As Zarr sets it. Blosc's own threads would hold the lock of the interpreter, and write blocks in any order.
+    # As Zarr sets it: Blosc's own threads would hold the interpreter lock and write blocks in any order.
     blosc.use_threads = False
     return CRC32C(location="end"), blosc
 
 
 @functools.cache
 def _zarr() -> Any:
-    """Zarr, whose thread is given time to end at exit: on a busy machine its own handler gives up with a traceback."""
+    """Import Zarr, and let its thread end at exit; on a busy machine its own handler fails with a traceback."""
     import zarr  # noqa: PLC0415 - slow to import
     from zarr.core import sync  # noqa: PLC0415
 
@@ -265,6 +265,6 @@ def _zarr() -> Any:
             sync.loop[0].call_soon_threadsafe(sync.loop[0].stop)
             sync.iothread[0].join(_EXIT_TIMEOUT_S)
 
-    # Handlers run in reverse, so this one comes before Zarr's.
+    # Handlers run in reverse order, so this one runs before that of Zarr.
     atexit.register(end_thread)
     return zarr

@@ -1,4 +1,4 @@
-"""Bytes of a store to and from disk: written whole or not at all, and read back only with the digest they had then."""
+"""Files of a store: written atomically, and verified by their digests when they are read."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ import numpy as np
 
 from hfnumba.atomic import TEMPORARY, explain, sync, sync_folder, write_file
 from hfnumba.errors import StoreError
-from hfnumba.progress import Step
-from hfnumba.store.pages import empty
+from hfnumba.linux import empty
+from hfnumba.progress import Advance
 
 Data = bytes | memoryview
 REMEDY = "run the same command again (it continues where it stopped)"
-# A file system takes the syncs that wait together to the disk in one go.
+# Number of threads; a file system writes files to disk together whose syncs are pending at the same time.
 _SYNCS = 8
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size and BLAKE3 (hexadecimal) of a file's bytes: what ``b3sum`` prints, at a multiple of the speed of SHA-256."""
+    """Size and BLAKE3 digest of a file, in hexadecimal like ``b3sum``; several times faster than SHA-256."""
 
     nbytes: int
     blake3: str
 
 
 def record(data: Data) -> FileRecord:
-    """Record some bytes."""
+    """Make the record of some bytes."""
     return FileRecord(len(data), blake3.blake3(data).hexdigest())
 
 
 def fault(path: Path, expected: FileRecord) -> str | None:
-    """Say what is wrong with a file, or None. Reads the whole file."""
+    """Return the fault of a file as text, or None; reads the whole file."""
     found = _read(path, expected)
     return found if isinstance(found, str) else None
 
 
 def read_verified(path: Path, expected: FileRecord) -> Data:
-    """Read a file once, and return its bytes if they are the right ones.
+    """Read a file, and return its bytes if they fit the record.
 
     Raises
     ------
     StoreError
-        If they are not those of the record; the message is the fault alone, the caller adds the place.
+        If they do not; the message is only the fault, the caller adds the place.
     """
     found = _read(path, expected)
     if isinstance(found, str):
@@ -57,7 +57,7 @@ def read_verified(path: Path, expected: FileRecord) -> Data:
 
 
 def size_fault(path: Path, expected: FileRecord) -> str | None:
-    """Say what can be seen to be wrong with a file without reading it, or None."""
+    """Return a fault that shows without reading the file, as text, or None."""
     try:
         nbytes = path.stat().st_size
     except FileNotFoundError:
@@ -68,23 +68,23 @@ def size_fault(path: Path, expected: FileRecord) -> str | None:
 
 
 def write(path: Path, data: Data, scratch: Path, *, durable: bool) -> None:
-    """Write a file so that it has either its old content or all of the new one.
+    """Write a file atomically: it has either its old content or all of the new one.
 
     Parameters
     ----------
     path : Path
-        The file; folders above it are made.
+        Path of the file; missing folders are made.
     data : bytes or memoryview
-        Its new content.
+        New content.
     scratch : Path
-        A folder on the same file system for the temporary file.
+        Folder for the temporary file, on the same file system.
     durable : bool
-        Whether that holds after a crash of the machine too. Else only after :class:`Syncs`.
+        Whether to sync, so that this holds after a crash of the machine too; otherwise use :class:`Syncs`.
 
     Raises
     ------
     StoreError
-        If it cannot be written, naming the file and, for a full disk, what to do.
+        If it cannot be written; the message names the file and, for a full disk, the remedy.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,14 +94,14 @@ def write(path: Path, data: Data, scratch: Path, *, durable: bool) -> None:
 
 
 class Syncs:
-    """Brings files to the disk, in threads, while others are still written.
+    """Syncs files to disk in threads, while other files are still being written.
 
-    Syncs that wait together take a fraction of the time that each takes by itself; and the processor packs meanwhile.
+    Syncs that are pending together take a fraction of the time of single ones, and the processor compresses meanwhile.
 
     Parameters
     ----------
     root : Path
-        The folder that all files are below.
+        Folder above all files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -116,39 +116,39 @@ class Syncs:
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, keys: Iterable[str]) -> None:
-        """Begin to sync files, given by their paths below the root, which are written."""
+        """Begin to sync written files, given by their paths below the root."""
         self._begun |= {key: self._pool.submit(_synced, sync, self._root, key) for key in keys}
 
-    def finish(self, step: Step) -> None:
-        """Wait until all of them are on the disk, and all folders from the root down to them.
+    def finish(self, advance: Advance) -> None:
+        """Wait until all files and all folders from the root down to them are on disk.
 
-        ``step`` is called for each file.
+        ``advance`` is called after each file.
 
         Raises
         ------
         StoreError
-            If that cannot be done.
+            If a file or folder cannot be synced.
         """
-        for waiting in self._begun.values():
-            waiting.result()
-            step(1)
+        for future in self._begun.values():
+            future.result()
+            advance(1)
         folders = {folder.as_posix() for key in self._begun for folder in PurePosixPath(key).parents}
         list(self._pool.map(partial(_synced, sync_folder, self._root), folders))
 
 
-def _synced(step: Callable[[Path], None], root: Path, key: str) -> None:
+def _synced(operation: Callable[[Path], None], root: Path, key: str) -> None:
     try:
-        step(root / key)
+        operation(root / key)
     except OSError as error:
         raise StoreError(explain(error, root / key, REMEDY)) from error
 
 
 def _read(path: Path, expected: FileRecord) -> Data | str:
     """Return the verified bytes, or the fault as a string."""
-    # Before it is opened: a pipe in its place would wait for a writer.
-    seen = size_fault(path, expected)
-    if seen is not None:
-        return seen
+    # Before opening: opening a pipe would wait for a writer.
+    found = size_fault(path, expected)
+    if found is not None:
+        return found
     try:
         with path.open("rb") as file:
             room = empty((expected.nbytes + 1,), np.uint8)

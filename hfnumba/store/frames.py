@@ -1,4 +1,4 @@
-"""Frames in utterances: context spliced to them, and partitions of whole utterances."""
+"""Frames of utterances: splicing of context, and partitions of whole utterances."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.store.pages import empty
+from hfnumba.linux import empty
 
 
 def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> NDArray[np.float32]:
-    """Put the neighbours of each frame beside it; the first and last frame of an utterance are repeated.
+    """Splice each frame with its neighbours; the first and last frame of an utterance are repeated.
 
     Parameters
     ----------
     X : ndarray, shape (rows, n_features)
     start : ndarray of uint8, shape (rows,)
-        1 where an utterance starts; the first row must be one.
+        1 where an utterance starts; the first row must be 1.
     context : int
-        Neighbours on each side.
+        Number of neighbours on each side.
 
     Returns
     -------
     ndarray, shape (rows, (2 * context + 1) * n_features)
-        From the earliest neighbour to the latest. ``X`` itself without context.
+        Spliced frames, from the earliest neighbour to the latest; ``X`` itself without context.
 
     Notes
     -----
-    Copies numbers, computes none: the same bits as splicing before storing.
+    Copies numbers without arithmetic, so the bits are the same as when splicing before storing.
     """
     if context == 0:
         return X
@@ -46,17 +46,17 @@ def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> ND
 
 
 def grouping(lengths: Sequence[int], n_partitions: int) -> list[range]:
-    """Cut a sequence of utterances into consecutive groups of as equal numbers of frames as its order allows.
+    """Divide a sequence of utterances into consecutive groups with numbers of frames as equal as possible.
 
-    Each cut is made where the frames before it are nearest to their share; no group is empty, so there are at most as
-    many as utterances.
+    Each boundary is placed where the number of frames before it is nearest to its share. No group is empty, so there
+    are at most as many groups as utterances.
 
     Parameters
     ----------
     lengths : sequence of int
-        Frames of each utterance.
+        Number of frames of each utterance.
     n_partitions : int
-        Groups asked for.
+        Requested number of groups.
 
     Returns
     -------

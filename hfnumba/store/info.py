@@ -1,22 +1,20 @@
-"""What a store holds, for people and programs: from its manifest, and from its rows."""
+"""Information about a store: from its manifest, and from its rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.split import Split, Store
 from hfnumba.store.standardise import Moments
 
-Progress = Callable[[int, int], None]
-
 
 def info(store: Store) -> dict[str, Any]:
-    """Describe a store as plain values for a table or JSON, from its manifest alone."""
+    """Return the contents of the manifest as plain values, for a table or JSON."""
     header = store.manifest.header
     return {
         "path": str(store.path),
@@ -56,22 +54,22 @@ def info(store: Store) -> dict[str, Any]:
     }
 
 
-def survey(store: Store, progress: Progress | None = None) -> dict[str, Any]:
-    """Read every row of a store, and count and measure what is there.
+def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
+    """Read every row of a store, and compute class counts and ranges.
 
     Parameters
     ----------
     store : Store
-    progress : callable, optional
-        ``progress(done, total)`` after each partition.
+    reporter : Reporter
+        Receiver of the progress.
 
     Returns
     -------
     dict
         For each split: ``class_counts`` (rows of each class, in the order of their numbers; absent for regression),
         ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, as stored: neither standardised nor
-        spliced; and ``weights``, where rows have any: their ``minimum``, ``maximum``, ``sum`` and number of
-        ``zeros``. And ``classes``, their names, or their numbers as text.
+        spliced; and ``weights``, if rows have weights: their ``minimum``, ``maximum``, ``sum`` and number of
+        ``zeros``. Also ``classes``: their names, or their numbers as text.
 
     Raises
     ------
@@ -84,26 +82,24 @@ def survey(store: Store, progress: Progress | None = None) -> dict[str, Any]:
     """
     splits = store.splits
     total = sum(split.n_partitions for split in splits.values())
+    counter = Counter(reporter.progress("Reading rows", "partitions"), total)
     found: dict[str, Any] = {}
-    done = 0
     for name, split in splits.items():
-        seen = _Seen(split)
+        statistics = _Statistics(split)
         for j in range(split.n_partitions):
-            seen.look(*split.load_stored(j))
+            statistics.update(*split.load_stored(j))
             weights = split.load_labels(j)[1] if split.weighted else None
             if weights is not None:
-                seen.weigh(weights)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        found[name] = seen.summary()
+                statistics.update_weights(weights)
+            counter.advance()
+        found[name] = statistics.summary()
     header = store.manifest.header
     names = header.classes or tuple(map(str, range(header.n_classes or 0)))
     return {"classes": list(names), "splits": found}
 
 
-class _Seen:
-    """What was seen of a split."""
+class _Statistics:
+    """Running statistics of one split."""
 
     def __init__(self, split: Split) -> None:
         self.counts = None if split.n_classes is None else np.zeros(split.n_classes, np.int64)
@@ -112,7 +108,7 @@ class _Seen:
         self.moments = Moments(split.layout.n_features)
         self.weights: dict[str, float] = {}
 
-    def weigh(self, weights: NDArray[Any]) -> None:
+    def update_weights(self, weights: NDArray[Any]) -> None:
         before = self.weights or {"minimum": np.inf, "maximum": 0.0, "sum": 0.0, "zeros": 0}
         self.weights = {
             "minimum": min(before["minimum"], float(weights.min())),
@@ -121,7 +117,7 @@ class _Seen:
             "zeros": before["zeros"] + int(np.count_nonzero(weights == 0)),
         }
 
-    def look(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+    def update(self, X: NDArray[Any], y: NDArray[Any]) -> None:
         low, high = X.min(axis=0), X.max(axis=0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
@@ -132,7 +128,7 @@ class _Seen:
 
     def summary(self) -> dict[str, Any]:
         measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}
-        held = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
-        held["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
+        arrays = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
+        arrays["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
         measured |= {"weights": self.weights} if self.weights else {}
-        return measured | {key: values.tolist() for key, values in held.items() if values is not None}
+        return measured | {key: values.tolist() for key, values in arrays.items() if values is not None}

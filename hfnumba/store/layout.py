@@ -1,8 +1,8 @@
-"""Where the rows of a split lie: partitions of whole chunks. Arithmetic only, no files.
+"""Layout of the rows of a split: partitions of whole chunks. Arithmetic only, no files.
 
-The rows of a table fill equal partitions. The frames of speech come in utterances, which no partition divides, so
-that each frame's neighbours are at hand; each partition then has rows of its own number, and lies at the place of an
-equal partition that the largest one fills.
+Rows of a table fill equal partitions. Frames of speech belong to utterances, which are never divided between
+partitions, so that the neighbours of a frame are in its partition. Such partitions have different numbers of rows; each
+is stored at the place of an equal partition and padded to the size of the largest.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ from typing import Literal
 import msgspec
 
 CHUNK_BYTES = 16 * 2**20
-"""A chunk of features is split further when it would hold more bytes than this, uncompressed."""
+"""Largest size of a chunk of features, uncompressed; larger ones are divided."""
 
 MAX_CHUNK_BYTES = 2**30
-"""A header that claims a larger chunk, uncompressed, is refused before memory is taken for it."""
+"""Largest chunk, uncompressed, that a header may claim; checked before memory is allocated."""
 
 MAX_CONTEXT = 100
-"""Frames on each side that may be spliced to a frame."""
+"""Largest number of frames on each side that are spliced to a frame."""
 
 SPLITS = ("train", "validation", "test")
-"""Names a split may have; the position is part of the key of its shuffle."""
+"""Names of splits, in the order of a store."""
 
 FeatureDtype = Literal["uint8", "float32"]
 LabelDtype = Literal["uint8", "uint16", "int32", "float32"]
 
 
 class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Shape, dtype and chunks of one split.
+    """Shape, dtypes and chunks of one split.
 
-    Every partition holds the same whole number of chunks of ``X`` and one chunk of ``y``, so that two
-    processes that write two partitions never touch the same file. The last partition may be shorter.
+    Every partition has the same whole number of chunks of ``X`` and one chunk of ``y``, so that processes that write
+    different partitions never write the same file. The last partition may be shorter.
 
     Attributes
     ----------
     n_rows, n_features : int
         Shape of ``X`` as stored (without the padding of frames).
     n_outputs : int or None
-        Columns of a regression target ``y``; None for class labels, where ``y`` has one dimension.
+        Number of columns of a regression target ``y``; None for class labels, which have one dimension.
     x_dtype, y_dtype : str
         Dtypes as stored.
     chunk_rows : int
-        Rows of a chunk of ``X``.
+        Number of rows of a chunk of ``X``.
     partition_rows : int
-        Rows of a full partition and of a chunk of ``y``; a multiple of ``chunk_rows``.
+        Number of rows of a full partition and of a chunk of ``y``; a multiple of ``chunk_rows``.
     partition_sizes : tuple of int or None
-        For frames: rows of each partition. Partition j is stored from row ``j * partition_rows`` on, and padded with
-        zeros to ``partition_rows``. None for rows that do not belong together.
+        For frames: number of rows of each partition. Partition j is stored from row ``j * partition_rows`` on, and
+        padded with zeros to ``partition_rows``. None for rows of tables.
     context : int
-        For frames: how many neighbours on each side are spliced to a frame on loading.
+        For frames: number of neighbours on each side that are spliced to a frame on loading.
     weighted : True or UNSET
-        Whether the rows have weights, one chunk a partition. UNSET leaves it out of the manifest, so that stores
-        without weights are what they were before there were any.
+        Whether the rows have weights, one chunk per partition. UNSET leaves it out of the manifest, so that stores
+        without weights have the bytes of earlier versions.
     """
 
     n_rows: int
@@ -74,7 +74,7 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if min(sizes) < 1:
             raise ValueError("expected every size of a split to be at least 1")
         if self.partition_rows % self.chunk_rows:
-            raise ValueError("expected a partition to hold whole chunks")
+            raise ValueError("expected a partition of whole chunks")
         x_nbytes = self.chunk_rows * self.n_features * (1 if self.x_dtype == "uint8" else 4)
         if max(x_nbytes, self.partition_rows * (self.n_outputs or 1) * 4) > MAX_CHUNK_BYTES:
             raise ValueError(f"expected chunks of at most {MAX_CHUNK_BYTES} bytes; ask for more partitions")
@@ -92,17 +92,17 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def is_frames(self) -> bool:
-        """Whether the rows are frames in utterances."""
+        """Whether the rows are frames of utterances."""
         return self.partition_sizes is not None
 
     @property
     def width(self) -> int:
-        """Features of a row as loaded, with its context."""
+        """Number of features of a row as loaded, with its context."""
         return self.n_features * (2 * self.context + 1)
 
     @property
     def n_partitions(self) -> int:
-        """Partitions that hold rows."""
+        """Number of partitions, none of them empty."""
         if self.partition_sizes is not None:
             return len(self.partition_sizes)
         return -(-self.n_rows // self.partition_rows)
@@ -114,12 +114,12 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the arrays: features, targets, for frames whether an utterance starts there, and any weights."""
+        """Names of the arrays: features, targets, starts of utterances (for frames), and weights (if any)."""
         return ("X", "y", *(("start",) if self.is_frames else ()), *(("weights",) if self.weighted is True else ()))
 
     @property
     def n_chunks(self) -> int:
-        """Chunk files of all arrays together."""
+        """Number of chunk files of all arrays together."""
         return -(-self.stored_rows // self.chunk_rows) + self.n_partitions * (len(self.arrays) - 1)
 
     def bounds(self, j: int) -> tuple[int, int]:
@@ -133,7 +133,7 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return start, min(start + self.partition_rows, self.n_rows)
 
     def place(self, j: int) -> tuple[int, int]:
-        """Where the rows of partition ``j`` lie in the arrays: first and after the last."""
+        """First row of partition ``j`` in the arrays and the row after its last."""
         start, stop = self.bounds(j)
         return j * self.partition_rows, j * self.partition_rows + stop - start
 
@@ -152,11 +152,11 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return f"y/c/{j}" if self.n_outputs is None else f"y/c/{j}/0"
 
     def array_keys(self, array: str, j: int) -> list[tuple[int, str]]:
-        """Chunks of one array that hold rows of partition ``j``: the row each begins with, and its key."""
+        """Chunks of one array with rows of partition ``j``: the first row of each, and its key."""
         if array == "X":
             _, stop = self.place(j)
             firsts = ((i * self.chunk_rows, f"X/c/{i}/0") for i in self.x_chunks(j))
-            # Beyond the frames of a partition chunks are all padding.
+            # Chunks beyond the frames of a partition are only padding.
             return [(first, key) for first, key in firsts if first < stop]
         return [(j * self.partition_rows, self.y_key(j) if array == "y" else f"{array}/c/{j}")]
 
@@ -175,19 +175,19 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 def chunking(n_rows: int, row_nbytes: int, n_partitions: int) -> tuple[int, int]:
-    """Rows of a chunk and rows of a partition for about ``n_partitions`` equal partitions.
+    """Numbers of rows of a chunk and of a partition for about ``n_partitions`` equal partitions.
 
-    Equal chunks cannot always fill exactly ``n_partitions``: 100 rows in 16 partitions are 7 rows each,
-    which fill 15. There are never more partitions than asked for, and none is empty.
+    Equal chunks cannot always fill exactly ``n_partitions``: 100 rows in 16 partitions are 7 rows each, which fill 15.
+    There are never more partitions than requested, and none is empty.
 
     Parameters
     ----------
     n_rows : int
-        Rows of the split.
+        Number of rows of the split.
     row_nbytes : int
-        Bytes of a row of ``X``, uncompressed.
+        Number of bytes of a row of ``X``, uncompressed.
     n_partitions : int
-        Partitions asked for.
+        Requested number of partitions.
 
     Returns
     -------

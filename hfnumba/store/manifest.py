@@ -1,11 +1,9 @@
-"""What a store says of itself: where its rows come from, how they lie, and the digest of every file."""
+"""Manifest of a store: sources, layout, and the digest of every file."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import math
 from pathlib import Path
 from typing import Literal
@@ -20,17 +18,17 @@ from hfnumba.store.standardise import Standardisation
 
 NAME = "manifest.json"
 SCRATCH = ".building"
-"""Folder in an unfinished store for its plan, its finished parts and temporary files."""
+"""Folder in an unfinished store for its plan, the records of written partitions, and temporary files."""
 SCHEMA = "hfnumba-store"
 VERSION = 4
-"""Version 2 added frames (uneven partitions, context), standardisation and the names of classes; version 3 packs chunks
-with Blosc and LZ4, and may hold weights of rows; version 4 records BLAKE3 of files, SHA-256 still of sources."""
+"""Version 2 added frames (uneven partitions, context), standardisation and names of classes; version 3 compresses
+chunks with Blosc and LZ4 and allows weights of rows; version 4 records BLAKE3 of files, and SHA-256 of sources only."""
 
 Task = Literal["classification", "regression"]
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where rows came from: a name, and size and SHA-256 of the uncompressed bytes."""
+    """Record of a source of rows: its name, and size and SHA-256 of the uncompressed bytes."""
 
     name: str
     nbytes: int
@@ -38,34 +36,34 @@ class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything about a store that is known before its first chunk is written, and fixes all its bytes.
+    """Description of a store that is complete before its first chunk is written, and determines all its bytes.
 
     Attributes
     ----------
     name, title, licence, homepage : str
-        Of the data set, from its recipe.
+        Metadata of the data set, from its recipe.
     sources : tuple of SourceFile
-        Where the rows came from.
+        Sources of the rows.
     task : {"classification", "regression"}
     n_classes : int or None
-        Labels are 0 to ``n_classes - 1``; None for regression.
+        Number of classes, labelled 0 to ``n_classes - 1``; None for regression.
     scale, offset : float
-        A worker trains on ``x * scale + offset`` in float32.
+        Affine map of the features in training, ``x * scale + offset`` in float32.
     seed : int
-        Key of the shuffle of the rows of each split.
+        Seed of the shuffle of the rows of each split.
     rows : int or None
-        How many training rows were asked for; None for all.
+        Requested number of training rows; None for all.
     n_partitions : int
-        How many partitions were asked for.
+        Requested number of partitions.
     splits : dict of str to SplitLayout
     standardisation : Standardisation or None
         Mean and deviation of each stored feature over the training split, applied on loading.
     classes : tuple of str
-        Names of the classes in the order of their numbers, where the source has names; or empty.
+        Names of the classes in the order of their numbers; empty if the source has no names.
     note : str
-        What a reader must know of the rows, for instance that they are synthetic.
+        Remark on the rows for users, for example that they are synthetic.
     recipe : str
-        The recipe as JSON; empty for arrays in memory.
+        Recipe as JSON; empty for arrays in memory.
     """
 
     name: str
@@ -109,14 +107,14 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError("expected a mean and a deviation for each float32 feature")
 
     def differences(self, other: Header) -> str:
-        """Name the settings in which two headers differ, in words; empty if they are equal."""
+        """Describe the fields in which two headers differ; empty if they are equal."""
         words = []
         for field in self.__struct_fields__:
             here, there = getattr(self, field), getattr(other, field)
             if here == there:
                 continue
             plain = field != "recipe" and all(isinstance(value, str | int | float | None) for value in (here, there))
-            words.append(f"{field} is {_word(here)}, asked for {_word(there)}" if plain else f"{field} differ")
+            words.append(f"{field} is {_word(here)}, requested {_word(there)}" if plain else f"{field} differ")
         return "; ".join(words)
 
 
@@ -125,7 +123,7 @@ def _word(value: str | float | None) -> str:
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The header, the record of every file, the versions that wrote them, and a checksum over all."""
+    """Header, record of every file, versions of the packages that wrote them, and a checksum of all this."""
 
     schema: str
     schema_version: int
@@ -141,7 +139,7 @@ class _Version(msgspec.Struct):
 
 
 def sealed(header: Header, files: dict[str, FileRecord]) -> bytes:
-    """Return the bytes of a manifest: the same for the same content."""
+    """Return the bytes of a manifest; equal content gives equal bytes."""
     ordered = {key: files[key] for key in expected_keys(header)}
     manifest = Manifest(schema=SCHEMA, schema_version=VERSION, header=header, files=ordered, versions=_versions())
     return _pretty(msgspec.structs.replace(manifest, checksum=_checksum(manifest)))
@@ -153,8 +151,7 @@ def parse(data: bytes, path: Path) -> Manifest:
     Raises
     ------
     StoreError
-        If it is not one, is of another version, was changed, or does not list exactly the files its header
-        needs.
+        If it is not a manifest, has another version, was changed, or does not list exactly the files of its header.
     """
     where = f"the manifest {path / NAME}"
     try:
@@ -172,27 +169,25 @@ def parse(data: bytes, path: Path) -> Manifest:
     if manifest.checksum != _checksum(manifest):
         raise StoreError(f"{where} was changed after it was written; restore it or build the store again")
     header, listed = manifest.header, manifest.files
-    # Counted before they are named: a hostile header may claim more chunks than memory holds names.
+    # Counted before the names are made: a hostile header may claim more chunks than fit in memory as names.
     n_files = len(metadata_keys(header.splits)) + sum(layout.n_chunks for layout in header.splits.values())
     if len(listed) != n_files or set(listed) != set(expected_keys(header)):
-        raise StoreError(f"{where} does not list the files that its header needs; build the store again")
+        raise StoreError(f"{where} does not list the files of its header; build the store again")
     return manifest
 
 
 def expected_keys(header: Header) -> list[str]:
-    """Relative paths of all files of a store but the manifest: metadata first, then chunks."""
+    """Relative paths of all files of a store except the manifest: metadata first, then chunks."""
     chunks = [f"{name}/{key}" for name, layout in header.splits.items() for key in layout.all_keys()]
     return metadata_keys(header.splits) + chunks
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    """Versions of what writes the bytes of a store; looking them up takes as long as to pack a chunk."""
-    found = {}
-    for name in ("hfnumba", "numcodecs", "numpy", "zarr"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    """Versions of the packages that write a store; cached, because the lookup takes as long as to encode a chunk."""
+    from hfnumba.versions import installed  # noqa: PLC0415 - reading a store does not need it
+
+    return installed(("hfnumba", "numcodecs", "numpy", "zarr"))
 
 
 def _checksum(manifest: Manifest) -> str:

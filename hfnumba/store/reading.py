@@ -1,4 +1,4 @@
-"""The manifest and the partitions of a store, from disk to memory; nothing that was not verified."""
+"""Reading of manifests and partitions; everything is verified."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REMEDY = "restore the file from a copy, or delete the store and build it again"
 
 
 class Place(NamedTuple):
-    """A split of a store by the store's path, the digest of its manifest, and the split's name."""
+    """Identity of a split: path of the store, digest of its manifest, name of the split."""
 
     path: str
     digest: str
@@ -39,7 +39,7 @@ def read_manifest(root: Path) -> tuple[Manifest, str]:
 
 
 def _absence(root: Path) -> str:
-    """Why there is no manifest."""
+    """Explain why there is no manifest."""
     if not root.exists():
         return f"there is no store at {root}; build one with `hfnumba data build RECIPE --out {root}`"
     if not root.is_dir():
@@ -59,9 +59,9 @@ def read_partition(
     chunks: Mapping[str, files.Data] | None = None,
     names: tuple[str, ...] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Read the arrays of partition ``j`` as they are stored: all, or those of some names.
+    """Read the arrays of partition ``j`` as stored: all, or only those named.
 
-    ``chunks`` are its files by their keys, if the caller has read and verified them already.
+    ``chunks`` has its files by their keys, if the caller has already read and verified them.
     """
     path, digest, split = place
     manifest = _pinned_manifest(path, digest)
@@ -83,7 +83,7 @@ def read_partition(
 
 @lru_cache(maxsize=8)
 def _pinned_manifest(path: str, digest: str) -> Manifest:
-    """Read the manifest a split was opened with; kept, because every load needs it."""
+    """Read the manifest with which a split was opened; cached, because every load needs it."""
     manifest, found = read_manifest(Path(path))
     if found != digest:
         raise StoreError(
@@ -95,7 +95,7 @@ def _pinned_manifest(path: str, digest: str) -> Manifest:
 
 @lru_cache(maxsize=16)
 def _check_metadata(place: Place) -> None:
-    """Refuse Zarr metadata of a split that are not those of its layout; read once, since chunks need them no more."""
+    """Raise if the Zarr metadata of a split do not fit its layout; cached, because one check is enough."""
     path, digest, split = place
     manifest = _pinned_manifest(path, digest)
     layout = manifest.header.splits[split]

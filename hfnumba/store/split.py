@@ -1,4 +1,4 @@
-"""Reading a store: cheap to open, safe to load from any worker, and never a row that was not verified."""
+"""Stores and splits: cheap to open, loaded by any worker, with every row verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import StoreError, UsageError
+from hfnumba.errors import StoreError
 from hfnumba.store import files, reading
 from hfnumba.store.frames import splice
 from hfnumba.store.layout import SplitLayout
@@ -22,14 +22,14 @@ from hfnumba.store.standardise import Standardisation
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a store: small, picklable, without state, so that any worker can load any partition.
+    """Split of a store: small, picklable and stateless, so that any worker can load any partition.
 
     Attributes
     ----------
     path : str
         Absolute path of the store; a worker on another machine must see the store there.
     digest : str
-        SHA-256 of the manifest the split was opened with. Loading refuses a store that has changed since.
+        SHA-256 of the manifest when the split was opened. Loading refuses a store that has changed since.
     name : str
         ``"train"``, ``"validation"`` or ``"test"``.
     layout : SplitLayout
@@ -38,9 +38,9 @@ class Split:
     n_classes : int or None
         Number of classes; None for regression.
     scale, offset : float
-        The network sees ``x * scale + offset`` in float32.
+        Affine map of the features in training, ``x * scale + offset`` in float32.
     standardisation : Standardisation or None
-        Applied by :meth:`load`.
+        Mean and deviation of each feature, applied by :meth:`load`.
     """
 
     path: str
@@ -65,12 +65,12 @@ class Split:
 
     @property
     def n_outputs(self) -> int:
-        """Width of a network's last layer for this task: classes, or columns of the regression target."""
+        """Width of the last layer of a network for this task: classes, or columns of the regression target."""
         return self.n_classes if self.n_classes is not None else self.layout.n_outputs or 1
 
     @property
     def n_partitions(self) -> int:
-        """Number of partitions, none of them empty; fewer than asked for where rows are few."""
+        """Number of partitions, none of them empty; fewer than requested if there are few rows."""
         return self.layout.n_partitions
 
     @property
@@ -93,25 +93,26 @@ class Split:
         Returns
         -------
         X : ndarray of uint8 or float32, shape (rows, n_features)
-            Standardised, and spliced with their context, where the store says so; not yet scaled.
+            Features, standardised and spliced with their context if the store is so; not yet scaled.
         y : ndarray, int32 of shape (rows,) or float32 of shape (rows, n_outputs)
             Labels, or regression targets.
 
         Raises
         ------
         StoreError
-            If a file is missing, damaged or exchanged, or the store has changed since it was opened.
+            If a file is missing, damaged or replaced, or the store has changed since it was opened.
 
         Notes
         -----
-        Thread-safe. Takes the decoded bytes of one partition in memory, one compressed chunk, and the spliced rows.
+        Thread-safe. Memory: the decoded bytes of one partition, one compressed chunk, and the spliced rows.
         """
         return self.expand(self.load_compact(j))
 
     def load_compact(self, j: int) -> dict[str, NDArray[Any]]:
-        """Load partition ``j`` in the form in which it takes least memory: its context is not spliced yet.
+        """Load partition ``j`` in its smallest form, before splicing of context.
 
-        With ``X`` and ``y`` it holds ``start`` for frames, and ``weights``, float32 of shape (rows,), if rows have any.
+        The arrays are ``X`` and ``y``, for frames ``start``, and for rows with weights ``weights``, float32 of shape
+        (rows,).
         """
         stored = self._decoded(j)
         if self.standardisation is not None:
@@ -120,14 +121,14 @@ class Split:
         return stored
 
     def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Rows as :meth:`load` returns them, from what :meth:`load_compact` returned; without context no copy."""
+        """Convert the result of :meth:`load_compact` to that of :meth:`load`; without context nothing is copied."""
         X = compact["X"]
         if self.layout.is_frames:
             X = splice(X, compact["start"], self.layout.context)
         return X, compact["y"]
 
     def compact_nbytes(self, j: int) -> int:
-        """Bytes of what :meth:`load_compact` returns."""
+        """Number of bytes of the result of :meth:`load_compact`."""
         first, stop = self.partition_rows(j)
         layout = self.layout
         row = layout.n_features * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
@@ -135,9 +136,9 @@ class Split:
         return (stop - first) * row
 
     def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Load partition ``j`` as :meth:`load` does, but features as stored: neither standardised nor spliced.
+        """Load partition ``j`` like :meth:`load`, but with features as stored: neither standardised nor spliced.
 
-        ``chunks`` are its files by their keys, if the caller has read and verified them already.
+        ``chunks`` has its files by their keys, if the caller has already read and verified them.
         """
         stored = self._decoded(j, chunks)
         return stored["X"], self._targets(stored)
@@ -145,29 +146,12 @@ class Split:
     def load_labels(
         self, j: int, chunks: Mapping[str, files.Data] | None = None
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Load the targets of partition ``j`` as :meth:`load` does, and the weights of its rows; no features.
+        """Load the targets of partition ``j`` like :meth:`load`, and the weights of its rows, but no features.
 
-        ``chunks`` as for :meth:`load_stored`. The weights are None where rows have none.
+        ``chunks`` as for :meth:`load_stored`. The weights are None if rows have no weights.
         """
         stored = self._decoded(j, chunks, ("y", "weights"))
         return self._targets(stored), stored.get("weights")
-
-    def load_utterances(self, j: int) -> list[tuple[NDArray[np.float32], NDArray[Any]]]:
-        """Load the utterances of partition ``j`` of a store of frames: features and labels of each, as stored.
-
-        Raises
-        ------
-        UsageError
-            If the rows of the store are not frames.
-        StoreError
-            As :meth:`load`.
-        """
-        if not self.layout.is_frames:
-            raise UsageError(f"{self.path} holds rows, not utterances")
-        stored = self._decoded(j)
-        cuts = np.flatnonzero(stored["start"])[1:]
-        y = self._targets(stored)
-        return list(zip(np.split(stored["X"], cuts), np.split(y, cuts), strict=True))
 
     def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
@@ -175,23 +159,23 @@ class Split:
     def _decoded(
         self, j: int, chunks: Mapping[str, files.Data] | None = None, names: tuple[str, ...] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Return the arrays of partition ``j`` as they are stored: all, or those of some names."""
+        """Return the arrays of partition ``j`` as stored: all, or only those named."""
         place = reading.Place(self.path, self.digest, self.name)
         return reading.read_partition(place, self.layout, j, chunks, names)
 
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store.
+    """Opened store.
 
     Attributes
     ----------
     path : Path
         Absolute path.
     manifest : Manifest
-        What it says of itself.
+        Contents of the manifest file.
     digest : str
-        SHA-256 of the manifest's bytes: names the rows, their order and their partitions.
+        SHA-256 of the manifest file, which identifies the rows, their order and their partitions.
     """
 
     path: Path
@@ -229,32 +213,31 @@ class Store:
 def open_store(path: str | PathLike[str]) -> Store:
     """Open a finished store.
 
-    Reads the manifest, and looks at the size of every file it lists; contents are verified on loading.
+    Reads the manifest and checks the size of every file it lists; contents are verified on loading.
 
     Parameters
     ----------
     path : path
-        The folder of the store.
+        Folder of the store.
 
     Raises
     ------
     StoreError
-        If there is no store, it is unfinished or of another version, or a file is missing or has a wrong
-        size.
+        If there is no store, it is unfinished or of another version, or a file is missing or has a wrong size.
     """
     store = read_manifest(path)
     faults = [
-        f"{key} {seen}"
+        f"{key} {fault}"
         for key, record in store.manifest.files.items()
-        if (seen := files.size_fault(store.path / key, record)) is not None
+        if (fault := files.size_fault(store.path / key, record)) is not None
     ]
     if faults:
         more = f" (files at fault: {len(faults)})" if len(faults) > 1 else ""
-        raise StoreError(f"{store.path}: {faults[0]}{more}; {reading.REMEDY} (`hfnumba data verify` names every fault)")
+        raise StoreError(f"{store.path}: {faults[0]}{more}; {reading.REMEDY} (`hfnumba data verify` lists every fault)")
     return store
 
 
 def read_manifest(path: str | PathLike[str]) -> Store:
-    """Read a store from its manifest alone, whatever the state of its other files."""
+    """Open a store by its manifest alone, without checking its other files."""
     root = Path(path).expanduser().absolute()
     return Store(root, *reading.read_manifest(root))

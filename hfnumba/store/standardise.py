@@ -1,4 +1,4 @@
-"""Mean and deviation of each feature: gathered in one stable pass over blocks of rows, applied on loading."""
+"""Standardisation of features: mean and deviation, computed in one stable pass over blocks of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONSTANT = 1e-6
-"""A feature whose deviation is below this part of its mean is constant to float32, and is only centred."""
+"""Ratio of deviation to mean below which a feature is constant in float32, and is only centred."""
 
 
 class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Moments:
-    """Count, mean and squared deviations of each feature, updated by blocks of rows in float64.
+    """Count, mean and sum of squared deviations of each feature, updated by blocks of rows in float64.
 
     Notes
     -----
@@ -52,7 +52,7 @@ class Moments:
         self.squares = np.zeros(n_features)
 
     def update(self, X: NDArray[Any]) -> None:
-        """Take in a block of shape (rows, n_features)."""
+        """Add a block of shape (rows, n_features)."""
         if not len(X):
             return
         block = X.astype(np.float64)

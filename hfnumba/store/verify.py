@@ -1,50 +1,50 @@
-"""The whole truth about a store on disk: every fault by the name of its file."""
+"""Verifies a store: lists every missing or damaged file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from hfnumba.errors import StoreError
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store import files
 from hfnumba.store import manifest as manifests
 from hfnumba.store.codec import metadata_keys
 from hfnumba.store.split import Split, Store, read_manifest
 
-Progress = Callable[[int, int], None]
 
-
-def verify(store: Store | str | PathLike[str], progress: Progress | None = None) -> list[str]:
-    """Read every file of a store and every row, and list what is wrong.
+def verify(store: Store | str | PathLike[str], reporter: Reporter = SILENT) -> list[str]:
+    """Read every file and every row of a store, and list all faults.
 
     Parameters
     ----------
     store : Store or path
-        A path is verified even where :func:`open_store` would refuse it for a missing or cut file.
-    progress : callable, optional
-        ``progress(done, total)`` after each file and each partition.
+        Store to verify; by its path, also one that :func:`open_store` refuses for a missing or truncated file.
+    reporter : Reporter
+        Receiver of the progress.
 
     Returns
     -------
     list of str
-        One sentence for each fault, with the file's path relative to the store; empty for a sound store.
+        One sentence per fault, with the path of the file relative to the store; empty for a sound store.
 
     Raises
     ------
     StoreError
-        If there is no readable manifest: then there is nothing to compare with.
+        If there is no readable manifest, so that nothing can be compared.
 
     Notes
     -----
-    Reads every file once, for its digest and to look at its rows. One partition is in memory at a time.
+    Reads every file once, for its digest and its rows. One partition is in memory at a time.
     """
     if not isinstance(store, Store):
         store = read_manifest(store)
     splits, records = store.splits, store.manifest.files
-    steps = _Steps(len(records) + sum(split.n_partitions for split in splits.values()), progress)
+    total = len(records) + sum(split.n_partitions for split in splits.values())
+    counter = Counter(reporter.progress("Verifying", "files and partitions"), total)
     faults: dict[str, str] = {}
     problems: list[str] = []
 
@@ -55,7 +55,7 @@ def verify(store: Store | str | PathLike[str], progress: Progress | None = None)
             faults[key] = f"{key} {error}"
             return b""
         finally:
-            steps.step()
+            counter.advance()
 
     for key in metadata_keys(store.manifest.header.splits):
         read(key)
@@ -65,24 +65,12 @@ def verify(store: Store | str | PathLike[str], progress: Progress | None = None)
             chunks = {key: read(f"{split.name}/{key}") for key in split.layout.keys(j)}
             if not faults.keys() & (documents | {f"{split.name}/{key}" for key in chunks}):
                 problems += _row_faults(split, j, chunks)
-            steps.step()
+            counter.advance()
     return [*faults.values(), *_unlisted(store), *problems]
 
 
-class _Steps:
-    """Counts, and tells."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def step(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 def _row_faults(split: Split, j: int, chunks: Mapping[str, files.Data]) -> Iterator[str]:
-    """Faults of rows whose files are what the manifest says: the store was wrong when it was written."""
+    """Faults of rows whose files fit the manifest: the rows were invalid when the store was written."""
     try:
         X, y = split.load_stored(j, chunks)
     except StoreError as error:
@@ -91,14 +79,14 @@ def _row_faults(split: Split, j: int, chunks: Mapping[str, files.Data]) -> Itera
     keys = split.layout
     weights = split.load_labels(j, chunks)[1] if split.weighted else None
     if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all()):
-        yield f"{split.name}/weights/c/{j} partition {j} holds weights that are negative or not finite"
+        yield f"{split.name}/weights/c/{j} partition {j} has weights that are negative or not finite"
     if X.dtype.kind == "f" and not np.isfinite(X).all():
-        yield f"{split.name}/{keys.x_keys(j)[0]} partition {j} holds features that are not finite"
+        yield f"{split.name}/{keys.x_keys(j)[0]} partition {j} has features that are not finite"
     if not np.isfinite(y).all():
-        yield f"{split.name}/{keys.y_key(j)} partition {j} holds targets that are not finite"
+        yield f"{split.name}/{keys.y_key(j)} partition {j} has targets that are not finite"
     if split.n_classes is not None and (y.min() < 0 or y.max() >= split.n_classes):
         yield (
-            f"{split.name}/{keys.y_key(j)} partition {j} holds labels from {y.min()} to {y.max()}, "
+            f"{split.name}/{keys.y_key(j)} partition {j} has labels from {y.min()} to {y.max()}, "
             f"expected 0 to {split.n_classes - 1}"
         )
 

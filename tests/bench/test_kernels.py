@@ -1,4 +1,4 @@
-"""What is compared does the same: each peer's evaluations give our numbers."""
+"""Compared evaluations are equal: those of each peer give our numbers."""
 
 from importlib.util import find_spec
 
@@ -32,7 +32,7 @@ def test_a_peer_evaluates_the_same(name):
 
 def test_operations_are_counted_as_the_passes_do_them():
     forward = 7 * 6 + 6 * 5 + 5 * 4
-    # Forward, weights' gradients, and deltas but for the first layer's input.
+    # Forward pass, gradients of weights, and deltas except for the input of the first layer.
     assert flops(NETWORK.sizes, "gradient") == 2 * (forward + forward + (forward - 7 * 6))
     assert flops(NETWORK.sizes, "loss") == 2 * forward
 

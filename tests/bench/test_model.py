@@ -1,4 +1,4 @@
-"""Laws of the model of scaling: what it must give where the answer is known without it."""
+"""Laws of the model of scaling: its results where the answer is known otherwise."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def test_a_star_needs_more_time_for_each_worker_and_the_more_bytes_the_more(p):
 
 
 def asking_one_after_another(branches):
-    """Count in another way: whoever asks is busy for one unit with each below, and then waits for the slowest."""
+    """Count in another way: a sender is busy for one unit per receiver, and then waits for the slowest."""
     return len(branches) + max((asking_one_after_another(b.below) for b in branches), default=0)
 
 
@@ -106,7 +106,7 @@ def test_a_fan_in_of_nobody_is_refused():
 def test_the_star_wins_with_few_workers_and_a_tree_with_many():
     assert best_fan_in(CONSTANTS, WORK, 2) is None
     assert best_fan_in(CONSTANTS, WORK, 1024) is not None
-    # Where only a round's latency costs, each level costs one.
+    # If only the latency of a round costs, each level costs one.
     latency = replace(NO_TRANSPORT, relay_s=1.0)
     assert best_fan_in(latency, WORK, 1024) is None
 

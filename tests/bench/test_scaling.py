@@ -1,4 +1,4 @@
-"""Constants of the model, and iterations to hold it against; counts and bytes, never seconds."""
+"""Constants of the model, and iterations to validate it; counts and bytes, never seconds."""
 
 import json
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from hfnumba.bench import emulation, scaling
 from hfnumba.bench.model import KINDS, Constants, Rate, Workload, exchanges
-from hfnumba.bench.workers import distant_workers
+from hfnumba.bench.remote import remote_workers
 from hfnumba.cli import main
-from hfnumba.engine.local import SerialEngine
+from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.rows import ArraySource
 from hfnumba.network import Network
 
@@ -30,9 +30,9 @@ class HereClient:
 
 @pytest.fixture
 def here(monkeypatch):
-    """Rounds in this process, where processes make no difference to what is counted."""
+    """Rounds in this process; the counts do not depend on processes."""
     for module in (scaling, emulation):
-        monkeypatch.setattr(module, "distant_engine", lambda job, client, fan_in: SerialEngine(job, 1))
+        monkeypatch.setattr(module, "remote_engine", lambda problem, client, fan_in: LocalEngine(problem, 1))
     return HereClient()
 
 
@@ -65,7 +65,7 @@ def test_waiting_workers_are_asked_the_same_rounds_and_bytes(here):
 def test_a_wait_is_as_long_as_modelled(here):
     constants = replace(CONSTANTS, gradient=Rate(1e-4, 1e-3, 2e-3), line=Rate(1e-5, 0.0, 1e-3))
     seconds = emulation.emulate(NETWORK, here, constants, WORK)["seconds"]
-    # A sleep is never shorter than asked for.
+    # A sleep is never shorter than requested.
     assert seconds["gradient"] >= 400e-4 + 4e-3 + 2e-3
     assert seconds["line_search"] >= 4 * (400e-5 + 1e-3)
 
@@ -95,12 +95,12 @@ def test_constants_of_a_round_are_found_again():
 
 def test_the_command_prints_a_line_for_each_number_of_workers(here, monkeypatch):
     @contextmanager
-    def distant(n_workers, n_processes):
+    def remote(n_workers, n_processes):
         yield here
 
-    monkeypatch.setattr(emulation, "distant_workers", distant)
+    monkeypatch.setattr(emulation, "remote_workers", remote)
     monkeypatch.setattr(emulation, "NETWORKS", {"C": (6, 8, 4)})
-    monkeypatch.setattr(emulation, "_HELD_ROWS", 2048)
+    monkeypatch.setattr(emulation, "_ROWS", 2048)
     arguments = ["bench", "scaling", "--json", "--workers", "2,4", "--rows", "2048", "--repeats", "1"]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     lines = [json.loads(text) for text in done.stdout.splitlines()]
@@ -110,9 +110,9 @@ def test_the_command_prints_a_line_for_each_number_of_workers(here, monkeypatch)
 
 @pytest.mark.slow
 def test_many_workers_in_few_processes_answer_over_the_network():
-    with distant_workers(5, 2) as client:
+    with remote_workers(5, 2) as client:
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 5
-        engine = scaling.distant_engine(scaling.job_of(NETWORK, scaling.NoRows(10, 5)), client, scaling.STAR)
+        engine = scaling.remote_engine(scaling.problem_of(NETWORK, scaling.NoRows(10, 5)), client, scaling.STAR)
         assert engine.sharing() == (0, 5)
         engine.close()
         rows = scaling.measure_rounds(client, 5, 1000, 2)

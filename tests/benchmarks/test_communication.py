@@ -1,4 +1,4 @@
-"""Rounds and bytes of real runs are those of a closed form, and that of model parallelism is one by hand."""
+"""Rounds and bytes of real runs agree with the closed form, and that of model parallelism with a count by hand."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.communication import (
     Counts,
-    Rows,
+    RowCounts,
     break_even,
     counts_of,
     disagreements,
@@ -19,8 +19,8 @@ from hfnumba import ledger
 from hfnumba.engine import ArrayObjective
 from hfnumba.network import Network
 from hfnumba.optim.methods import METHODS, optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.training import train
 from tests.silent import Silent
@@ -53,17 +53,17 @@ VARIANTS += [
 @pytest.mark.parametrize(("method", "settings"), VARIANTS, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 1e-3], ids=["usual", "tiny"])
 def test_rounds_and_bytes_are_those_of_the_closed_form(method, settings, scale):
-    if method in COMPOSITIONS:
+    if method in SECOND_ORDER_METHODS:
         settings = settings | {"curvature_rows": 60}
     made = optimizer(method, max_iterations=12, **settings)
     lines = lines_of(made, scale=scale)
     counts = counts_of(made, lines, N_ROWS, N)
     assert len(counts) == len(lines) > 3
     assert disagreements(lines, counts, N) == []
-    if method in COMPOSITIONS:
+    if method in SECOND_ORDER_METHODS:
         assert {one.candidates for one in counts[1:]} <= set(range(8))
         for (before, line), one in zip(pairwise(lines), counts[1:], strict=True):
-            # 1 + products + candidate evaluation + line search, and the ways out of trouble.
+            # 1 + products + candidate evaluation + line search, and the fallbacks.
             trouble = "steepest descent" in line["note"] or line["alpha"] == 0
             assert trouble or line["rounds"] - before["rounds"] == 1 + line["n_matvec"] + 1 + 1
             assert one.rounds == line["rounds"] - before["rounds"]
@@ -88,19 +88,19 @@ def test_a_run_on_dask_workers_is_counted_alike(client, tmp_path):
     assert disagreements(lines, counts_of(made, lines, N_ROWS, N), N) == []
 
 
-@pytest.mark.parametrize("method", [*RECIPES, "lbfgs", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
+@pytest.mark.parametrize("method", [*UPDATE_RULES, "lbfgs", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
 def test_a_plan_is_what_happens_if_nothing_ends_early(method):
-    made = optimizer(method, max_iterations=6, **({"curvature_rows": 60} if method in COMPOSITIONS else {}))
+    made = optimizer(method, max_iterations=6, **({"curvature_rows": 60} if method in SECOND_ORDER_METHODS else {}))
     lines = lines_of(made)
     plan, done = planned(made, 6, N_ROWS), sum(counts_of(made, lines, N_ROWS, N), Counts())
     assert plan.rounds >= done.rounds
-    if method in RECIPES or method == "gn-cg":
+    if method in UPDATE_RULES or method == "gn-cg":
         assert plan.rounds == done.rounds
     assert (plan.gradients, plan.losses, plan.minibatches) == (done.gradients, done.losses, done.minibatches)
 
 
 def exchanged(sizes, way):
-    """By hand: what one pass over one row gathers and adds up, layer by layer, and how often everybody waits."""
+    """Count by hand, layer by layer, the values of one pass over one row, and the synchronisations."""
     forward = [("gather", width) for width in sizes[1:]]
     back = [("add", width) for width in reversed(sizes[1:-1])]
     steps = forward + (back if way == "both" else [])
@@ -109,14 +109,14 @@ def exchanged(sizes, way):
 
 @pytest.mark.parametrize("sizes", [(784, 10), (784, 400, 10), (784, 400, 150, 10)])
 def test_model_parallelism_by_hand(sizes):
-    rows = Rows(1000, 100, 7, 300)
+    rows = RowCounts(1000, 100, 7, 300)
     for name, n_rows in [("gradients", 1000), ("products", 100), ("minibatches", 7)]:
         waits, values = exchanged(sizes, "both")
         assert model_parallel(Counts(**{name: 3}), sizes, rows) == (3 * waits, 4 * 3 * n_rows * values)
     waits, values = exchanged(sizes, "forward")
     assert model_parallel(Counts(losses=2), sizes, rows) == (2 * waits, 4 * 2 * 1000 * values)
     assert model_parallel(Counts(rankings=1, candidates=5), sizes, rows) == (waits, 4 * 5 * 100 * values)
-    # All step lengths: theta and the direction through the first layer, then each by itself.
+    # All step lengths: theta and the direction through the first layer, then each separately.
     later = values - sizes[1]
     assert model_parallel(Counts(searches=1, lengths=9), sizes, rows) == (waits, 4 * 300 * (2 * sizes[1] + 9 * later))
 
@@ -124,12 +124,12 @@ def test_model_parallelism_by_hand(sizes):
 def test_the_break_even_is_where_the_bytes_are_equal():
     sizes, n = (784, 400, 150, 10), 375_660
     for factor, fewer in ((0.99, True), (1.01, False)):
-        rows = Rows(1, 1, int(factor * break_even(sizes, n)), 1)
+        rows = RowCounts(1, 1, int(factor * break_even(sizes, n)), 1)
         assert (model_parallel(Counts(minibatches=1), sizes, rows)[1] < Counts(minibatches=1).vectors * 4 * n) == fewer
 
 
 def test_rows_of_a_method():
-    assert rows_of(optimizer("hf-cg", curvature_rows=60), 180) == Rows(180, 60, 180, 180)
-    assert rows_of(optimizer("hf-cg", line_rows=50), 180) == Rows(180, 180, 180, 50)
-    assert rows_of(optimizer("hf-cg"), 180) == Rows(180, 180, 180, 180)
-    assert rows_of(optimizer("adam", batch_rows=64), 180) == Rows(180, 180, 64, 180)
+    assert rows_of(optimizer("hf-cg", curvature_rows=60), 180) == RowCounts(180, 60, 180, 180)
+    assert rows_of(optimizer("hf-cg", line_rows=50), 180) == RowCounts(180, 180, 180, 50)
+    assert rows_of(optimizer("hf-cg"), 180) == RowCounts(180, 180, 180, 180)
+    assert rows_of(optimizer("adam", batch_rows=64), 180) == RowCounts(180, 180, 64, 180)

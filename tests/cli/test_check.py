@@ -1,4 +1,4 @@
-"""`hfnumba check`: what it looks at, and that it fails on what is wrong."""
+"""`hfnumba check`: its checks, and that it fails on faults."""
 
 from click.testing import CliRunner
 
@@ -24,7 +24,7 @@ def test_a_sound_machine_and_store(toy_store):
 def test_a_cluster_gives_the_same_bits(toy_store):
     result = check(toy_store, "--cluster", "local:1")
     assert result.exit_code == 0
-    assert "gives the bits of this process" in result.stdout
+    assert "equal to those of this process, to the bit" in result.stdout
 
 
 def test_what_is_wrong_is_named_and_fails(toy_store, monkeypatch):
@@ -33,12 +33,12 @@ def test_what_is_wrong_is_named_and_fails(toy_store, monkeypatch):
     assert result.exit_code == 1
     assert "FAIL  store" in result.stdout and "there is no store at /nowhere.zarr" in result.stdout
     assert "FAIL  cluster" in result.stdout
-    assert result.stderr == "error: not as it should be: store, cluster\n"
+    assert result.stderr == "error: failed checks: store, cluster\n"
 
 
 def test_wrong_derivatives_are_found(monkeypatch):
-    from hfnumba.engine import RoundObjective
+    from hfnumba.engine.linearization import CurvatureOperator
 
-    right = RoundObjective.product
-    monkeypatch.setattr(RoundObjective, "product", lambda *arguments: 1.01 * right(*arguments))
-    assert not preflight._attempt("derivatives", preflight._derivatives).ok
+    right = CurvatureOperator.matvec
+    monkeypatch.setattr(CurvatureOperator, "matvec", lambda *arguments: 1.01 * right(*arguments))
+    assert not preflight._checked("derivatives", preflight._derivatives).ok

@@ -180,13 +180,13 @@ def test_the_data_room_loads_neither_dask_nor_numba(archive, tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_an_interrupted_build_says_how_to_go_on(archive, tmp_path, monkeypatch):
-    def interrupted(*args, watch, **settings):
-        watch("Writing partitions", "partitions")(1, 4)
+def test_an_interrupted_build_says_how_to_continue(archive, tmp_path, monkeypatch):
+    def interrupted(*args, reporter, **settings):
+        reporter.progress("Writing partitions", "partitions")(1, 4)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("hfnumba.ingest.build", interrupted)
         result = run("build", archive, "--out", tmp_path / "a.zarr")
     assert result.exit_code == 130
-    assert result.stderr == "error: interrupted; the same command goes on with what is written\n"
+    assert result.stderr == "error: interrupted; the same command continues the build\n"

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from hfnumba import ledger
+from tests.limits import LIMIT_S
 
 pytest.importorskip("sklearn", reason="the demo's digits come with scikit-learn, which is not installed")
 
@@ -11,7 +12,7 @@ pytest.importorskip("sklearn", reason="the demo's digits come with scikit-learn,
 def test_the_demo_reaches_its_goal_and_can_be_repeated(tmp_path):
     command = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')", "demo"]
     for n in (1, 2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert done.returncode == 0, done.stderr
         assert "2 workers × 1 thread" in done.stderr
         assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Data that nobody tuned for, in IDX form, through the commands that MNIST goes through, with the same settings."""
+"""Data without tuning, in IDX form, with the same commands and settings as MNIST."""
 
 import json
 

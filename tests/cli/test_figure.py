@@ -1,4 +1,4 @@
-"""`hfnumba figure`: paths on stdout, sentences and statuses otherwise."""
+"""`hfnumba figure`: paths on stdout, messages on stderr, exit statuses."""
 
 from types import SimpleNamespace
 
@@ -19,9 +19,9 @@ def run(monkeypatch, make, *words):
 def test_flags_reach_the_figure_and_paths_are_printed(monkeypatch, tmp_path):
     seen = []
 
-    def make(options, say):
+    def make(options, reporter):
         seen.append(options)
-        say("working")
+        reporter.note("working")
         return [options.out / "one.png"]
 
     words = ["1", "--store", "a.zarr", "--quick", "-o", str(tmp_path), "--cluster", "local:2"]
@@ -42,7 +42,7 @@ def test_flags_reach_the_figure_and_paths_are_printed(monkeypatch, tmp_path):
     ids=["stopped", "interrupted", "failed"],
 )
 def test_endings(monkeypatch, error, status, text):
-    def make(options, say):
+    def make(options, reporter):
         raise error
 
     result = run(monkeypatch, make, "saddle")

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from hfnumba.cli import progress
-from hfnumba.run.settings import settings_from
-from hfnumba.stop import SIGNALS, StopSignals, hold_signals
+from hfnumba.cli import progress, tables
+from hfnumba.run.config import settings_from
+from hfnumba.stop import SIGNALS, StopSignals, block_signals
 
 LINE = {
     "iteration": 2,
@@ -32,8 +32,8 @@ def test_durations(seconds, text):
 
 
 def test_missing_numbers_are_dashes():
-    assert progress.number(None) == progress.percent(None) == "–"
-    assert progress.percent(0.0123) == "1.23 %"
+    assert tables.number(None) == tables.percent(None) == "–"
+    assert tables.percent(0.0123) == "1.23 %"
 
 
 def test_time_left_is_that_of_the_limit_that_comes_first(monkeypatch):
@@ -53,7 +53,7 @@ def test_time_left_is_that_of_the_limit_that_comes_first(monkeypatch):
 
 
 def test_plain_lines(capsys):
-    report = progress.PlainReport()
+    report = progress.PlainReporter()
     report.begin(settings_from({"hidden": ()}), {"iteration": 1})
     report.iteration(LINE)
     out, err = capsys.readouterr()
@@ -63,11 +63,11 @@ def test_plain_lines(capsys):
     assert line.startswith("iteration 2, loss 0.1235, error 25.00 %, test error 50.00 %, damping 0.1, rounds 42, 1:15")
 
 
-def test_a_bar_with_figures():
+def test_the_bar_of_a_run():
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=150)
-    with Progress(TextColumn("{task.description}|{task.fields[figures]}"), console=console) as bar:
-        report = progress.RichReport(bar)
+    with Progress(TextColumn("{task.description}|{task.fields[text]}"), console=console) as bar:
+        report = progress.BarReporter(bar)
         report.note("a [note] of 3")
         report.begin(settings_from({"hidden": (), "method": "gn-cg"}), None)
         report.iteration(LINE)
@@ -76,53 +76,58 @@ def test_a_bar_with_figures():
         bar.refresh()
     shown = stream.getvalue()
     assert "a [note] of 3" in shown
-    assert "gn-cg|loss 0.1235 · error 25.00 % · test 50.00 % · damping 0.1 · 42 rounds" in shown
-    assert "stopping; Ctrl-C again: at once|" in shown
+    assert "gn-cg|2/30 · loss 0.1235 · error 25.00 % · test 50.00 % · " in shown
+    assert " left · damping 0.1 · 42 rounds" in shown
+    assert "gn-cg|stopping after this iteration; press Ctrl-C again to stop at once" in shown
 
 
 def test_a_step_has_a_bar_of_its_own_until_it_is_done(monkeypatch):
     now = SimpleNamespace(value=100.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now.value)
     stream = io.StringIO()
-    with Progress(TextColumn("{task.description}|{task.fields[figures]}"), console=Console(file=stream)) as bar:
-        step = progress.RichReport(bar).watch("Reading", "partitions")
-        short = progress.RichReport(bar).watch("Short", "partitions")
+    with Progress(TextColumn("{task.description}|{task.fields[text]}"), console=Console(file=stream)) as bar:
+        reporter = progress.BarReporter(bar)
+        earlier = reporter.progress("Opening", "files")
+        assert [(task.description, task.total) for task in bar.tasks] == [("Opening", None)]
+        step = reporter.progress("Reading", "partitions")
         now.value = 110.0
         step(2, 12)
+        earlier(1, 2)
         assert [(task.description, task.completed, task.total) for task in bar.tasks] == [("Reading", 2, 12)]
-        assert bar.tasks[0].fields["figures"] == "2 of 12 partitions, 0.2 a second, 50 s left"
+        assert bar.tasks[0].fields["text"] == "2 of 12 partitions, 0.2 a second, 50 s left"
         step(12, 12)
-        short(3, 3)
+        step(13, 12)
+        earlier(2, 2)
         assert not bar.tasks
 
 
 def test_a_plain_step(monkeypatch, capsys):
     now = SimpleNamespace(value=100.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now.value)
-    step = progress.PlainReport().watch("Reading", "partitions")
+    step = progress.PlainReporter().progress("Reading", "partitions")
     now.value = 110.0
     step(2, 12)
     assert capsys.readouterr().err == "Reading: 2 of 12 partitions, 0.2 a second, 50 s left\n"
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_kept_and_a_second_interrupt_raises(number):
-    told = []
-    with StopSignals(told.append) as stop:
+def test_the_first_signal_is_recorded_and_a_second_interrupt_raises(number):
+    received = []
+    with StopSignals(received.append) as stop:
         assert stop.received is None
         os.kill(os.getpid(), number)
         assert stop.received == number.name
         os.kill(os.getpid(), 15)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), 2)
-    assert told == [number.name]
+    assert received == [number.name]
 
 
-def test_a_signal_that_has_waited_counts_and_a_late_one_waits():
+def test_a_pending_signal_is_received_and_a_late_one_stays_pending():
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        hold_signals()
-        # To this thread, since other threads of this process have not been told to hold any.
+        block_signals()
+        # To this thread, because other threads of this process do not block signals.
         signal.raise_signal(signal.SIGTERM)
         with StopSignals(lambda name: None) as stop:
             assert stop.received == "SIGTERM"

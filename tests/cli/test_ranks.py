@@ -1,4 +1,4 @@
-"""Which command lines are for several ranks; known before they are parsed."""
+"""Command lines for several ranks are recognised before they are parsed."""
 
 import pytest
 
@@ -21,8 +21,8 @@ def test_launcher(words, expected):
     assert launcher(words) == expected
 
 
-@pytest.mark.parametrize(("rank", "status", "told"), [(0, 2, True), (1, 0, False)])
-def test_only_one_rank_says_that_each_would_train_by_itself(monkeypatch, capsys, rank, status, told):
+@pytest.mark.parametrize(("rank", "status", "printed"), [(0, 2, True), (1, 0, False)])
+def test_only_one_rank_prints_that_each_would_train_separately(monkeypatch, capsys, rank, status, printed):
     for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)
     refuse_many(["train", "s"])
@@ -32,4 +32,4 @@ def test_only_one_rank_says_that_each_would_train_by_itself(monkeypatch, capsys,
     with pytest.raises(SystemExit) as caught:
         refuse_many(["train", "s"])
     assert caught.value.code == status
-    assert ("error: mpirun started 2 processes" in capsys.readouterr().err) is told
+    assert ("error: mpirun started 2 processes" in capsys.readouterr().err) is printed

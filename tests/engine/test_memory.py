@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfnumba.engine import SplitObjective
-from hfnumba.engine.row_cache import beside, divided, plan
+from hfnumba.engine.memory import divide_memory, plan_memory, reserved_nbytes
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest import write_frames, write_store
 from hfnumba.kernels import passes
@@ -31,12 +31,12 @@ def split(request, tmp_path):
     ]
 
 
-def everything(split, n_threads, memory, keep=True):
+def everything(split, n_threads, memory, cache_rows=True):
     network = Network([split.n_features, 9, split.n_outputs])
     theta = network.initialize(0)
     v = np.arange(network.n_params, dtype=np.float32) / network.n_params
     found = []
-    with SplitObjective(network, split, n_threads=n_threads, memory=memory, keep=keep) as f:
+    with SplitObjective(network, split, n_threads=n_threads, memory=memory, cache_rows=cache_rows) as f:
         for sample in (RowSample(300, seed=1), RowSample(300, seed=1, draw=1), None):
             point = f.linearize(theta, sample)
             found += [point.value, point.gradient, point.hessian().matvec(v), point.gauss_newton().matvec(v)]
@@ -52,19 +52,20 @@ def least(split, n_threads):
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            plan(network, split, np.dtype(np.float32), middle, n_threads=n_threads, partitions=partitions)
+            plan_memory(network, split, np.dtype(np.float32), middle, n_threads=n_threads, partitions=partitions)
             high = middle
         except UsageError:
             low = middle
     return high
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_the_bits_do_not_depend_on_memory(split, n_threads):
     reference = everything(split, 1, None)
     smallest = least(split, n_threads)
-    for memory, keep in ((smallest, True), (2 * smallest, True), (None, False)):
-        for a, b in zip(everything(split, n_threads, memory, keep), reference, strict=True):
+    for memory, cache_rows in ((smallest, True), (2 * smallest, True), (None, False)):
+        for a, b in zip(everything(split, n_threads, memory, cache_rows), reference, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -103,7 +104,7 @@ def test_products_on_a_sample_read_nothing_again(split, monkeypatch):
     counts = counted(monkeypatch)
     network = Network([split.n_features, 9, split.n_outputs])
     theta = network.initialize(0)
-    taken = beside(network, split, np.dtype(np.float32), 1)
+    taken = reserved_nbytes(network, split, np.dtype(np.float32), 1)
     total = sum(split.compact_nbytes(j) for j in range(split.n_partitions)) * (2 * split.layout.context + 1)
     with SplitObjective(network, split, n_threads=1, memory=int(total * 1.2) + taken) as f:
         operator = f.linearize(theta, RowSample(40, seed=3)).gauss_newton()
@@ -125,7 +126,7 @@ def test_a_pass_that_fails_gives_its_memory_back(split, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(passes, "gradient_pass", gradient_pass)
-    taken = beside(network, split, np.dtype(np.float32), 1)
+    taken = reserved_nbytes(network, split, np.dtype(np.float32), 1)
     rows = split.n_rows * split.n_features * split.x_dtype.itemsize
     primal = split.n_rows * 2 * sum(network.sizes[1:]) * 4
     with SplitObjective(network, split, n_threads=1, memory=3 * rows + 3 * primal + taken) as f:
@@ -169,16 +170,17 @@ def test_a_damaged_chunk_is_named_and_ends_the_round(split, n_threads):
 def test_two_splits_share_a_memory(split):
     network, total = Network([split.n_features, 9, split.n_outputs]), 0
     for memory in (1000, 2**30):
-        train, test = divided(network, split, split, memory)
+        train, test = divide_memory(network, split, split, memory)
         kind = np.dtype(np.float32)
         if test is None:
             assert train == memory
             continue
         plans = [
-            plan(network, split, kind, part, n_threads=2, partitions=range(N_PARTITIONS)) for part in (train, test)
+            plan_memory(network, split, kind, part, n_threads=2, partitions=range(N_PARTITIONS))
+            for part in (train, test)
         ]
         assert all(chosen.whole for chosen in plans)
-        taken = beside(network, split, kind, 2)
+        taken = reserved_nbytes(network, split, kind, 2)
         assert sum(chosen.rows for chosen in plans) + plans[0].derived + taken == memory
         total += 1
     assert total == 1
@@ -187,32 +189,32 @@ def test_two_splits_share_a_memory(split):
 def test_vectors_and_scratch_count_against_the_limit(split):
     """What a wide network takes beside the rows is not left for rows, samples and primal passes."""
     network, kind = Network([split.n_features, 300, split.n_outputs]), np.dtype(np.float32)
-    taken, partitions = beside(network, split, kind, 2), range(N_PARTITIONS)
+    taken, partitions = reserved_nbytes(network, split, kind, 2), range(N_PARTITIONS)
     assert taken > 2 * network.n_params * 4 + 2 * 128 * 3 * 300 * 4
     for memory in (100 * taken, 2 * taken):
-        chosen = plan(network, split, kind, memory, n_threads=2, partitions=partitions)
+        chosen = plan_memory(network, split, kind, memory, n_threads=2, partitions=partitions)
         room = 0 if chosen.whole else 2 * max(3 * split.compact_nbytes(j) for j in partitions)
         assert chosen.rows + chosen.derived + taken <= memory
         assert chosen.whole or chosen.rows + chosen.derived + taken + room >= memory
     with pytest.raises(UsageError, match=f"and {taken} bytes of vectors and scratch"):
-        plan(network, split, kind, taken, n_threads=2, partitions=partitions)
+        plan_memory(network, split, kind, taken, n_threads=2, partitions=partitions)
 
 
 def test_reading_takes_a_partition_and_a_chunk_file(tmp_path, monkeypatch):
     """Whether a partition fills its chunk or not: no second array of its size."""
+    from hfnumba import linux
     from hfnumba.store import codec
-    from hfnumba.store import pages as arrays
 
-    held, real = [], arrays.empty
-    monkeypatch.setattr(codec, "empty", lambda shape, dtype: held.append(real(shape, dtype)) or held[-1])
+    made, real = [], linux.empty
+    monkeypatch.setattr(codec, "empty", lambda shape, dtype: made.append(real(shape, dtype)) or made[-1])
     X = np.random.default_rng(0).standard_normal((1001, 20), np.float32)
     split = write_store(tmp_path / "s.zarr", {"train": (X, np.arange(1001) % 2)}, n_partitions=4)["train"]
     sizes = [stop - start for start, stop in map(split.partition_rows, range(4))]
     assert sizes == [251, 251, 251, 248]
     for j, n in enumerate(sizes):
-        held.clear()
+        made.clear()
         rows = split.load_compact(j)["X"]
         assert rows.shape == (n, 20) and rows.flags.c_contiguous and rows.flags.writeable
-        assert [array.nbytes for array in held if array.ndim == 2] == [251 * 80]
+        assert [array.nbytes for array in made if array.ndim == 2] == [251 * 80]
     few = write_store(tmp_path / "f.zarr", {"train": (X[:7], np.arange(7) % 2)}, n_partitions=2)["train"]
     assert [few.load_compact(j)["X"].base is not None for j in range(2)] == [True, True]

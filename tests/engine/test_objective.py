@@ -1,17 +1,20 @@
 import gc
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.evaluations import Loss
-from hfnumba.engine.row_cache import Budget
+from hfnumba.engine.evaluations import OF_PRECONDITIONER, Loss
+from hfnumba.engine.memory import Budget
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
 from tests.laws.objective_laws import check_objective, check_sample
+from tests.limits import LIMIT_S
 
 
 def objective(n_threads=2, n=1000, **settings):
@@ -36,6 +39,7 @@ def everything(f, theta):
     return [point.value, point.gradient, point.hessian().matvec(v), point.gauss_newton().matvec(v), along]
 
 
+@pytest.mark.bits
 def test_bits_do_not_depend_on_threads():
     reference = everything(*objective(n_threads=1))
     for n_threads in (2, 3, 16):
@@ -43,11 +47,27 @@ def test_bits_do_not_depend_on_threads():
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.bits
 def test_a_primal_pass_that_does_not_fit_is_recomputed_to_the_same_bits(monkeypatch):
     reference = everything(*objective())
     monkeypatch.setattr(Budget, "take", lambda self, n: False)
     for a, b in zip(everything(*objective()), reference, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_only_a_lack_of_memory_is_reported(caplog, monkeypatch):
+    f, theta = objective(n_partitions=16)
+    f.linearize(theta, 8).hessian().matvec(theta)  # half of the partitions have no row in the sample
+    assert "too little memory" not in caplog.text
+    monkeypatch.setattr(Budget, "take", lambda self, n: False)
+    for _ in range(2):
+        f.linearize(theta, 300).hessian().matvec(theta)
+    assert caplog.text.count("too little memory") == 1
+    assert "those of 16 of 16 partitions" in caplog.text
+
+
+def test_every_preconditioner_has_its_evaluation():
+    assert OF_PRECONDITIONER.keys() == PRECONDITIONERS.keys()
 
 
 def test_l2_penalises_weights_not_biases():
@@ -82,7 +102,7 @@ def test_rounds_bytes_and_rows_are_counted():
     assert f.counters.nbytes == 6 * size + 16 + 2 * 3 * 8 + 16
 
 
-def test_a_linearization_is_held_as_long_as_its_operators():
+def test_a_linearization_lives_as_long_as_its_operators():
     f, theta = objective()
     operator = f.linearize(theta, 300).hessian()
     gc.collect()
@@ -106,10 +126,10 @@ def test_changing_the_callers_vector_changes_nothing():
 def test_names_are_never_reused():
     table = VectorTable()
     a = np.ones(3)
-    with table.holding(a) as first, table.holding(a.copy()) as same:
+    with table.using(a) as first, table.using(a.copy()) as same:
         assert first == same
         assert table.take_nbytes() == a.nbytes
-    with table.holding(a) as later:
+    with table.using(a) as later:
         assert later != first
     assert not table.live
 
@@ -156,13 +176,24 @@ def test_rows_of_partitions_that_went_elsewhere_are_dropped():
     host.receive({"t": theta}, ["t"])
     everyone, half = range(4), range(2)
     assert f.linearize(theta, 300).hessian().matvec(theta).any()
-    assert set(host._held._held) == set(everyone)
+    assert set(host._cache._cached) == set(everyone)
     host.receive({"t": theta}, ["t"])
     for _ in range(70):
         host.evaluate((Loss("t"),), half)
-    assert set(host._held._held) == set(half)
+    assert set(host._cache._cached) == set(half)
     host.evaluate((Loss("t"),), everyone)
-    assert set(host._held._held) == set(everyone)
+    assert set(host._cache._cached) == set(everyone)
+
+
+def allocate_scratch(host):
+    """Let every thread have its scratch memory, which a thread without work would get later."""
+    met = threading.Barrier(host.n_threads, timeout=LIMIT_S)
+
+    def task():
+        met.wait()
+        host.arguments(host.rows(0, None))
+
+    host._team.run([task] * host.n_threads)
 
 
 def peak_bytes(call):
@@ -182,6 +213,7 @@ def test_memory_of_evaluations_is_what_the_docstrings_say(n_threads):
     network = Network([300, 200, 700])
     X, y = rng.standard_normal((4096, 300), dtype=np.float32), rng.integers(0, 700, 4096)
     f, theta = ArrayObjective(network, X, y, n_threads=n_threads), network.initialize(0)
+    allocate_scratch(f._engine._host)
     vector, primal = theta.nbytes, 2 * 900 * 4
     # One partial sum a thread and a level of the tree of 16 partitions, and copies of what comes in.
     vectors = (n_threads + 4 + 3) * vector

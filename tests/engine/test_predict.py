@@ -6,16 +6,22 @@ import pytest
 from hfnumba.engine import predict
 from hfnumba.network import Network
 
+RNG = np.random.default_rng(0)
 
-@pytest.mark.parametrize("sizes", [(1, 3), (20, 7, 1), (33, 100, 17, 5), (784, 400, 10)])
-def test_a_row_has_the_same_bits_alone_and_among_others(sizes):
+
+@pytest.mark.bits
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(1, 3), (20, 7, 1), (33, 100, 17, 5), (784, 400, 10), (50, 401, 16, 2)])
+def test_a_row_has_the_same_bits_alone_and_among_others(sizes, dtype):
     network = Network(list(sizes))
-    theta = network.initialize(3) + np.float32(0.01)
-    X = np.random.default_rng(0).standard_normal((300, sizes[0]), dtype=np.float32)
+    theta = network.initialize(3).astype(dtype) + dtype(0.01)
+    X = RNG.standard_normal((1000, sizes[0])).astype(dtype)
     together = predict(network, theta, X)
-    assert together.shape == (300, sizes[-1])
-    for rows in (slice(0, 1), slice(127, 128), slice(128, 131), slice(256, 300), slice(1, 299)):
+    assert together.shape == (1000, sizes[-1])
+    for rows in (slice(0, 1), slice(127, 128), slice(128, 131), slice(700, 800), slice(1, 999)):
         np.testing.assert_array_equal(predict(network, theta, X[rows]), together[rows])
+    order = RNG.permutation(1000)
+    np.testing.assert_array_equal(predict(network, theta, X[order]), together[order])
 
 
 def test_no_rows_have_no_outputs():

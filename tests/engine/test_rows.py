@@ -12,7 +12,7 @@ F32 = np.dtype(np.float32)
 
 
 @given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 600), st.integers(0, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_samples_have_their_size_and_no_row_twice(n_rows, n_partitions, n, draw):
     n_partitions, n = min(n_partitions, n_rows), min(n, n_rows)
     source = ArraySource.of(np.zeros((n_rows, 1)), np.zeros(n_rows), n_partitions, 1.0, 0.0)

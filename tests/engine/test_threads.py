@@ -8,6 +8,7 @@ import pytest
 
 from hfnumba.engine.threads import Team
 from hfnumba.processors import available_processors
+from tests.limits import LIMIT_S
 
 
 def _names() -> set[str]:
@@ -15,7 +16,7 @@ def _names() -> set[str]:
 
 
 def test_tasks_run_at_the_same_time_and_the_first_in_the_calling_thread() -> None:
-    team, met, seen = Team(3), threading.Barrier(3, timeout=20), {}
+    team, met, seen = Team(3), threading.Barrier(3, timeout=LIMIT_S), {}
 
     def task(i: int) -> None:
         met.wait()
@@ -54,7 +55,7 @@ def test_threads_end_with_the_team(how: str) -> None:
     del team
     gc.collect()
     for thread in mine:
-        thread.join(20)
+        thread.join(LIMIT_S)
         assert not thread.is_alive()
 
 

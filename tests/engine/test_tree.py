@@ -25,7 +25,7 @@ def leaves(n):
 
 
 @given(st.integers(1, 40), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_order_and_any_split_among_workers_has_the_same_bits(n, rnd):
     values = leaves(n)
     expected = recursive_sum(values)
@@ -75,7 +75,6 @@ def test_a_missing_or_repeated_part_is_refused():
 
 
 @given(n=st.integers(1, 40), cuts=st.sets(st.integers(1, 39), max_size=8), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
     """Runs of partitions, each summed by itself; nodes are those foreseen, and pieces make no difference."""
     rng = np.random.default_rng(seed)
@@ -118,7 +117,6 @@ def test_adding_up_nodes_gives_the_bits_of_the_tree(n, cuts, seed):
 
 
 @given(n=st.integers(1, 20), n_put=st.integers(0, 20), n_shares=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_what_is_left_of_a_sum_is_added_and_divided_in_shares_with_the_same_bits(n, n_put, n_shares, seed):
     rng = np.random.default_rng(seed)
     parts = [(rng.standard_normal(2), rng.standard_normal(7).astype(np.float32)) for _ in range(n)]

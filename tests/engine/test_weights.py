@@ -5,13 +5,14 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from hfnumba.engine import ArrayObjective, DaskObjective, SplitObjective
-from hfnumba.engine.row_cache import beside
+from hfnumba.engine.memory import reserved_nbytes
 from hfnumba.engine.rows import sample_indices
 from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest import write_frames, write_store
 from hfnumba.network import LOSSES, Network
 from hfnumba.objective import RowSample
 from hfnumba.store.class_weights import balanced
+from tests.kernels.test_fisher_diagonal import fisher_of
 from tests.laws.objective_laws import check_objective, relative
 from tests.oracles import loops
 from tests.oracles.jax_network import Oracle, row_gradients
@@ -35,8 +36,8 @@ def columns(operator):
 def everything(f, theta, sample=None, error=True):
     """All that an objective answers, the error rate last."""
     v = (np.arange(f.n_params) / f.n_params - 0.3).astype(theta.dtype)
-    point = f.linearize(theta, sample, fisher=True)
-    found = [point.value, point.gradient, point.fisher]
+    point = f.linearize(theta, sample, preconditioner="fisher")
+    found = [point.value, point.gradient, fisher_of(point)]
     found += [point.hessian().matvec(v), point.gauss_newton().matvec(v), *f.value_and_gradient(theta, sample)]
     found += [f.values_along(theta, [v, -v], [1.0, 0.25], sample), f.value(theta)]
     return [*found, point.error] if error else found
@@ -61,12 +62,12 @@ def test_against_jax(activation, hidden, loss):
     fisher = np.average(rows**2, axis=0, weights=weights)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
         f = ArrayObjective(network, X, y, dtype=dtype, n_partitions=3, weights=weights)
-        point = f.linearize(theta.astype(dtype), fisher=True)
+        point = f.linearize(theta.astype(dtype), preconditioner="fisher")
         assert abs(point.value - oracle.value) <= tolerance * abs(oracle.value)
         assert relative(point.gradient, oracle.gradient) <= tolerance
         assert relative(columns(point.hessian()), oracle.hessian) <= tolerance
         assert relative(columns(point.gauss_newton()), oracle.gauss_newton) <= tolerance
-        assert relative(point.fisher, fisher) <= 2 * tolerance
+        assert relative(fisher_of(point), fisher) <= 2 * tolerance
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -137,10 +138,10 @@ def test_a_sample_is_divided_by_its_own_weights():
     sample = RowSample(100, seed=3)
     rows = sample_indices(sample, 0, 300, 300)
     g = ArrayObjective(network, X[rows], y[rows], dtype=np.float64, n_partitions=1, weights=weights[rows])
-    point, expected = f.linearize(theta, sample, fisher=True), g.linearize(theta, fisher=True)
+    point, expected = f.linearize(theta, sample, preconditioner="fisher"), g.linearize(theta, preconditioner="fisher")
     for name in ("hessian", "gauss_newton"):
         assert relative(getattr(point, name)().matvec(theta), getattr(expected, name)().matvec(theta)) <= 1e-12
-    assert relative(point.fisher, expected.fisher) <= 1e-12
+    assert relative(fisher_of(point), fisher_of(expected)) <= 1e-12
     assert f.value_and_gradient(theta, sample)[0] == pytest.approx(g.value(theta), rel=1e-12)
     along = f.values_along(theta, theta, [0.5], sample)
     np.testing.assert_allclose(along, g.values_along(theta, theta, [0.5]), rtol=1e-12)
@@ -253,6 +254,7 @@ def test_a_class_without_rows_weighs_one(tmp_path):
     assert balanced(split) == (0.75, 1.0, 1.5, 1.0)
 
 
+@pytest.mark.bits
 def test_the_bits_do_not_depend_on_threads_or_memory(store):
     split = store["train"]
     network = Network([split.n_features, 9, 4])
@@ -266,12 +268,13 @@ def test_the_bits_do_not_depend_on_threads_or_memory(store):
     largest = max(sum(a.nbytes for a in split.load(j)) for j in range(8)) * 4
     for settings in (
         {"n_threads": 2},
-        {"keep": False},
-        {"n_threads": 2, "memory": 5 * largest + beside(network, split, np.dtype(np.float32), 2)},
+        {"cache_rows": False},
+        {"n_threads": 2, "memory": 5 * largest + reserved_nbytes(network, split, np.dtype(np.float32), 2)},
     ):
         assert_same_bits(of(**settings), reference)
 
 
+@pytest.mark.bits
 def test_the_bits_do_not_depend_on_workers(store, client):
     split = store["train"]
     network = Network([split.n_features, 9, 4])

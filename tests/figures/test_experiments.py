@@ -1,4 +1,4 @@
-"""Figures from a small store: what is drawn and tabulated is what the ledgers say, however often they are asked."""
+"""Figures from a small store: pictures and tables show the ledgers, and are the same when repeated."""
 
 import json
 
@@ -11,26 +11,24 @@ from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.summary import Series, best_of, reaches, spread
+from hfnumba.progress import SILENT
 from hfnumba.store import open_store
 from tests.digits_idx import build_digits
+from tests.silent import Silent
 from tests.toy_store import write_toy_store
 
 TOY = Experiment.of(hidden=(6,), curvature_rows=60, max_iterations=4)
 
 
-def silent(text):
-    pass
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return material(
-        FigureOptions(write_toy_store(tmp_path_factory.mktemp("s") / "toy.zarr"), tmp_path_factory.mktemp("o")), silent
+        FigureOptions(write_toy_store(tmp_path_factory.mktemp("s") / "toy.zarr"), tmp_path_factory.mktemp("o")), SILENT
     )
 
 
-def laboratory(store, runs, said=None):
-    return Laboratory(store, runs, "none", silent if said is None else said.append)
+def laboratory(store, runs, reporter=SILENT):
+    return Laboratory(store, runs, "none", reporter)
 
 
 def without_seconds(lines):
@@ -38,13 +36,13 @@ def without_seconds(lines):
 
 
 def test_a_run_that_is_complete_is_not_repeated_and_a_longer_one_goes_on(store, tmp_path):
-    said = []
-    lab = laboratory(store, tmp_path, said)
+    reporter = Silent()
+    lab = laboratory(store, tmp_path, reporter)
     (first,) = lab.ledgers([TOY])
     before = (tmp_path / TOY.name / "ledger.jsonl").read_bytes()
-    said.clear()
+    reporter.notes.clear()
     assert lab.ledgers([TOY]) == [first]
-    assert said == [] and (tmp_path / TOY.name / "ledger.jsonl").read_bytes() == before
+    assert reporter.notes == [] and (tmp_path / TOY.name / "ledger.jsonl").read_bytes() == before
     (longer,) = lab.ledgers([TOY.but(max_iterations=6)])
     assert [line["iteration"] for line in longer] == list(range(7)) and longer[:5] == first
     assert lab.ledgers([TOY]) == [first], "the shorter figure does not see the lines beyond its limit"
@@ -80,7 +78,7 @@ def test_runs_of_other_settings_or_data_are_refused(store, tmp_path):
     with pytest.raises(CheckpointError, match="other curvature_rows than the figure needs"):
         laboratory(store, tmp_path).ledgers([TOY])
     config.write_text(text)
-    other = material(FigureOptions(write_toy_store(tmp_path / "other.zarr", seed=1), tmp_path), silent)
+    other = material(FigureOptions(write_toy_store(tmp_path / "other.zarr", seed=1), tmp_path), SILENT)
     with pytest.raises(CheckpointError, match="other data"):
         laboratory(other, tmp_path).ledgers([TOY])
     (tmp_path / TOY.name / "ledger.jsonl").write_text("nonsense\n")
@@ -90,11 +88,11 @@ def test_runs_of_other_settings_or_data_are_refused(store, tmp_path):
 
 def test_the_first_rows_of_a_store_are_taken_once(store, tmp_path):
     options = FigureOptions(store.path, tmp_path)
-    part = material(options, silent, rows=100)
+    part = material(options, SILENT, rows=100)
     assert part["train"].n_rows == 100 and part["test"].n_rows == store["test"].n_rows
     assert part["train"].n_outputs == store["train"].n_outputs
-    said = []
-    assert material(options, said.append, rows=100).digest == part.digest and said == []
+    reporter = Silent()
+    assert material(options, reporter, rows=100).digest == part.digest and reporter.notes == []
     rows = {tuple(row) for j in range(store["train"].n_partitions) for row in store["train"].load(j)[0].tolist()}
     taken = [tuple(row) for j in range(part["train"].n_partitions) for row in part["train"].load(j)[0].tolist()]
     assert len(set(taken)) == 100 and set(taken) <= rows
@@ -103,7 +101,7 @@ def test_the_first_rows_of_a_store_are_taken_once(store, tmp_path):
 def test_without_a_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match="hfnumba data build mnist"):
-        material(FigureOptions(None, tmp_path), silent)
+        material(FigureOptions(None, tmp_path), SILENT)
 
 
 def test_the_best_of_a_grid_has_the_fewest_rounds(store, tmp_path):
@@ -129,7 +127,7 @@ def test_series_reads_costs_where_the_error_is_first_reached():
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Data that no setting was tuned for."""
+    """Data without tuned settings."""
     return open_store(build_digits(tmp_path_factory.mktemp("d")))
 
 
@@ -144,7 +142,7 @@ def digits(tmp_path_factory):
 )
 def test_every_figure_is_drawn_and_says_what_the_ledgers_say(request, tmp_path, module, name, data, n_series):
     options = FigureOptions(request.getfixturevalue(data).path, tmp_path, quick=True)
-    paths = module.make(options, silent)
+    paths = module.make(options, SILENT)
     assert [path.name for path in paths] == [f"{name}.{suffix}" for suffix in ("png", "svg", "md", "json")]
     png, svg, table, numbers = (path.read_bytes() for path in paths)
     assert png.startswith(b"\x89PNG") and len(png) > 10_000 and b"</svg>" in svg
@@ -156,7 +154,7 @@ def test_every_figure_is_drawn_and_says_what_the_ledgers_say(request, tmp_path, 
         assert run["loss"] in losses
         ending = f"{run['loss'][-1]:.3f}" if name == "saddle" else f"{run['loss'][-1]:.4f}"
         assert any(label in row and ending in row for row in table.decode().splitlines())
-    assert [path.read_bytes() for path in module.make(options, silent)[2:]] == [table, numbers]
+    assert [path.read_bytes() for path in module.make(options, SILENT)[2:]] == [table, numbers]
 
 
 def test_stochastic_methods_stay_until_they_leave_the_plateau_but_not_longer(store, tmp_path):

@@ -1,4 +1,4 @@
-"""Figure 2 with toy budgets: rounds in this process, since figures only arrange what is measured."""
+"""Figure 2 with toy sizes: rounds in this process, because figures only show measurements."""
 
 import json
 from contextlib import contextmanager
@@ -8,14 +8,16 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from hfnumba.bench import emulation, scaling, workers
-from hfnumba.engine.local import SerialEngine
+from hfnumba.bench import emulation, remote, scaling
+from hfnumba.engine.local import LocalEngine
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.ingest import write_store
+from hfnumba.progress import SILENT
+from tests.silent import Silent
 
-TOY = two.Plan(300, (64, 128), (1, 2), (4,), (8,), (1, 2), 1)
+TOY = two.Measurements(300, (64, 128), (1, 2), (4,), (8,), (1, 2), 1)
 
 
 class HereClient:
@@ -30,8 +32,8 @@ def options(tmp_path, monkeypatch):
         yield HereClient()
 
     for module in (scaling, emulation):
-        monkeypatch.setattr(module, "distant_engine", lambda job, client, fan_in: SerialEngine(job, 1))
-    monkeypatch.setattr(workers, "distant_workers", here)
+        monkeypatch.setattr(module, "remote_engine", lambda problem, client, fan_in: LocalEngine(problem, 1))
+    monkeypatch.setattr(remote, "remote_workers", here)
     monkeypatch.setattr(two, "QUICK", TOY)
     monkeypatch.setattr(two, "HIDDEN", (5,))
     monkeypatch.setattr(two, "TIMIT_ROWS", 2000)
@@ -42,24 +44,24 @@ def options(tmp_path, monkeypatch):
 
 
 def test_pictures_and_tables_are_written_and_nothing_is_measured_twice(options):
-    said = []
-    paths = two.make(options, said.append)
+    reporter = Silent()
+    paths = two.make(options, reporter)
     assert [path.name for path in paths] == ["two.png", "two.svg", "two.md", "two.json"]
     assert all(path.stat().st_size > 500 for path in paths)
-    assert sum("measuring" in text for text in said) == 11
-    again = []
-    two.make(options, again.append)
-    assert again == []
+    assert sum("measuring" in text for text in reporter.notes) == 11
+    again = Silent()
+    two.make(options, again)
+    assert again.notes == []
 
 
 def test_the_table_says_what_was_found(options):
-    *_, text, numbers = two.make(options, lambda _: None)
+    *_, text, numbers = two.make(options, SILENT)
     found = json.loads(numbers.read_text())
     checks = {(row["kernel"], row["workers"], row["rows"], row["curvature_rows"]): row for row in found["checks"]}
     assert len(checks) == 2 * 2 + 2
-    kept = json.loads((options.out / "runs" / "two" / "iteration-2-workers-64-rows.json").read_text())["found"]
+    stored = json.loads((options.out / "runs" / "two" / "iteration-2-workers-64-rows.json").read_text())["found"]
     row = checks["computing", 2, 300, 64]
-    assert row["iteration"]["run_s"] == kept["seconds"]["iteration"]
+    assert row["iteration"]["run_s"] == stored["seconds"]["iteration"]
     assert row["iteration"]["error"] == pytest.approx(row["iteration"]["model_s"] / row["iteration"]["run_s"] - 1)
     assert f"{row['krylov']['run_s']:.2f} ({row['krylov']['model_s']:.2f})" in text.read_text()
     assert found["constants"]["client_s"] > 0
@@ -67,18 +69,18 @@ def test_the_table_says_what_was_found(options):
 
 def test_a_figure_that_was_stopped_goes_on(options):
     with pytest.raises(FigureStopped, match="iteration-1-workers-64-rows"):
-        two.make(options, lambda _: None, limit_s=0)
-    said = []
-    two.make(options, said.append)
-    assert len(said) == 11
+        two.make(options, SILENT, limit_s=0)
+    reporter = Silent()
+    two.make(options, reporter)
+    assert len(reporter.notes) == 11
 
 
 def test_other_settings_are_measured_anew_and_damage_is_named(options, monkeypatch):
-    two.make(options, lambda _: None)
-    said = []
+    two.make(options, SILENT)
+    reporter = Silent()
     monkeypatch.setattr(two, "_machine", lambda: "another")
-    two.make(options, said.append)
-    assert len(said) == 11
+    two.make(options, reporter)
+    assert len(reporter.notes) == 11
     (options.out / "runs" / "two" / "kernels.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not a measurement"):
-        two.make(options, lambda _: None)
+        two.make(options, SILENT)

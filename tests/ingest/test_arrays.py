@@ -1,6 +1,7 @@
 import json
 import tracemalloc
 
+import dask
 import dask.array
 import numcodecs
 import numpy as np
@@ -79,7 +80,7 @@ def test_compressed_chunks_and_those_that_are_missing(root, tmp_path, version, c
         pytest.skip("version 3 has no order but by transposing")
     values = np.zeros((40, 5), "f4")
     values[30:] = 7.5
-    values[:, 0] = np.arange(40) > 20  # the first chunks are all fill value, and so not written
+    values[:, 0] = np.arange(40) > 20  # the first chunks have only the fill value, so they are not written
     array = zarr.create_array(
         root / "X", shape=(40, 5), chunks=(10, 5), dtype="f4", zarr_format=version, compressors=codec,
         **({"order": order} if version == 2 else {}),
@@ -104,8 +105,8 @@ def test_arrays_built_in_steps(root, tmp_path, kind, read_tree):
     write(root, kind, "X.npy", X)
     write(root, kind, "y.npy", Y)
     path = recipe(root, kind, ["X.npy"], ["y.npy"])
-    out, n_parts = init(path, root, tmp_path / "a.zarr", n_partitions=3)
-    for j in range(n_parts):
+    out, n_partitions = init(path, root, tmp_path / "a.zarr", n_partitions=3)
+    for j in range(n_partitions):
         write_partition(out, j)
     assert read_tree(finalise(out).path) == read_tree(build(path, root, tmp_path / "b.zarr", n_partitions=3).path)
 
@@ -137,7 +138,10 @@ def npy(header, body=b""):
         (npy({"descr": "|u1", "fortran_order": False, "shape": (40,) + (1,) * 64}, bytes(40)), "no array"),
         (npy({"descr": "|O", "fortran_order": False, "shape": (40, 6)}, b"cos\nsystem\n"), "Python objects"),
         (npy({"descr": "<U4", "fortran_order": False, "shape": (1, 6)}, bytes(96)), "expected real numbers"),
-        (npy({"descr": "<f4", "fortran_order": False, "shape": (39, 1)}, bytes(156)), "expected as many rows"),
+        (
+            npy({"descr": "<f4", "fortran_order": False, "shape": (39, 1)}, bytes(156)),
+            "expected the same number of rows",
+        ),
         (npy({"descr": "<f4", "fortran_order": False}).replace(b"<f4", b"\\d4"), "cannot be read"),
     ],
 )
@@ -153,7 +157,7 @@ def test_hostile_npy_files(root, tmp_path, recwarn, data, complaint):
 @pytest.mark.parametrize(
     ("features", "labels", "complaint"),
     [
-        (X, np.eye(4)[np.arange(40) % 4], r"labels have shape \(40, 4\), expected one a row \(not one-hot\)"),
+        (X, np.eye(4)[np.arange(40) % 4], r"labels have shape \(40, 4\), expected one class number per row"),
         (X[:, 0, 0], Y, r"X.npy has shape \(40,\), expected rows of features, with 2 axes or more"),
     ],
 )
@@ -169,7 +173,7 @@ def test_arrays_of_another_shape(root, tmp_path, kind, features, labels, complai
 def test_arrays_elsewhere_are_not_read(root, tmp_path, kind, name):
     write(tmp_path, "zarr 3", "X", X)
     (root / "link").symlink_to(tmp_path / "X")
-    with pytest.raises(DataError, match=r"leads out of|there is no file|is no Zarr array"):
+    with pytest.raises(DataError, match=r"leads out of|there is no file|is not a Zarr array"):
         build(recipe(root, kind, [name], [name]), root, tmp_path / "s.zarr")
 
 
@@ -194,9 +198,9 @@ def changed(document, **change):
         ({"shape": [40, 2**40, 2]}, "write it in smaller chunks"),
         ({"shape": [0, 2**62, 2]}, "no array can have"),
         ({"shape": [40] + [2**62] * 300, "chunks": [1] * 301}, "no array can have"),
-        ({"shape": [40, -3, 2]}, "is not read here"),
-        ({"shape": [True, 3, 2]}, "is not read here"),
-        ({"chunks": [0, 3, 2]}, "is not read here"),
+        ({"shape": [40, -3, 2]}, "is not supported"),
+        ({"shape": [True, 3, 2]}, "is not supported"),
+        ({"chunks": [0, 3, 2]}, "is not supported"),
         ({"dtype": "|O", "filters": [{"id": "pickle"}]}, "filters"),
         ({"dtype": "|O"}, "Python objects"),
         ({"dtype": "<U3"}, "expected real numbers"),
@@ -217,12 +221,12 @@ def test_hostile_zarr_arrays(root, tmp_path, change, complaint):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"node_type": "group"}, "is not read here"),
+        ({"node_type": "group"}, "is not supported"),
         ({"data_type": ",f4"}, "dtype ,f4"),
-        ({"data_type": "string"}, "is not read here|Python objects|expected real numbers"),
+        ({"data_type": "string"}, "is not supported|Python objects|expected real numbers"),
         ({"codecs": [{"name": "vlen-utf8"}]}, "the codecs vlen-utf8"),
         ({"codecs": [{"name": "sharding_indexed"}]}, "the codecs sharding_indexed"),
-        ({"chunk_grid": {"name": "rectilinear"}}, "is not read here"),
+        ({"chunk_grid": {"name": "rectilinear"}}, "is not supported"),
     ],
 )
 def test_hostile_zarr_arrays_of_version_3(root, tmp_path, change, complaint):
@@ -249,7 +253,7 @@ def test_a_zarr_chunk_that_expands_without_end(root, tmp_path, codec):
 @pytest.mark.parametrize(("at", "claimed"), [(12, 2**31), (8, 0), (8, 2**30)], ids=["packed", "no block", "block"])
 @pytest.mark.parametrize("checksum", [False, True])
 def test_a_blosc_frame_that_leads_beyond_its_bytes(root, tmp_path, at, claimed, checksum):
-    """The decoder would read there, and the process end with a signal."""
+    """The decoder would read beyond the chunk, and a signal would end the process."""
     codecs = [zarr.codecs.BloscCodec(), *([zarr.codecs.Crc32cCodec()] if checksum else [])]
     write(root, "zarr 3", "y", Y)
     write(root, "zarr 3", "X", X, compressors=codecs, chunks=(40, 3, 2))
@@ -299,7 +303,7 @@ def test_lazy_arrays_make_the_store_of_those_in_memory(tmp_path, monkeypatch, re
 
 
 def test_dask_computes_a_block_at_a_time(tmp_path, monkeypatch):
-    """Each chunk once, and never nearly all of them in memory."""
+    """Each chunk is computed once, and only a few are in memory at a time."""
     monkeypatch.setattr(streamed, "BLOCK_NBYTES", 1000)
     computed = []
 
@@ -308,10 +312,13 @@ def test_dask_computes_a_block_at_a_time(tmp_path, monkeypatch):
         return np.ones((50_000, 20), "f4")
 
     X = dask.array.map_blocks(block, dtype="f4", chunks=((50_000,) * 10, (20,)))
-    # What Dask imports at its first computation is not counted.
-    streamed.gather_arrays({"train": (dask.array.ones((9, 2), chunks=(3, 2)), np.zeros(9, np.uint8))})
-    tracemalloc.start()
-    streamed.gather_arrays({"train": (X, np.zeros(500_000, np.uint8))})
-    assert tracemalloc.get_traced_memory()[1] < 4 * 50_000 * 20 * 4
-    tracemalloc.stop()
+    # Not on a cluster that another test has a client of.
+    with dask.config.set(scheduler="synchronous"):
+        # Imports of Dask at its first computation are not counted.
+        streamed.gather_arrays({"train": (dask.array.ones((9, 2), chunks=(3, 2)), np.zeros(9, np.uint8))})
+        tracemalloc.start()
+        streamed.gather_arrays({"train": (X, np.zeros(500_000, np.uint8))})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 * 50_000 * 20 * 4
     assert sorted(computed) == [(i, i + 50_000) for i in range(0, 500_000, 50_000)]

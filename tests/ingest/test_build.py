@@ -15,11 +15,12 @@ from hfnumba.errors import DataError, StoreError, UsageError
 from hfnumba.ingest import build, finalise, init, write_frames, write_partition, write_store
 from hfnumba.store import files, open_store
 from hfnumba.store.verify import verify
+from tests.limits import LIMIT_S
 
 
 def steps(recipe, out, order=None, **options):
-    path, n_parts = init(recipe, recipe.parent, out, **options)
-    for j in order or range(n_parts):
+    path, n_partitions = init(recipe, recipe.parent, out, **options)
+    for j in order or range(n_partitions):
         write_partition(path, j)
     return finalise(path)
 
@@ -77,7 +78,7 @@ def test_an_unfinished_store_does_not_open_and_says_what_is_missing(idx_dir, tmp
     write_partition(out, 1)
     with pytest.raises(StoreError, match="unfinished"):
         open_store(out)
-    with pytest.raises(StoreError, match=r"these are not written: 0, 2, 3; .*data partition"):
+    with pytest.raises(StoreError, match=r"these are missing: 0, 2, 3; .*data partition"):
         finalise(out)
     with pytest.raises(UsageError, match="from 0 to 3, got 4"):
         write_partition(out, 4)
@@ -85,8 +86,8 @@ def test_an_unfinished_store_does_not_open_and_says_what_is_missing(idx_dir, tmp
 
 
 def test_a_chunk_damaged_before_the_end_is_not_blessed(idx_dir, tmp_path):
-    out, n_parts = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
-    for j in range(n_parts):
+    out, n_partitions = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=4)
+    for j in range(n_partitions):
         write_partition(out, j)
     (out / "test/y/c/2").write_bytes(b"?")
     with pytest.raises(StoreError, match="test/y/c/2 has 1 bytes"):
@@ -100,9 +101,9 @@ def test_a_chunk_damaged_before_the_end_is_not_blessed(idx_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"seed": 1}, "seed is 0, asked for 1"),
+        ({"seed": 1}, "seed is 0, requested 1"),
         ({"n_partitions": 7}, "n_partitions is 4"),
-        ({"rows": 50}, "rows is not given, asked for 50"),
+        ({"rows": 50}, "rows is not given, requested 50"),
     ],
 )
 def test_other_settings_are_refused_and_nothing_is_touched(idx_dir, tmp_path, read_tree, finished, options, complaint):
@@ -152,11 +153,11 @@ def test_impossible_settings(idx_dir, tmp_path, options):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing may catch it and tidy up."""
+    """Stands for SIGKILL: no code may catch it and clean up."""
 
 
 class Disk:
-    """Makes the k-th step of writing (data, rename, sync of a file or of a folder) fail, half done."""
+    """Makes the k-th operation of writing (data, rename, sync of a file or a folder) fail half-way."""
 
     def __init__(self, monkeypatch, error):
         self.error, self.fail_at, self.count = error, None, 0
@@ -200,7 +201,7 @@ class Disk:
 
 @pytest.fixture
 def quick_path(tmp_path):
-    """A folder in memory where there is one: a disk takes milliseconds to rename or to remove a file."""
+    """A folder in memory, if there is one: on a disk, renaming and removing files takes milliseconds."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
@@ -212,7 +213,7 @@ def quick_path(tmp_path):
     ids=["full", "killed", "frames"],
 )
 def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch, read_tree, kind, error):
-    """Whatever step fails, the store does not open, or is whole; and the same command completes it."""
+    """After a failure of any operation the store does not open or is complete, and the same command completes it."""
     held = {name: np.array_split(X.astype(np.float32), 5) for name, (X, _) in arrays.items()}
     utterances = {name: [(X, np.arange(len(X)) % 3) for X in parts] for name, parts in held.items()}
 
@@ -249,7 +250,7 @@ def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch
         assert disk.run(None, write).digest == reference.digest
         assert read_tree(out) == expected
         shutil.rmtree(out)
-    # Only the very last step, the sync after the manifest's rename, leaves a store that opens.
+    # Only a failure of the last operation, the sync after renaming the manifest, leaves a store that opens.
     assert opened == 1
 
 
@@ -272,7 +273,7 @@ def test_a_killed_build_is_continued(idx_dir, tmp_path, read_tree, k):
     recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
     process = multiprocessing.get_context("spawn").Process(target=_build_and_die, args=(recipe, out, k))
     process.start()
-    process.join(60)
+    process.join(LIMIT_S)
     assert process.exitcode == -signal.SIGKILL
     with pytest.raises(StoreError, match="unfinished"):
         open_store(out)
@@ -283,9 +284,9 @@ def test_a_killed_build_is_continued(idx_dir, tmp_path, read_tree, k):
 
 def test_partitions_written_by_several_processes_at_once(idx_dir, tmp_path, read_tree):
     recipe = idx_dir / "tiny.toml"
-    out, n_parts = init(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=6)
+    out, n_partitions = init(recipe, idx_dir, tmp_path / "a.zarr", n_partitions=6)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.starmap(write_partition, [(out, j % n_parts) for j in range(2 * n_parts)], chunksize=1)
+        pool.starmap(write_partition, [(out, j % n_partitions) for j in range(2 * n_partitions)], chunksize=1)
     finalise(out)
     assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=6).path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
@@ -15,6 +15,8 @@ from hfnumba.ingest.sources import ark
 from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
 from hfnumba.ingest.sources.kaldi import read_pdf_map
 from hfnumba.store.verify import verify
+from tests.silent import Silent
+from tests.utterances import load_utterances
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def ints(y):
 
 
 def put(path, objects):
-    """Write an archive, and return where the objects lie."""
+    """Write an archive, and return the offsets of its objects."""
     offsets, data = {}, b""
     for key, content in objects.items():
         offsets[key] = len(data) + len(key) + 1
@@ -94,7 +96,7 @@ def test_what_kaldi_writes_is_read(tmp_path, text, double):
 
 
 def test_objects_across_the_reader_s_buffer(tmp_path):
-    """Wherever a buffer of the file ends, the next object is told apart."""
+    """The next object is recognised wherever a buffer of the file ends."""
     kinds = {}
     for n in range(200):
         kinds[f"k{n:0{1 + n % 7}}"] = matrix(np.full((1, 37 + n % 5), n, np.float32))
@@ -220,7 +222,7 @@ def test_hostile_scripts(tmp_path, line, complaint):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 def test_any_damage_is_read_or_refused_in_words(tmp_path, data):
     objects = {
         "u": matrix(np.arange(6, dtype=np.float32).reshape(2, 3)),
@@ -261,7 +263,7 @@ alignments = ["ali.1.ark", "ali.2.ark"]
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A folder of features in one archive and alignments in two, one of them text; the class is a feature."""
+    """A folder with features in one archive and alignments in two, one of them text; the class is a feature."""
     root = tmp_path / "kaldi"
     (root / "mfcc").mkdir(parents=True)
     rng = np.random.default_rng(2)
@@ -289,11 +291,11 @@ def test_features_and_alignments_become_a_store(corpus, tmp_path, read_tree):
     train, test = store["train"], store["test"]
     assert train.n_rows + test.n_rows == sum(len(X) for X, _ in held.values())
     assert train.n_features == 20 and train.n_classes == 4
-    n_test = sum(len(test.load_utterances(j)) for j in range(test.n_partitions))
+    n_test = sum(len(load_utterances(test, j)) for j in range(test.n_partitions))
     assert n_test == 4
     for split in store.splits.values():
         for j in range(split.n_partitions):
-            for X, y in split.load_utterances(j):
+            for X, y in load_utterances(split, j):
                 np.testing.assert_array_equal(X[:, 0], y)
     assert store.manifest.header.standardisation is not None
     names = [source.name for source in store.manifest.header.sources]
@@ -306,10 +308,10 @@ def test_the_steps_of_a_corpus_give_the_bytes_of_build(corpus, tmp_path, read_tr
     from hfnumba.ingest import finalise, init, write_partition
 
     root, _ = corpus
-    out, n_parts = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
+    out, n_partitions = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
     for j in (2, 0, 1):
         write_partition(out, j)
-    assert n_parts == 3
+    assert n_partitions == 3
     whole = build(root / "k.toml", root, tmp_path / "b.zarr", n_partitions=3)
     assert read_tree(finalise(out).path) == read_tree(whole.path)
 
@@ -318,12 +320,12 @@ def test_a_corpus_that_changed_meanwhile(corpus, tmp_path):
     from hfnumba.ingest import init, write_partition
 
     root, _ = corpus
-    out, n_parts = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
+    out, n_partitions = init(root / "k.toml", root, tmp_path / "a.zarr", n_partitions=3)
     data = bytearray((root / "mfcc/raw.ark").read_bytes())
     data[-2] ^= 1
     (root / "mfcc/raw.ark").write_bytes(data)
     with pytest.raises(DataError, match="utt11 has changed since the store was begun"):
-        for j in range(n_parts):
+        for j in range(n_partitions):
             write_partition(out, j)
 
 
@@ -337,10 +339,10 @@ def test_missing_utterances_are_counted_and_named(corpus, tmp_path):
     with pytest.raises(DataError, match=r'4 utterances have no alignment: utt01, utt02, utt03, utt04; .*"skip"'):
         build(root / "k.toml", root, tmp_path / "k.zarr")
     (root / "k.toml").write_text(RECIPE.replace("[kaldi]", '[kaldi]\nmissing = "skip"'))
-    said = []
-    store = build(root / "k.toml", root, tmp_path / "k.zarr", n_partitions=2, say=said.append)
-    assert said == ["train: 4 utterances have no alignment: utt01, utt02, utt03, utt04; they are left out"]
-    assert sum(len(s.load_utterances(j)) for s in store.splits.values() for j in range(s.n_partitions)) == 8
+    reporter = Silent()
+    store = build(root / "k.toml", root, tmp_path / "k.zarr", n_partitions=2, reporter=reporter)
+    assert reporter.notes == ["train: 4 utterances have no alignment: utt01, utt02, utt03, utt04; they are left out"]
+    assert sum(len(load_utterances(s, j)) for s in store.splits.values() for j in range(s.n_partitions)) == 8
 
 
 @pytest.mark.parametrize(

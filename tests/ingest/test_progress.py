@@ -1,4 +1,4 @@
-"""Every step of a build that may take long tells how far it has come, up to the end."""
+"""Every long step of a build reports its progress, up to the end."""
 
 import gzip
 
@@ -7,15 +7,19 @@ import pytest
 import zarr
 
 from hfnumba.ingest import build, finalise, init, write_partition
+from hfnumba.ingest.recipes import TABLES
 from hfnumba.store.class_weights import balanced
 
 N = 400
 
 
-class Steps(list):
-    """Steps as they began: what is done in which unit, and the calls."""
+class Recorder(list):
+    """Records the steps in order, each with its unit and its calls."""
 
-    def __call__(self, what, unit):
+    def note(self, text):
+        raise AssertionError(text)
+
+    def progress(self, what, unit):
         calls = []
         self.append((f"{what} in {unit}", calls))
         return lambda *call: calls.append(call)
@@ -79,17 +83,23 @@ CASES = {
 ALWAYS = {"Hashing files in bytes", "Writing partitions in partitions", "Syncing in files"}
 
 
+def test_every_source_of_tables_and_arrays_is_tested():
+    assert {name for name, table in TABLES.items() if table in ("table", "arrays")} <= {
+        case[1] for case in CASES.values()
+    }
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_each_step_goes_to_its_end(tmp_path, kind):
     write, format_name, table, expected = CASES[kind]
     write(tmp_path)
     recipe = tmp_path / "t.toml"
     recipe.write_text(f'name = "t"\nformat = "{format_name}"\nstandardise = true\n{table}')
-    steps = Steps()
-    build(recipe, tmp_path, tmp_path / "s.zarr", n_partitions=4, watch=steps)
-    measured = {what for what, calls in steps if calls}
+    recorder = Recorder()
+    build(recipe, tmp_path, tmp_path / "s.zarr", n_partitions=4, reporter=recorder)
+    measured = {what for what, calls in recorder if calls}
     assert measured == expected | ALWAYS
-    for _, calls in steps:
+    for _, calls in recorder:
         done = [n for n, _ in calls]
         assert done == sorted(done) and calls[-1][0] == calls[-1][1]
 
@@ -98,12 +108,12 @@ def test_steps_of_a_job_array(tmp_path):
     write_csv(tmp_path)
     recipe = tmp_path / "t.toml"
     recipe.write_text('name = "t"\nformat = "csv"\n' + TABLE.format("a"))
-    begun, written, checked = Steps(), Steps(), Steps()
-    out, _ = init(recipe, tmp_path, tmp_path / "t.zarr", n_partitions=2, watch=begun)
-    write_partition(out, 0, watch=written)
+    begun, written, checked = Recorder(), Recorder(), Recorder()
+    out, _ = init(recipe, tmp_path, tmp_path / "t.zarr", n_partitions=2, reporter=begun)
+    write_partition(out, 0, reporter=written)
     assert begun == written and "Reading rows in bytes" in dict(begun)
     write_partition(out, 1)
-    store = finalise(out, watch=checked)
+    store = finalise(out, reporter=checked)
     assert [what for what, _ in checked] == ["Checking in bytes", "Syncing in files"]
     chunks = [record.nbytes for key, record in store.manifest.files.items() if "/c/" in key]
     read = [done for done, total in dict(checked)["Checking in bytes"] if total == sum(chunks)]
@@ -112,6 +122,6 @@ def test_steps_of_a_job_array(tmp_path):
 
 
 def test_labels_are_counted(store):
-    steps = Steps()
-    assert balanced(store["train"], steps) == balanced(store["train"])
-    assert steps == [("Counting classes in partitions", [(j + 1, 4) for j in range(4)])]
+    recorder = Recorder()
+    assert balanced(store["train"], recorder) == balanced(store["train"])
+    assert recorder == [("Counting classes in partitions", [(j + 1, 4) for j in range(4)])]

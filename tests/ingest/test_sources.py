@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, HfnumbaError
@@ -98,10 +98,10 @@ def test_a_bomb_whose_header_fits_is_refused_by_the_size_in_the_recipe(tmp_path)
 def test_damaged_gzip(tmp_path, cut):
     path = put(tmp_path, GOOD, True)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(DataError, match="not a whole gzip file"):
+    with pytest.raises(DataError, match="not a complete gzip file"):
         read_idx(path)
     path.write_bytes(b"no gzip at all")
-    with pytest.raises(DataError, match="not a whole gzip file"):
+    with pytest.raises(DataError, match="not a complete gzip file"):
         read_idx(path)
 
 
@@ -118,7 +118,7 @@ def test_a_hash_that_differs(tmp_path):
 
 
 @given(st.binary(max_size=64), st.booleans())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_any_bytes_are_an_array_or_a_data_error(tmp_path, data, header):
     path = tmp_path / "file"
     path.write_bytes(b"\0\0\x08\x01" + data if header else data)
@@ -184,7 +184,7 @@ def test_pickles_are_refused_and_never_run(tmp_path):
 
 
 def npy_with_shape(shape, data):
-    """An NPY file whose header claims a shape."""
+    """An NPY file with a given shape in its header."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue() + data
@@ -213,7 +213,7 @@ def test_npz_members_that_numpy_does_not_write(tmp_path, packing):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", packing) as archive:
         archive.writestr("X.npy", npy_with_shape((5,), b"12345"))
-    with pytest.raises(DataError, match=r"X.npy is packed in another way"):
+    with pytest.raises(DataError, match=r"X.npy has a compression that NumPy does not use"):
         read_npz(path)
 
 
@@ -240,7 +240,7 @@ def test_npz_without_what_is_needed(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_a_damaged_npz_is_read_or_refused_in_words(tmp_path, data):
     path = npz(tmp_path, X=np.arange(40.0).reshape(20, 2), y=np.arange(20))
     content = bytearray(path.read_bytes())

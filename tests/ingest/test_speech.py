@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, UsageError
@@ -16,6 +16,8 @@ from hfnumba.ingest.sources import festvox, timit
 from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.speech import Segments, frame_labels, log_mel, read_samples
 from hfnumba.store.verify import verify
+from tests.silent import Silent
+from tests.utterances import load_utterances
 
 pytest.importorskip("soundfile")
 pytest.importorskip("kaldi_native_fbank")
@@ -42,7 +44,7 @@ def write_wav(path, samples, rate=16_000, channels=1):
 
 
 def sphere(samples, rate=16_000, claimed=None):
-    """NIST SPHERE as on TIMIT's disc: a header of 1024 bytes of text, then 16-bit samples."""
+    """A NIST SPHERE file like those of TIMIT: a header of 1024 bytes of text, then 16-bit samples."""
     fields = [
         "NIST_1A", "   1024", "database_id -s5 TIMIT", "sample_count -i " + str(claimed or len(samples)),
         f"sample_rate -i {rate}", "channel_count -i 1", "sample_n_bytes -i 2", "sample_byte_format -s2 01",
@@ -122,7 +124,7 @@ def test_hostile_recordings(tmp_path, make, complaint):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_a_damaged_recording_is_read_or_refused_in_words(tmp_path, data):
     content = bytearray(sphere(tone(500)) if data.draw(st.booleans()) else sphere(tone(40)))
     for _ in range(data.draw(st.integers(1, 5))):
@@ -155,15 +157,15 @@ def test_a_voice_becomes_a_store(voice, tmp_path, read_tree):
     assert (train.n_features, train.n_classes, train.layout.context) == (360, 3, 4)
     assert store.manifest.header.classes == ("a", "k", "pau")
     assert train.n_rows == 5 * 98 and test.n_rows == 98
-    X = np.concatenate([u for s in (train, test) for j in range(s.n_partitions) for u, _ in s.load_utterances(j)])
-    # Normalised over all frames of the speaker, those of the test too.
+    X = np.concatenate([u for s in (train, test) for j in range(s.n_partitions) for u, _ in load_utterances(s, j)])
+    # Normalised over all frames of the speaker, including those of the test split.
     np.testing.assert_allclose(X.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(X.std(axis=0), 1, rtol=1e-4)
     labels = np.bincount(np.concatenate([train.load(j)[1] for j in range(2)]), minlength=3)
     assert labels.sum() == 490 and labels[2] == 5 * 68
     names = [source.name for source in store.manifest.header.sources]
     assert names == ["wav/*.wav (6 files)", "lab/*.lab (6 files)"]
-    # As Debian's package unpacks it, and a given folder: the same bytes.
+    # An unpacked Debian package and a given folder have the same bytes.
     unpacked = tmp_path / "deb/usr/share/festival/voices/russian"
     unpacked.mkdir(parents=True)
     voice.rename(unpacked / "v")
@@ -172,9 +174,9 @@ def test_a_voice_becomes_a_store(voice, tmp_path, read_tree):
 
 
 def test_the_steps_of_a_voice_give_the_bytes_of_build(voice, tmp_path, read_tree):
-    """Each partition is normalised by the speaker's numbers that the plan holds."""
-    out, n_parts = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
-    for j in reversed(range(n_parts)):
+    """Each partition is normalised with the numbers of the speaker in the plan."""
+    out, n_partitions = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
+    for j in reversed(range(n_partitions)):
         write_partition(out, j)
     whole = build("festvox-ru", voice, tmp_path / "b.zarr", n_partitions=3)
     assert read_tree(finalise(out).path) == read_tree(whole.path)
@@ -183,10 +185,10 @@ def test_the_steps_of_a_voice_give_the_bytes_of_build(voice, tmp_path, read_tree
 def test_utterances_without_their_other_half(voice, tmp_path):
     (voice / "lab/u1.lab").unlink()
     (voice / "wav/u2.wav").unlink()
-    said = []
-    store = build("festvox-ru", voice, tmp_path / "v.zarr", say=said.append)
+    reporter = Silent()
+    store = build("festvox-ru", voice, tmp_path / "v.zarr", reporter=reporter)
     assert store["train"].n_rows + store["test"].n_rows == 4 * 98
-    assert said == [
+    assert reporter.notes == [
         "1 utterances have no labels and are left out; the first is u1",
         "1 utterances have no recording and are left out; the first is u2",
     ]
@@ -275,7 +277,7 @@ PHN = "0 1600 h#\n1600 4800 sh\n4800 8000 ix\n8000 9600 q\n9600 16000 h#\n"
 
 @pytest.fixture(params=["upper", "lower"])
 def ldc(tmp_path, request):
-    """The layout of LDC93S1: two training speakers, two core test speakers and one who is not."""
+    """The layout of LDC93S1, with two training speakers, two core test speakers and another test speaker."""
     root = tmp_path / "ldc"
     for folder, speaker in (
         ("TRAIN/DR1", "FCJF0"),
@@ -310,17 +312,17 @@ def find_recipe_text(name):
 
 
 def utterances(split):
-    return [u for j in range(split.n_partitions) for u in split.load_utterances(j)]
+    return [u for j in range(split.n_partitions) for u in load_utterances(split, j)]
 
 
 def test_timit_as_the_ldc_distributes_it(ldc, tmp_path):
-    said = []
-    store = build("timit", ldc, tmp_path / "t.zarr", n_partitions=2, say=said.append)
+    reporter = Silent()
+    store = build("timit", ldc, tmp_path / "t.zarr", n_partitions=2, reporter=reporter)
     assert verify(store) == []
     train, test = store["train"], store["test"]
     assert (train.n_features, train.n_classes) == (360, 183)
     assert len(utterances(train)) == len(utterances(test)) == 4
-    assert said == ["The core test set lacks 22 of its 24 speakers here"]
+    assert reporter.notes == ["The core test set lacks 22 of its 24 speakers here"]
     classes = store.manifest.header.classes
     y = utterances(train)[0][1]
     spoken = [classes[k].rpartition("_")[0] for k in y]
@@ -368,13 +370,13 @@ def test_the_sets_of_phones():
     ("text", "complaint"),
     [
         ("0 1600 h#\n1600 x sh\n", "line 2: expected first sample"),
-        ("0 1600 h#\n1600 4800 zz\n", "line 2: 'zz' is none of TIMIT's 61 phones"),
+        ("0 1600 h#\n1600 4800 zz\n", "line 2: 'zz' is not one of the 61 phones of TIMIT"),
         ("0 1600 h#\n1600 800 sh\n", "times of label 2"),
         ("-5 1600 h#\n", "times of label 1"),
         ("0 1_600 h#\n", "line 1: expected first sample"),
         ("0 1600 1700 h#\n", "line 1: expected first sample"),
         ("h#\n", "line 1: expected first sample"),
-        # Digits that are no numbers, numbers beyond those of floating point, and beyond what Python reads.
+        # Digits that are not numbers, numbers beyond floating point, and beyond what Python reads.
         *((f"0 {word} h#\n", "line 1: expected first sample") for word in ("1²", "9" * 400, "9" * 5000)),
         ("", "holds no labels"),
     ],

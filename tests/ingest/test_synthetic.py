@@ -63,7 +63,7 @@ def test_rows_are_smooth_imbalanced_and_learnable():
     assert neighbours == pytest.approx(0.9, abs=0.05)
     counts = np.sort(np.bincount(y, minlength=50))[::-1]
     assert counts[0] > 5 * counts[25] and (counts > 0).sum() > 35
-    # The classes depend on the features: a linear model (least squares on indicators) beats the largest class by far.
+    # The classes depend on the features: a linear model (least squares on indicators) is better than the largest class.
     design = np.concatenate([np.concatenate([u, np.ones((len(u), 1))], axis=1) for u, _ in held])
     weights = np.linalg.lstsq(design[:20_000], np.eye(50)[y[:20_000]], rcond=None)[0]
     accuracy = (np.argmax(design[20_000:] @ weights, axis=1) == y[20_000:]).mean()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
@@ -15,6 +15,7 @@ from hfnumba.ingest import build, finalise, init, sources, write_partition
 from hfnumba.ingest.recipes import find_recipe
 from hfnumba.ingest.sources import csv, parquet, spool
 from hfnumba.store.verify import verify
+from tests.limits import LIMIT_S
 
 HEAD = 'name = "t"\nformat = "{format}"\n{more}\n[table]\ntrain = ["{train}"]\n'
 
@@ -103,7 +104,7 @@ def damaged(packed, place):
 def test_damaged_gzip(root, tmp_path, format_name, damage):
     text = CSV if format_name == "csv" else "".join(f"{i % 2} 1:{i}\n" for i in range(40))
     (root / "a.gz").write_bytes(damage(gzip.compress(text.encode())))
-    with pytest.raises(DataError, match=r"a\.gz (is not a whole gzip file|cannot be read as CSV)"):
+    with pytest.raises(DataError, match=r"a\.gz (is not a complete gzip file|cannot be read as CSV)"):
         build(recipe(root, format_name, "a.gz", *TABLES[format_name]), root, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
 
@@ -149,12 +150,12 @@ def test_missing_values_are_replaced_if_asked(root, tmp_path):
     # Columns: x, then blue, red and missing.
     expected = [[1, 0, 1, 0], [3, 0, 1, 0], [5, 0, 0, 1], [3, 1, 0, 0], [3, 1, 0, 0]]
     assert sorted(X.tolist()) == sorted(expected)
-    # By the mean of the training rows in the test too.
+    # Replaced by the mean of the training rows in the test split too.
     assert sorted(rows_of(store["test"])[0].tolist()) == [[3, 1, 0, 0], [100, 0, 1, 0]]
 
 
 def test_replaced_values_know_nothing_of_rows_held_out(root, tmp_path):
-    """Every row's value is a power of two, so a mean says which rows it is of."""
+    """The value of every row is a power of two, so a mean identifies its rows."""
     (root / "a.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7)) + ",0\n")
     (root / "b.csv").write_text("x,k\n" + "".join(f"{2**i},{i % 2}\n" for i in range(7, 12)) + ",1\n")
     path = recipe(root, "csv", "a.csv", 'label = "k"', 'missing = "mean"')
@@ -280,7 +281,7 @@ def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
     with contextlib.suppress(OSError), Path("/dev/full").open("r+b") as file:
         monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda prefix: file)
         rows = spool.Spool(2)
-        with pytest.raises(DataError, match=r"rows could not be kept .* full; name a folder with more space in TMPDIR"):
+        with pytest.raises(DataError, match=r"could not be written .* full; name a folder with more space in TMPDIR"):
             rows.append(np.ones((n_rows, 2)))
             rows.array()
 
@@ -288,8 +289,8 @@ def test_a_full_disk_for_the_rows(n_rows, monkeypatch):
 def test_a_table_built_in_steps(root, tmp_path, read_tree):
     (root / "a.csv").write_text(CSV)
     path = recipe(root, "csv", "a.csv", 'label = "class"', 'categorical = ["colour"]', more="standardise = true")
-    out, n_parts = init(path, root, tmp_path / "a.zarr", n_partitions=3, seed=2)
-    for j in range(n_parts):
+    out, n_partitions = init(path, root, tmp_path / "a.zarr", n_partitions=3, seed=2)
+    for j in range(n_partitions):
         write_partition(out, j)
     whole = build(path, root, tmp_path / "b.zarr", n_partitions=3, seed=2)
     assert read_tree(finalise(out).path) == read_tree(whole.path)
@@ -362,7 +363,7 @@ def test_a_parquet_file_that_claims_no_rows_and_holds_some(root, tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @pytest.mark.parametrize("format_name", ["csv", "parquet", "libsvm"])
 def test_damaged_tables_are_read_or_refused_in_words(tmp_path, format_name, data):
     path = tmp_path / "a"
@@ -449,13 +450,13 @@ def hdf5_elsewhere(h5py, root, kind):
         ("external link", "X is a ExternalLink, which is never followed"),
         ("soft link", "X is a SoftLink, which is never followed"),
         ("linked group", "g/X is a|g is a|ExternalLink"),
-        ("external storage", "keeps its values in other files"),
-        ("virtual", "keeps its values in other files"),
+        ("external storage", "stores its values in other files"),
+        ("virtual", "stores its values in other files"),
         ("bomb", r"claims shape \(1099511627776, 2\)"),
         ("giant chunk", r"claims shape \(1099511627776, 2\)"),
         ("text", "no data set of numbers"),
         ("scalar", "no data set of numbers"),
-        ("unequal", "expected as many rows"),
+        ("unequal", "expected the same number of rows"),
         ("filter", r"needs the filters \[305\]"),
         ("absent", "has no data set X; it has y"),
     ],
@@ -560,25 +561,27 @@ except DataError as error:
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=True)
     complaint, peak_kib = done.stdout.splitlines()
     assert "longer than" in complaint or "block" in complaint
-    # With the interpreter and its libraries, which take 60 to 100 MiB.
+    # Includes the interpreter and its libraries, which take 60 to 100 MiB.
     assert int(peak_kib) < 192 * 1024
 
 
 def test_a_process_that_refuses_a_table_ends_as_any_other(root, tmp_path, bomb):
-    """Arrow's thread still reads when the process ends."""
+    """The thread of Arrow is still reading when the process ends."""
     bomb(b"x,y\n")
     path = recipe(root, "csv", "a.gz", "label = 'y'")
     script = f"from hfnumba.ingest import build; build({str(path)!r}, {str(root)!r}, {str(tmp_path / 's.zarr')!r})"
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
         assert done.returncode == 1 and done.stderr.count("DataError: ") == 1, done.stderr
 
 
 def test_a_table_takes_less_memory_than_its_rows(root, tmp_path):
-    """Rows live on disk between the source and the store: 40 MB of them, of which few are held at a time."""
+    """Rows are on disk between the source and the store: 40 MB, of which little is in memory at a time."""
     n = 100_000
     rng = np.random.default_rng(0)
     write_hdf5(root / "a.h5", X=rng.random((n, 100), np.float32), y=np.arange(n) % 3)

@@ -1,4 +1,4 @@
-"""Weights of rows on their way into stores: sources, what is refused, what is told, what old readers see."""
+"""Weights of rows in sources and stores: reading, invalid values, information, and earlier versions."""
 
 import json
 
@@ -27,7 +27,7 @@ def rows_of(split):
 
 
 def assert_weighted(store):
-    """Row i has the weight i / 4, whichever split it is in."""
+    """Row i has the weight i / 4 in every split."""
     assert verify(store) == []
     found = [rows_of(split) for split in store.splits.values()]
     assert all(weights.dtype == np.float32 for _, weights in found)
@@ -205,23 +205,23 @@ def test_bad_weights(tmp_path, weights, complaint):
 def test_weights_that_no_rows_go_with_are_not_left_out_in_silence(tmp_path, arrays_of, stray, usable):
     X, y, weights = arrays().values()
     np.savez(tmp_path / "a.npz", **dict(zip(arrays_of, (X, y), strict=True)), **{stray: weights})
-    with pytest.raises(DataError, match=f"holds {stray} without such rows; .* expected {usable}:"):
+    with pytest.raises(DataError, match=f"has {stray} without such rows; expected {usable} for its features"):
         build(tmp_path / "a.npz", out=tmp_path / "s.zarr")
 
 
-def test_rows_that_are_kept_must_weigh_something(tmp_path):
+def test_rows_that_are_taken_need_a_weight(tmp_path):
     held = {f"{k}_train": v for k, v in arrays().items()}
     held["weights_train"] = np.zeros(N)
     np.savez(tmp_path / "a.npz", **held)
     first = int(rows_of(_plain(tmp_path, held, rows=1)["train"])[0][0])
     held["weights_train"][(first + 1) % N] = 1
     np.savez(tmp_path / "a.npz", **held)
-    with pytest.raises(DataError, match="all weights of the 1 rows that are kept are 0"):
+    with pytest.raises(DataError, match="all weights of the 1 rows that are taken are 0"):
         build(tmp_path / "a.npz", out=tmp_path / "t.zarr", rows=1)
 
 
 def _plain(tmp_path, held, rows):
-    """The store of the first rows, all of weight 1."""
+    """Store of the first rows, all with weight 1."""
     np.savez(tmp_path / "b.npz", **{**held, "weights_train": np.ones(N)})
     return build(tmp_path / "b.npz", out=tmp_path / "p.zarr", rows=rows)
 
@@ -241,7 +241,7 @@ def test_weights_leave_no_trace_in_stores_without_them(tmp_path):
     weighted = write_store(tmp_path / "weighted.zarr", {"train": (X, y, weights)})
     assert "weight" not in (plain.path / manifests.NAME).read_text()
     assert not (plain.path / "train" / "weights").exists()
-    # What a reader of stores without weights does not know, it refuses: no field of a layout may be left unread.
+    # Earlier versions refuse layouts with unknown fields, so they do not ignore weights.
     layout = json.loads((weighted.path / manifests.NAME).read_text())["header"]["splits"]["train"]
     assert layout["weighted"] is True
     with pytest.raises(msgspec.ValidationError, match="unknown field"):

@@ -11,6 +11,7 @@ def run(ta, tb, a, b, beta, c):
     gemm(ta, tb, a, b, beta, c)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("ta", [False, True])
 @pytest.mark.parametrize("tb", [False, True])

@@ -9,15 +9,15 @@ import pytest
 from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.kernels import cache
+from tests.limits import LIMIT_S
 
 WARM_UP = """
 import sys
 import numba
 import numpy as np
-from hfnumba.kernels import cache, elementary, passes, squares
+from hfnumba.kernels import cache, elementary
 if sys.argv[1:]:
-    passes.exercise = lambda: elementary._exp32(np.float32(1))
-    squares.exercise = lambda: None
+    cache._exercise = lambda: elementary._exp32(np.float32(1))
 said = []
 cache.warm_up(said.append)
 print(len(said), numba.config.CACHE_DIR)
@@ -28,7 +28,7 @@ def warm_up(folder, *few):
     """Messages of a new process that needs all kernels (or only a few of them), and the cache it used."""
     environment = {**os.environ, "HFNUMBA_CACHE_DIR": str(folder)}
     command = [sys.executable, "-c", WARM_UP, *few]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     said, used = done.stdout.split()
     return int(said), used
 

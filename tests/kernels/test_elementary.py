@@ -112,7 +112,6 @@ def scanner(name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ORACLES)
 def test_float32_within_bound_on_every_bit_pattern(name):
     scan = scanner(name)

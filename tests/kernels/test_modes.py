@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from tests.limits import LIMIT_S
+
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("variable", "tests"),
     [
@@ -19,6 +20,6 @@ import pytest
 def test_derivatives_in_another_mode(variable, tests, tmp_path):
     environment = {**os.environ, variable: "1", "HFNUMBA_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "pytest", "tests/kernels/test_derivatives.py", "-k", tests]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert " passed" in done.stdout

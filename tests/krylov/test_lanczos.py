@@ -31,7 +31,7 @@ def test_on_the_whole_space_it_is_the_saddle_free_step(dtype, close):
     assert result.x is result.iterates[-1].x
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(2, 30),

@@ -97,7 +97,7 @@ def test_a_matrix_costs_a_product_for_each_column(name):
 
 @ALL
 @DTYPES
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), a=st.floats(-10, 10), b=st.floats(-10, 10))
 def test_linear_symmetric_and_without_side_effects(name, dtype, seed, a, b):
     H = OPERATORS[name][0] if name in ("function", "own") else structured(dtype)[name][0]

@@ -38,7 +38,7 @@ def test_in_a_wide_region_it_is_cg(dtype, started):
     assert (result.status, result.n_matvec, result.rayleighs) == (plain.status, plain.n_matvec, plain.rayleighs)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     radius=st.floats(1e-3, 1e3),

@@ -1,4 +1,4 @@
-"""Clients: none, local processes, addresses; and what those processes do with signals and threads."""
+"""Clients: none, local processes, addresses; and the signals and threads of these processes."""
 
 import asyncio
 import os
@@ -19,6 +19,7 @@ from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import address, local, open_cluster
 from hfnumba.launch.spec import parse
+from tests.limits import LIMIT_S, until
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_no_such_word(spec):
 
 @pytest.mark.parametrize(("spec", "command"), [("mpi", "mpirun"), ("slurm", "srun")])
 def test_ranks_need_their_launcher(spec, command):
-    """The words are right, but no command line of several processes was started with them."""
+    """The values are valid, but this process was not started by mpirun or srun."""
     assert parse(spec) == (spec, None)
     with pytest.raises(UsageError, match=f"use {command} -n 4 hfnumba train"), open_cluster(spec):
         pass
@@ -73,7 +74,7 @@ def blocked():
 
 
 def test_local_processes():
-    """Two processes of one thread, that signals of a terminal do not reach, not even after one was replaced."""
+    """Two processes of one thread; signals of a terminal do not reach them, even after one was replaced."""
     before = blocked()
     with open_cluster("local:2") as placement:
         client = placement.client
@@ -87,14 +88,12 @@ def test_local_processes():
         assert all(address.startswith("tcp://127.0.0.1") for address in client.nthreads())
         victim = min(pids)
         os.kill(victim, signal.SIGKILL)
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            now = {pid for pid in client.run(os.getpid, on_error="return").values() if isinstance(pid, int)}
-            if len(now) == 2 and victim not in now:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the killed worker was not replaced")
+
+        def replaced():
+            found = {pid for pid in client.run(os.getpid, on_error="return").values() if isinstance(pid, int)}
+            return found if len(found) == 2 and victim not in found else None
+
+        now = until(replaced)
         for found in client.run(blocked).values():
             assert {signal.SIGINT, signal.SIGUSR1} <= found
             assert signal.SIGTERM not in found
@@ -112,12 +111,12 @@ def test_workers_that_close_do_not_report_their_own_heartbeat(capfd):
 
     async def unanswered(**_):
         asked.set()
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     with local(1) as client:
         client.register_plugin(RoundPlugin())
         client.cluster.scheduler.handlers["heartbeat_worker"] = unanswered
-        assert asked.wait(30)
+        assert asked.wait(LIMIT_S)
     assert capfd.readouterr().err == ""
 
 
@@ -142,17 +141,16 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
     module = sys.modules["hfnumba.launch.local"]
     monkeypatch.setattr(module, "_CLOSE_S", 0.1)
     never = threading.Event()
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "infinity"])
     with module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait)):
         pass
-    assert child.wait(10) == -signal.SIGKILL
-    assert f"its processes may be left: {child.pid}" in caplog.text
+    assert child.wait(LIMIT_S) == -signal.SIGKILL
+    assert f"these processes may still run: {child.pid}" in caplog.text
     never.set()
 
 
 def test_addresses(monkeypatch):
-    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(address, "WORKERS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
         with open_cluster(cluster.scheduler_address) as placement:
             assert placement.description == f"cluster at {cluster.scheduler_address}, 1 worker × 2 threads"
@@ -162,7 +160,7 @@ def test_addresses(monkeypatch):
             pass
         with pytest.raises(ClusterError, match="is a Dask worker, expected a scheduler"), open_cluster(worker):
             pass
-        # A function is sent by its name, so workers look at what they have really installed.
+        # Functions are sent by name, so workers report their own packages.
         real = versions.version
         monkeypatch.setattr(versions, "version", lambda name: "0.0.1" if name == "numba" else real(name))
         with pytest.raises(ClusterError) as caught, open_cluster(cluster.scheduler_address):
@@ -174,7 +172,7 @@ def test_addresses(monkeypatch):
 
 
 class Answers:
-    """A client whose workers answer what they are told to."""
+    """A client whose workers return given answers."""
 
     def __init__(self, found):
         self.found = found
@@ -217,7 +215,7 @@ def test_no_such_address(spec):
 
 
 def serve(answer):
-    """A server that is no scheduler: it sends ``answer``, or only listens."""
+    """A server that is not a scheduler: it sends ``answer``, or only listens."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def accept():

@@ -1,4 +1,4 @@
-"""cluster/local.sh: a scheduler and workers that are commands of their own."""
+"""cluster/local.sh: a scheduler and workers started as separate commands."""
 
 import re
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hfnumba import ledger
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import script_job
 from tests.toy_store import write_toy_store
 
@@ -24,7 +25,7 @@ def run(place, *words):
 
 @pytest.mark.parametrize("words", [(), ("2",), ("x", "train"), ("0", "train")])
 def test_usage(words):
-    done = subprocess.run(["bash", SCRIPT, *words], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", SCRIPT, *words], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")
 

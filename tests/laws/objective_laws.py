@@ -1,4 +1,4 @@
-"""What every objective must satisfy, whoever evaluates it."""
+"""What every objective must satisfy, in this process and on a cluster."""
 
 import numpy as np
 

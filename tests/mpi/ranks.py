@@ -1,10 +1,9 @@
-"""Jobs of several ranks as real processes, with time limits, and what of them is left."""
+"""Jobs of several ranks as real processes, with time limits and checks for leftover processes."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ import psutil
 import pytest
 
 from hfnumba.checkpoint import newest_checkpoint
+from tests.limits import LIMIT_S, until
 
 MARKER = "HFNUMBA_TEST_JOB"
-LIMIT_S = 150
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
-# Open MPI refuses root, and more ranks than processors, unless it is told otherwise; MPICH does not look at these.
+# By default Open MPI refuses root, and more ranks than processors; MPICH ignores these variables.
 ENV = {
     **os.environ,
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -52,7 +51,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Mpi:
-    """An MPI with an interpreter that has hfnumba and loads that MPI's library."""
+    """An MPI, with an interpreter that has hfnumba and loads the library of this MPI."""
 
     name: str
     python: Path
@@ -64,13 +63,13 @@ class Mpi:
 
 @dataclass
 class Started:
-    """A job that runs; the marker is in the environment of all its processes."""
+    """A running job; the marker is in the environment of all its processes."""
 
     process: subprocess.Popen
     marker: str
 
     def alive(self):
-        """Processes of the job, launcher included; zombies are gone for all that matters."""
+        """Processes of the job, including the launcher, without zombies."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -81,11 +80,11 @@ class Started:
         return found
 
     def workers(self):
-        """Processes that compute: those that the nannies have spawned."""
+        """Processes that compute, which the nannies have spawned."""
         return [process for process in self.alive() if "spawn_main" in " ".join(command(process))]
 
     def ranks(self):
-        """The process of each rank that is there, without those that it has started."""
+        """The process of each rank, without its child processes."""
         found = {}
         for process in self.alive():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -95,24 +94,31 @@ class Started:
                     found[process.pid] = int(env[name]), process.ppid(), process
         return {rank: process for rank, parent, process in found.values() if parent not in found}
 
-    def finish(self, limit_s=LIMIT_S):
+    def finish(self):
         """Return exit status and stderr; a job that hangs is killed and fails the test."""
         try:
-            _, err = self.process.communicate(timeout=limit_s)
+            _, err = self.process.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             pytest.fail(f"the job hangs; it printed: {self.process.communicate()[1]}")
         return self.process.returncode, err
 
+    def until(self, holds, every_s=0.02):
+        """Return what ``holds()`` returns once that is true; the test fails if the job ends before, or hangs."""
+        try:
+            return until(holds, lambda: self.process.poll() is None, every_s)
+        except AssertionError:
+            self.kill()
+            pytest.fail(f"it did not come to that: {self.process.communicate()[1]}")
+
     def kill(self):
         for process in self.alive():
             process.kill()
 
-    def left(self, limit_s=20):
-        """Command lines of processes that are still there after some seconds."""
-        end = time.monotonic() + limit_s
-        while time.monotonic() < end and self.alive():
-            time.sleep(0.1)
+    def left(self):
+        """Command lines of processes that do not end."""
+        with suppress(AssertionError):
+            until(lambda: not self.alive())
         found = [command(process) for process in self.alive()]
         self.kill()
         return found
@@ -127,7 +133,7 @@ def command(process):
 
 def start(words, cwd, **env):
     marker = uuid.uuid4().hex
-    # A shell's job in the background ignores SIGINT, and a script that inherits this can never trap it.
+    # Background jobs of a shell ignore SIGINT, and a script that inherits this cannot trap it.
     process = subprocess.Popen(
         ["env", "--default-signal=INT", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -148,7 +154,7 @@ def mpi_job(mpi, n, words, cwd, script=SCRIPT, **env):
 
 
 def script_job(python, words, cwd, **env):
-    """Start a shell script that finds `hfnumba`, and the `mpirun` beside an interpreter, on its PATH."""
+    """Start a shell script with `hfnumba`, and the `mpirun` of an interpreter, on its PATH."""
     folder = Path(cwd) / "bin"
     folder.mkdir(exist_ok=True)
     put(folder / "hfnumba", f"#!{python}\n{SCRIPT}")
@@ -198,15 +204,7 @@ def resumed(store, run, n):
 
 def wait_for_iteration(job, run, n):
     path = run / "ledger.jsonl"
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        if path.exists() and path.read_bytes().count(b"\n") > n:
-            return
-        if job.process.poll() is not None:
-            break
-        time.sleep(0.005)
-    job.kill()
-    pytest.fail(f"the run does not get on: {job.process.communicate()[1]}")
+    job.until(lambda: path.exists() and path.read_bytes().count(b"\n") > n)
 
 
 def theta(run):

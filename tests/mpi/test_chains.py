@@ -1,8 +1,8 @@
-"""One run that is killed or stopped again and again, at random moments, and resumed each time, until it may end.
+"""One run that is repeatedly killed or stopped at random moments and resumed, until it is complete.
 
 Each link of a chain starts the same command with --resume on another launcher or another number of workers. Whatever
 happens to it, it leaves no process behind, gives the right exit status, and leaves a run that the next link continues
-(or begins). At the end the parameters have the bits of one process that nothing happened to.
+(or begins). At the end the parameters have the bits of an uninterrupted run in one process.
 """
 
 import os
@@ -19,23 +19,23 @@ import pytest
 
 from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations
-from tests.mpi.ranks import LIMIT_S, SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
+from tests.mpi.ranks import SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 MPI_SH = Path(__file__).resolve().parents[2] / "cluster" / "mpi.sh"
 RANKS = {"scheduler": 0, "client": 1, "nanny": 2}
 
 
 class Link(NamedTuple):
-    """Where it runs (`mpi:N` and `mpi.sh:N` with N ranks); who is killed, or which signal its launcher gets; when."""
+    """Place of the run (`mpi:N` and `mpi.sh:N` with N ranks); killed process, or signal to the launcher; moment."""
 
     where: str
     fault: str | signal.Signals
     moment: str
 
 
-# The first of each chain come before there is a checkpoint.
+# The first links of each chain occur before there is a checkpoint.
 LOCAL = [
     Link("local:2", "client", "start"),
     Link("none", signal.SIGUSR1, "start"),
@@ -78,32 +78,21 @@ def newest(run):
     return (iterations(run / "checkpoints") or [-1])[-1]
 
 
-def until(job, holds):
-    """Wait for it while the job runs."""
-    end = time.monotonic() + LIMIT_S
-    while not (found := holds()):
-        if time.monotonic() > end or job.process.poll() is not None:
-            job.kill()
-            pytest.fail(f"it did not come to that: {job.process.communicate()[1]}")
-        time.sleep(0.001)
-    return found
-
-
 def listens(process):
-    """Whether it runs hfnumba, which holds, takes or ignores signals; before, while Python starts, they end it."""
+    """Whether the process runs hfnumba, which handles signals; earlier, while Python starts, they end it."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     masks = (line.split()[1] for line in lines if line.startswith(("SigBlk:", "SigCgt:", "SigIgn:")))
     return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
 
 
 def processes(job, link):
-    """Launcher and ranks by their names, as soon as all are there."""
+    """Launcher and ranks by their names, as soon as all exist."""
     kind, _, n = link.where.partition(":")
     launcher = psutil.Process(job.process.pid)
     if not kind.startswith("mpi"):
-        until(job, lambda: listens(launcher))
+        job.until(lambda: listens(launcher))
         return {"launcher": launcher, "client": launcher}
-    ranks = until(job, lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found)
+    ranks = job.until(lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found)
     return {"launcher": launcher, "mpirun": launcher} | {name: ranks[rank] for name, rank in RANKS.items()}
 
 
@@ -114,23 +103,23 @@ def freeze_while_writing(job, client, run):
         return any(entry.name.endswith(TEMPORARY) for entry in os.scandir(run / "checkpoints"))
 
     def frozen():
-        until(job, writing)
+        job.until(writing, every_s=0.001)
         client.suspend()
-        until(job, lambda: client.status() == psutil.STATUS_STOPPED)
+        job.until(lambda: client.status() == psutil.STATUS_STOPPED)
         if writing():
             return True
         client.resume()
         return False
 
-    until(job, frozen)
+    job.until(frozen)
 
 
 def strike(job, link, run, rng):
-    """Do to a link what is to be done to it, at a random moment of the kind; return what it had saved by then."""
+    """Kill or stop a link at a random moment of its kind; return the checkpoint it had saved by then."""
     before = newest(run)
     there = processes(job, link)
     if link.moment != "start":
-        until(job, lambda: newest(run) > before)
+        job.until(lambda: newest(run) > before)
     if link.moment == "write":
         freeze_while_writing(job, there["client"], run)
     else:

@@ -1,4 +1,4 @@
-"""What people copy from cluster/: it runs, passes statuses on, and ends at a checkpoint when a batch system asks."""
+"""Scripts of cluster/: they run, return exit statuses, and end at a checkpoint on signals of a batch system."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_mpi_sh_passes_a_failure_on(mpich, place):
 
 @pytest.mark.slow
 def test_slurm_sbatch_is_requeued(mpich, toy_store, place):
-    """With an srun that starts four local processes, whatever the number of tasks asked for."""
+    """An srun that starts four local processes, independent of the requested number of tasks."""
     put(place / "bin" / "scontrol", '#!/bin/sh\necho "$@" >>scontrol.log\n')
     put(place / "player.py", SRUN)
     put(place / "bin" / "srun", f'#!/bin/sh\nshift 2\nexec {sys.executable} player.py 4 bin/hfnumba "$@"\n')

@@ -1,4 +1,4 @@
-"""`mpirun -n K hfnumba train … --cluster mpi` with real MPIs: exit statuses, bits, and that nothing is left."""
+"""`mpirun -n K hfnumba train … --cluster mpi` with real MPIs: exit statuses, bits, and no leftover processes."""
 
 import http.client
 import importlib.util
@@ -16,6 +16,7 @@ from hfnumba.checkpoint import iterations
 from hfnumba.errors import UsageError
 from hfnumba.launch.job import join
 from hfnumba.launch.mpi import mpi_ranks
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import (
     FAILING_SCRIPT,
     NOISE,
@@ -96,11 +97,11 @@ def test_without_mpirun(mpich, toy_store, tmp_path):
 
 @pytest.mark.slow
 def test_mpirun_without_cluster_mpi(mpi, toy_store, tmp_path):
-    """Each rank would train by itself, in the same directory."""
+    """Each rank would train separately, in the same directory."""
     job = mpi_job(mpi, 3, train_words(toy_store, tmp_path / "r", cluster="none"), tmp_path)
     status, err = job.finish()
     assert status == 2
-    assert err.count("error: mpirun started 3 processes, each of which would train by itself") == 1
+    assert err.count("error: mpirun started 3 processes, each of which would train separately") == 1
     assert job.left() == []
 
 
@@ -172,7 +173,7 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
 
 
 def listening(processes):
-    """Where processes listen, as pairs of address and port."""
+    """Addresses and ports on which processes listen."""
     return {
         (connection.laddr.ip, connection.laddr.port)
         for process in processes
@@ -191,7 +192,7 @@ def other_interface():
 
 
 def speaks_http(place):
-    connection = http.client.HTTPConnection(*place, timeout=3)
+    connection = http.client.HTTPConnection(*place, timeout=LIMIT_S)
     try:
         connection.request("GET", "/health")
         connection.getresponse()
@@ -212,7 +213,7 @@ def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path):
         wait_for_iteration(job, run, 0)
         assert first.startswith(f"running on mpi cluster at tls://{host}:")
         address = first.split(" at ")[1].split(",")[0]
-        # MPI has ports of its own in its ranks, but not in the processes that they spawn as workers.
+        # The ranks have ports of MPI, but the worker processes that they spawn do not.
         places = listening(job.workers())
         assert {ip for ip, _ in places} == {"127.0.0.1", host}
         assert len([place for place in places if speaks_http(place)]) == 2
@@ -225,7 +226,7 @@ def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path):
             {"address": address.replace("tls://", "tcp://")},
             {"address": address, "security": Security.temporary()},
         ):
-            # A time-out, a reset or a closed connection, as it comes; below is who does get in.
+            # The error may be a timeout, a reset or a closed connection; below is a client that can connect.
             with pytest.raises(OSError):
                 Client(timeout=3, **attempt)
         assert job.process.poll() is None
@@ -239,14 +240,14 @@ def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path):
 def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     job = mpi_job(mpich, 4, train_words(toy_store, tmp_path / "r", *MANY, "--insecure"), tmp_path)
     first, second = job.process.stderr.readline(), job.process.stderr.readline()
-    assert first == "--insecure: the cluster is open; whoever reaches its ports can run code as you\n"
+    assert first == "--insecure: the cluster is open; anyone who can reach its ports can run code as you\n"
     address = second.split(" at ")[1].split(",")[0]
     assert address.startswith("tcp://127.0.0.1:")
     wait_for_iteration(job, tmp_path / "r", 0)
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=LIMIT_S) as client:
         assert len(client.nthreads()) == 2
     assert {ip for ip, _ in listening(job.workers())} == {"127.0.0.1"}
-    # That client has left again; the job goes on.
+    # That client has disconnected; the job continues.
     wait_for_iteration(job, tmp_path / "r", iterations(tmp_path / "r" / "checkpoints")[-1] + 5)
     os.kill(job.process.pid, signal.SIGUSR1)
     status, err = job.finish()

@@ -1,4 +1,4 @@
-"""`srun -n K hfnumba train … --cluster slurm`, played by processes with the variables that srun sets."""
+"""`srun -n K hfnumba train … --cluster slurm`, simulated by processes with the variables of srun."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
+from tests.limits import LIMIT_S
 from tests.mpi.ranks import NOISE, SCRIPT, resumed, sigkill, start, straight, theta, train_words, wait_for_iteration
 
 pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[slurm]")
@@ -130,7 +131,7 @@ def test_without_srun(monkeypatch):
 
 
 def in_threads(ranks, work):
-    """Do work in each rank at once; return what came of it."""
+    """Run a function in all ranks at once; return the results."""
     results = {}
 
     def run(one):
@@ -143,7 +144,7 @@ def in_threads(ranks, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(LIMIT_S)
     return results
 
 
@@ -178,10 +179,10 @@ def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):
     ranks = SlurmRanks(0, 3, True, tmp_path / "meet")
-    with pytest.raises(ClusterError, match=r"a message from rank 1 did not come within 0 s"):
+    with pytest.raises(ClusterError, match=r"a message from rank 1 did not arrive within 0 s"):
         ranks.bcast(None, 1, patience_s=0.1)
     monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
-    with pytest.raises(ClusterError, match="all ranks did not come"):
+    with pytest.raises(ClusterError, match="all ranks did not arrive"):
         ranks.Barrier()
 
 

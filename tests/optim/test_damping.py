@@ -29,7 +29,7 @@ def test_update_rule(rho, alpha, factor):
     assert updated(0.1, rho, alpha) == pytest.approx(0.1 * factor)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(MIN_DAMPING, MAX_DAMPING),
     st.none() | st.floats(allow_nan=False),
@@ -39,7 +39,7 @@ def test_damping_stays_in_its_range(damping, rho, alpha):
     assert MIN_DAMPING <= updated(damping, rho, alpha) <= MAX_DAMPING
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_rho_is_one_on_a_quadratic_for_any_direction(seed):
     rng = np.random.default_rng(seed)

@@ -10,17 +10,17 @@ import pytest
 
 from hfnumba.errors import NumericalError
 from hfnumba.optim.methods import METHODS, optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 from tests.optim.toys import Network
 
 N = 3
 
 
 def settings_of(method):
-    if method in RECIPES:
+    if method in UPDATE_RULES:
         return {"batch_rows": 10}
-    return {"curvature_rows": 30} if method in COMPOSITIONS else {}
+    return {"curvature_rows": 30} if method in SECOND_ORDER_METHODS else {}
 
 
 def poisoned(method, kind, call):
@@ -44,7 +44,7 @@ def test_never_reaches_theta(method, kind):
     clean = Network(n_rows=40, n_hidden=3)
     expected = list(islice(optimizer(method, **settings_of(method)).iterate(clean, clean.start()), N + 1))
     calls = clean.spy.seen.get(kind, 0)
-    assert calls > 0 or (method not in COMPOSITIONS and kind == "product")
+    assert calls > 0 or (method not in SECOND_ORDER_METHODS and kind == "product")
     errors = changed = 0
     for call in range(1, calls + 1):
         toy, its, error = poisoned(method, kind, call)
@@ -53,7 +53,7 @@ def test_never_reaches_theta(method, kind):
             assert np.isfinite(it.state.theta).all()
             assert np.isfinite(it.loss)
             assert all(np.isfinite(v).all() for v in it.state.tensors().values())
-        if method not in RECIPES:
+        if method not in UPDATE_RULES:
             assert all(after.loss <= before.loss for before, after in pairwise(its))
         if error:
             errors += 1
@@ -61,9 +61,9 @@ def test_never_reaches_theta(method, kind):
         else:
             assert len(its) == N + 1
         changed += error is not None or [i.loss for i in its] != [i.loss for i in expected]
-    if method in RECIPES:
+    if method in UPDATE_RULES:
         assert errors == calls
-    elif kind == "product" and method not in COMPOSITIONS:
+    elif kind == "product" and method not in SECOND_ORDER_METHODS:
         assert calls == 0
     elif kind == "product":
         assert errors == 0

@@ -10,7 +10,7 @@ from hfnumba.objective import RowSample
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.lbfgs import LBFGS
-from hfnumba.optim.updates import MOVING, RECIPES
+from hfnumba.optim.updates import MOVING, UPDATE_RULES
 from tests.optim.toys import Hidden, Network, Quadratic
 
 
@@ -70,14 +70,14 @@ def test_averages_are_of_the_points_of_plain_steps(method):
             # So early the moving average is still the mean of all.
             expected = np.mean(done, axis=0)
         np.testing.assert_allclose(its[epoch].state.theta, expected, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(its[epoch].state.iterate, done[-1], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(its[epoch].state.memory["iterate"], done[-1], rtol=1e-4, atol=1e-6)
         assert its[epoch].loss == pytest.approx(toy.f(expected, np.arange(96)), rel=1e-5)
 
 
 def test_a_moving_average_forgets():
-    recipe = RECIPES["mvasgd"]
-    assert [recipe.weight(t, 10) for t in (1, 2, 50, 100, 10**6)] == [1, 1 / 2, 1 / 50, MOVING, MOVING]
-    assert [RECIPES["asgd"].weight(t, 10) for t in (1, 10, 11, 12, 30)] == [1, 1, 1, 1 / 2, 1 / 20]
+    rule = UPDATE_RULES["mvasgd"]
+    assert [rule.weight(t, 10) for t in (1, 2, 50, 100, 10**6)] == [1, 1 / 2, 1 / 50, MOVING, MOVING]
+    assert [UPDATE_RULES["asgd"].weight(t, 10) for t in (1, 10, 11, 12, 30)] == [1, 1, 1, 1 / 2, 1 / 20]
 
 
 def test_an_average_settles_where_noise_keeps_plain_steps_moving():
@@ -90,7 +90,7 @@ def test_an_average_settles_where_noise_keeps_plain_steps_moving():
     assert max(it.loss for it in averaged[-10:]) < min(it.loss for it in plain[-10:])
 
 
-@pytest.mark.parametrize("method", RECIPES)
+@pytest.mark.parametrize("method", UPDATE_RULES)
 def test_every_method_descends_at_its_default_pace(method):
     toy = Network()
     its = list(SGD(method, batch_rows=8, max_iterations=20).iterate(toy, toy.start()))
@@ -172,7 +172,7 @@ def test_states_of_the_two_families_do_not_mix():
     with pytest.raises(UsageError, match="resume with its own method"):
         SGD().iterate(toy, state=second)
     third = list(LBFGS(max_iterations=2).iterate(toy, toy.start()))[-1].state
-    with pytest.raises(UsageError, match="state of sgd, got one of lbfgs"):
+    with pytest.raises(UsageError, match="state of SGD, got one with pairs"):
         SGD().iterate(toy, state=third)
     with pytest.raises(UsageError, match="state of lbfgs"):
         LBFGS().iterate(toy, state=second)

@@ -13,12 +13,12 @@ from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.limits import MAX_REJECTED
 from hfnumba.optim.methods import METHODS as ALL
 from hfnumba.optim.methods import optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from tests.optim.toys import Network, Quadratic, Rosenbrock, Saddle
 
-METHODS = list(COMPOSITIONS)
+METHODS = list(SECOND_ORDER_METHODS)
 EXACT = [method for method in METHODS if method != "gn-cg"]
-PRECONDITIONED = [method for method in METHODS if "preconditioner" not in COMPOSITIONS[method].without]
+PRECONDITIONED = [method for method in METHODS if "preconditioner" not in SECOND_ORDER_METHODS[method].without]
 # A method, and settings beside the defaults of a test: all methods, and those that can once more with a preconditioner.
 VARIANTS = [(method, {}) for method in METHODS] + [(method, {"preconditioner": "fisher"}) for method in PRECONDITIONED]
 
@@ -65,11 +65,11 @@ def test_rounds_follow_the_closed_form_call_by_call(method, settings, which):
     assert toy.spy.calls == ["linearize"]
     for it in islice(optimiser, 15):
         calls = toy.spy.calls[before.rounds :]
-        walks = len(calls) - it.n_matvec - 1
-        assert calls == ["product"] * it.n_matvec + ["along"] * walks + ["linearize"]
+        along = len(calls) - it.n_matvec - 1
+        assert calls == ["product"] * it.n_matvec + ["along"] * along + ["linearize"]
         rejected, tried = it.alpha == 0, it.direction is not None
         fallback = it.direction == "gradient" or (rejected and "steepest descent" in it.note)
-        assert walks == (2 + fallback if tried else 0)
+        assert along == (2 + fallback if tried else 0)
         assert it.rounds == toy.counters.rounds
         before = it
 
@@ -259,7 +259,7 @@ def test_ends_after_enough_rejections_with_theta_untouched(method):
 
 
 class Optimist(Network):
-    """Prices long steps as if they paid."""
+    """Reports values along a direction that fall with the step length."""
 
     def values_along(self, theta, directions, alphas, rows=None):
         super().values_along(theta, directions, alphas, rows)
@@ -286,14 +286,14 @@ def test_a_step_whose_true_loss_is_higher_is_taken_back():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_step_lengths_priced_on_a_sample_are_confirmed_over_all_rows(method):
+def test_step_lengths_evaluated_on_a_sample_are_confirmed_over_all_rows(method):
     toy, every = Network(n_rows=200), Network(n_rows=200)
     its = run(method, toy, toy.start(), 12, line_rows=3, curvature_rows=20)
     taken_back = 0
     for before, it in pairwise(its):
         assert it.loss <= before.loss
         taken_back += "the loss at the new point" in it.note
-    # Three rows promise what all rows do not keep.
+    # A decrease on three rows is not always one on all rows.
     assert 0 < taken_back < 12
     assert its[-1].loss < its[0].loss / 2
     read = its[-1].state.row_reads
@@ -303,7 +303,7 @@ def test_step_lengths_priced_on_a_sample_are_confirmed_over_all_rows(method):
 
 
 class Listener(Network):
-    """Remembers which rows priced something."""
+    """Records the rows of each evaluation along directions."""
 
     def values_along(self, theta, directions, alphas, rows=None):
         self.asked = [*getattr(self, "asked", ()), rows]
@@ -311,13 +311,13 @@ class Listener(Network):
 
 
 @pytest.mark.parametrize(("curvature_rows", "line_rows"), [(40, 40), (40, 60), (50, 13)])
-def test_step_lengths_are_not_priced_on_the_rows_of_the_curvature_sample(curvature_rows, line_rows):
+def test_step_lengths_are_not_evaluated_on_the_rows_of_the_curvature_sample(curvature_rows, line_rows):
     toy = Listener(n_rows=200)
     run("gn-cg", toy, toy.start(), 4, curvature_rows=curvature_rows, line_rows=line_rows)
     drawn = [set(sample_indices(rows, 0, 200, 200)) for rows in toy.asked]
-    ranked, priced = drawn[::2], drawn[1::2]
-    assert len(ranked) == len(priced) == 4
-    for mine, others in zip(ranked, priced, strict=True):
+    ranked, searched = drawn[::2], drawn[1::2]
+    assert len(ranked) == len(searched) == 4
+    for mine, others in zip(ranked, searched, strict=True):
         assert (len(mine), len(others), len(mine & others)) == (curvature_rows, line_rows, 0)
     assert len({frozenset(rows) for rows in drawn}) == 8
 
@@ -351,9 +351,9 @@ def test_without_a_usable_product_steepest_descent_goes_on(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_theta_is_copied_and_states_are_not_overwritten(method):
     toy, theta = Network(), Network().start()
-    kept = theta.copy()
+    copy = theta.copy()
     its = run(method, toy, theta, 6)
-    np.testing.assert_array_equal(theta, kept)
+    np.testing.assert_array_equal(theta, copy)
     snapshots = [it.state.theta.copy() for it in islice(HessianFree(method).iterate(toy, theta), 7)]
     for it, snapshot in zip(its, snapshots, strict=True):
         np.testing.assert_array_equal(it.state.theta, snapshot)
@@ -424,8 +424,8 @@ def test_a_trust_radius_is_recorded_and_bounds_the_candidates():
         assert it.radius == before.state.radius
         radii.add(it.radius)
         if it.alpha and it.direction == "newton":
-            walked = np.linalg.norm(it.state.theta.astype(float) - before.state.theta.astype(float))
-            assert walked <= it.alpha * it.radius * 1.001
+            length = np.linalg.norm(it.state.theta.astype(float) - before.state.theta.astype(float))
+            assert length <= it.alpha * it.radius * 1.001
         before = it
     assert len(radii) > 2
 
@@ -444,7 +444,7 @@ def test_backtracking_never_takes_a_long_step():
     assert max(it.alpha for it in run("hf-bicgstab", Network(), toy.start(), 12)[1:]) > 1
 
 
-def test_what_was_taken_and_why_is_told():
+def test_what_was_taken_and_why_is_in_the_note():
     toy = Network(n_rows=150, n_in=6, n_hidden=8, n_out=4)
     its = run("hf-bicgstab", toy, toy.start(), 12, krylov_iterations=2)[1:]
     taken = [it for it in its if it.direction == "negative_curvature"]

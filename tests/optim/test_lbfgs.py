@@ -13,7 +13,7 @@ from hfnumba.optim.lbfgs import LBFGS, _quasi_newton
 from tests.optim.toys import Network, Quadratic, Rosenbrock, Saddle
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_the_direction_is_that_of_scipys_inverse_hessian(seed, k):
     rng = np.random.default_rng(seed)
@@ -32,7 +32,6 @@ def test_the_direction_is_that_of_scipys_inverse_hessian(seed, k):
 def test_the_scale_is_that_of_the_last_pair():
     g, s = np.array([0.0, 1.0]), np.array([[1.0, 0.0]])
     assert _quasi_newton(g, np.stack([s, 4 * s])).d == pytest.approx([0, -1 / 4])
-    assert _quasi_newton(g, None) is None
 
 
 def test_rosenbrock_is_minimised_in_as_few_gradients_as_scipy():
@@ -82,8 +81,8 @@ def test_history_bounds_the_pairs_and_matters():
         return list(LBFGS(history=history, max_iterations=12).iterate(toy, toy.start()))
 
     short, long = run(2), run(8)
-    assert max(it.state.pairs.shape[1] for it in short[1:]) == 2
-    assert [it.state.pairs.shape[1] for it in long[1:]] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8]
+    assert max(it.state.memory["pairs"].shape[1] for it in short[1:]) == 2
+    assert [it.state.memory["pairs"].shape[1] for it in long[1:]] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8]
     assert [it.loss for it in short[:3]] == [it.loss for it in long[:3]]
     assert [it.loss for it in short] != [it.loss for it in long]
 
@@ -92,7 +91,7 @@ def test_a_step_of_negative_curvature_makes_no_pair():
     toy = Saddle()
     _, it = LBFGS(max_iterations=1).iterate(toy, [0.0, 0.05])
     g = toy.g(it.state.theta.astype(float), None) - toy.g(np.array([0.0, 0.05]), None)
-    assert (g @ (it.state.theta - np.array([0.0, 0.05])) > 0) == (it.state.pairs is not None)
+    assert (g @ (it.state.theta - np.array([0.0, 0.05])) > 0) == ("pairs" in it.state.memory)
 
 
 def test_a_flat_start_ends_at_once_and_says_what_it_cannot_tell():

@@ -10,29 +10,38 @@ from hfnumba.errors import UsageError
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.lbfgs import LBFGS
-from hfnumba.optim.methods import METHODS, optimizer, settings_of
+from hfnumba.optim.methods import METHODS, Method, optimizer, settings_of
 from hfnumba.optim.paper import paper
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES, UpdateRule, descend
 
 
 def test_the_methods():
     assert (
         *("sgd", "momentum", "asgd", "mvasgd", "adam", "lbfgs"),
         *("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab", "hf-minres", "hf-steihaug", "hf-lanczos"),
-    ) == METHODS
+    ) == tuple(METHODS)
     assert optimizer("lbfgs", history=5) == LBFGS(history=5)
-    for method in RECIPES:
+    for method in UPDATE_RULES:
         assert optimizer(method, momentum=0.5) == SGD(method=method, momentum=0.5)
-    for method in COMPOSITIONS:
+    for method in SECOND_ORDER_METHODS:
         assert optimizer(method, seed=3) == HessianFree(method=method, seed=3)
+
+
+def test_a_name_stands_in_one_table_and_has_a_line_for_help():
+    for table, make in ((UPDATE_RULES, SGD), (SECOND_ORDER_METHODS, HessianFree)):
+        assert all(METHODS[name].make is make for name in table)
+    summaries = [row.summary for row in METHODS.values()]
+    assert len(set(summaries)) == len(METHODS)
+    assert all(0 < len(summary) < 90 and "\n" not in summary for summary in summaries)
+    assert [name for name, row in METHODS.items() if row.in_paper] == ["hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"]
 
 
 def test_settings_that_mean_nothing_to_a_method_are_refused():
     for method, name in [
         ("hf-cg", "radius"),
         ("hf-steihaug", "damping"),
-        ("hf-lanczos", "keep"),
+        ("hf-lanczos", "backtracking_ratio"),
         ("hf-lanczos", "candidates"),
         ("hf-lanczos", "preconditioner"),
         ("hf-steihaug", "preconditioner"),
@@ -56,9 +65,25 @@ def test_a_method_says_why_it_cannot_have_a_setting():
         HessianFree("hf-lanczos", preconditioner="fisher")
 
 
+def test_a_row_of_a_table_says_which_settings_it_has_not(monkeypatch):
+    for table in (UPDATE_RULES, SECOND_ORDER_METHODS):
+        assert all(METHODS[name].without is row.without for name, row in table.items())
+    rule = UpdateRule("a rule of this test", descend, without={"momentum": "its steps have no velocity"})
+    monkeypatch.setitem(METHODS, "plain", Method(SGD, rule.summary, {"method": "plain"}, rule.without))
+    assert "momentum" not in settings_of("plain")
+    with pytest.raises(UsageError, match=r"got momentum; no momentum, as its steps have no velocity"):
+        optimizer("plain", momentum=0.5)
+
+
 def test_every_setting_of_every_method_can_be_given():
     values = {"max_iterations": 3, "target_error": 0.5, "seed": 1, "curvature_rows": 9, "krylov_iterations": 2}
-    values |= {"candidates": "last", "line_search": "backtracking", "batch_rows": 3, "history": 2, "keep": 2.0}
+    values |= {
+        "candidates": "last",
+        "line_search": "backtracking",
+        "batch_rows": 3,
+        "history": 2,
+        "backtracking_ratio": 2.0,
+    }
     values |= {"preconditioner": "fisher", "line_rows": 8}
     values |= dict.fromkeys(("damping", "radius", "warm_start", "learning_rate", "momentum"), 0.5)
     for method in METHODS:
@@ -100,8 +125,8 @@ def test_unknown_names_list_the_known_ones():
         ("hf-cg", "krylov_iterations", 0),
         ("hf-cg", "warm_start", 1.1),
         ("hf-cg", "warm_start", -0.1),
-        ("hf-cg", "keep", 1.0),
-        ("hf-cg", "keep", float("inf")),
+        ("hf-cg", "backtracking_ratio", 1.0),
+        ("hf-cg", "backtracking_ratio", float("inf")),
         ("hf-cg", "seed", -1),
         ("hf-cg", "max_iterations", -1),
         ("hf-cg", "target_error", 2),

@@ -12,7 +12,7 @@ from hfnumba.engine import ArrayObjective
 from hfnumba.network import Network
 from hfnumba.optim.methods import optimizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 NETWORK = Network([784, 400, 150, 10])
 # The rows of the tables in docs/reproduction.md, and a third of them for what needs no more.
 MANY, FEW = 15_000, 5_000

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hfnumba.krylov import cg
+from hfnumba.krylov.preconditioners import martens
 from hfnumba.optim.hessian_free import HessianFree
-from hfnumba.optim.preconditioner import martens
 from tests.optim.toys import Network, Quadratic
 
 

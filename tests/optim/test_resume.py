@@ -8,11 +8,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from hfnumba.errors import CheckpointError
+from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.optim.iteration import OptimizerState
+from hfnumba.optim.limits import StopReason
 from hfnumba.optim.methods import optimizer
-from hfnumba.optim.second_order import COMPOSITIONS
-from hfnumba.optim.updates import RECIPES
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+from hfnumba.optim.updates import UPDATE_RULES
 from tests.optim.toys import Network, Saddle
 
 FIELDS = (
@@ -50,12 +51,13 @@ def same(line, other):
     return {k: v for k, v in line.items() if k != "elapsed_s"} == {k: v for k, v in other.items() if k != "elapsed_s"}
 
 
-CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in COMPOSITIONS]
-CASES += [(method, {"batch_rows": 16}) for method in RECIPES] + [("sgd", {"batch_rows": 16, "momentum": 0.9})]
+CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in SECOND_ORDER_METHODS]
+CASES += [(method, {"batch_rows": 16}) for method in UPDATE_RULES] + [("sgd", {"batch_rows": 16, "momentum": 0.9})]
 CASES += [(m, {"curvature_rows": 48, "preconditioner": "fisher"}) for m in ("hf-cg", "hf-bicgstab", "hf-minres")]
 CASES += [("lbfgs", {"history": 3}), ("hf-bicgstab", {"paper": True, "seed": 2})]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(("method", "settings"), CASES, ids=str)
 def test_from_every_iteration_the_same_bits_and_lines(method, settings):
     n = 8
@@ -64,25 +66,25 @@ def test_from_every_iteration_the_same_bits_and_lines(method, settings):
     whole = list(optimiser.iterate(Network(), Network().start(), test=test))
     for stop in range(n + 1):
         state = through_a_file(whole[stop].state)
-        rest = list(optimiser.iterate(Network(), state=state, test=test))
-        assert [it.iteration for it in rest] == list(range(stop + 1, n + 1))
-        for it, expected in zip(rest, whole[stop + 1 :], strict=True):
+        resumed = list(optimiser.iterate(Network(), state=state, test=test))
+        assert [it.iteration for it in resumed] == list(range(stop + 1, n + 1))
+        for it, expected in zip(resumed, whole[stop + 1 :], strict=True):
             np.testing.assert_array_equal(it.state.theta, expected.state.theta)
             assert same(it.as_ledger_line(), expected.as_ledger_line())
             assert it.elapsed_s >= whole[stop].elapsed_s
             assert it.state.tensors().keys() == expected.state.tensors().keys()
 
 
-@pytest.mark.parametrize("method", COMPOSITIONS)
+@pytest.mark.parametrize("method", SECOND_ORDER_METHODS)
 def test_through_probes_rejections_and_the_end(method):
     optimiser = optimizer(method)
     whole = list(islice(optimiser.iterate(Saddle(), [1.0, 0.0]), 40))
     assert len(whole) < 40
     assert any(it.alpha == 0 for it in whole)
     for stop in range(len(whole)):
-        rest = list(islice(optimiser.iterate(Saddle(), state=through_a_file(whole[stop].state)), 40))
-        assert len(rest) == len(whole) - stop - 1
-        for it, expected in zip(rest, whole[stop + 1 :], strict=True):
+        resumed = list(islice(optimiser.iterate(Saddle(), state=through_a_file(whole[stop].state)), 40))
+        assert len(resumed) == len(whole) - stop - 1
+        for it, expected in zip(resumed, whole[stop + 1 :], strict=True):
             np.testing.assert_array_equal(it.state.theta, expected.state.theta)
             assert same(it.as_ledger_line(), expected.as_ledger_line())
 
@@ -120,7 +122,6 @@ def test_ledger_lines_are_json_and_complete():
         (lambda t, s: t.pop("theta"), "theta"),
         (lambda t, s: s.pop("damping"), "damping"),
         (lambda t, s: s.update(colour=1), "colour"),
-        (lambda t, s: t.update(bias=np.zeros(2)), "bias"),
     ],
 )
 def test_states_with_missing_or_unknown_parts_are_refused_by_name(spoil, named):
@@ -130,6 +131,29 @@ def test_states_with_missing_or_unknown_parts_are_refused_by_name(spoil, named):
     spoil(tensors, scalars)
     with pytest.raises(CheckpointError, match=rf"\['{named}'\].*resume with the version"):
         OptimizerState.restore(tensors, scalars)
+
+
+def test_vectors_of_another_method_are_refused_by_name():
+    toy = Network()
+    state = next(optimizer("hf-cg").iterate(toy, toy.start())).state
+    state = OptimizerState.restore(state.tensors() | {"bias": np.zeros(2)}, state.scalars())
+    with pytest.raises(UsageError, match=r"got one with bias; resume with its own method"):
+        optimizer("hf-cg").iterate(toy, state=state)
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_a_reason_to_stop_is_its_sentence_in_a_checkpoint(reason):
+    state = OptimizerState(np.zeros(2, np.float32), stopped=reason)
+    assert state.scalars()["stopped"] == reason.value
+    assert through_a_file(state).stopped is reason
+
+
+def test_no_reason_to_stop_is_an_empty_sentence_and_an_unknown_one_is_refused():
+    state = OptimizerState(np.zeros(2, np.float32))
+    assert state.scalars()["stopped"] == ""
+    assert through_a_file(state).stopped is None
+    with pytest.raises(CheckpointError, match=r"reason to stop, 'stopped: .*resume with the version"):
+        OptimizerState.restore(state.tensors(), state.scalars() | {"stopped": "stopped: it was enough"})
 
 
 def test_restored_vectors_are_writable_copies():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hfnumba.krylov.operator import FunctionOperator
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.objective import Counters, RowSample
 
 
@@ -57,6 +58,9 @@ class ToyLinearization:
     def gauss_newton(self):
         self.toy.spy.matrices.append("gauss_newton")
         return self._operator(self.toy.gnvp)
+
+    def preconditioner(self, name, damping):
+        return PRECONDITIONERS[name](fisher_diagonal=self.fisher, damping=damping)
 
 
 class Toy:
@@ -117,7 +121,7 @@ class Toy:
         each = [self.g(np.asarray(theta, float), rows[[i]]) for i in range(len(rows))]
         return (np.stack(each) ** 2).mean(0).astype(np.float32)
 
-    def linearize(self, theta, curvature_rows=None, *, fisher=False):
+    def linearize(self, theta, curvature_rows=None, *, preconditioner="none"):
         self.charge("linearize", self.n_rows)
         every = self.rows(None)
         value, gradient = self.loss(theta, every), self.grad(theta, every)
@@ -128,7 +132,7 @@ class Toy:
             gradient,
             self,
             rows := self.rows(curvature_rows),
-            self.fisher(theta, rows) if fisher else None,
+            self.fisher(theta, rows) if preconditioner == "fisher" else None,
         )
         self.spy.alive = [r for r in self.spy.alive if r() is not None] + [weakref.ref(lin)]
         self.spy.most_alive = max(self.spy.most_alive, len(self.spy.alive))

@@ -25,6 +25,14 @@ def row_outputs(network, theta, x):
     return a
 
 
+def row_prediction(network, z):
+    """What prediction returns for the outputs of a row: the inverse of the loss's link."""
+    if network.loss == "softmax_cross_entropy":
+        e = [math.exp(t - max(z)) for t in z]
+        return [t / sum(e) for t in e]
+    return [1 / (1 + math.exp(-t)) for t in z] if network.loss == "sigmoid_cross_entropy" else z
+
+
 def row_loss_and_error(network, z, y):
     if network.loss == "softmax_cross_entropy":
         largest = max(z)

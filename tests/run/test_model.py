@@ -10,6 +10,7 @@ from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
 from hfnumba.store import open_store
 from tests.silent import Silent
+from tests.utterances import load_utterances
 
 
 def trained(store, path):
@@ -26,7 +27,7 @@ def test_frames_are_standardised_and_spliced(tmp_path):
     assert store.digest == open_store(tmp_path / "s.zarr").digest
     for j in range(split.n_partitions):
         spliced = predict(model.network, model.theta, split.load(j)[0])
-        by_utterance = [model.predict(X) for X, _ in split.load_utterances(j)]
+        by_utterance = [model.predict(X) for X, _ in load_utterances(split, j)]
         np.testing.assert_array_equal(np.concatenate(by_utterance), spliced)
     with pytest.raises(DataError, match="rows of 4 numbers"):
         model.predict(np.zeros((3, 20), np.float32))

@@ -11,7 +11,9 @@ from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations, newest_checkpoint
 from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError, UsageError
 from hfnumba.optim.methods import METHODS
-from hfnumba.run import RunDirectory, train
+from hfnumba.run import RunDirectory, RunRecord, train
+from hfnumba.run.config import settings_from
+from hfnumba.run.directory import NetworkRecord, StoreRecord
 from hfnumba.run.model import load_model, read_rows
 from hfnumba.run.training import Ending
 from tests.silent import Silent
@@ -216,6 +218,36 @@ def test_a_changed_config_is_not_continued(toy_store, tmp_path):
     config.write_text(config.read_text().replace("l2 = 0.0", "l2 = 0.5"))
     with pytest.raises(CheckpointError, match="written for other settings"):
         run(toy_store, tmp_path / "r", resume=True, l2=0.5)
+
+
+def test_a_run_of_an_earlier_version_that_named_a_setting_otherwise_is_continued(toy_store, tmp_path):
+    run(toy_store, tmp_path / "a", backtracking_ratio=2.0)
+    run(toy_store, tmp_path / "b", backtracking_ratio=2.0, max_iterations=1)
+    config = tmp_path / "b" / "config.toml"
+    config.write_text(config.read_text().replace("backtracking_ratio = 2.0", "keep = 2.0"))
+    run(toy_store, tmp_path / "b", resume=True)
+    assert theta(tmp_path / "a") == theta(tmp_path / "b")
+    assert RunDirectory(tmp_path / "b").record().settings.backtracking_ratio == 2.0
+
+
+@pytest.mark.parametrize(
+    ("given", "digest"),
+    [
+        ({}, "89c14bdcefaf89f4c6d9deac2852958ac7e3887afdf34dae7bab131290d09d0e"),
+        (
+            {"backtracking_ratio": 2.0, "class_weights": [1, 2, 3], "l2": 1e-3, "method": "hf-cg", "fan_in": 3},
+            "28f800af856ce3979f0677a60ae85d2e9e819c5429888d69ade72ea92645c83b",
+        ),
+    ],
+)
+def test_checkpoints_of_earlier_versions_stay_valid(given, digest):
+    # Written by the version before settings were renamed; these numbers never change.
+    record = RunRecord(
+        settings=settings_from({"hidden": [6], "loss": "softmax_cross_entropy"} | given),
+        network=NetworkRecord(sizes=(8, 6, 3), activation="tanh", loss="softmax_cross_entropy"),
+        store=StoreRecord(path="", digest="", task="classification", scale=1.0, offset=0.0),
+    )
+    assert record.settings_digest == digest
 
 
 @pytest.mark.parametrize("text", ["hidden = [", "", "hidden = [3]\n[network]\n[store]\n[versions]\n"])

@@ -10,8 +10,8 @@ from hfnumba.engine import SplitObjective
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
+from hfnumba.run.config import settings_from
 from hfnumba.run.model import load_model
-from hfnumba.run.settings import settings_from
 from hfnumba.store import open_store
 from hfnumba.store.class_weights import balanced
 from tests.run.test_training import BASE, Silent, comparable
@@ -77,7 +77,7 @@ def test_resuming_goes_on_with_the_same_weights_and_takes_no_others(store, strai
     ("weights", "complaint"),
     [
         ((1.0, 2.0), "expected a weight for each of the 3 classes, got 2"),
-        ((0.0, 0.0, 0.0), "all 3 weights are 0; at least one class must count"),
+        ((0.0, 0.0, 0.0), "all 3 weights are 0; at least one class needs a weight"),
         ((1.0, 1e20, 1.0), r"1 of 3 weights are neither 0 nor within .* at class 1"),
         ("balancd", r"setting class_weights: .*'balancd'"),
         ((1.0, -1.0, 1.0), r"setting class_weights\[1\]: expected a number of at least 0, got -1.0"),
@@ -115,3 +115,14 @@ def test_the_flag(store, straight, tmp_path):
 
 def test_settings_of_toml_may_be_lists():
     assert settings_from({"hidden": [3], "class_weights": [1, 2.5]}).class_weights == (1.0, 2.5)
+
+
+def test_memory_is_divided_with_the_weights(tmp_path):
+    """Of narrow rows the weights take a large share."""
+    rng = np.random.default_rng(0)
+    splits = {
+        name: (rng.standard_normal((n, 2)), rng.integers(0, 2, n)) for name, n in (("train", 9000), ("test", 64_000))
+    }
+    narrow = write_store(tmp_path / "narrow.zarr", splits, n_partitions=16)
+    given = BASE | {"memory": "1GiB", "threads": 16, "class_weights": "balanced", "max_iterations": 1, "hidden": (4,)}
+    train(narrow.path, RunDirectory(tmp_path / "run"), given, Silent())

@@ -8,6 +8,7 @@ from hfnumba.errors import StoreError
 from hfnumba.ingest import write_store
 from hfnumba.store import checks, files, manifest, open_store
 from hfnumba.store.verify import verify
+from tests.silent import Silent
 
 
 def flip(path, other):
@@ -64,7 +65,7 @@ def test_a_wrong_size_does_not_open(store, fault):
 
 
 def test_every_file_matters(store, tmp_path):
-    """A flipped bit in any file at all is found, by its name."""
+    """A flipped bit in any file is found, and the file is named."""
     keys = [p.relative_to(store.path) for p in store.path.rglob("*") if p.is_file() and p.name != "manifest.json"]
     assert len(keys) == len(store.manifest.files) > 10
     for key in keys:
@@ -76,9 +77,11 @@ def test_every_file_matters(store, tmp_path):
 
 
 def test_a_sound_store_has_no_problems_and_reports_progress(store):
-    steps = []
-    assert verify(store, lambda done, total: steps.append((done, total))) == []
-    assert steps[-1][0] == steps[-1][1] == len(steps)
+    reporter = Silent()
+    assert verify(store, reporter) == []
+    ((what, calls),) = reporter.steps
+    assert what == "Verifying" and [done for done, _, _ in calls] == list(range(1, len(calls) + 1))
+    assert calls[-1][1:] == (len(calls), "files and partitions")
 
 
 def test_files_that_nobody_wrote(store):
@@ -110,7 +113,7 @@ def test_rows_that_were_wrong_when_written(tmp_path, monkeypatch):
     [(b'"uint8"', b'"int8"'), (b'"crc32c"', b'"bytes"'), (b'"name": "blosc"', b'"name": "zstd"'), (b"100", b"101")],
 )
 def test_metadata_of_another_hand_are_not_followed(store, old, new):
-    """Digests that fit are not enough: a store names no codec, dtype or shape but those it is written with."""
+    """Matching digests are not enough: metadata with other codecs, dtypes or shapes are refused."""
     key = "train/X/zarr.json"
     document = (store.path / key).read_bytes()
     assert old in document
@@ -122,7 +125,7 @@ def test_metadata_of_another_hand_are_not_followed(store, old, new):
 
 
 def test_a_chunk_that_zarr_cannot_decode(store, tmp_path, arrays, monkeypatch):
-    """Bytes with the right digest but no Zarr chunk: written so, and still one clear sentence."""
+    """Bytes with the right digest that are not a Zarr chunk are reported in one sentence."""
     from hfnumba.store import codec
 
     real = codec.encode

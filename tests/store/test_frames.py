@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, StoreError, UsageError
 from hfnumba.ingest import write_frames, write_store
-from hfnumba.ingest.corpus import ArrayCorpus, take_stock
+from hfnumba.ingest.corpus import ArrayCorpus, survey_corpus
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.store import open_store
 from hfnumba.store.frames import grouping, splice
 from hfnumba.store.info import info, survey
 from hfnumba.store.standardise import Moments, Standardisation
 from hfnumba.store.verify import verify
+from tests.utterances import load_utterances
 
 
 def spliced_beforehand(X, context):
-    """One utterance, by the definition."""
+    """Splice one utterance by the definition."""
     padded = np.concatenate([np.repeat(X[:1], context, 0), X, np.repeat(X[-1:], context, 0)])
     return np.stack([padded[t : t + 2 * context + 1].reshape(-1) for t in range(len(X))])
 
@@ -46,7 +47,7 @@ def starts_of(lengths):
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(0, 6), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_splicing_is_that_of_the_definition(lengths, context, n_features):
     held = [X for X, _ in corpus(lengths, n_features)]
     expected = np.concatenate([spliced_beforehand(X, context) for X in held])
@@ -63,12 +64,12 @@ def test_splicing_is_that_of_kaldi():
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_groups_hold_whole_utterances_and_are_even(lengths, n_partitions):
     groups = grouping(lengths, n_partitions)
     assert [i for group in groups for i in group] == list(range(len(lengths)))
     assert len(groups) == min(n_partitions, len(lengths)) and all(len(group) for group in groups)
-    # Each cut is half an utterance away from its share at most, where there are utterances enough for all.
+    # Each boundary differs from its share by at most half an utterance, if there are enough utterances.
     if all(len(group) > 1 for group in groups):
         ends = np.cumsum([sum(lengths[i] for i in group) for group in groups])
         shares = sum(lengths) * np.arange(1, len(groups) + 1) / len(groups)
@@ -98,11 +99,8 @@ def test_frames_come_back_spliced_as_beforehand(tmp_path, utterances):
 
 def test_no_utterance_is_divided(tmp_path, utterances):
     split = write_frames(tmp_path / "f.zarr", utterances, context=2, standardise=False, n_partitions=5)["train"]
-    found = [X.tobytes() for j in range(5) for X, _ in split.load_utterances(j)]
+    found = [X.tobytes() for j in range(5) for X, _ in load_utterances(split, j)]
     assert sorted(found) == sorted(X.tobytes() for X, _ in utterances["train"])
-    with pytest.raises(UsageError, match="rows, not utterances"):
-        rows = write_store(tmp_path / "r.zarr", {"train": (np.eye(4, dtype=np.float32), [0, 1, 0, 1])})
-        rows["train"].load_utterances(0)
 
 
 def test_standardisation_is_of_the_training_frames_before_splicing(tmp_path, utterances):
@@ -115,7 +113,7 @@ def test_standardisation_is_of_the_training_frames_before_splicing(tmp_path, utt
     middle = loaded[:, 5:10]
     np.testing.assert_allclose(middle.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(middle.std(axis=0), 1, rtol=1e-5)
-    # The test split is standardised by the same numbers, and spliced after.
+    # The test split is standardised by the same numbers, and then spliced.
     X = next(X for X, _ in utterances["test"] if len(X) == 9)
     expected = spliced_beforehand(held.apply(X), 1)
     parts = [store["test"].load(j)[0] for j in range(store["test"].n_partitions)]
@@ -136,7 +134,7 @@ def test_rows_of_a_table_are_standardised_too(tmp_path):
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=10), st.sampled_from([0.0, 1.0, 1e6]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moments_in_blocks_are_those_of_all_rows(sizes, mean):
     rng = np.random.default_rng(sum(sizes))
     blocks = [rng.normal(mean, 1e-3, (n, 3)) for n in sizes]
@@ -187,7 +185,7 @@ def test_zarr_alone_reads_the_frames(tmp_path, utterances):
         first, last = split.layout.place(j)
         np.testing.assert_array_equal(group["X"][first:last], splice_middle(split.load(j)[0], 3))
         assert not group["X"][last : first + split.layout.partition_rows].any()
-        assert group["start"][first:last].sum() == len(split.load_utterances(j))
+        assert group["start"][first:last].sum() == len(load_utterances(split, j))
 
 
 def splice_middle(X, context):
@@ -242,7 +240,7 @@ def test_a_damaged_start_is_found_by_its_name(tmp_path, utterances):
 def test_bad_utterances_are_named(utterances, bad, complaint):
     utterances["train"][1] = bad(*utterances["train"][1])
     with pytest.raises(DataError, match=complaint):
-        take_stock(ArrayCorpus(utterances, n_classes=7))
+        survey_corpus(ArrayCorpus(utterances, n_classes=7))
 
 
 def test_bad_utterances_are_counted(utterances):
@@ -251,21 +249,21 @@ def test_bad_utterances_are_counted(utterances):
         utterances["train"][i] = X, y[1:]
     n = sum(map(len, utterances.values()))
     with pytest.raises(DataError, match=rf"^3 of {n} utterances cannot be used: train: train-\d has") as caught:
-        take_stock(ArrayCorpus(utterances, n_classes=7))
+        survey_corpus(ArrayCorpus(utterances, n_classes=7))
     assert sorted(re.findall(r"train-\d", str(caught.value))) == ["train-0", "train-2", "train-3"]
 
 
 def test_rows_keep_whole_utterances_of_the_shuffled_order(utterances):
     held = ArrayCorpus(utterances)
-    whole, some = take_stock(held, seed=5).catalogue, take_stock(held, rows=100, seed=5).catalogue
+    whole, some = survey_corpus(held, seed=5).catalogue, survey_corpus(held, rows=100, seed=5).catalogue
     kept = some.utterances["train"]
     assert kept == whole.utterances["train"][: len(kept)] and some.utterances["test"] == whole.utterances["test"]
     n_frames = sum(utterance.n_frames for utterance in kept)
     assert n_frames <= 100 < n_frames + whole.utterances["train"][len(kept)].n_frames
     with pytest.raises(UsageError, match="at least the first utterance, got 0"):
-        take_stock(held, rows=0, seed=5)
+        survey_corpus(held, rows=0, seed=5)
     with pytest.raises(DataError, match="no training utterances"):
-        take_stock(ArrayCorpus({"test": utterances["test"]}))
+        survey_corpus(ArrayCorpus({"test": utterances["test"]}))
 
 
 def test_a_store_of_frames_trains_as_its_spliced_rows_in_memory(tmp_path, utterances):
@@ -282,6 +280,6 @@ def test_a_store_of_frames_trains_as_its_spliced_rows_in_memory(tmp_path, uttera
         (value, gradient), (expected, other) = (each.value_and_gradient(theta) for each in (stored, held))
         assert value == pytest.approx(expected, rel=1e-6)
         np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-7)
-        # A sample is drawn from partitions of unequal sizes too.
+        # Samples are also drawn from partitions of unequal sizes.
         value, gradient = stored.value_and_gradient(theta, RowSample(100))
         assert np.isfinite(value) and np.linalg.norm(gradient) > 0

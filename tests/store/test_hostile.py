@@ -1,4 +1,4 @@
-"""One test a row of the table "What is refused" in docs/data.md that no other file tests by the same words."""
+"""Tests of the rows of the table "What is refused" in docs/data.md that no other file tests."""
 
 import gzip
 import os
@@ -10,7 +10,7 @@ import google_crc32c
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, StoreError
@@ -34,13 +34,13 @@ def test_every_row_of_the_table_is_held_by_tests_that_exist():
 
 
 def frame(claimed, block=300, packed=36, body=bytes(20)):
-    """A Blosc frame whose header claims sizes, with the checksum that Zarr puts behind it."""
+    """A Blosc frame with the sizes given in its header, and the checksum that Zarr appends."""
     data = b"\x02\x01\x20\x01" + struct.pack("<III", claimed, block, packed) + body
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
 def resealed(store, key, data):
-    """Put a chunk of another hand into a store, with a manifest that says it is right."""
+    """Put a forged chunk into a store, with a matching manifest."""
     (store.path / key).write_bytes(data)
     records = store.manifest.files | {key: files.record(data)}
     (store.path / "manifest.json").write_bytes(manifest.sealed(store.manifest.header, records))
@@ -61,14 +61,14 @@ def test_a_chunk_whose_frame_claims_terabytes(store, claimed):
 
 @pytest.mark.parametrize("lie", [{"packed": 35}, {"packed": 2**31}, {"block": 0}, {"block": 2**31}])
 def test_a_frame_that_does_not_fit_its_bytes(store, lie):
-    """The decoder would read on behind the frame, or take the memory of a block."""
+    """The decoder would read beyond the frame, or allocate a huge block."""
     bad = resealed(store, "train/X/c/1/0", frame(300, **lie))
     with pytest.raises(StoreError, match=r"X/c/1/0 claims a frame of .* bytes in blocks of"):
         bad["train"].load(1)
 
 
 @given(st.binary(max_size=60), st.integers(0, 2**8 - 1), st.integers(1, 2**18))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_any_frame_whose_header_fits_is_decoded_or_refused_in_words(store, body, flags, block):
     data = bytearray(frame(300, block, 16 + len(body), body)[:-4])
     data[2] = 0x20 | flags & 0x1F
@@ -87,7 +87,7 @@ def test_a_chunk_that_is_no_frame(store, data):
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_any_bytes_with_the_right_digest_are_refused_in_words(store, data):
     with pytest.raises(StoreError, match="partition 0 of test cannot be decoded"):
         resealed(store, "test/X/c/0/0", b"\x02\x01\x20\x01" + data)["test"].load(0)
@@ -132,7 +132,7 @@ def test_frames_that_cannot_be(sizes, context, complaint):
 
 
 def test_a_bomb_takes_bounded_memory_whatever_it_is_called(tmp_path):
-    """10 MB of zeros in 10 KB: the source looks no further than the header goes."""
+    """10 MB of zeros in 10 KB: the source reads no more than the header gives."""
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x05" + bytes(10 * 2**20)))
     tracemalloc.start()
@@ -143,7 +143,7 @@ def test_a_bomb_takes_bounded_memory_whatever_it_is_called(tmp_path):
 
 
 def test_a_store_opens_no_file_but_its_own(tmp_path, arrays):
-    """A chunk that is a link to elsewhere is read, but only bytes of the right digest are ever decoded."""
+    """A chunk that is a link to another file is read, but only bytes with the right digest are decoded."""
     store = write_store(tmp_path / "s.zarr", arrays, n_partitions=4)
     chunk = store.path / "train/X/c/0/0"
     secret = tmp_path / "secret"

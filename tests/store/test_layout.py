@@ -22,7 +22,7 @@ def layout(n_rows, n_features, n_partitions, dtype="uint8", n_outputs=None):
 
 
 @given(st.integers(1, 5000), st.sampled_from([1, 784, 200_000, 30 * 2**20]), st.integers(1, 64))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_partitions_cover_all_rows_once_in_whole_chunks(n_rows, n_features, n_partitions):
     split = layout(n_rows, n_features, n_partitions)
     bounds = [split.bounds(j) for j in range(split.n_partitions)]
@@ -33,7 +33,7 @@ def test_partitions_cover_all_rows_once_in_whole_chunks(n_rows, n_features, n_pa
     assert all(start % split.chunk_rows == 0 for start, _ in bounds)
     keys = list(split.all_keys())
     assert len(keys) == len(set(keys)) == split.n_chunks
-    # A chunk larger than the limit by a whole row could have been cut.
+    # A chunk that exceeds the limit by a whole row could have been divided.
     assert split.chunk_rows == 1 or (split.chunk_rows - 1) * n_features <= CHUNK_BYTES
 
 

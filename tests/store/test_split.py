@@ -52,7 +52,7 @@ def test_dense_floats_are_stored_as_they_are_and_sparse_ones_packed(tmp_path):
 @pytest.mark.parametrize("kind", ["uint8", "float32", "frames"])
 def test_zarr_alone_writes_the_same_bytes(tmp_path, arrays, read_tree, monkeypatch, kind):
     monkeypatch.setattr(layout, "CHUNK_BYTES", 300)
-    monkeypatch.setattr(codec, "WORTH_PACKING", float("inf"))  # Zarr always packs.
+    monkeypatch.setattr(codec, "WORTH_PACKING", float("inf"))  # Zarr always compresses.
     splits = {name: (X if kind == "uint8" else X / np.float32(7), y) for name, (X, y) in arrays.items()}
     if kind == "frames":
         utterances = {
@@ -171,7 +171,7 @@ def test_the_seed_decides_the_order_and_the_digest(tmp_path, arrays):
 
 
 def test_the_shuffle_is_pinned():
-    # Stores built by other versions must keep their order; these numbers never change.
+    # The order of stores must not depend on the version; these numbers never change.
     assert list(shuffle("train", 8, 0)) == [3, 4, 6, 0, 5, 7, 1, 2]
 
 
@@ -227,7 +227,7 @@ def test_a_changed_manifest_is_refused(store):
 
 
 def test_a_manifest_that_claims_more_rows_than_files(store, monkeypatch):
-    """Refused by counting, not by listing: the names of 10**15 chunks do not fit in memory."""
+    """Chunks are counted, not listed: the names of 10**15 chunks do not fit in memory."""
     manifest = json.loads((store.path / "manifest.json").read_text())
     manifest["header"]["splits"]["train"]["n_rows"] = 10**17
     (store.path / "manifest.json").write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""Which worker answers for which partitions, and which workers pass requests on to which."""
+"""Assigns partitions to workers, and arranges the workers that relay rounds to others."""
 
 from __future__ import annotations
 

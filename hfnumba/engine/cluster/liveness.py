@@ -1,4 +1,4 @@
-"""Waiting for workers of which some may be gone, frozen or cut off."""
+"""Waits for answers of workers, some of which may be gone, frozen or cut off."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 # At most this share of the time goes into asking the scheduler.
-_WATCH_S, _SHARE = 0.5, 0.01
+_INTERVAL_S, _SHARE = 0.5, 0.01
 
 
-async def watch(
+async def await_answers(
     tasks: Mapping[str, asyncio.Future[Any]],
     present: Callable[[Collection[str]], Awaitable[Collection[str]]],
     rpc: Callable[[str], Any],
@@ -18,30 +18,30 @@ async def watch(
 ) -> dict[str, float | None]:
     """Return when all tasks are done; those of workers that are gone or silent are cancelled.
 
-    A connection to a dead process is retried for half a minute; the scheduler hears of the death at once. A worker
-    that computes answers when it is asked who it is; one that is stopped or cut off does not.
+    A connection to a dead process is retried for half a minute; the scheduler notices the death at once. A worker
+    that computes answers a request for its identity; one that is stopped or cut off does not.
 
     Parameters
     ----------
     tasks : mapping of str to future
-        By the addresses of the workers.
+        Pending answers by the addresses of the workers.
     present : callable
-        Those of some addresses that the scheduler knows.
+        Returns those of some addresses that the scheduler has.
     rpc : callable
-        Calls to an address.
+        Opens calls to an address.
     silence_s : float
-        How long a worker may give no sign of life.
+        Seconds without a sign of life after which a worker is given up.
 
     Returns
     -------
     dict of str to float or None
-        The workers that were given up: the seconds of silence, or None for those that are gone.
+        Seconds of silence of the workers that were given up, or None for those that are gone.
     """
     loop = asyncio.get_running_loop()
     heard = dict.fromkeys(tasks, loop.time())
     signs: dict[str, asyncio.Future[None]] = {}
     given_up: dict[str, float | None] = {}
-    wait_s = _WATCH_S
+    wait_s = _INTERVAL_S
 
     async def listen(address: str) -> None:
         await rpc(address).identity()
@@ -54,7 +54,7 @@ async def watch(
                 break
             asked = loop.time()
             there = await present(pending)
-            wait_s = max(_WATCH_S, (loop.time() - asked) / _SHARE)
+            wait_s = max(_INTERVAL_S, (loop.time() - asked) / _SHARE)
             for address, task in pending.items():
                 if task.done():
                     continue

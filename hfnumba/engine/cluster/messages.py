@@ -1,9 +1,9 @@
-"""What client and workers say to each other in a round, and one exchange of it.
+"""The messages of a round between client and workers, and one exchange of them.
 
-A request carries its job's number, the names of the live vectors, and the vectors that the other side is thought to
-lack. What it lacks after all it names, and gets with the next request. So no answer ever rests on state that the
-request did not name. Where client and worker see the same memory, arrays are in boxes
-(:mod:`hfnumba.engine.cluster.shared_memory`) and the messages say where.
+A message carries its problem's id, the names of the live vectors, and the vectors that the worker is assumed to lack.
+What it lacks nevertheless it names, and gets with the next message. So no answer ever rests on state that the message
+did not name. Where client and worker share memory, arrays are in boxes (:mod:`hfnumba.engine.cluster.shared_memory`)
+and the messages have their places.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distributed.protocol import pickle, to_serialize
 from numpy.typing import NDArray
 
 from hfnumba.engine.cluster.shared_memory import Parcel
-from hfnumba.engine.host import Evaluation, Job
+from hfnumba.engine.protocol import Evaluation, Problem
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
 
@@ -27,24 +27,24 @@ OPERATION = "hfnumba_round"
 FORGET = "hfnumba_forget"
 DONE = "hfnumba_done"
 GONE = (CommClosedError, OSError)
-# First what the worker is thought to lack, then the job it turned out to lack, then vectors, then without boxes.
+# First what the worker is assumed to lack, then the problem it turned out to lack, then vectors, then without boxes.
 MAX_EXCHANGES = 4
 # Bytes of arrays that may be copied into a message.
 _INLINE = 1 << 14
 
 
 class RefusedError(Exception):
-    """An answer that must not be added."""
+    """An answer cannot be right and must not be added."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A worker, what it is to answer for and is thought to lack, and the workers that it passes the request on to."""
+    """A worker, its partitions, what it is assumed to lack, and the workers that it relays the round to."""
 
     address: str
     partitions: tuple[int, ...]
     lacks: tuple[str, ...] = ()
-    lacks_job: bool = False
+    lacks_problem: bool = False
     below: tuple[Branch, ...] = ()
 
     def members(self, without: Collection[str] = ()) -> Iterator[Branch]:
@@ -56,29 +56,48 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A round for one worker, and for those that it passes it on to."""
+class RoundMessage:
+    """A round for one worker, and for those that it relays it to.
+
+    Attributes
+    ----------
+    number : int
+        Number of the message, which the answer repeats.
+    problem_id : str
+    evaluations : tuple of Evaluation
+    partitions : tuple of int
+    live : tuple of str
+        Names of all live vectors.
+    vectors : mapping of str to ndarray or Parcel
+        Those that the worker is assumed to lack.
+    problem : Problem or None
+        The problem, if the worker is assumed to lack it.
+    boxes : tuple of bytes or None
+        Tokens of the client's boxes; None asks for an answer without boxes.
+    below : tuple of Branch
+        Workers to relay the round to.
+    silence_s : float
+        Seconds without a sign of life after which these are given up.
+    """
 
     number: int
-    job_id: str
+    problem_id: str
     evaluations: tuple[Evaluation, ...]
     partitions: tuple[int, ...]
     live: tuple[str, ...]
     vectors: Mapping[str, NDArray[Any] | Parcel]
-    job: Job | None = None
-    # Tokens of the client's boxes; None asks for an answer without boxes.
+    problem: Problem | None = None
     boxes: tuple[bytes, ...] | None = None
     below: tuple[Branch, ...] = ()
-    # How long those below may give no sign of life.
     silence_s: float = 0.0
 
-    def passed_on(self, branch: Branch, vectors: Mapping[str, Any], job: Job) -> Request:
-        """The same round for a worker below, which gets what it lacks from here."""
+    def relayed(self, branch: Branch, vectors: Mapping[str, Any], problem: Problem) -> RoundMessage:
+        """Return the same round for a worker below, which gets what it lacks from here."""
         return replace(
             self,
             partitions=branch.partitions,
             vectors={name: vectors[name] for name in branch.lacks},
-            job=job if branch.lacks_job else None,
+            problem=problem if branch.lacks_problem else None,
             boxes=None,
             below=branch.below,
         )
@@ -86,7 +105,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker below that gave no sum: it is gone, or silent, or its answer is refused."""
+    """A worker below without a sum: it is gone or silent, or its answer is refused."""
 
     address: str
     why: str
@@ -96,21 +115,23 @@ class Lost:
 
 @dataclass(frozen=True)
 class Answer:
-    """Sums of some nodes of the tree; or what the worker lacks; or the error that kept it from answering.
+    """Sums of some nodes of the tree; or what the worker lacks; or the error that prevented an answer.
 
-    A worker with others below adds what they have answered. Sums that are not finite it passes on as they came, with
-    the name of who gave them; and it says who gave none, with whom all below that one are missing.
+    A worker that relays adds what those below have answered. Sums that are not finite it passes on as they came, with
+    the address that they came from (``apart``). ``lost`` are the workers below without an answer; all below these are
+    missing too. ``n_recomputed`` counts partitions whose primal pass was computed again for want of memory.
     """
 
     number: int
     nodes: Mapping[Node, tuple[NDArray[Any] | Parcel, ...]] = field(default_factory=dict)
-    lacks_job: bool = False
+    lacks_problem: bool = False
     missing: tuple[str, ...] = ()
-    lacks_sight: bool = False
+    lacks_boxes: bool = False
     error: HfnumbaError | None = None
     failure: str | None = None
     apart: tuple[tuple[str, Mapping[Node, Sums]], ...] = ()
     lost: tuple[Lost, ...] = ()
+    n_recomputed: int = 0
 
     @property
     def sums(self) -> Mapping[Node, Sums]:
@@ -119,12 +140,12 @@ class Answer:
 
     @property
     def lacks(self) -> bool:
-        """Whether it only says what has to be sent with the next request."""
-        return self.lacks_job or bool(self.missing) or self.lacks_sight
+        """Whether it only names what has to be sent with the next message."""
+        return self.lacks_problem or bool(self.missing) or self.lacks_boxes
 
 
-def packed(message: Request | Answer) -> Any:
-    """A message as it travels: pickled here where it has no large arrays, which takes Dask several times as long."""
+def packed(message: RoundMessage | Answer) -> Any:
+    """Return a message as it travels: pickled here if it has no large arrays; Dask takes several times as long."""
     buffers: list[PickleBuffer] = []
     data = pickle.dumps(message, buffer_callback=buffers.append)
     if sum(buffer.raw().nbytes for buffer in buffers) > _INLINE:
@@ -133,12 +154,12 @@ def packed(message: Request | Answer) -> Any:
 
 
 def unpacked(message: Any) -> Any:
-    """The inverse of :func:`packed`, on the other side."""
+    """Undo :func:`packed`, on the other side."""
     return pickle.loads(message) if isinstance(message, bytes) else message
 
 
-async def exchange(rpc: Callable[[str], Any], address: str, request: Request) -> Answer:
-    """Send a request and return the answer to it.
+async def exchange(rpc: Callable[[str], Any], address: str, message: RoundMessage) -> Answer:
+    """Send a message and return the answer to it.
 
     Raises
     ------
@@ -147,12 +168,12 @@ async def exchange(rpc: Callable[[str], Any], address: str, request: Request) ->
     RefusedError
         If what came cannot be the answer.
     HfnumbaError
-        The worker's own.
+        If the worker raised it.
     """
-    answer = unpacked(await getattr(rpc(address), OPERATION)(request=packed(request)))
+    answer = unpacked(await getattr(rpc(address), OPERATION)(request=packed(message)))
     if answer is None:
-        raise CommClosedError("its handler is gone")
-    if not isinstance(answer, Answer) or answer.number != request.number:
+        raise CommClosedError("it no longer serves rounds")
+    if not isinstance(answer, Answer) or answer.number != message.number:
         raise RefusedError("a stale answer")
     if answer.error is not None:
         raise answer.error

@@ -1,7 +1,7 @@
-"""A worker that passes a round on to others and adds what they answer, so that the client talks to a few only.
+"""A worker that relays a round to others and adds their answers, so that the client contacts only a few workers.
 
-The others are asked while the worker computes its own share. What one below lacks it names, and gets from here. One
-that is gone, silent or wrong is left out of the sum and told to the client, who has its share redone.
+The others are asked while the worker computes its own share. What one below lacks it names, and gets from here.
+Workers that are gone, silent or wrong are left out of the sum and reported to the client, which has their share redone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Any
 from distributed.comm.core import CommClosedError
 
 from hfnumba.engine.cluster.answers import fault, is_finite
-from hfnumba.engine.cluster.liveness import watch
-from hfnumba.engine.cluster.messages import GONE, MAX_EXCHANGES, Answer, Branch, Lost, RefusedError, Request, exchange
-from hfnumba.engine.host import Job
-from hfnumba.engine.protocol import Round
+from hfnumba.engine.cluster.liveness import await_answers
+from hfnumba.engine.cluster.messages import (
+    GONE,
+    MAX_EXCHANGES,
+    Answer,
+    Branch,
+    Lost,
+    RefusedError,
+    RoundMessage,
+    exchange,
+)
+from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Node, join
 from hfnumba.errors import HfnumbaError
 
@@ -26,25 +34,25 @@ Rpc = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Supply:
-    """What a relay has for those below: the job and all live vectors."""
+    """What a relay has for the workers below it: the problem and all live vectors."""
 
-    job: Job
+    problem: Problem
     vectors: Mapping[str, Any]
 
 
-async def ask_below(request: Request, supply: Supply, rpc: Rpc, scheduler: Any) -> list[Answer | Lost]:
-    """The answer of each worker just below, or why there is none."""
-    tasks = {branch.address: asyncio.ensure_future(_ask(branch, request, supply, rpc)) for branch in request.below}
+async def ask_below(message: RoundMessage, supply: Supply, rpc: Rpc, scheduler: Any) -> list[Answer | Lost]:
+    """Return the answer of each worker just below, or the reason for its absence."""
+    tasks = {branch.address: asyncio.ensure_future(_ask(branch, message, supply, rpc)) for branch in message.below}
 
     async def present(some: Collection[str]) -> Collection[str]:
         try:
             there: dict[str, int] = await scheduler.ncores(workers=list(some))
         except GONE:
-            return some  # The client will notice, and say so.
+            return some  # The client will notice.
         return there
 
     try:
-        given_up = await watch(tasks, present, rpc, request.silence_s)
+        given_up = await await_answers(tasks, present, rpc, message.silence_s)
     finally:
         for task in tasks.values():
             task.cancel()
@@ -60,54 +68,57 @@ def _outcome(address: str, result: Answer | BaseException, given_up: Mapping[str
     if isinstance(result, asyncio.CancelledError):
         quiet_s = given_up.get(address)
         return Lost(
-            address, "it left" if quiet_s is None else f"silent for {quiet_s:.0f} s", silent=quiet_s is not None
+            address, "it disconnected" if quiet_s is None else f"silent for {quiet_s:.0f} s", silent=quiet_s is not None
         )
     if isinstance(result, GONE):
         return Lost(address, str(result))
     if isinstance(result, BaseException):
-        return Lost(address, f"what could not be read: {result!r}", refused=True)
+        return Lost(address, f"an answer that could not be read: {result!r}", refused=True)
     return result
 
 
-async def _ask(branch: Branch, request: Request, supply: Supply, rpc: Rpc) -> Answer:
+async def _ask(branch: Branch, message: RoundMessage, supply: Supply, rpc: Rpc) -> Answer:
     for _ in range(MAX_EXCHANGES):
-        answer = await exchange(rpc, branch.address, request.passed_on(branch, supply.vectors, supply.job))
+        answer = await exchange(rpc, branch.address, message.relayed(branch, supply.vectors, supply.problem))
         if not answer.lacks:
-            wrong = _fault(answer, branch, request, supply)
+            wrong = _fault(answer, branch, message, supply)
             if wrong is not None:
                 raise RefusedError(wrong)
             return answer
-        # A worker without the job has no vectors either.
-        lacks = request.live if answer.lacks_job else answer.missing
-        branch = replace(branch, lacks_job=answer.lacks_job, lacks=lacks)
-    raise CommClosedError("it keeps nothing of what it is sent")
+        # A worker without the problem has no vectors either.
+        lacks = message.live if answer.lacks_problem else answer.missing
+        branch = replace(branch, lacks_problem=answer.lacks_problem, lacks=lacks)
+    raise CommClosedError("it repeatedly lost the data sent to it")
 
 
-def _fault(answer: Answer, branch: Branch, request: Request, supply: Supply) -> str | None:
-    return fault(answer, branch, Round(request.evaluations, supply.vectors), supply.job)
+def _fault(answer: Answer, branch: Branch, message: RoundMessage, supply: Supply) -> str | None:
+    return fault(answer, branch, Round(message.evaluations, supply.vectors), supply.problem)
 
 
-def combined(own: Answer, address: str, found: Sequence[Answer | Lost], request: Request, supply: Supply) -> Answer:
-    """One answer of a worker's own sums and of those from below; sums that are not finite stay apart."""
-    job = supply.job
-    wrong = None if own.error else _fault(own, Branch(address, request.partitions), request, supply)
+def combined(
+    own: Answer, address: str, found: Sequence[Answer | Lost], message: RoundMessage, supply: Supply
+) -> Answer:
+    """Combine a worker's own sums and those from below into one answer; sums that are not finite stay apart."""
+    problem = supply.problem
+    wrong = None if own.error else _fault(own, Branch(address, message.partitions), message, supply)
     if wrong is not None:
-        return Answer(request.number, failure=wrong)
-    names = [address, *(branch.address for branch in request.below)]
+        return Answer(message.number, failure=wrong)
+    names = [address, *(branch.address for branch in message.below)]
     answers = {name: answer for name, answer in zip(names, (own, *found), strict=True) if isinstance(answer, Answer)}
     error = next((answer.error for answer in answers.values() if answer.error is not None), None)
     if error is not None:
-        return Answer(request.number, error=error)
+        return Answer(message.number, error=error)
     lost = [one for one in found if isinstance(one, Lost)]
     lost += [one for answer in answers.values() for one in answer.lost]
     apart = [one for answer in answers.values() for one in answer.apart]
-    nodes, finite = _joined(answers, job)
+    nodes, finite = _joined(answers, problem)
     if not finite:
         doubtful = [name for name, answer in answers.items() if not all(map(is_finite, answer.sums.values()))]
         apart += [(name, answers.pop(name).sums) for name in doubtful]
-        nodes, _ = _joined(answers, job)
-    return Answer(request.number, nodes, apart=tuple(apart), lost=tuple(lost))
+        nodes, _ = _joined(answers, problem)
+    n_recomputed = own.n_recomputed + sum(one.n_recomputed for one in found if isinstance(one, Answer))
+    return Answer(message.number, nodes, apart=tuple(apart), lost=tuple(lost), n_recomputed=n_recomputed)
 
 
-def _joined(answers: Mapping[str, Answer], job: Job) -> tuple[dict[Node, Any], bool]:
-    return join({node: sums for a in answers.values() for node, sums in a.sums.items()}, job.source.n_partitions)
+def _joined(answers: Mapping[str, Answer], problem: Problem) -> tuple[dict[Node, Any], bool]:
+    return join({node: sums for a in answers.values() for node, sums in a.sums.items()}, problem.source.n_partitions)

@@ -1,9 +1,8 @@
-"""What lives on a Dask worker: a handler that answers rounds, called by the client, or by a worker that relays."""
+"""The handler on a Dask worker that answers rounds, called by the client or by a worker that relays."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import traceback
 import weakref
@@ -15,48 +14,48 @@ from typing import Any
 from distributed import Status, Worker, WorkerPlugin
 from numpy.typing import NDArray
 
-from hfnumba.engine.cluster.messages import DONE, FORGET, GREET, OPERATION, Answer, Request, packed, unpacked
+from hfnumba.engine.cluster.messages import DONE, FORGET, GREET, OPERATION, Answer, RoundMessage, packed, unpacked
 from hfnumba.engine.cluster.relay import Supply, ask_below, combined
 from hfnumba.engine.cluster.shared_memory import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
-from hfnumba.engine.host import PartitionHost, default_memory
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.memory import machine_memory
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import blas, cache
+from hfnumba.linux import reuse_freed_memory
 from hfnumba.versions import installed
 
 _log = logging.getLogger(__name__)
-# Of glibc's mallopt. Dask's nanny asks it to give all memory back at once, and so each new vector would be new pages.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 1 << 28
-_MAX_MMAP_THRESHOLD = 1 << 25
-# Clients that died without a word leave jobs behind; the oldest make room for new ones.
-_MAX_JOBS = 8
+# Freed memory that a worker reuses for the vectors of the next round.
+_REUSED_BYTES = 1 << 28
+# Clients that died leave problems behind; the oldest make room for new ones.
+_MAX_PROBLEMS = 8
 _CLOSING = {Status.closing, Status.closed}
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """What a worker has of one job."""
+class _ProblemState:
+    """What a worker has of one problem: its partitions, opened boxes of the client, and a box for answers."""
 
     host: PartitionHost
     windows: Windows = field(default_factory=Windows)
     box: AnswerBox = field(default_factory=AnswerBox)
 
-    def receive(self, request: Request) -> list[str]:
-        """Take the request's vectors; return the names of those that are missing."""
+    def receive(self, message: RoundMessage) -> list[str]:
+        """Take the message's vectors; return the names of those that are missing."""
         vectors = {
             name: self.windows.open(vector.place).array(vector) if isinstance(vector, Parcel) else vector
-            for name, vector in request.vectors.items()
+            for name, vector in message.vectors.items()
         }
-        missing = self.host.receive(vectors, request.live)
-        self.windows.keep(request.boxes or ())
+        missing = self.host.receive(vectors, message.live)
+        self.windows.retain(message.boxes or ())
         return missing
 
-    def packed(self, request: Request, nodes: dict[Node, Sums]) -> dict[Node, tuple[NDArray[Any] | Parcel, ...]]:
-        """The sums in the box, if the client looks there and there is memory for one."""
-        if request.boxes is not None:
+    def packed(self, message: RoundMessage, nodes: dict[Node, Sums]) -> dict[Node, tuple[NDArray[Any] | Parcel, ...]]:
+        """Put the sums into the box, if the client opens it and there is memory for it."""
+        if message.boxes is not None:
             try:
-                parcels = iter(self.box.pack(request.number, [array for sums in nodes.values() for array in sums]))
+                parcels = iter(self.box.pack(message.number, [array for sums in nodes.values() for array in sums]))
             except SharedMemoryError as error:
                 _log.debug("the answer travels by itself: %s", error)
             else:
@@ -67,17 +66,17 @@ class _Kept:
 class RoundServer:
     """The handler of one worker; it computes in a thread of its own, so that the worker's event loop stays free.
 
-    One request is computed after another. So a request that its client has given up is done before the next one
-    is begun, and cannot write over that one's answer.
+    One round is computed after another. So a round that its client has given up is finished before the next one
+    is begun, and cannot overwrite that one's answer.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._jobs: dict[str, _Kept] = {}
+        self._problems: dict[str, _ProblemState] = {}
         self._executor = ThreadPoolExecutor(1, "hfnumba-round")
 
     async def greet(self, probe: tuple[Any, ...] | None) -> dict[str, Any]:
-        """Say what computes here, and whether this process can look into the client's box."""
+        """Return what computes here, and whether this process can open the client's box."""
         sees = False
         if probe is not None:
             try:
@@ -91,95 +90,85 @@ class RoundServer:
         """Answer a round, with those below if there are any; both as they travel."""
         return packed(await self._answered(unpacked(request)))
 
-    async def _answered(self, request: Request) -> Answer:
-        supply = self._supply(request) if request.below else None
-        own = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, request)
-        return await own if supply is None else await self._relay(request, supply, own)
+    async def _answered(self, message: RoundMessage) -> Answer:
+        supply = self._supply(message) if message.below else None
+        own = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, message)
+        return await own if supply is None else await self._relay(message, supply, own)
 
-    async def _relay(self, request: Request, supply: Supply, own: asyncio.Future[Answer]) -> Answer:
+    async def _relay(self, message: RoundMessage, supply: Supply, own: asyncio.Future[Answer]) -> Answer:
         """Ask those below while this worker computes, and add what they answer."""
         try:
-            found = await ask_below(request, supply, self._worker.rpc, self._worker.scheduler)
+            found = await ask_below(message, supply, self._worker.rpc, self._worker.scheduler)
             mine = await own
             if mine.failure is not None or mine.lacks:
                 return mine
             address = self._worker.contact_address or self._worker.address
-            work = partial(combined, mine, address, found, request, supply)
+            work = partial(combined, mine, address, found, message, supply)
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except Exception:
-            return Answer(request.number, failure=traceback.format_exc(limit=-3))
+            return Answer(message.number, failure=traceback.format_exc(limit=-3))
 
-    def _supply(self, request: Request) -> Supply | None:
-        """What those below may need; None if some of it is not here, which the answer will say."""
-        kept = self._jobs.get(request.job_id)
-        job = request.job if kept is None else kept.host.job
-        vectors = ({} if kept is None else kept.host.vectors) | dict(request.vectors)
-        return None if job is None or set(request.live) - set(vectors) else Supply(job, vectors)
+    def _supply(self, message: RoundMessage) -> Supply | None:
+        """What those below may need; None if some of it is missing here, which the answer will name."""
+        state = self._problems.get(message.problem_id)
+        problem = message.problem if state is None else state.host.problem
+        vectors = ({} if state is None else state.host.vectors) | dict(message.vectors)
+        return None if problem is None or set(message.live) - set(vectors) else Supply(problem, vectors)
 
-    async def done(self, job_id: str) -> int:
-        """Say how many partitions of the round under way are computed."""
-        kept = self._jobs.get(job_id)
-        return 0 if kept is None else kept.host.n_done
+    async def done(self, problem_id: str) -> int:
+        """Return the number of partitions of the current round that are computed."""
+        state = self._problems.get(problem_id)
+        return 0 if state is None else state.host.n_done
 
-    async def forget(self, job_id: str) -> None:
-        """Drop a job with its rows."""
-        kept = self._jobs.pop(job_id, None)
-        if kept is not None:
-            kept.host.close()
+    async def forget(self, problem_id: str) -> None:
+        """Drop a problem with its rows."""
+        state = self._problems.pop(problem_id, None)
+        if state is not None:
+            state.host.close()
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, message: RoundMessage) -> Answer:
         try:
-            kept = self._job(request)
-            if kept is None:
-                return Answer(request.number, lacks_job=True)
-            missing = kept.receive(request)
+            state = self._state(message)
+            if state is None:
+                return Answer(message.number, lacks_problem=True)
+            missing = state.receive(message)
             if missing:
-                return Answer(request.number, missing=tuple(missing))
-            nodes = kept.host.evaluate(request.evaluations, request.partitions)
-            return Answer(request.number, kept.packed(request, nodes))
+                return Answer(message.number, missing=tuple(missing))
+            nodes = state.host.evaluate(message.evaluations, message.partitions)
+            return Answer(message.number, state.packed(message, nodes), n_recomputed=state.host.n_recomputed)
         except SharedMemoryError as error:
             _log.debug("a box could not be opened: %s", error)
-            return Answer(request.number, lacks_sight=True)
+            return Answer(message.number, lacks_boxes=True)
         except HfnumbaError as error:
-            return Answer(request.number, error=error)
+            return Answer(message.number, error=error)
         except Exception:
-            return Answer(request.number, failure=traceback.format_exc(limit=-3))
+            return Answer(message.number, failure=traceback.format_exc(limit=-3))
 
-    def _job(self, request: Request) -> _Kept | None:
-        if request.job_id not in self._jobs:
-            if request.job is None:
+    def _state(self, message: RoundMessage) -> _ProblemState | None:
+        if message.problem_id not in self._problems:
+            if message.problem is None:
                 return None
-            while len(self._jobs) >= _MAX_JOBS:
-                self._jobs.pop(next(iter(self._jobs))).host.close()
-            memory = self._worker.memory_manager.memory_limit or default_memory()
-            host = PartitionHost(request.job, self._worker.state.nthreads, memory)
-            self._jobs[request.job_id] = _Kept(host)
-        return self._jobs[request.job_id]
+            while len(self._problems) >= _MAX_PROBLEMS:
+                self._problems.pop(next(iter(self._problems))).host.close()
+            memory = self._worker.memory_manager.memory_limit or machine_memory()
+            host = PartitionHost(message.problem, self._worker.state.nthreads, memory)
+            self._problems[message.problem_id] = _ProblemState(host)
+        return self._problems[message.problem_id]
 
     def close(self) -> None:
         """Stop all threads."""
         self._executor.shutdown(wait=False)
-        for kept in self._jobs.values():
-            kept.host.close()
-
-
-def _keep_freed_memory() -> None:
-    """Let this process reuse the memory of a round's vectors in the next; a page that is new costs more than a copy."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # Another C library, with ways of its own.
-    mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
-    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        for state in self._problems.values():
+            state.host.close()
 
 
 def _hush_heartbeat(worker: Worker) -> None:
-    """Keep from Dask's log that a worker which closes cuts off its own heartbeat; it would be reported as an error."""
+    """Filter out of Dask's log the error that a worker cuts off its own heartbeat when it closes."""
     # The log outlives a worker that is a part of this process.
-    held = weakref.ref(worker)
+    reference = weakref.ref(worker)
 
     def wanted(record: logging.LogRecord) -> bool:
-        status = getattr(held(), "status", None)
+        status = getattr(reference(), "status", None)
         return status not in _CLOSING or "heartbeat" not in str(record.msg)
 
     logging.getLogger("distributed.worker").addFilter(wanted)
@@ -193,7 +182,7 @@ class RoundPlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker."""
-        _keep_freed_memory()
+        reuse_freed_memory(_REUSED_BYTES)
         _hush_heartbeat(worker)
         await asyncio.get_running_loop().run_in_executor(None, cache.warm_up)
         self._server = RoundServer(worker)

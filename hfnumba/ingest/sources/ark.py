@@ -1,8 +1,8 @@
-"""Kaldi's archives and script files: a strict reader of matrices and vectors of whole numbers.
+"""Strict reader of matrices and integer vectors in Kaldi's archives and script files.
 
 The format is described in Kaldi's documentation ("Kaldi I/O mechanisms") and in ``matrix/compressed-matrix.h``. An
-archive is a sequence of a key, a space, and an object; a script file has lines of a key and ``file:offset``. What
-Kaldi takes beyond that, pipes, standard input and ranges, is refused, and nothing is ever executed or unpickled.
+archive is a sequence of a key, a space, and an object; a script file has lines of a key and ``file:offset``. The other
+forms that Kaldi accepts (pipes, standard input, ranges) are refused. Nothing is ever executed or unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hfnumba.ingest.sources.paths import inside
 MAX_KEY = 1024
 MAX_LINE = 2**20
 MAX_TEXT = 2**28
-"""Bytes of a key, of a line of a script, and of an object that is written as text."""
+"""Largest numbers of bytes of a key, of a line of a script, and of an object written as text."""
 
 DTYPES = {b"FM": "<f4", b"DM": "<f8"}
 COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 3}
@@ -31,14 +31,14 @@ CELL_NBYTES = {1: 1, 2: 2, 3: 1}
 
 
 class Entry(NamedTuple):
-    """Where an object lies: a file, and the offset after the key and its space."""
+    """Place of an object: a file, and the offset after the key and its space."""
 
     path: Path
     offset: int
 
 
 class _Head(NamedTuple):
-    """What stands before the values of an object; ``token`` is empty for a vector of whole numbers."""
+    """Header of an object; ``token`` is empty for a vector of integers."""
 
     token: bytes
     rows: int
@@ -54,7 +54,7 @@ def read_index(root: Path, name: str) -> dict[str, Entry]:
     Raises
     ------
     DataError
-        If the file is damaged, repeats a key, or names anything but plain files within the folder.
+        If the file is damaged, repeats a key, or refers to anything but plain files within the folder.
     """
     path = inside(root, name)
     found: dict[str, Entry] = {}
@@ -83,7 +83,7 @@ def read_matrix(entry: Entry) -> NDArray[Any]:
 
 
 def read_ints(entry: Entry) -> NDArray[np.int32]:
-    """Read a vector of whole numbers, an alignment for instance."""
+    """Read a vector of integers, for example an alignment."""
     with _at(entry) as file:
         if not _starts(file, b"\0B"):
             return _text_ints(entry, _text(entry.path, file))
@@ -157,7 +157,7 @@ def _key(path: Path, file: BinaryIO) -> str | None:
 
 
 def _head(path: Path, file: BinaryIO) -> _Head:
-    """Read what stands before the values, and believe it only as far as the file is long."""
+    """Read the header of an object, and check its sizes against the size of the file."""
     at = file.tell()
     _exact(path, file, 2)
     if _starts(file, b"\4"):
@@ -179,7 +179,7 @@ def _head(path: Path, file: BinaryIO) -> _Head:
     if head.rows < 0 or head.columns < 0 or head.nbytes > left:
         raise DataError(
             f"{path}: the object at byte {at} claims {head.rows} x {head.columns} values, but {left} bytes are left; "
-            f"the archive is damaged or cut"
+            f"the archive is damaged or truncated"
         )
     return head
 
@@ -195,7 +195,7 @@ def _token(path: Path, file: BinaryIO, at: int) -> bytes:
 
 
 def _decompressed(head: _Head, data: bytes) -> NDArray[np.float32]:
-    """Numbers of a compressed matrix, computed as Kaldi does, in float64 where it does."""
+    """Decompress a matrix with the arithmetic of Kaldi, in float64 where Kaldi uses it."""
     low, span, shape = np.float32(head.low), np.float32(head.span), (head.rows, head.columns)
     kind = COMPRESSED[head.token]
     if kind != 1:
@@ -260,7 +260,7 @@ def _text_ints(entry: Entry, text: bytes) -> NDArray[np.int32]:
 
 
 def _starts(file: BinaryIO, magic: bytes) -> bool:
-    """Whether these bytes come next; nothing is consumed."""
+    """Whether the next bytes are ``magic``; the position does not change."""
     at = file.tell()
     found = file.read(len(magic)) == magic
     file.seek(at)

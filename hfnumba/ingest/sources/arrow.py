@@ -1,4 +1,4 @@
-"""Arrow's batches of columns as NumPy's arrays."""
+"""Conversion of Arrow's batches of columns to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hfnumba.ingest.sources.extras import require
 
 
 def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
-    """Convert the columns of a batch: numbers to float64, text and labels to objects, missing to NaN and None.
+    """Convert the columns of a batch: numbers to float64, text and labels to objects, missing values to NaN or None.
 
     Raises
     ------
     DataError
-        If a column of numbers holds anything else.
+        If a numeric column holds anything but numbers.
     """
     arrow, compute = require("pyarrow", "tables"), require("pyarrow.compute", "tables")
     found = {}

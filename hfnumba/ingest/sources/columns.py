@@ -1,4 +1,4 @@
-"""Named columns to features: numbers as they are, a feature for each category; missing values refused or replaced."""
+"""Features from named columns: numbers as they are, one feature per category; missing values refused or replaced."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
-from hfnumba.progress import Reading, Watch
+from hfnumba.progress import FileProgress, Reporter
 
 MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
 MIN_STEPS = 256
-"""A column of numbers that spans fewer of the steps between its values in float32 is refused."""
+"""A numeric column whose range is less than this many float32 spacings is refused."""
 
 Batch = Mapping[str, NDArray[Any]]
-"""A block of rows by columns: float64 with NaN where a value is missing, or objects, str or None."""
+"""Columns of a block of rows: float64 with NaN for missing values, or objects (str or None)."""
 
 Batches = Callable[[Path, "Columns"], Iterator[tuple[Batch, float]]]
-"""Reads the batches of a file, each with the share of the file that is read by then."""
+"""Function that reads the batches of a file, each with the share of the file that is read by then."""
 
 
 @dataclass
 class Columns:
-    """Which columns are what, and what was found in them."""
+    """Roles of the columns, and the means and categories found in them."""
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
@@ -44,33 +44,33 @@ class Columns:
 
     @property
     def n_features(self) -> int:
-        """Columns of the features."""
+        """Number of features."""
         return len(self.numeric) + sum(map(len, self.categories.values()))
 
     @property
     def named(self) -> tuple[str, ...]:
-        """All columns that are read."""
+        """Names of all columns that are read."""
         return tuple(dict.fromkeys((*self.numeric, *self.categorical, *self.labels, *self.weight)))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Columns that are read as text."""
+        """Names of the columns that are read as text."""
         return self.categorical if self.regression else (*self.categorical, *self.labels)
 
 
 def read_columns(
-    recipe: Recipe, root: Path, seed: int, watch: Watch, *, names: Callable[[Path], list[str]], batches: Batches
+    recipe: Recipe, root: Path, seed: int, reporter: Reporter, *, names: Callable[[Path], list[str]], batches: Batches
 ) -> RawData:
-    """Read the files twice: for categories and means, then for the rows; thrice for means where rows are held out.
+    """Read the files twice, for categories and means, then for rows; three times if means need a hold-out.
 
     Parameters
     ----------
-    recipe, root, seed, watch
-        As for any source.
+    recipe, root, seed, reporter
+        See :class:`hfnumba.ingest.sources.Source`; ``root`` is the folder of the files.
     names : callable
-        Names of the columns of a file.
+        Function that returns the names of the columns of a file.
     batches : callable
-        Reads the columns of a file that are needed.
+        Function that reads the needed columns of a file.
     """
     options = options_of(recipe)
     files = located(recipe, root)
@@ -78,27 +78,29 @@ def read_columns(
     for paths in files.values():
         for path in paths:
             found = names(path)
-            lacking = set(columns.named) - set(found)
-            if lacking:
-                raise DataError(f"{path} has no column {', '.join(sorted(lacking))}; it has {_listed(found)}")
-    survey = _survey(files, columns, batches, Reading(watch("Reading columns", "bytes"), files))
+            missing = set(columns.named) - set(found)
+            if missing:
+                raise DataError(f"{path} has no column {', '.join(sorted(missing))}; it has {_listed(found)}")
+    survey = _survey(files, columns, batches, FileProgress(reporter.progress("Reading columns", "bytes"), files))
     if survey.n_missing and options.missing == "refuse":
         raise DataError(
             f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
             f"to replace them"
         )
     if survey.n_missing and "test" not in files:
-        # What replaces values is not to know of the rows that are held out; how many there are is known only now.
-        kept = np.zeros(survey.n_training, bool)
-        kept[hold_out_rows(survey.n_training, seed, recipe.hold_out)["train"]] = True
-        survey = _survey(files, columns, batches, Reading(watch("Reading columns again", "bytes"), files), kept)
+        # Means must not use the rows that are held out; how many rows there are is known only now.
+        training = np.zeros(survey.n_training, bool)
+        training[hold_out_rows(survey.n_training, seed, recipe.hold_out)["train"]] = True
+        survey = _survey(
+            files, columns, batches, FileProgress(reporter.progress("Reading columns again", "bytes"), files), training
+        )
     survey.finish()
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         for batch, share in batches(path, columns):
             yield _encode(columns, batch), share
 
-    return gather(recipe, root, seed, watch, blocks, n_features=columns.n_features)
+    return gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features)
 
 
 def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
@@ -121,29 +123,29 @@ def _survey(
     files: Mapping[str, list[Path]],
     columns: Columns,
     batches: Batches,
-    reading: Reading,
-    kept: NDArray[np.bool_] | None = None,
+    progress: FileProgress,
+    trains: NDArray[np.bool_] | None = None,
 ) -> _Survey:
-    """Look at all columns; ``kept`` says which rows of the training files train, by default all."""
+    """Survey all columns; ``trains`` marks the rows of the training files that train, by default all."""
     survey = _Survey(columns)
     for split, paths in files.items():
         for path in paths:
             row = 0
-            for batch in reading.follow(path, batches(path, columns)):
+            for batch in progress.follow(path, batches(path, columns)):
                 n = len(next(iter(batch.values())))
                 training = np.full(n, split == "train")
                 if split == "train":
-                    if kept is not None:
-                        training = kept[survey.n_training : survey.n_training + n]
+                    if trains is not None:
+                        training = trains[survey.n_training : survey.n_training + n]
                     survey.n_training += n
                 for name, values in batch.items():
-                    survey.look(name, values, training, path, row)
+                    survey.update(name, values, training, path, row)
                 row += n
     return survey
 
 
 class _Survey:
-    """What is gathered of the columns, batch by batch."""
+    """Running statistics of the columns, batch by batch."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -152,8 +154,8 @@ class _Survey:
         self.lowest, self.highest = dict.fromkeys(columns.numeric, np.inf), dict.fromkeys(columns.numeric, -np.inf)
         self.n_missing, self.first, self.n_training = 0, "", 0
 
-    def look(self, name: str, values: NDArray[Any], training: NDArray[np.bool_], path: Path, row: int) -> None:
-        """Take in a column of a batch that begins at ``row`` of a file; ``training`` says which of its rows train."""
+    def update(self, name: str, values: NDArray[Any], training: NDArray[np.bool_], path: Path, row: int) -> None:
+        """Add a column of a batch that begins at ``row`` of a file; ``training`` marks the rows that train."""
         missing = _missing(values)
         if missing.any():
             place = f"column {name}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
@@ -172,7 +174,7 @@ class _Survey:
             self.highest[name] = max(self.highest[name], float(known.max()))
 
     def finish(self) -> None:
-        """Note means and categories; refuse columns that float32 would make much the same."""
+        """Record means and categories; refuse columns whose values float32 cannot tell apart."""
         for name, n in self.counts.items():
             if not n:
                 raise DataError(f"column {name} has no value in the training rows")
@@ -211,7 +213,7 @@ def _encode(columns: Columns, batch: Batch) -> Block:
 
 
 def _listed(names: list[str]) -> str:
-    """Name the first columns of a file, with their spaces."""
+    """List the first columns of a file, quoted to show spaces."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(repr(name[:40]) for name in names[:MAX_LISTED]) + more
 

@@ -1,4 +1,4 @@
-"""CSV files with a line of names, plain or gzip, read by Arrow a block at a time."""
+"""CSV files with a header line, plain or gzip, read by Arrow block by block."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
 from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import options_of
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 
 BLOCK_NBYTES = 2**22
-"""Bytes that are read at once; a longer line is refused."""
+"""Number of bytes read at once; a longer line is refused."""
 
 _NO_NUMBER = "conversion error to double"
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     delimiter = options_of(recipe).delimiter
 
     def names(path: Path) -> list[str]:
@@ -37,12 +37,12 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
             for batch in reader:
                 yield to_batch(path, batch, columns), file.tell() / nbytes
 
-    return read_columns(recipe, paths["source"], seed, watch, names=names, batches=batches)
+    return read_columns(recipe, paths["source"], seed, reporter, names=names, batches=batches)
 
 
 @contextmanager
 def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tuple[Any, Any]]:
-    """Open a file, as Arrow reads it and as it is; without columns, for their names only."""
+    """Open a file as Arrow's reader and as the raw file; without columns, only to read their names."""
     arrow, csv = require("pyarrow", "tables"), require("pyarrow.csv", "tables")
     convert = {}
     if columns is not None:
@@ -50,7 +50,8 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
     try:
-        # Arrow's own files: a thread of Arrow reads ahead, and one that is in Python when the process ends aborts it.
+        # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
+        # Python code at exit.
         file = arrow.OSFile(str(path))
         plain = arrow.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
         with csv.open_csv(

@@ -1,4 +1,4 @@
-"""The 8 x 8 digits that come with scikit-learn: real handwriting, no download."""
+"""The 8 x 8 digits that come with scikit-learn: handwritten digits without a download."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out
 from hfnumba.ingest.sources.raw import RawData
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """1797 rows of 64 grey values from 0 to 16; 360 of them, drawn by the seed, are the test split."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read 1797 rows of 64 grey values from 0 to 16; the seed draws 360 of them for the test split."""
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra
     except ImportError as error:

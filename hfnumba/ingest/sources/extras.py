@@ -1,4 +1,4 @@
-"""Libraries that only some sources need."""
+"""Import of optional libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hfnumba.errors import DataError
 
 
 def require(library: str, extra: str) -> Any:
-    """Import a library, or say how to install it."""
+    """Import a library; if that fails, raise with the command that installs it."""
     try:
         return import_module(library)
     except (ImportError, OSError) as error:

@@ -1,7 +1,7 @@
-"""Recordings in ``wav/`` and their labels in ``lab/``, as Festvox voices and HTK keep them.
+"""Recordings in ``wav/`` and labels in ``lab/``, in the formats of Festvox voices and HTK.
 
 A label file of Festvox has a header up to a line ``#``, then lines ``end_time 125 phone`` in seconds. One of HTK has
-lines ``start end label`` in units of 100 ns; of a label with its neighbours, ``l-phone+r``, the middle is the phone.
+lines ``start end label`` in units of 100 ns; in a label with context, ``l-phone+r``, the phone is in the middle.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.corpus import Say
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_names
 from hfnumba.ingest.sources.numbers import real, whole
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 DEBIAN = "usr/share/festival/voices/*/*/lab"
@@ -33,7 +32,7 @@ IN_CONTEXT = re.compile(r"[^-+]*-([^-+]+)\+.*")
 
 @dataclass(frozen=True)
 class FestvoxCorpus:
-    """One speaker's utterances, by the names of their files."""
+    """Utterances of one speaker, by the names of their files."""
 
     root: Path
     names: Mapping[str, Sequence[str]]
@@ -42,12 +41,12 @@ class FestvoxCorpus:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Phones, or their thirds."""
+        """Names of the phones, or of their thirds."""
         return class_names(list(self.numbers), self.options.states)
 
     @property
     def n_classes(self) -> int:
-        """As many as there are names."""
+        """Number of classes."""
         return len(self.classes)
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -60,28 +59,28 @@ class FestvoxCorpus:
         return X, frame_labels(name, len(X), spoken, self.numbers, self.options.states)
 
     def speaker(self, name: str) -> str | None:
-        """The only one."""
+        """The one speaker of the corpus, if features are normalised by speaker."""
         return "speaker" if self.options.normalise == "speaker" else None
 
-    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
-        """One record of all recordings, and one of all labels."""
-        names = sorted(name for held in self.names.values() for name in held)
+    def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
+        """One record for all recordings, and one for all labels."""
+        names = sorted(name for own in self.names.values() for name in own)
         paths = {kind: [inside(self.root, f"{kind}/{name}.{kind}") for name in names] for kind in ("wav", "lab")}
-        step = hashing(watch, chain(*paths.values()))
+        advance = hashing(reporter, chain(*paths.values()))
         return tuple(
-            folder_record(f"{kind}/*.{kind} ({len(names)} files)", self.root, held, step)
-            for kind, held in paths.items()
+            folder_record(f"{kind}/*.{kind} ({len(names)} files)", self.root, files, advance)
+            for kind, files in paths.items()
         )
 
 
-def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) -> FestvoxCorpus:
-    """Pair recordings and labels; the seed holds utterances out for the test."""
+def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> FestvoxCorpus:
+    """Pair recordings with labels; the seed holds utterances out for the test split."""
     options = recipe.speech or SpeechOptions()
     root = _root(paths["source"])
     recorded, labelled = ({path.stem for path in (root / kind).glob(f"*.{kind}")} for kind in ("wav", "lab"))
-    for alone, lacking in ((recorded - labelled, "labels"), (labelled - recorded, "recording")):
+    for alone, missing in ((recorded - labelled, "labels"), (labelled - recorded, "recording")):
         if alone:
-            say(f"{len(alone)} utterances have no {lacking} and are left out; the first is {min(alone)}")
+            reporter.note(f"{len(alone)} utterances have no {missing} and are left out; the first is {min(alone)}")
     names = sorted(recorded & labelled)
     if not names:
         raise DataError(f"{root} has no recording wav/NAME.wav with labels lab/NAME.lab")
@@ -117,7 +116,7 @@ def _htk(path: Path, rows: list[list[str]]) -> Segments:
 
 
 def _root(folder: Path) -> Path:
-    """Find the folder of ``wav`` and ``lab``: the given one, or the only voice of an unpacked Debian package."""
+    """Find the folder with ``wav`` and ``lab``: the given one, or the only voice of an unpacked Debian package."""
     found = [folder] if (folder / "lab").is_dir() else [path.parent for path in folder.glob(DEBIAN)]
     if len(found) != 1 or not (found[0] / "wav").is_dir():
         raise DataError(f"{folder} has no folders wav and lab (nor one voice below usr/share/festival/voices)")

@@ -1,9 +1,7 @@
-"""HDF5 files with a data set of features, one of labels, and one of weights if it is named.
+"""HDF5 files with a data set of features, one of labels, and, if named, one of weights.
 
-No link is followed, and no other file is opened.
-
-HDF5 can point elsewhere (external and soft links, external storage, virtual data sets) and load filters as plug-ins.
-All of that is refused.
+HDF5 files can refer to other files (external and soft links, external storage, virtual data sets) and load filters as
+plug-ins. All of that is refused: no link is followed, and no other file is opened.
 """
 
 from __future__ import annotations
@@ -18,49 +16,44 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, labelled, width
 from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 
-BLOCK_NBYTES = 2**22
 MAX_CHUNK_NBYTES = 2**28
 FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, Fletcher's checksum, LZF: those that come with h5py and expand no more than deflate."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     options, root = options_of(recipe), paths["source"]
     names = (options.features, options.labels[0] if options.labels else "y")
     regression = recipe.task == "regression"
-    width, dtype = _kind(located(recipe, root)["train"][0], names[0])
+    n_features, dtype = _kind(located(recipe, root)["train"][0], names[0])
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         with _opened(path) as file:
             X, y = (_dataset(path, file, name) for name in names)
-            if len(X) != len(y) or _width(X) != width:
+            if len(X) != len(y) or width(X.shape) != n_features:
                 raise DataError(
-                    f"{path}: {names[0]} has shape {X.shape} and {names[1]} {y.shape}; expected as many rows, and "
-                    f"{width} features as in the first file"
+                    f"{path}: {names[0]} has shape {X.shape} and {names[1]} {y.shape}; expected the same number "
+                    f"of rows, and {n_features} features as in the first file"
                 )
             if (X.dtype == np.uint8) != (dtype is np.uint8):
                 raise DataError(f"{path}: {names[0]} has dtype {X.dtype}, which differs from that of the first file")
             own = None if options.weight is None else _weights(path, file, options.weight, len(X))
-            n = max(1, BLOCK_NBYTES // max(1, width * X.dtype.itemsize))
+            n = max(1, BLOCK_NBYTES // max(1, n_features * X.dtype.itemsize))
             for first in range(0, len(X), n):
                 labels = np.asarray(y[first : first + n])
-                rows = np.asarray(X[first : first + n]).reshape(len(labels), -1)
+                rows = np.asarray(X[first : first + n])
                 weights = None if own is None else own[first : first + n]
                 share = (first + len(labels)) / len(X)
-                if regression:
-                    yield Block(rows, None, labels.astype(np.float64).reshape(len(labels), -1), weights), share
-                elif labels.size != len(labels):
-                    raise DataError(f"{path}: {names[1]} has shape {y.shape}, expected one class number a row")
-                else:
-                    yield Block(rows, [str(value) for value in labels.reshape(-1).tolist()], None, weights), share
+                yield labelled(f"{path}: {names[1]}", rows, labels, weights, regression=regression), share
 
-    return gather(recipe, root, seed, watch, blocks, n_features=width, dtype=dtype)
+    return gather(recipe, root, seed, reporter, blocks, n_features=n_features, dtype=dtype)
 
 
 def _weights(path: Path, file: Any, name: str, n_rows: int) -> NDArray[Any]:
@@ -73,15 +66,11 @@ def _weights(path: Path, file: Any, name: str, n_rows: int) -> NDArray[Any]:
 def _kind(path: Path, name: str) -> tuple[int, Any]:
     with _opened(path) as file:
         X = _dataset(path, file, name)
-        return _width(X), np.uint8 if X.dtype == np.uint8 else np.float32
-
-
-def _width(X: Any) -> int:
-    return int(np.prod(X.shape[1:], dtype=object))
+        return width(X.shape), np.uint8 if X.dtype == np.uint8 else np.float32
 
 
 def _dataset(path: Path, file: Any, name: str) -> Any:
-    """Find a data set by hard links only, and refuse what its header claims beyond what the file can hold."""
+    """Find a data set by hard links only, and check the claims of its header against the size of the file."""
     h5py = require("h5py", "tables")
     found = file
     for part in name.strip("/").split("/"):
@@ -102,7 +91,7 @@ def _dataset(path: Path, file: Any, name: str) -> Any:
 def _refuse_elsewhere(path: Path, name: str, found: Any) -> None:
     created = found.id.get_create_plist()
     if found.is_virtual or created.get_external_count():
-        raise DataError(f"{path}: {name} keeps its values in other files, which are never opened; copy the data")
+        raise DataError(f"{path}: {name} stores its values in other files, which are never opened; copy the data")
     filters = {created.get_filter(i)[0] for i in range(created.get_nfilters())}
     if filters - FILTERS:
         raise DataError(f"{path}: {name} needs the filters {sorted(filters - FILTERS)}; write it with gzip or none")

@@ -1,4 +1,4 @@
-"""IDX files (the format of MNIST), plain or gzip. The header is checked before anything else is read.
+"""IDX files (the format of MNIST), plain or gzip; the header is checked before the values are read.
 
 A file is two zero bytes, a dtype code, the number of dimensions, the dimensions as big-endian uint32, and the
 values, big-endian in C order (described with the MNIST files, http://yann.lecun.com/exdb/mnist/).
@@ -19,17 +19,17 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe, RecipeFile
 from hfnumba.ingest.sources.arrays import refuse_shape
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
-from hfnumba.progress import Watch
+from hfnumba.linux import empty
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
-from hfnumba.store.pages import empty
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_NDIM = 8
 BLOCK = 2**20
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits of a recipe with one IDX file for each ``X`` and each ``y``; the seed is not used."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits of a recipe, one IDX file for each ``X`` and each ``y``; the seed is not used."""
     arrays: dict[tuple[str | None, str | None], NDArray[Any]] = {}
     sources = []
     for file in recipe.files:
@@ -45,25 +45,25 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
     Parameters
     ----------
     path : Path
-        The file; decompressed if its name ends in ``.gz``.
+        File to read; decompressed if its name ends in ``.gz``.
     expected : RecipeFile, optional
-        Size and SHA-256 it must have.
+        Required size and SHA-256.
 
     Returns
     -------
     array : ndarray
-        In the byte order of the machine.
+        Values in the byte order of the machine.
     source : SourceFile
 
     Raises
     ------
     DataError
-        If the header is not one of IDX, or the file is not exactly as long as its header says.
+        If the header is not an IDX header, or the size of the file is not the one its header gives.
 
     Notes
     -----
-    At most one byte more than the header promises is read, and a header is believed only as far as the size
-    of the file (times the largest ratio of deflate) allows it: a small file cannot take much memory.
+    At most one byte more than the header gives is read, and the header may not claim more than the size of the file
+    (times the largest ratio of deflate) allows: a small file cannot take much memory.
     """
     expected = expected or RecipeFile(name=path.name.removesuffix(".gz"))
     with opened(path) as file:
@@ -80,25 +80,25 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
         nbytes = math.prod(shape) * dtype.itemsize
         _refuse_size(path, len(header), nbytes, shape, expected)
         values = empty((nbytes,), np.uint8)
-        held = _fill(values.data, file)
-        more = held == nbytes and file.read(1)
-    if held != nbytes or more:
-        found = "more" if more else f"only {held}"
+        n_read = _fill(values.data, file)
+        more = n_read == nbytes and file.read(1)
+    if n_read != nbytes or more:
+        found = "more" if more else f"only {n_read}"
         raise DataError(f"{path} has shape {shape} in its header, so {nbytes} bytes of values, but holds {found}")
     array = values.view(dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False), source_file(expected, path, header, values.data)
 
 
 def _fill(room: memoryview, file: BinaryIO) -> int:
-    """Read until there is no room or nothing more, in blocks, which is all that a gzip file takes beside them."""
-    held = 0
-    while held < len(room) and (n := file.readinto(room[held : held + BLOCK])):  # type: ignore[attr-defined]
-        held += n
-    return held
+    """Read until the room is full or the file ends, in blocks, which bounds the buffers of a gzip file."""
+    n_read = 0
+    while n_read < len(room) and (n := file.readinto(room[n_read : n_read + BLOCK])):  # type: ignore[attr-defined]
+        n_read += n
+    return n_read
 
 
 def _refuse_size(path: Path, n_header: int, nbytes: int, shape: tuple[int, ...], expected: RecipeFile) -> None:
-    """Refuse a header that does not fit the recipe or cannot fit the file, before the values are read."""
+    """Raise if the header does not fit the recipe or the size of the file, before the values are read."""
     if expected.nbytes is not None and n_header + nbytes != expected.nbytes:
         raise DataError(
             f"{path} has shape {shape} in its header, {n_header + nbytes} bytes, the recipe expects {expected.nbytes}"

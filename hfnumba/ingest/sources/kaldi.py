@@ -1,4 +1,4 @@
-"""Kaldi's features and alignments, joined by the names of the utterances."""
+"""Features and alignments of Kaldi, joined by the names of the utterances."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.corpus import Say, listed
-from hfnumba.ingest.recipe_tables import KaldiSplit
+from hfnumba.ingest.corpus import listed
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_names
 from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
 from hfnumba.ingest.sources.numbers import whole
 from hfnumba.ingest.sources.paths import file_record, folder_record, hashing, inside
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 MAX_TRANSITION = 10**7
@@ -26,7 +25,7 @@ MAX_TRANSITION = 10**7
 
 @dataclass(frozen=True)
 class KaldiCorpus:
-    """Utterances with features and alignments; keys are unique over the splits."""
+    """Utterances with features and alignments; their names are unique over all splits."""
 
     root: Path
     files: tuple[str, ...]
@@ -38,7 +37,7 @@ class KaldiCorpus:
     classes: tuple[str, ...] = ()
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Features and class numbers of an utterance, mapped if there is a map."""
+        """Features and class numbers of an utterance, mapped if there is a pdf map."""
         X, y = read_matrix(self.features[name]), read_ints(self.alignments[name])
         if len(X) != len(y):
             raise DataError(f"{name} has {len(X)} frames of features and {len(y)} of alignment, expected as many")
@@ -55,23 +54,23 @@ class KaldiCorpus:
         return X, mapped
 
     def speaker(self, name: str) -> str | None:
-        """Features of Kaldi are taken as they are."""
+        """No speaker; returns None, because features of Kaldi are not normalised here."""
         return None
 
-    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
-        """One record a file that the recipe names, and one for the archives that script files name."""
+    def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
+        """One record for each file that the recipe names, and one for all archives that script files name."""
         named = [inside(self.root, name) for name in self.files]
         entries = (*self.features.values(), *self.alignments.values())
         archives = sorted({entry.path for entry in entries} - set(named))
-        step = hashing(watch, [*named, *archives])
-        records = [file_record(name, path, step) for name, path in zip(self.files, named, strict=True)]
+        advance = hashing(reporter, [*named, *archives])
+        records = [file_record(name, path, advance) for name, path in zip(self.files, named, strict=True)]
         if archives:
-            records.append(folder_record(f"{len(archives)} archives", self.root, archives, step))
+            records.append(folder_record(f"{len(archives)} archives", self.root, archives, advance))
         return tuple(records)
 
 
-def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) -> KaldiCorpus:
-    """Join features and alignments; without a test split, the seed holds utterances out."""
+def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> KaldiCorpus:
+    """Join features and alignments; without a test split, the seed holds training utterances out."""
     options, root = recipe.kaldi, paths["source"]
     if options is None:
         raise DataError("format kaldi needs a table [kaldi]")
@@ -80,17 +79,17 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) 
     alignments: dict[str, Entry] = {}
     names: dict[str, Sequence[str]] = {}
     files: list[str] = []
-    for split, held in given.items():
-        if held is None:
+    for split, files_of in given.items():
+        if files_of is None:
             continue
-        own_features, own_alignments = _joined(root, held.features), _joined(root, held.alignments)
-        names[split] = _common(split, own_features, own_alignments, options.missing == "skip", say)
+        own_features, own_alignments = _joined(root, files_of.features), _joined(root, files_of.alignments)
+        names[split] = _common(split, own_features, own_alignments, options.missing == "skip", reporter)
         repeated = features.keys() & set(names[split])
         if repeated:
             raise DataError(f"{listed(sorted(repeated))} are in {split} and in another split too")
         features |= own_features
         alignments |= own_alignments
-        files += _named(held)
+        files += [*files_of.features, *files_of.alignments]
     if options.test is None:
         names["train"], names["test"] = hold_out_names(names["train"], seed, recipe.hold_out)
     table = None
@@ -102,7 +101,7 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) 
 
 
 def read_pdf_map(path: Path) -> NDArray[np.int64]:
-    """Read lines of a transition id and its class into a table; -1 where there is none."""
+    """Read lines of a transition id and its class into a table; -1 for ids without a class."""
     pairs: dict[int, int] = {}
     try:
         with path.open(encoding="ascii") as file:
@@ -136,9 +135,9 @@ def _joined(root: Path, files: Iterable[str]) -> dict[str, Entry]:
 
 
 def _common(
-    split: str, features: Mapping[str, Entry], alignments: Mapping[str, Entry], skip: bool, say: Say
+    split: str, features: Mapping[str, Entry], alignments: Mapping[str, Entry], skip: bool, reporter: Reporter
 ) -> list[str]:
-    """Names of the utterances that have both; the others are named, and refused unless they are to be skipped."""
+    """Names of the utterances that have both; others are reported, and refused unless they are to be skipped."""
     for missing, what in (
         (features.keys() - alignments.keys(), "alignment"),
         (alignments.keys() - features.keys(), "features"),
@@ -147,12 +146,8 @@ def _common(
             text = f"{split}: {len(missing)} utterances have no {what}: {listed(sorted(missing))}"
             if not skip:
                 raise DataError(f'{text}; to leave them out, set missing = "skip" in [kaldi]')
-            say(f"{text}; they are left out")
+            reporter.note(f"{text}; they are left out")
     common = sorted(features.keys() & alignments.keys())
     if not common:
         raise DataError(f"{split}: no utterance has both features and an alignment")
     return common
-
-
-def _named(held: KaldiSplit) -> list[str]:
-    return [*held.features, *held.alignments]

@@ -1,4 +1,4 @@
-"""The sparse rows of libsvm, ``label index:value …``, read a line at a time and made dense."""
+"""Sparse rows of libsvm, ``label index:value …``, read line by line and made dense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.numbers import plain
 from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
-from hfnumba.progress import Reading, Watch
+from hfnumba.progress import FileProgress, Reporter
 
 MAX_LINE = 2**24
 BLOCK_CELLS = 2**22
@@ -28,29 +28,29 @@ class _Line(NamedTuple):
     values: list[float]
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     options, root = options_of(recipe), paths["source"]
     n_features = options.n_features
     if n_features is None:
         files = located(recipe, root)
-        reading = Reading(watch("Counting features", "bytes"), files)
-        lines = (line for path in chain(*files.values()) for line in reading.follow(path, _lines(path, options)))
+        progress = FileProgress(reporter.progress("Counting features", "bytes"), files)
+        lines = (line for path in chain(*files.values()) for line in progress.follow(path, _lines(path, options)))
         n_features = max((max(line.indices, default=-1) + 1 for line in lines), default=0)
     width = n_features
     regression = recipe.task == "regression"
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
-        held: list[_Line] = []
+        pending: list[_Line] = []
         for line, share in _lines(path, options):
-            held.append(line)
-            if len(held) >= min(MAX_BLOCK_ROWS, max(1, BLOCK_CELLS // width)):
-                yield _dense(path, held, width, regression), share
-                held = []
-        if held:
-            yield _dense(path, held, width, regression), 1.0
+            pending.append(line)
+            if len(pending) >= min(MAX_BLOCK_ROWS, max(1, BLOCK_CELLS // width)):
+                yield _dense(path, pending, width, regression), share
+                pending = []
+        if pending:
+            yield _dense(path, pending, width, regression), 1.0
 
-    return gather(recipe, root, seed, watch, blocks, n_features=width)
+    return gather(recipe, root, seed, reporter, blocks, n_features=width)
 
 
 def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Block:
@@ -68,7 +68,7 @@ def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Bloc
 
 
 def _lines(path: Path, options: TableOptions) -> Iterator[tuple[_Line, float]]:
-    """Read the lines that are not empty, each with the share of the file that is read by then."""
+    """Read the non-empty lines, each with the share of the file that is read by then."""
     limit, nbytes = options.n_features or options.max_features, path.stat().st_size
     with opened(path) as file:
         number = 0

@@ -1,4 +1,4 @@
-"""Pairs of NumPy's ``.npy`` files, mapped into memory and read a block at a time. Never unpickled."""
+"""Pairs of NumPy's ``.npy`` files, memory-mapped and read block by block; never unpickled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, refuse_shape, width
 from hfnumba.ingest.sources.paths import file_record, hashing, inside
 from hfnumba.ingest.sources.raw import RawData, opened
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 _HEADER_ERRORS = (
@@ -32,57 +32,57 @@ _HEADER_ERRORS = (
     MemoryError,
     tokenize.TokenError,
 )
-"""What NumPy raises for headers of the wrong kind."""
+"""Errors that NumPy raises for invalid headers."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[arrays]`` names; of a training split alone, the seed holds rows out."""
-    return read_pairs(recipe, seed, watch, partial(_open, paths["source"]))
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[arrays]`` names; without a test split, the seed holds training rows out."""
+    return read_pairs(recipe, seed, reporter, partial(_open, paths["source"]))
 
 
 @dataclass(frozen=True)
-class NpyRows:
-    """The array of a file."""
+class NpyReader:
+    """Reader of the array of a file."""
 
     path: Path
     values: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As the header says, which was checked."""
+        """Shape of the array, from the checked header."""
         return self.values.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As the header says."""
+        """Dtype of the array, from the header."""
         return self.values.dtype
 
     @property
     def step(self) -> int:
-        """Rows of about 4 MB."""
+        """Number of rows in about 4 MB."""
         return max(1, BLOCK_NBYTES // max(1, width(self.shape) * self.dtype.itemsize))
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
-        """Copy some rows."""
+        """Copy the rows from ``first`` up to ``stop``."""
         return np.array(self.values[first:stop])
 
-    def record(self, name: str, watch: Watch) -> SourceFile:
-        """Record the file."""
-        return file_record(name, self.path, hashing(watch, [self.path]))
+    def record(self, name: str, reporter: Reporter) -> SourceFile:
+        """Record size and digest of the file."""
+        return file_record(name, self.path, hashing(reporter, [self.path]))
 
 
-def _open(root: Path, name: str) -> NpyRows:
+def _open(root: Path, name: str) -> NpyReader:
     path = inside(root, name)
-    return NpyRows(path, map_npy(path))
+    return NpyReader(path, map_npy(path))
 
 
 def read_npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the shape, whether it is in Fortran's order, and the dtype; ``file`` is then at the first element.
+    """Read shape, whether the order is Fortran's, and dtype; ``file`` is then at the first element.
 
     Raises
     ------
     DataError
-        If it is no header, or a newer one; ``where`` names the file.
+        If the header is invalid or of a newer version; ``where`` names the file in the message.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -93,7 +93,7 @@ def read_npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool,
         if read_header is None:
             raise ValueError(f"NPY version {version}, expected 1.0 or 2.0")
         with warnings.catch_warnings():
-            # A header is a Python literal, and Python's parser warns of damaged ones before it refuses them.
+            # A header is a Python literal, and Python's parser warns about damaged ones before it raises.
             warnings.simplefilter("ignore", SyntaxWarning)
             header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(file)
     except _HEADER_ERRORS as error:
@@ -102,21 +102,21 @@ def read_npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool,
 
 
 def map_npy(path: Path) -> NDArray[Any]:
-    """Map the array of an ``.npy`` file into memory, read-only.
+    """Memory-map the array of an ``.npy`` file, read-only.
 
     Raises
     ------
     DataError
-        If it is damaged, holds Python objects, or is not as large as its header says.
+        If the file is damaged, holds Python objects, or does not have the size its header gives.
     """
     with opened(path) as file:
         shape, fortran, dtype = read_npy_header(file, str(path))
         start = file.tell()
     refuse_dtype(path, dtype)
     refuse_shape(path, shape, dtype.itemsize)
-    nbytes, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
-    if nbytes != held:
-        raise DataError(f"{path} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, but holds {held}")
+    nbytes, found = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
+    if nbytes != found:
+        raise DataError(f"{path} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, but holds {found}")
     if not nbytes:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")

@@ -1,4 +1,4 @@
-"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``. Never unpickled.
+"""NumPy's ``.npz`` archives of ``X_train, y_train, X_test, y_test``, or ``X, y``; never unpickled.
 
 Weights of rows are ``weights_train`` and so on, or ``weights``.
 """
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out
-from hfnumba.ingest.sources.arrays import refuse_shape
+from hfnumba.ingest.sources.arrays import refuse_dtype, refuse_shape
 from hfnumba.ingest.sources.npy import read_npy_header
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 
 SPLIT_KEYS = {split: (f"X_{split}", f"y_{split}") for split in ("train", "validation", "test")}
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits of an archive; of ``X`` and ``y`` alone, the seed holds out a fifth of the rows."""
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits of an archive; if it has only ``X`` and ``y``, the seed holds a fifth of the rows out."""
     (file,) = recipe.files
     path = paths[file.name]
     with opened(path) as handle:
@@ -38,14 +38,14 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
         if X.ndim < 2 or y.ndim < 1:
             raise DataError(f"{path}: expected X with rows and features, got shapes {X.shape} and {y.shape}")
         _refuse_weights(path, arrays.keys(), {"weights"})
-        held = hold_out(X, y, seed)
+        splits_of = hold_out(X, y, seed)
         if "weights" not in arrays:
-            return RawData(held, (record,))
+            return RawData(splits_of, (record,))
         if arrays["weights"].shape not in ((len(X),), (len(X), 1)):
             raise DataError(f"{path}: expected a weight for each of {len(X)} rows, got shape {arrays['weights'].shape}")
         # The same seed draws the same rows.
         weights = {name: own for name, (_, own) in hold_out(y, arrays["weights"], seed).items()}
-        return RawData(held, (record,), weights=weights)
+        return RawData(splits_of, (record,), weights=weights)
     splits = {name: pair for name, pair in SPLIT_KEYS.items() if set(pair) <= arrays.keys()}
     if "train" not in splits:
         raise DataError(
@@ -58,22 +58,22 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> 
 
 
 def _refuse_weights(path: Path, found: Collection[str], usable: Collection[str]) -> None:
-    """Refuse weights that no rows go with: left out in silence they would be missed."""
+    """Raise if there are weights without rows, which would otherwise be ignored silently."""
     stray = sorted(key for key in found if key.startswith("weights") and key not in usable)
     if stray:
         raise DataError(
-            f"{path} holds {', '.join(stray)} without such rows; beside its features expected "
-            f"{', '.join(sorted(usable))}: rename or leave out"
+            f"{path} has {', '.join(stray)} without such rows; expected {', '.join(sorted(usable))} for its features: "
+            f"rename or remove the others"
         )
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an archive that a store can be made of; other members are not touched.
+    """Read the arrays of an archive by their expected names; other members are not read.
 
     Raises
     ------
     DataError
-        If it is no archive, a member is damaged, holds Python objects, or is not as large as its header says.
+        If the file is not an archive, or a member is damaged, holds Python objects, or differs in size from its header.
     """
     wanted = {"X", "y", "weights", *(key for keys in SPLIT_KEYS.values() for key in keys)}
     wanted |= {f"weights_{split}" for split in SPLIT_KEYS}
@@ -101,15 +101,14 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array by its header, before memory is taken for it."""
+    """Check the header of an array before memory is allocated for it."""
     where = f"{path}: {member.filename}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{where} is packed in another way than NumPy's; write it by np.savez_compressed")
+        raise DataError(f"{where} has a compression that NumPy does not use; write it with np.savez_compressed")
     with archive.open(member) as file:
         shape, _, dtype = read_npy_header(file, where)
         n_header = file.tell()
-    if dtype.hasobject:
-        raise DataError(f"{where} holds Python objects (dtype {dtype}), which are never read; save plain numbers")
+    refuse_dtype(where, dtype)
     refuse_shape(where, shape, dtype.itemsize)
     nbytes = math.prod(shape) * dtype.itemsize
     if n_header + nbytes != member.file_size or nbytes > (member.compress_size + 1) * DEFLATE_RATIO:

@@ -1,15 +1,15 @@
-"""Numbers in text, as data have them: what Python's literals allow beyond that, as in ``1_000``, is refused."""
+"""Parsing of numbers in text; Python's extensions, such as ``1_000``, are refused."""
 
 from __future__ import annotations
 
 
 def plain[Text: (str, bytes)](text: Text) -> Text:
-    """Return a text of numbers, for Python to convert: many at once, where a call for each takes longer than that.
+    """Check a text of one or more numbers, and return it for Python to convert.
 
     Raises
     ------
     ValueError
-        If it holds what Python takes for a part of a number and data do not have.
+        If it has characters that only Python accepts in numbers.
     """
     if not text.isascii() or (b"_" if isinstance(text, bytes) else "_") in text:
         raise ValueError(f"{text[:40]!r} is not a number")
@@ -17,12 +17,12 @@ def plain[Text: (str, bytes)](text: Text) -> Text:
 
 
 def whole(word: str) -> int:
-    """Read a whole number of at most 64 bits.
+    """Parse an integer of at most 64 bits.
 
     Raises
     ------
     ValueError
-        If it is anything else.
+        If the word is not such an integer.
     """
     value = int(plain(word))
     if not -(2**63) <= value < 2**63:
@@ -31,11 +31,11 @@ def whole(word: str) -> int:
 
 
 def real(word: str) -> float:
-    """Read a number, which may be NaN or infinite.
+    """Parse a number, which may be NaN or infinite.
 
     Raises
     ------
     ValueError
-        If it is anything else.
+        If the word is not a number.
     """
     return float(plain(word))

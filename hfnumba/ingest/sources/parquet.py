@@ -1,4 +1,4 @@
-"""Parquet files, read by Arrow a block at a time."""
+"""Parquet files, read by Arrow block by block."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hfnumba.ingest.sources.arrow import to_batch
 from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
 from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import RawData
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 
 BATCH_ROWS = 8192
 MAX_GROUP_NBYTES = 2**31
-"""A row group that claims more bytes, uncompressed, is refused."""
+"""Largest uncompressed size of a row group, in bytes."""
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[table]`` names; of a training split alone, the seed holds rows out."""
-    return read_columns(recipe, paths["source"], seed, watch, names=_names, batches=_batches)
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
+    return read_columns(recipe, paths["source"], seed, reporter, names=_names, batches=_batches)
 
 
 def _names(path: Path) -> list[str]:
@@ -47,7 +47,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
             for i in range(file.metadata.num_row_groups):
-                # The sizes of columns would say more, but to ask for those of a damaged file aborts the process.
+                # Column sizes would be more precise, but asking for those of a damaged file aborts the process.
                 nbytes = file.metadata.row_group(i).total_byte_size
                 if not 0 <= nbytes <= MAX_GROUP_NBYTES:
                     raise DataError(

@@ -1,4 +1,4 @@
-"""What every source shares: the arrays it hands over, and files opened with care."""
+"""Shared by all sources: the arrays they return, and the opening and checking of files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from hfnumba.ingest.recipes import RecipeFile
 from hfnumba.store.manifest import SourceFile
 
 DEFLATE_RATIO = 1032
-"""Deflate cannot expand further: a compressed file that claims to has a false header."""
+"""Largest expansion of deflate; a compressed file that claims more has a false header."""
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Arrays as their source holds them, and where they came from.
+    """Arrays of a data set in the order of the source, with the records of its files.
 
-    ``subsets`` holds the row numbers of splits that share their arrays with others; ``classes`` the names of the
-    classes, if they have names; ``weights`` those of the rows, for the splits that have them.
+    ``subsets`` has the row numbers of splits that share their arrays with others, ``classes`` the names of the
+    classes, if they have names, and ``weights`` the weights of the rows, for splits that have weights.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -39,20 +39,20 @@ class RawData:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, decompressed if its name ends in ``.gz``; what goes wrong meanwhile is a DataError."""
+    """Open a file, decompressed if its name ends in ``.gz``; errors of reading are raised as DataError."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield cast(BinaryIO, file)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file ({error}); fetch it again") from error
+        raise DataError(f"{path} is not a complete gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_all(path: Path, limit: int) -> bytes:
-    """Read the uncompressed bytes of a file; refuse it at the first byte after ``limit``."""
+    """Read the uncompressed bytes of a file; raise if there are more than ``limit``."""
     with opened(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -61,7 +61,7 @@ def read_all(path: Path, limit: int) -> bytes:
 
 
 def source_file(expected: RecipeFile, path: Path, *pieces: bytes | memoryview) -> SourceFile:
-    """Record what was read, in one piece or several, checked against the recipe."""
+    """Record the bytes that were read, in one piece or several, and check them against the recipe."""
     hashed, nbytes = hashlib.sha256(), sum(map(len, pieces))
     for piece in pieces:
         hashed.update(piece)

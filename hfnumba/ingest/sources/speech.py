@@ -1,4 +1,4 @@
-"""What corpora of recordings share: samples, log-mel features, and a label for each frame."""
+"""Shared by corpora of recordings: samples, log-mel features, and frame labels."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ FRAME_MS, SHIFT_MS = 25.0, 10.0
 FORMATS = {"WAV", "WAVEX", "NIST"}
 SAMPLE_NBYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 FULL_SCALE = 2**15
-"""Kaldi computes features from samples in the range of 16-bit integers."""
+"""Scale of the samples: Kaldi computes features from samples in the range of 16-bit integers."""
 
 MAX_DIFFERENCE_S = 1.0
 HEAD_NBYTES = 4096
 MAX_LABELS = 2**24
-"""Bytes of a file of labels."""
+"""Largest number of bytes of a label file."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Stretches of time that follow each other, and what is spoken in each.
+    """Consecutive segments of time, with the phone spoken in each.
 
     Attributes
     ----------
     ends : ndarray of float64
-        End of each, in seconds, ascending; each begins where the one before ends, the first at ``start``.
+        Ends of the segments in seconds, ascending; each begins where the one before ends, the first at ``start``.
     phones : tuple of str
     start : float
     """
@@ -43,7 +43,7 @@ class Segments:
 
 
 def segments(path: Path, ends: list[float], phones: list[str], start: float = 0.0) -> Segments:
-    """Check the times of a file of labels."""
+    """Make segments from the times of a label file, and check them."""
     times = np.array([start, *ends], np.float64)
     if not ends:
         raise DataError(f"{path} holds no labels")
@@ -54,7 +54,7 @@ def segments(path: Path, ends: list[float], phones: list[str], start: float = 0.
 
 
 def read_text(path: Path) -> list[str]:
-    """Lines of a small text file."""
+    """Read the lines of a small text file."""
     try:
         if path.stat().st_size > MAX_LABELS:
             raise DataError(f"{path} is larger than {MAX_LABELS} bytes, expected a file of labels")
@@ -66,24 +66,24 @@ def read_text(path: Path) -> list[str]:
 def frame_labels(
     where: str, n_frames: int, spoken: Segments, numbers: dict[str, int], states: int
 ) -> NDArray[np.int64]:
-    """Label each frame by what is spoken at its middle.
+    """Label each frame by the phone spoken at its middle.
 
     Parameters
     ----------
     where : str
-        What an error names.
+        Name of the utterance in error messages.
     n_frames : int
     spoken : Segments
-        Frames before the first and after the last stretch get the label of that one.
+        Segments; frames before the first and after the last get the label of that one.
     numbers : dict of str to int
-        Of each phone.
+        Class number of each phone.
     states : {1, 3}
-        With 3, class ``3 * phone + third``, the thirds of a stretch being of equal length.
+        Number of classes per phone; with 3, the class is ``3 * phone + third``, with thirds of equal length.
 
     Raises
     ------
     DataError
-        If labels and recording differ by more than a second: they do not belong together.
+        If labels and recording differ by more than a second in length.
     """
     duration = (n_frames * SHIFT_MS + FRAME_MS - SHIFT_MS) / 1000
     if abs(spoken.ends[-1] - duration) > MAX_DIFFERENCE_S:
@@ -105,7 +105,7 @@ def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
     Raises
     ------
     DataError
-        If it is another format, is cut, or has another rate than the recipe says.
+        If the recording has another format, is truncated, or has another sample rate than the recipe says.
     """
     soundfile = require("soundfile", "speech")
     try:
@@ -117,9 +117,9 @@ def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
                 raise DataError(
                     f"{path} has {file.channels} channels at {file.samplerate} Hz, expected 1 at {options.sample_rate}"
                 )
-            # libsndfile trims what a header claims to what the file holds; a recording that is cut is refused instead.
+            # libsndfile shortens the claimed length to that of the file; a truncated recording is refused here instead.
             if (claimed := _claimed_samples(path)) != file.frames:
-                raise DataError(f"{path} claims {claimed} samples and holds {file.frames}; it is cut or damaged")
+                raise DataError(f"{path} claims {claimed} samples and holds {file.frames}; it is truncated or damaged")
             samples: NDArray[np.float32] = file.read(dtype="float32")
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path} is not a recording that can be read: {error}") from error
@@ -127,7 +127,7 @@ def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
 
 
 def _claimed_samples(path: Path) -> int | None:
-    """How many samples of one channel the header of a WAV or NIST SPHERE file claims; None if it does not say."""
+    """Number of samples of one channel in the header of a WAV or NIST SPHERE file; None if it is not given."""
     with path.open("rb") as file:
         head = file.read(HEAD_NBYTES)
         if head.startswith(b"NIST_1A"):
@@ -149,12 +149,12 @@ def _claimed_samples(path: Path) -> int | None:
 
 
 def log_mel(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
-    """Compute the logarithmic mel energies of a recording: Kaldi's, without dither, so the same each time.
+    """Compute the logarithmic mel energies of a recording with Kaldi's code, without dither, so reproducibly.
 
     Returns
     -------
     ndarray of float32, shape (frames, n_mels)
-        A frame each 10 ms, of 25 ms.
+        Features of frames of 25 ms, one every 10 ms.
     """
     knf = require("kaldi_native_fbank", "speech")
     samples = read_samples(path, options)

@@ -1,4 +1,4 @@
-"""Rows that come in blocks, kept on disk so that they can be shuffled without fitting into memory."""
+"""Temporary storage on disk for rows that arrive in blocks, and numbering of their labels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.sources.numbers import real, whole
 
 MAX_NAMES = 100_000
-"""Distinct labels."""
+"""Largest number of distinct labels."""
 
 
 class Spool:
-    """Rows of one dtype in a file without a name: it is gone when the process ends, however that happens.
+    """Rows of one dtype in an unnamed temporary file, which disappears when the process ends in any way.
 
-    Takes as much disk as the rows, in the folder for temporary files (``TMPDIR``).
+    It takes as much disk space as the rows, in the folder for temporary files (``TMPDIR``).
     """
 
     def __init__(self, n_columns: int, dtype: Any = np.float32) -> None:
@@ -29,16 +29,16 @@ class Spool:
         self._file = tempfile.TemporaryFile(prefix="hfnumba-")  # noqa: SIM115 - lives as long as the rows
 
     def append(self, block: NDArray[Any]) -> None:
-        """Add rows."""
+        """Append rows."""
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(block, self.dtype)
-        with _kept():
+        with _disk_errors():
             self._file.write(values.data)
         self.n_rows += len(values)
 
     def array(self) -> NDArray[Any]:
-        """All rows, as a map of the file."""
-        with _kept():
+        """Return all rows as a memory map of the file."""
+        with _disk_errors():
             self._file.flush()
         if not self.n_rows:
             return np.empty((0, self.n_columns), self.dtype)
@@ -46,19 +46,20 @@ class Spool:
 
 
 @contextmanager
-def _kept() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
+    """Raise errors of the disk as DataError."""
     try:
         yield
     except OSError as error:
         full = " (the disk is full; name a folder with more space in TMPDIR)" if error.errno in FULL else ""
-        raise DataError(f"rows could not be kept in {tempfile.gettempdir()}: {error.strerror}{full}") from error
+        raise DataError(f"rows could not be written to {tempfile.gettempdir()}: {error.strerror}{full}") from error
 
 
 class Labels:
-    """Labels of several splits as they come, numbered when all are known.
+    """Collects the labels of all splits and numbers the classes at the end.
 
-    Labels that are whole numbers from 0 to below ``MAX_NAMES`` are class numbers. Any others are names, whole numbers
-    in their order or words in theirs, and the class is the place in it.
+    Labels that are integers from 0 to below ``MAX_NAMES`` are class numbers. All others are names, sorted as integers
+    or as words, and the class number is the position.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Labels:
         self._blocks: dict[str, list[NDArray[np.int32]]] = {}
 
     def add(self, split: str, words: Iterable[str]) -> None:
-        """Take the labels of some rows."""
+        """Add the labels of some rows."""
         numbers = self._numbers
         block = np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int32)
         if len(numbers) > MAX_NAMES:
@@ -74,7 +75,7 @@ class Labels:
         self._blocks.setdefault(split, []).append(block)
 
     def finish(self) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
-        """Class numbers of each split, and the names of the classes (none if they are class numbers)."""
+        """Return the class numbers of each split, and the names of the classes (empty for class numbers)."""
         values = {word: number for word in self._numbers if (number := _number(word)) is not None}
         names: tuple[str, ...] = ()
         if len(values) == len(self._numbers):
@@ -93,14 +94,14 @@ class Labels:
 
 
 def _number(word: str) -> int | None:
-    """Return the whole number that a label is, or None for a word."""
+    """Return a label as an integer, or None for a word."""
     with suppress(ValueError):
         return whole(word)
     try:
         value = real(word)
     except ValueError:
         return None
-    # From 2**53 on a number with a point may stand for several.
+    # From 2**53 on, a float may stand for several integers.
     if not value.is_integer() or abs(value) >= 2**53:
         raise DataError(f'a label is {word}, expected whole numbers or names; for regression set task = "regression"')
     return int(value)

@@ -1,4 +1,4 @@
-"""What tables share: blocks of rows from the files of each split become arrays on disk."""
+"""Shared by tables: blocks of rows from the files of each split are gathered into arrays on disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.paths import file_record, hashing, inside
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.spool import Labels, Spool
-from hfnumba.progress import Reading, Watch
+from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.manifest import SourceFile
 
 
 class Block(NamedTuple):
-    """Some rows: features, labels as words, or for regression as numbers of shape (rows, n_outputs), and weights."""
+    """Block of rows: features, labels as words or (for regression) targets of shape (rows, n_outputs), and weights."""
 
     X: NDArray[Any]
     words: list[str] | None
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 Blocks = Callable[[str, Path], Iterator[tuple[Block, float]]]
-"""Reads the blocks of a file of a split, each with the share of the file that is read by then."""
+"""Function that reads the blocks of a file of a split, each with the share of the file that is read by then."""
 
 
 def options_of(recipe: Recipe) -> TableOptions:
@@ -41,35 +41,42 @@ def options_of(recipe: Recipe) -> TableOptions:
 
 
 def located(recipe: Recipe, root: Path) -> dict[str, list[Path]]:
-    """Where the files of each split lie; each must be below the folder."""
+    """Paths of the files of each split; each must be below the folder."""
     return {split: [inside(root, name) for name in names] for split, names in options_of(recipe).files.items()}
 
 
 def gather(
-    recipe: Recipe, root: Path, seed: int, watch: Watch, blocks: Blocks, *, n_features: int, dtype: Any = np.float32
+    recipe: Recipe,
+    root: Path,
+    seed: int,
+    reporter: Reporter,
+    blocks: Blocks,
+    *,
+    n_features: int,
+    dtype: Any = np.float32,
 ) -> RawData:
-    """Read all files of ``[table]`` once, a block at a time. Errors are those of :func:`gather_blocks`."""
+    """Read all files of ``[table]`` once, block by block. Errors are those of :func:`gather_blocks`."""
     options, files = options_of(recipe), located(recipe, root)
-    reading = Reading(watch("Reading rows", "bytes"), files)
+    progress = FileProgress(reporter.progress("Reading rows", "bytes"), files)
 
     def chained(split: str, paths: list[Path]) -> Iterator[Block]:
         for path in paths:
-            yield from reading.follow(path, blocks(split, path))
+            yield from progress.follow(path, blocks(split, path))
 
-    held = {split: chained(split, paths) for split, paths in files.items()}
+    splits = {split: chained(split, paths) for split, paths in files.items()}
     names = dict.fromkeys(name for given in options.files.values() for name in given)
 
     def records() -> tuple[SourceFile, ...]:
         paths = {name: inside(root, name) for name in names}
-        step = hashing(watch, paths.values())
-        return tuple(file_record(name, path, step) for name, path in paths.items())
+        advance = hashing(reporter, paths.values())
+        return tuple(file_record(name, path, advance) for name, path in paths.items())
 
     kind = Kind(n_features, dtype, options.max_features, "table")
-    return gather_blocks(recipe, seed, held, kind, records)
+    return gather_blocks(recipe, seed, splits, kind, records)
 
 
 class Kind(NamedTuple):
-    """Width and dtype of the rows, the widest that is allowed, and the table of the recipe that allows more."""
+    """Width and dtype of the rows, the largest width allowed, and the table of the recipe that sets it."""
 
     n_features: int
     dtype: Any
@@ -84,7 +91,7 @@ def gather_blocks(
     kind: Kind,
     records: Callable[[], tuple[SourceFile, ...]],
 ) -> RawData:
-    """Keep the blocks of each split on disk, number the labels, and hold rows out if there is no test.
+    """Write the blocks of each split to disk, number the labels, and hold rows out if there is no test split.
 
     Raises
     ------
@@ -113,11 +120,13 @@ def gather_blocks(
         if not spools[split].n_rows:
             raise DataError(f"{split} has no rows")
     numbered, classes = labels.finish()
-    y: dict[str, NDArray[Any]] = {split: np.concatenate(held) for split, held in targets.items()} or dict(numbered)
+    y: dict[str, NDArray[Any]] = {split: np.concatenate(blocks) for split, blocks in targets.items()} or dict(numbered)
     found = {split: (spool.array(), y[split]) for split, spool in spools.items()}
     subsets: dict[str, NDArray[np.intp]] = {}
     if "test" not in found:
         subsets = hold_out_rows(len(found["train"][0]), seed, recipe.hold_out)
         found["test"] = found["train"]
         weights |= {"test": weights["train"]} if "train" in weights else {}
-    return RawData(found, records(), subsets, classes, {split: np.concatenate(held) for split, held in weights.items()})
+    return RawData(
+        found, records(), subsets, classes, {split: np.concatenate(blocks) for split, blocks in weights.items()}
+    )

@@ -1,7 +1,8 @@
 """TIMIT as the Linguistic Data Consortium distributes it (LDC93S1): ``TRAIN/DR1/FCJF0/SA1.WAV`` and ``.PHN``.
 
-The test is the core test set, 24 speakers whom the corpus's documentation names. Phones are folded from 61 to 48 and
-39 after K.-F. Lee and H.-W. Hon (1989), "Speaker-independent phone recognition using hidden Markov models", table 1.
+The test split is the core test set, 24 speakers that the documentation of the corpus names. Phones are folded from 61
+to 48 and 39 after K.-F. Lee and H.-W. Hon (1989), "Speaker-independent phone recognition using hidden Markov models",
+table 1.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.corpus import Say
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.numbers import whole
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 _SPEAKERS = """
@@ -34,7 +34,7 @@ ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh
 """
 CORE_TEST = frozenset(_SPEAKERS.split())
 PHONES = tuple(_PHONES.split())
-# Lee and Hon drop the glottal stop q; a frame must have a class, so here it becomes silence.
+# Lee and Hon omit the glottal stop q; here it becomes silence, because every frame needs a class.
 TO_48 = {"ax-h": "ax", "axr": "er", "em": "m", "eng": "ng", "hv": "hh", "nx": "n", "ux": "uw"}
 TO_48 |= dict.fromkeys(("bcl", "dcl", "gcl"), "vcl") | dict.fromkeys(("kcl", "pcl", "tcl"), "cl")
 TO_48 |= dict.fromkeys(("h#", "pau", "q"), "sil")
@@ -44,7 +44,7 @@ TO_39 |= dict.fromkeys(("vcl", "cl", "epi"), "sil")
 
 @dataclass(frozen=True)
 class TimitCorpus:
-    """Utterances by their paths without suffix, ``TRAIN/DR1/FCJF0/SX127``."""
+    """Utterances by their paths without suffix, such as ``TRAIN/DR1/FCJF0/SX127``."""
 
     root: Path
     files: Mapping[str, tuple[Path, Path]]
@@ -54,12 +54,12 @@ class TimitCorpus:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Phones, or their thirds."""
+        """Names of the phones, or of their thirds."""
         return class_names(list(dict.fromkeys(fold(phone, self.options.phones) for phone in PHONES)), self._states)
 
     @property
     def n_classes(self) -> int:
-        """As many as there are names."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
@@ -73,20 +73,20 @@ class TimitCorpus:
         return X, frame_labels(name, len(X), read_phn(labels, self.options.sample_rate), self.numbers, self._states)
 
     def speaker(self, name: str) -> str | None:
-        """The name of the folder."""
+        """Speaker by the name of the folder, if features are normalised by speaker."""
         return name.split("/")[2] if self.options.normalise == "speaker" else None
 
-    def sources(self, watch: Watch) -> tuple[SourceFile, ...]:
-        """One record of all recordings, and one of all labels."""
-        pairs = [self.files[name] for held in self.names.values() for name in held]
-        step = hashing(watch, chain(*pairs))
+    def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
+        """One record for all recordings, and one for all labels."""
+        pairs = [self.files[name] for own in self.names.values() for name in own]
+        advance = hashing(reporter, chain(*pairs))
         return tuple(
-            folder_record(f"*.{kind} ({len(pairs)} files)", self.root, [pair[i] for pair in pairs], step)
+            folder_record(f"*.{kind} ({len(pairs)} files)", self.root, [pair[i] for pair in pairs], advance)
             for i, kind in enumerate(("WAV", "PHN"))
         )
 
 
-def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) -> TimitCorpus:
+def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> TimitCorpus:
     """Find the utterances of the training and the core test speakers; the seed is not used."""
     options = recipe.speech or SpeechOptions()
     root = _root(paths["source"])
@@ -102,7 +102,7 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, say: Say) 
             raise DataError(f"{root} has no utterances of the {split} speakers below {folder}/DR*/SPEAKER")
     speakers = {name.split("/")[2] for name in names["test"]}
     if CORE_TEST - speakers:
-        say(f"The core test set lacks {len(CORE_TEST - speakers)} of its 24 speakers here")
+        reporter.note(f"The core test set lacks {len(CORE_TEST - speakers)} of its 24 speakers here")
     order = list(dict.fromkeys(fold(phone, options.phones) for phone in PHONES))
     numbers = {phone: order.index(fold(phone, options.phones)) for phone in PHONES}
     return TimitCorpus(root, files, names, options, numbers)
@@ -128,7 +128,7 @@ def read_phn(path: Path, sample_rate: int) -> Segments:
         except ValueError:
             raise DataError(f"{path}, line {number}: expected first sample, last sample and phone") from None
         if words[-1] not in PHONES:
-            raise DataError(f"{path}, line {number}: {words[-1]!r} is none of TIMIT's 61 phones")
+            raise DataError(f"{path}, line {number}: {words[-1]!r} is not one of the 61 phones of TIMIT")
         start = first / sample_rate if start is None else start
         ends.append(last / sample_rate)
         phones.append(words[-1])
@@ -136,10 +136,10 @@ def read_phn(path: Path, sample_rate: int) -> Segments:
 
 
 def _utterances(root: Path, folder: str) -> list[tuple[str, tuple[Path, Path]]]:
-    """Utterances below ``TRAIN`` or ``TEST``, in the order of their names, whatever the case of the file system."""
+    """Find the utterances below ``TRAIN`` or ``TEST``, ordered by name, with file names in upper or lower case."""
     found = []
     for path in sorted(_child(root, folder).glob("*/*/*")):
-        # Copies often have X.WAV.wav, converted, beside X.WAV.
+        # Copies of the corpus often have converted files X.WAV.wav beside X.WAV.
         original = path.with_suffix("")
         if path.suffix.upper() != ".WAV" or (original.suffix.upper() == ".WAV" and original.exists()):
             continue
@@ -158,7 +158,7 @@ def _child(root: Path, name: str) -> Path:
 
 
 def _root(folder: Path) -> Path:
-    """Find the folder that holds TRAIN and TEST: the given one, or TIMIT in it."""
+    """Find the folder with TRAIN and TEST: the given one, or TIMIT in it."""
     for path in (folder, folder / "TIMIT", folder / "timit"):
         if _child(path, "TRAIN").is_dir() and _child(path, "TEST").is_dir():
             return inside_folder(folder, path)

@@ -1,7 +1,7 @@
-"""Zarr arrays, versions 2 and 3, in folders. What their metadata claim is checked before Zarr sees them.
+"""Zarr arrays, versions 2 and 3, in folders; their metadata are checked before Zarr reads them.
 
-Chunk files are read here, only within the given folder, and handed to Zarr in memory, a row of chunks at a time.
-Compressed chunks must say how large they are, or are expanded no further than a chunk is.
+Chunk files are read here, only within the given folder, and passed to Zarr in memory, one row of chunks at a time.
+The expanded size of a compressed chunk is checked before it is decompressed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, read_pairs, refuse_dtype, refuse_shape
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, read_all
-from hfnumba.progress import Watch
+from hfnumba.progress import Reporter
 from hfnumba.store.codec import BLOSC_HEADER
 from hfnumba.store.manifest import SourceFile
 
@@ -33,7 +33,7 @@ MAX_METADATA = 2**20
 MAX_CHUNK_NBYTES = 2**28
 MAX_ROW_NBYTES = 2**29
 FREE_NBYTES = 2**28
-"""Missing chunks are the fill value, so an array may claim more than its files can expand to: at most this much."""
+"""Largest array that may claim more than its files can expand to (missing chunks are the fill value)."""
 
 COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 _CHECKSUM_NBYTES = 4
@@ -41,14 +41,14 @@ _PLAIN_DTYPE = re.compile(r"[<>|]?[a-zA-Z]+\d*")
 DOCUMENTS = {"zarr.json": 3, ".zarray": 2}
 
 
-def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, watch: Watch) -> RawData:
-    """Read the splits that ``[arrays]`` names; of a training split alone, the seed holds rows out."""
-    return read_pairs(recipe, seed, watch, partial(open_rows, paths["source"]))
+def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
+    """Read the splits that ``[arrays]`` names; without a test split, the seed holds training rows out."""
+    return read_pairs(recipe, seed, reporter, partial(open_array, paths["source"]))
 
 
 @dataclass(frozen=True)
 class _Claims:
-    """What the metadata of an array say, checked."""
+    """Checked metadata of an array."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
@@ -62,56 +62,56 @@ class _Claims:
 
 
 @dataclass(frozen=True)
-class ZarrRows:
-    """An array whose metadata were checked."""
+class ZarrReader:
+    """Reader of an array whose metadata were checked."""
 
     root: Path
     folder: Path
     document: str
     claims: _Claims
     array: Any = field(repr=False)
-    held: dict[str, Any] = field(repr=False)
+    memory: dict[str, Any] = field(repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As the metadata say."""
+        """Shape of the array, from the metadata."""
         return self.claims.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As the metadata say."""
+        """Dtype of the array, from the metadata."""
         return self.claims.dtype
 
     @property
     def step(self) -> int:
-        """Rows of whole chunks, of at least about 4 MB."""
+        """Number of rows in whole chunks of at least about 4 MB."""
         rows = self.claims.chunks[0]
         nbytes = rows * math.prod(self.shape[1:]) * self.dtype.itemsize
         return rows * max(1, BLOCK_NBYTES // max(1, nbytes))
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
-        """Decode some rows; missing chunks are the fill value, as Zarr has it."""
+        """Decode the rows from ``first`` up to ``stop``; missing chunks are the fill value, as in Zarr."""
         keys = self._keys(first, stop)
         try:
             for key in keys:
                 if (self.folder / key).is_file():
-                    self.held[f"a/{key}"] = _buffer(self._chunk(key))
+                    self.memory[f"a/{key}"] = _buffer(self._chunk(key))
             return np.asarray(self.array[first:stop])
         except DataError:
             raise
-        except Exception as error:  # codecs raise what they like
+        except Exception as error:  # codecs raise errors of any type
             raise DataError(
                 f"{self.folder}: a chunk of rows {first} to {stop - 1} cannot be decoded: {error}"
             ) from error
         finally:
             for key in keys:
-                self.held.pop(f"a/{key}", None)
+                self.memory.pop(f"a/{key}", None)
 
-    def record(self, name: str, watch: Watch) -> SourceFile:
-        """Record the metadata and all chunks as one."""
+    def record(self, name: str, reporter: Reporter) -> SourceFile:
+        """Record size and digest of the metadata and all chunks together."""
         present = [key for key in self._keys(0, self.shape[0]) if (self.folder / key).is_file()]
         paths = [inside(self.root, self.folder / key) for key in (self.document, *present)]
-        return folder_record(name, self.root, paths, hashing(watch, paths))
+        return folder_record(name, self.root, paths, hashing(reporter, paths))
 
     def _keys(self, first: int, stop: int) -> list[str]:
         rows = self.claims.chunks[0]
@@ -128,20 +128,20 @@ class ZarrRows:
         return data
 
 
-def open_rows(root: Path, name: str) -> ZarrRows:
+def open_array(root: Path, name: str) -> ZarrReader:
     """Open the array in a folder.
 
     Raises
     ------
     DataError
-        If it leads out of ``root``, is no array of numbers, or claims more than its files can hold.
+        If the folder is outside ``root``, is not an array of numbers, or claims more than its files can hold.
     """
     import zarr  # noqa: PLC0415 - slow
     from zarr.storage import MemoryStore  # noqa: PLC0415
 
     document = next((known for known in DOCUMENTS if (root / name / known).is_file()), None)
     if document is None:
-        raise DataError(f"{root / name} is no Zarr array: it has neither zarr.json nor .zarray")
+        raise DataError(f"{root / name} is not a Zarr array: it has neither zarr.json nor .zarray")
     path = inside(root, Path(name) / document)
     data = read_all(path, MAX_METADATA)
     folder = root / name
@@ -150,25 +150,25 @@ def open_rows(root: Path, name: str) -> ZarrRows:
     for shape in (claims.shape, claims.chunks):
         refuse_shape(folder, shape, claims.dtype.itemsize)
     _refuse_size(folder, claims)
-    held = {f"a/{document}": _buffer(data)}
+    memory = {f"a/{document}": _buffer(data)}
     try:
         array: Any = zarr.open_array(
-            MemoryStore(held, read_only=True),
+            MemoryStore(memory, read_only=True),
             path="a",
             mode="r",
             zarr_format=DOCUMENTS[document],  # type: ignore[arg-type]
         )
         if (array.shape, array.chunks, array.dtype) != (claims.shape, claims.chunks, claims.dtype):
-            raise ValueError("Zarr reads them otherwise")
-    except Exception as error:  # metadata of any kind fail in any way
+            raise ValueError("Zarr reads other values")
+    except Exception as error:  # invalid metadata raise errors of any type
         raise DataError(f"{path}: the metadata cannot be read: {error}") from error
-    return ZarrRows(root, folder, document, claims, array, held)
+    return ZarrReader(root, folder, document, claims, array, memory)
 
 
 def _claims(path: Path, data: bytes, version: int) -> _Claims:
     try:
-        said = json.loads(data)
-        found = _version_3(said) if version == 3 else _version_2(said)
+        document = json.loads(data)
+        found = _version_3(document) if version == 3 else _version_2(document)
         sizes = (*found.shape, *found.chunks)
         if len(found.shape) != len(found.chunks) or not found.shape or not all(type(n) is int for n in sizes):
             raise ValueError(f"shape {found.shape} in chunks of {found.chunks}")
@@ -176,38 +176,38 @@ def _claims(path: Path, data: bytes, version: int) -> _Claims:
             raise ValueError(f"shape {found.shape} in chunks of {found.chunks}")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise DataError(
-            f"{path}: {error or 'the metadata'} is not read here; arrays of numbers in a regular grid of chunks are, "
-            f"compressed by one of {', '.join(COMPRESSORS)} or not; pass others to hfnumba.write_store"
+            f"{path}: {error or 'the metadata'} is not supported, only arrays of numbers in a regular grid of chunks, "
+            f"uncompressed or compressed by one of {', '.join(COMPRESSORS)}; pass others to hfnumba.write_store"
         ) from error
     return found
 
 
-def _version_2(said: Any) -> _Claims:
-    if said.get("filters"):
-        raise ValueError(f"filters {said['filters']}")
-    compressor = said["compressor"] and str(said["compressor"]["id"])
+def _version_2(document: Any) -> _Claims:
+    if document.get("filters"):
+        raise ValueError(f"filters {document['filters']}")
+    compressor = document["compressor"] and str(document["compressor"]["id"])
     if compressor not in (None, *COMPRESSORS):
         raise ValueError(f"compressor {compressor}")
-    return _Claims(tuple(said["shape"]), tuple(said["chunks"]), _dtype(said["dtype"]), compressor)
+    return _Claims(tuple(document["shape"]), tuple(document["chunks"]), _dtype(document["dtype"]), compressor)
 
 
-def _version_3(said: Any) -> _Claims:
-    if said["node_type"] != "array" or said["chunk_grid"]["name"] != "regular":
-        raise ValueError(f"a {said['node_type']} with another grid")
-    names = [str(codec["name"]) for codec in said["codecs"]]
+def _version_3(document: Any) -> _Claims:
+    if document["node_type"] != "array" or document["chunk_grid"]["name"] != "regular":
+        raise ValueError(f"a {document['node_type']} with another grid")
+    names = [str(codec["name"]) for codec in document["codecs"]]
     inner = [name for name in names[1:] if name != "crc32c"]
     if names[:1] != ["bytes"] or len(inner) > 1 or not set(inner) <= set(COMPRESSORS) or names[1:-1].count("crc32c"):
         raise ValueError(f"the codecs {', '.join(names)}")
-    chunks = tuple(said["chunk_grid"]["configuration"]["chunk_shape"])
+    chunks = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
     compressor = inner[0] if inner else None
-    return _Claims(tuple(said["shape"]), chunks, _dtype(said["data_type"]), compressor, names[-1] == "crc32c")
+    return _Claims(tuple(document["shape"]), chunks, _dtype(document["data_type"]), compressor, names[-1] == "crc32c")
 
 
-def _dtype(said: Any) -> np.dtype[Any]:
-    """A dtype by its plain name: NumPy reads more, and some of that as Python."""
-    if not (isinstance(said, str) and _PLAIN_DTYPE.fullmatch(said)):
-        raise ValueError(f"dtype {said}")
-    return np.dtype(said)
+def _dtype(name: Any) -> np.dtype[Any]:
+    """Return the dtype of a plain name; NumPy would accept more, some of it evaluated as Python."""
+    if not (isinstance(name, str) and _PLAIN_DTYPE.fullmatch(name)):
+        raise ValueError(f"dtype {name}")
+    return np.dtype(name)
 
 
 def _refuse_size(folder: Path, claims: _Claims) -> None:
@@ -226,7 +226,7 @@ def _refuse_size(folder: Path, claims: _Claims) -> None:
 
 
 def _expanded(claims: _Claims, data: bytes) -> int:
-    """Bytes that a chunk file says it expands to, or those it does, no further than one byte after a chunk."""
+    """Expanded size of a chunk file by its header, or by decompressing up to one byte more than a chunk."""
     kind = claims.compressor
     if kind is None:
         return claims.chunk_nbytes
@@ -243,12 +243,12 @@ def _expanded(claims: _Claims, data: bytes) -> int:
 
 
 def _blosc_nbytes(data: bytes) -> int:
-    """What the header of a Blosc frame says it expands to (c-blosc, README_CHUNK_FORMAT).
+    """Expanded size by the header of a Blosc frame (c-blosc, README_CHUNK_FORMAT).
 
-    The decoder believes it, and reads as many bytes of the frame as it claims, whether there are so many or not.
+    The decoder trusts the header and reads as many bytes as it claims, so the claim is checked here.
     """
     if len(data) < BLOSC_HEADER.size:
-        raise ValueError(f"{len(data)} bytes are no Blosc frame")
+        raise ValueError(f"{len(data)} bytes are not a Blosc frame")
     nbytes, block, packed = BLOSC_HEADER.unpack_from(data)
     if packed != len(data) or not 1 <= block <= nbytes:
         raise ValueError(f"a Blosc frame of {len(data)} bytes claims {packed} bytes in blocks of {block}")
@@ -256,7 +256,7 @@ def _blosc_nbytes(data: bytes) -> int:
 
 
 def _frame_nbytes(data: bytes) -> int:
-    """What the header of a Zstandard frame says it expands to (RFC 8878, section 3.1.1.1); 0 where it does not."""
+    """Expanded size by the header of a Zstandard frame (RFC 8878, section 3.1.1.1); 0 if it is not given."""
     if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 6:
         return 0
     single, kind = data[4] & 32, data[4] >> 6

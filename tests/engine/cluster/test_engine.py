@@ -10,9 +10,9 @@ from hfnumba.engine.cluster.assignment import assign
 from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.cluster.messages import Answer, packed, unpacked
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
-from hfnumba.engine.host import Job
-from hfnumba.engine.local import SerialEngine
+from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
+from hfnumba.engine.protocol import Problem
 from hfnumba.engine.rows import ArraySource
 from hfnumba.errors import DataError
 from hfnumba.network import Network
@@ -30,9 +30,9 @@ def source(n=2200):
 
 
 def objective(client=None, rows=None, timeout_s=30.0, **options):
-    job = Job(uuid.uuid4().hex, NETWORK, rows or source(), F32)
-    engine = SerialEngine(job, 2) if client is None else DaskEngine(job, client, timeout_s, **options)
-    return RoundObjective(NETWORK, engine, job.source.n_rows, 0.01, F32)
+    problem = Problem(uuid.uuid4().hex, NETWORK, rows or source(), F32)
+    engine = LocalEngine(problem, 2) if client is None else DaskEngine(problem, client, timeout_s, **options)
+    return RoundObjective(problem, engine, 0.01)
 
 
 def everything(f, between=lambda step: None):
@@ -55,6 +55,7 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.bits
 def test_laws_and_bits_on_two_processes(client):
     with objective(client) as f, objective() as serial:
         check_objective(f, NETWORK.initialize(0), 1e-5, 700)
@@ -66,7 +67,7 @@ def test_laws_and_bits_on_two_processes(client):
 
 def test_a_closed_objective_leaves_nothing_on_the_workers(client):
     def jobs(dask_worker):
-        return len(dask_worker.plugins["hfnumba"]._server._jobs)
+        return len(dask_worker.plugins["hfnumba"]._server._problems)
 
     f = objective(client)
     f.value(NETWORK.initialize(0))
@@ -97,6 +98,7 @@ def test_assignment_covers_all_partitions_in_contiguous_runs():
     assert assign(range(10), {"a": 4, "b": 1}) == {"a": tuple(range(8)), "b": (8, 9)}
 
 
+@pytest.mark.bits
 def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypatch):
     with objective(client) as f:
         f.counters.rounds = f.counters.nbytes = f.counters.row_reads = 0
@@ -134,8 +136,8 @@ def test_a_worker_that_cannot_open_a_box_gets_the_vector(client):
     try:
         with objective(client) as f:
             f._engine.sharing()
-            for known in f._engine._workers.known.values():
-                known.sees = True
+            for state in f._engine._workers.states.values():
+                state.shares_memory = True
             assert_same_bits(everything(f), everything(objective()))
             assert f._engine.sharing() == (0, 2)
     finally:

@@ -1,4 +1,4 @@
-"""Rounds that workers pass on to each other: the bits of one process, whoever of them dies, freezes or lies."""
+"""Rounds that workers pass on: the bits of one process, whichever worker dies, freezes or answers wrongly."""
 
 import itertools
 import random
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfnumba.engine.cluster.assignment import arrange, assign
-from hfnumba.engine.cluster.messages import Answer, Branch, Lost, Request
+from hfnumba.engine.cluster.messages import Answer, Branch, Lost, RoundMessage
 from hfnumba.engine.cluster.relay import Supply, combined
+from hfnumba.engine.protocol import Result
 from hfnumba.engine.tree import covering
 from hfnumba.errors import DataError, UsageError
 from hfnumba.launch import local
@@ -25,8 +26,8 @@ from tests.engine.cluster.test_faults import (
     refused,
     strike,
     under_fire,
-    until,
 )
+from tests.limits import LIMIT_S, until
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,10 @@ def test_members_without_one_are_without_all_below_it():
 class Ones:
     """An evaluation of which only the shape matters here."""
 
-    vectors, rows = (), None
+    rows = None
 
-    def results(self, job, vectors):
-        return (((2,), np.dtype(np.float32)),)
+    def results(self, problem, vectors):
+        return {"ones": Result((2,), np.dtype(np.float32))}
 
 
 class Four:
@@ -92,8 +93,8 @@ def two(*values):
 
 def gathered(own, *found):
     below = tuple(Branch(name, (j,)) for j, name in enumerate("bcd", start=1))
-    request = Request(5, "job", (Ones(),), (0,), (), {}, below=below)
-    return combined(own, "a", found, request, Supply(Four, {}))
+    message = RoundMessage(5, "problem", (Ones(),), (0,), (), {}, below=below)
+    return combined(own, "a", found, message, Supply(Four, {}))
 
 
 def test_a_relay_adds_whole_subtrees_and_names_those_that_are_lost():
@@ -130,31 +131,32 @@ def test_a_fan_in_of_nobody_is_refused(client):
         objective(client, fan_in=0)
 
 
+@pytest.mark.bits
 def test_the_same_bits_through_a_relay(client, reference):
     with objective(client, fan_in=1, shared_memory=False) as f:
         assert_same_bits(everything(f), reference)
         # What the worker below has lost, its relay sends it.
-        addresses = sorted(f._engine._workers.known)
+        addresses = sorted(f._engine._workers.states)
         for address in addresses:
-            client.run(forget, ["job", "vectors"], f._engine._job.id, workers=[address])
+            client.run(forget, ["problem", "vectors"], f._engine._problem.id, workers=[address])
             assert_same_bits(everything(f), reference)
-        assert len(f._engine._workers.known) == 2
+        assert len(f._engine._workers.states) == 2
         assert not f._engine._workers._refusals
 
 
-def forget(what, job_id, dask_worker):
+def forget(what, problem_id, dask_worker):
     server = dask_worker.plugins["hfnumba"]._server
-    if "vectors" in what and job_id in server._jobs:
-        server._jobs[job_id].host.vectors.clear()
-    if "job" in what:
-        server._jobs.pop(job_id).host.close()
+    if "vectors" in what and problem_id in server._problems:
+        server._problems[problem_id].host.vectors.clear()
+    if "problem" in what:
+        server._problems.pop(problem_id).host.close()
 
 
 def test_vectors_lost_in_mid_iteration_come_from_the_relay(client, reference):
     with objective(client, fan_in=1, shared_memory=False) as f:
 
         def between(step):
-            client.run(forget, ["vectors"], f._engine._job.id)
+            client.run(forget, ["vectors"], f._engine._problem.id)
 
         assert_same_bits(everything(f, between), reference)
         assert not f._engine._workers._refusals
@@ -173,7 +175,7 @@ def test_what_the_client_sends_does_not_grow_with_the_workers(client):
 
         f._engine._message = message
         point.hessian().matvec(np.ones(f.n_params, np.float32))
-        assert asked == [sorted(f._engine._workers.known)]
+        assert asked == [sorted(f._engine._workers.states)]
 
 
 def test_an_error_below_a_relay_keeps_its_class_and_words(client):
@@ -231,7 +233,9 @@ def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
 def test_relays_and_workers_below_that_die_at_random_moments_change_no_bit(three, reference):
     rng = random.Random(13)
     with objective(three, fan_in=1, shared_memory=False) as f:
-        fire = Rounds(lambda: strike(three, "SIGKILL", rng), 5, 0.3, rng, lambda: three.wait_for_workers(3, timeout=60))
+        fire = Rounds(
+            lambda: strike(three, "SIGKILL", rng), 5, 0.3, rng, lambda: three.wait_for_workers(3, timeout=LIMIT_S)
+        )
         under_fire(f, reference, fire)
 
 

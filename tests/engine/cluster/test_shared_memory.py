@@ -18,6 +18,7 @@ from hfnumba.engine.cluster.shared_memory import (
     Windows,
     machine,
 )
+from tests.limits import LIMIT_S
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no memfd")
 
@@ -38,7 +39,11 @@ def test_another_process_reads_and_cannot_change():
     box = AnswerBox()
     _, parcel = box.pack(7, [np.arange(5, dtype=np.float32), vector])
     done = subprocess.run(
-        [sys.executable, "-c", READ, pickle.dumps(parcel).hex()], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", READ, pickle.dumps(parcel).hex()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LIMIT_S,
     )
     number, seen = pickle.loads(bytes.fromhex(done.stdout.strip()))
     assert number == 7
@@ -94,7 +99,7 @@ def test_a_vectors_box_is_used_again_only_when_its_name_is_dead():
     tokens = set()
     for i in range(49):
         live = ["v0", f"v{i + 1}"]
-        boxes.keep(live)
+        boxes.retain(live)
         parcels = {name: boxes.parcel(name, vectors[name]) for name in live}
         assert {parcel.place.token for parcel in parcels.values()} <= set(boxes.tokens())
         tokens |= set(boxes.tokens())

@@ -1,7 +1,7 @@
-"""A scheduler and many workers in few processes, as if each worker were on another machine.
+"""A scheduler and many workers in few processes, to be used as if each worker were on another machine.
 
-An engine has to be told not to use the memory that they share after all. The processes end when their standard input
-does, so none outlives whoever started them.
+The engine must not use shared memory with them. The processes end when their standard input is closed, so none
+outlives its parent.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _NO_LIMIT = 0
 
 
 @contextmanager
-def distant_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
-    """Yield a client of ``n_workers`` workers of one thread each, in ``n_processes`` processes, over loopback.
+def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
+    """Start ``n_workers`` workers of one thread each in ``n_processes`` processes, and yield a client over loopback.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def distant_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
         assert scheduler.stdout is not None
         address = scheduler.stdout.readline().decode().strip()
         if not address:
-            raise ClusterError("the scheduler of the measurement did not start; see what it wrote above")
+            raise ClusterError("the scheduler of the measurement did not start; see its messages above")
         for k in range(n_processes):
             count = (k + 1) * n_workers // n_processes - k * n_workers // n_processes
             if count:
@@ -49,7 +49,7 @@ def distant_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
 
 
 def _child(stack: ExitStack, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hfnumba.bench.workers", *arguments]
+    command = [sys.executable, "-m", "hfnumba.bench.remote", *arguments]
     quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "error"}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
     stack.callback(_end, process)
@@ -81,7 +81,7 @@ async def _work(address: str, count: int) -> None:
 
 
 class _Workers:
-    """Some workers in this process."""
+    """Several workers in this process."""
 
     def __init__(self, address: str, count: int) -> None:
         rest = {"memory_limit": _NO_LIMIT, "dashboard": False, "dashboard_address": "127.0.0.1:0"}

@@ -6,15 +6,21 @@ from distributed import Client, LocalCluster
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.host import PartitionHost
+from hfnumba.errors import UsageError
 from hfnumba.network import ACTIVATIONS, LOSSES, Network
 from hfnumba.objective import RowSample
 from tests.engine.cluster import test_engine
 from tests.oracles.jax_network import row_gradients
 
 
-def keep_nothing(monkeypatch):
+def fisher_of(point):
+    """The diagonal that came with a linearization."""
+    return point.point.sums["fisher_diagonal"]
+
+
+def store_nothing(monkeypatch):
     """As if there were no memory for primal passes."""
-    monkeypatch.setattr(PartitionHost, "empty_primal", lambda self, j, sample: np.empty(0, self.dtype))
+    monkeypatch.setattr(PartitionHost, "new_primal", lambda self, j, sample: np.empty(0, self.dtype))
 
 
 def problem(activation="tanh", loss="softmax_cross_entropy", hidden=(5, 4), n_rows=13):
@@ -34,16 +40,17 @@ def test_against_jax_row_by_row(activation, loss, hidden):
     rows = row_gradients(network, theta, X, y)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
         objective = ArrayObjective(network, X, y, dtype=dtype, n_partitions=3)
-        fisher = objective.linearize(theta.astype(dtype), fisher=True).fisher
+        fisher = fisher_of(objective.linearize(theta.astype(dtype), preconditioner="fisher"))
         np.testing.assert_allclose(fisher, (rows**2).mean(0), rtol=tolerance, atol=tolerance * (rows**2).max())
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["primal kept", "recomputed"])
+@pytest.mark.bits
+@pytest.mark.parametrize("stored", [True, False], ids=["primal stored", "recomputed"])
 @pytest.mark.parametrize("sizes", [(6, 4, 3), (2, 9, 40, 5), (40, 3, 2), (3, 700)])
 @pytest.mark.parametrize("n_rows", [1, 255, 700])
-def test_against_the_gradient_of_each_row_over_many_blocks(n_rows, sizes, kept, monkeypatch):
-    if not kept:
-        keep_nothing(monkeypatch)
+def test_against_the_gradient_of_each_row_over_many_blocks(n_rows, sizes, stored, monkeypatch):
+    if not stored:
+        store_nothing(monkeypatch)
     rng = np.random.default_rng(1)
     network = Network(sizes, "sigmoid")
     # Many rows are the same few, so that few gradients have to be taken.
@@ -53,9 +60,8 @@ def test_against_the_gradient_of_each_row_over_many_blocks(n_rows, sizes, kept, 
     settings = {"dtype": np.float64, "scale": 1 / 255, "offset": -0.5}
     squares = [ArrayObjective(network, X[[i]], y[[i]], **settings).linearize(theta).gradient ** 2 for i in range(5)]
     expected = sum(squares[i] for i in which) / n_rows
-    fisher = (
-        ArrayObjective(network, X[which], y[which], n_partitions=1, **settings).linearize(theta, fisher=True).fisher
-    )
+    f = ArrayObjective(network, X[which], y[which], n_partitions=1, **settings)
+    fisher = fisher_of(f.linearize(theta, preconditioner="fisher"))
     np.testing.assert_allclose(fisher, expected, rtol=1e-11, atol=1e-16)
 
 
@@ -70,46 +76,64 @@ def images(n_threads=2, n_partitions=16, **settings):
 SAMPLE = RowSample(300, seed=1, draw=4)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("rows", [None, SAMPLE])
 def test_the_bits_of_everything_are_the_same_with_it_without_it_and_on_any_threads(rows, monkeypatch):
     f, theta = images()
-    plain, point = f.linearize(theta, rows), f.linearize(theta, rows, fisher=True)
-    assert plain.fisher is None
+    plain, point = f.linearize(theta, rows), f.linearize(theta, rows, preconditioner="fisher")
+    assert not plain.point.sums
     for matrix in ("hessian", "gauss_newton"):
         np.testing.assert_array_equal(*(getattr(lin, matrix)().matvec(theta) for lin in (plain, point)))
     np.testing.assert_array_equal(plain.gradient, point.gradient)
     for n_threads in (1, 3, 8):
         again, _ = images(n_threads)
-        np.testing.assert_array_equal(again.linearize(theta, rows, fisher=True).fisher, point.fisher)
-    keep_nothing(monkeypatch)
-    np.testing.assert_array_equal(images()[0].linearize(theta, rows, fisher=True).fisher, point.fisher)
+        np.testing.assert_array_equal(
+            fisher_of(again.linearize(theta, rows, preconditioner="fisher")), fisher_of(point)
+        )
+    store_nothing(monkeypatch)
+    np.testing.assert_array_equal(
+        fisher_of(images()[0].linearize(theta, rows, preconditioner="fisher")), fisher_of(point)
+    )
 
 
 def test_it_is_the_mean_over_the_partitions_whatever_their_number():
     whole, theta = images(n_partitions=1, dtype=np.float64)
-    reference = whole.linearize(theta.astype(np.float64), fisher=True).fisher
+    reference = fisher_of(whole.linearize(theta.astype(np.float64), preconditioner="fisher"))
     for n_partitions in (2, 7, 16):
         parts, _ = images(n_partitions=n_partitions, dtype=np.float64)
-        fisher = parts.linearize(theta.astype(np.float64), fisher=True).fisher
+        fisher = fisher_of(parts.linearize(theta.astype(np.float64), preconditioner="fisher"))
         np.testing.assert_allclose(fisher, reference, rtol=1e-12, atol=1e-18)
 
 
-def test_it_bounds_the_squared_gradient_and_carries_the_penalty():
+def test_it_bounds_the_squared_gradient():
     f, theta = images()
-    point = f.linearize(theta, fisher=True)
+    point = f.linearize(theta, preconditioner="fisher")
     # The mean of squares is at least the square of the mean.
-    assert (point.fisher >= point.gradient**2 * (1 - 1e-4)).all()
-    penalised, _ = images(l2=0.5)
-    added = penalised.linearize(theta, fisher=True).fisher - point.fisher
-    np.testing.assert_allclose(added, 0.5 * f.network.weights_only(np.ones_like(theta)), atol=1e-6)
+    assert (fisher_of(point) >= point.gradient**2 * (1 - 1e-4)).all()
+
+
+def test_the_preconditioner_carries_the_penalty_and_the_damping():
+    f, theta = images(l2=0.5)
+    point = f.linearize(theta, SAMPLE, preconditioner="fisher")
+    applied = point.preconditioner("fisher", 0.1).matvec(np.ones_like(theta))
+    diagonal = fisher_of(point) + 0.5 * f.network.weights_only(np.ones_like(theta)) + 0.1
+    np.testing.assert_allclose(applied, diagonal.astype(float) ** -0.75, rtol=1e-5)
+
+
+def test_a_preconditioner_that_was_not_asked_for_is_refused():
+    f, theta = images()
+    with pytest.raises(UsageError, match="unknown preconditioner 'jacobi'; choose one of none, fisher"):
+        f.linearize(theta, preconditioner="jacobi")
+    with pytest.raises(UsageError, match="give linearize the name"):
+        f.linearize(theta).preconditioner("fisher", 0.1)
 
 
 def test_it_costs_no_round_one_vector_and_one_reading_of_the_sample():
     f, theta = images()
     counts = []
-    for fisher in (False, True):
+    for k, preconditioner in enumerate(("none", "fisher")):
         before = (f.counters.rounds, f.counters.nbytes, f.counters.row_reads)
-        point = f.linearize(theta + np.float32(fisher), SAMPLE, fisher=fisher)
+        point = f.linearize(theta + np.float32(k), SAMPLE, preconditioner=preconditioner)
         after = (f.counters.rounds, f.counters.nbytes, f.counters.row_reads)
         counts.append(np.subtract(after, before))
         del point
@@ -119,11 +143,9 @@ def test_it_costs_no_round_one_vector_and_one_reading_of_the_sample():
 def test_its_primal_pass_is_that_of_the_products(monkeypatch):
     f, theta = images()
     computed = []
-    empty = PartitionHost.empty_primal
-    monkeypatch.setattr(
-        PartitionHost, "empty_primal", lambda self, j, sample: computed.append(j) or empty(self, j, sample)
-    )
-    point = f.linearize(theta, SAMPLE, fisher=True)
+    new = PartitionHost.new_primal
+    monkeypatch.setattr(PartitionHost, "new_primal", lambda self, j, sample: computed.append(j) or new(self, j, sample))
+    point = f.linearize(theta, SAMPLE, preconditioner="fisher")
     assert len(computed) == 16
     point.hessian().matvec(theta)
     assert len(computed) == 16
@@ -133,11 +155,11 @@ def test_its_primal_pass_is_that_of_the_products(monkeypatch):
 def test_the_same_bits_on_worker_processes():
     sample = RowSample(700, seed=1)
     with test_engine.objective() as here:
-        expected = here.linearize(test_engine.NETWORK.initialize(0), sample, fisher=True).fisher
+        expected = fisher_of(here.linearize(test_engine.NETWORK.initialize(0), sample, preconditioner="fisher"))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
         test_engine.objective(client) as there,
     ):
-        point = there.linearize(test_engine.NETWORK.initialize(0), sample, fisher=True)
-        np.testing.assert_array_equal(point.fisher, expected)
+        point = there.linearize(test_engine.NETWORK.initialize(0), sample, preconditioner="fisher")
+        np.testing.assert_array_equal(fisher_of(point), expected)

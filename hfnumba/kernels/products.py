@@ -1,0 +1,96 @@
+"""Products with the Hessian and the Gauss-Newton matrix over the rows of one partition.
+
+Products follow Pearlmutter (1994), Fast exact multiplication by the Hessian; Gauss-Newton products Schraudolph (2002).
+R(A) is the derivative of A in the direction v. Arguments are those of :mod:`hfnumba.kernels.passes`, notation that of
+:mod:`hfnumba.kernels.primal`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfnumba.kernels.activations import directional, times_derivative, times_derivative_plus
+from hfnumba.kernels.arguments import Layers, RowData, example
+from hfnumba.kernels.blas import gemm
+from hfnumba.kernels.jit import kernel
+from hfnumba.kernels.losses import times_output_curvature, weigh
+from hfnumba.kernels.primal import add_row_sums, matrix, primal_of_block
+
+
+@kernel
+def _tangent_forward(
+    theta: Any, v: Any, layers: Any, exact: bool, block: Any, primal: Any, tangent: Any
+) -> None:  # fmt: skip
+    """R(A_1) .. R(A_{L-1}) of a block, what phi'' adds to R(D_l) (if exact), and Q R(Z_L), into ``tangent``."""
+    sizes, rows, n_layers = layers.sizes, block.x.shape[0], layers.sizes.size - 1
+    a, ra, at, position = block.x, block.x, 0, 0
+    for layer in range(n_layers):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        vbias = v[at + n_in * n_out : at + (n_in + 1) * n_out]
+        rz = matrix(tangent, position, rows, n_out)
+        value = matrix(primal, position, rows, n_out)
+        gemm(False, False, a, matrix(v, at, n_in, n_out), 0.0, rz)
+        if layer > 0:
+            gemm(False, False, ra, matrix(theta, at, n_in, n_out), 1.0, rz)
+        if layer == n_layers - 1:
+            times_output_curvature(layers.loss, value, vbias, rz)
+            weigh(block.weights, rz)
+        elif exact:
+            delta = matrix(primal, position + rows * n_out, rows, n_out)
+            second = matrix(tangent, position + rows * n_out, rows, n_out)
+            directional(layers.activation, value, delta, rz, vbias, second)
+        else:
+            rz += vbias
+            times_derivative(layers.activation, value, rz)
+        a, ra = value, rz
+        at += (n_in + 1) * n_out
+        position += 2 * rows * n_out
+
+
+@kernel
+def _tangent_backward(
+    theta: Any, v: Any, layers: Any, exact: bool, x: Any, primal: Any, tangent: Any, out: Any, first: bool
+) -> None:
+    """Add a block's product to ``out``. R(D_l) takes the place of R(A_l), which is no longer needed by then."""
+    sizes, rows = layers.sizes, x.shape[0]
+    at, position = theta.size, 2 * rows * sizes[1:].sum()
+    beta = 0.0 if first else 1.0
+    for layer in range(sizes.size - 2, -1, -1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        at -= (n_in + 1) * n_out
+        position -= 2 * rows * n_out
+        below_at = position - 2 * rows * n_in
+        delta = matrix(primal, position + rows * n_out, rows, n_out)
+        rdelta = matrix(tangent, position, rows, n_out)
+        below = x if layer == 0 else matrix(primal, below_at, rows, n_in)
+        product = matrix(out, at, n_in, n_out)
+        gemm(True, False, below, rdelta, beta, product)
+        add_row_sums(rdelta, out[at + n_in * n_out : at + (n_in + 1) * n_out], first)
+        if layer > 0:
+            rbelow = matrix(tangent, below_at, rows, n_in)
+            if exact:
+                gemm(True, False, rbelow, delta, 1.0, product)
+            gemm(False, True, rdelta, matrix(theta, at, n_in, n_out), 0.0, rbelow)
+            if exact:
+                gemm(False, True, delta, matrix(v, at, n_in, n_out), 1.0, rbelow)
+                second = matrix(tangent, below_at + rows * n_in, rows, n_in)
+                times_derivative_plus(layers.activation, below, rbelow, second)
+            else:
+                times_derivative(layers.activation, below, rbelow)
+
+
+@kernel
+def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact: bool, out: Any) -> None:
+    """Write the sum over the rows of Hessian (``exact``) or Gauss-Newton times v (n_params,) into ``out``."""
+    layers, data = Layers(*network), RowData(*rows)
+    tangent = data.work[data.block * (layers.sizes[0] + 2 * layers.sizes[1:].sum()) :]
+    for start in range(0, data.X.shape[0], data.block):
+        block, primal, _ = primal_of_block(theta, layers, data, start, stored, stored.size > 0, stored[:0])
+        _tangent_forward(theta, v, layers, exact, block, primal, tangent)
+        _tangent_backward(theta, v, layers, exact, block.x, primal, tangent, out, start == 0)
+
+
+def exercise() -> None:
+    """Run the pass once on a tiny network, which compiles it."""
+    theta, network, rows = example()
+    product_pass(theta, network, rows, theta[:0], theta, True, theta.copy())

@@ -1,0 +1,151 @@
+"""Settings as users give them: validated with a sentence for each mistake, read from TOML and written to it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hfnumba.errors import UsageError
+from hfnumba.run.options import flag, listed
+from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
+
+_TABLES_OF_A_RUN = ("network", "store", "versions")
+
+
+def settings_from(given: Mapping[str, Any]) -> TrainSettings:
+    """Validate settings.
+
+    Raises
+    ------
+    UsageError
+        Naming the setting, what was expected and what came; for an unknown one the nearest that exists.
+    """
+    refuse_unknown(given)
+    if "hidden" not in given:
+        raise UsageError(
+            "the settings do not say how wide the hidden layers are; give --hidden, such as --hidden 400,150"
+        )
+    try:
+        settings = msgspec.convert(dict(given), TrainSettings)
+    except msgspec.ValidationError as error:
+        raise UsageError(_located(error, given)) from None
+    for name, option in OPTIONS.items():
+        value = getattr(settings, name)
+        if option.choices and isinstance(value, str) and value not in option.choices:
+            raise UsageError(_sentence(name, listed(option.choices), value))
+    return settings
+
+
+def refuse_unknown(given: Mapping[str, Any]) -> None:
+    """Refuse a setting that does not exist, with the nearest that does.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name in given:
+        if name in RENAMED:
+            raise UsageError(f"setting {name} is called {RENAMED[name]} now; give it that name")
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(OPTIONS)}"
+            raise UsageError(f"unknown setting {name!r}; {hint}")
+
+
+def memory_bytes(settings: TrainSettings) -> int | None:
+    """Return the setting ``memory`` in bytes.
+
+    Raises
+    ------
+    UsageError
+        If it is no size.
+    """
+    if settings.memory is None:
+        return None
+    from dask.utils import parse_bytes  # noqa: PLC0415 - slow to import
+
+    try:
+        # A unit alone would be read as one of it, and an empty text as a byte.
+        n = int(parse_bytes(settings.memory)) if any(map(str.isdigit, settings.memory)) else 0
+    except (ValueError, AttributeError, OverflowError):
+        n = 0
+    if n < 1:
+        raise UsageError(_sentence("memory", "a size such as 2GiB or 500MB", settings.memory))
+    return n
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read settings from TOML: a file of the user, or the ``config.toml`` of a run, whose tables are left out.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, is not TOML, or names an unknown setting.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"the settings file {path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UsageError(f"the settings file {path} is not TOML: {error}") from None
+    given = {name: value for name, value in document.items() if name not in _TABLES_OF_A_RUN}
+    try:
+        refuse_unknown(given)
+    except UsageError as error:
+        raise UsageError(f"the settings file {path} is wrong: {error}") from None
+    return given
+
+
+def toml(table: Mapping[str, Any]) -> str:
+    """Write scalars, lists of numbers and one level of tables as TOML."""
+    lines = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{key}]", toml(value).rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON has no infinity; TOML calls it inf.
+    return str(value) if isinstance(value, float) and math.isinf(value) else json.dumps(value)
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list"}
+_BOUNDS = {" >= ": " of at least ", " <= ": " of at most ", " > ": " above "}
+
+
+def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
+    """Turn "Expected … - at `$.hidden[0]`" into a sentence with the value that came."""
+    expected, _, place = str(error).partition(" - at `$.")
+    place = place.rstrip("`")
+    name, _, index = place.partition("[")
+    value = given.get(name)
+    if index.rstrip("]").isdigit() and isinstance(value, (list, tuple)):
+        value = value[int(index.rstrip("]"))]
+    wanted = expected.partition(", got")[0].removeprefix("Expected ")
+    if wanted.startswith("Invalid enum"):
+        wanted = listed([*OPTIONS[name].choices, "a list"])
+    wanted = re.sub(r"`([^`]*)`", lambda found: _type_in_words(found[1]), wanted)
+    for code, words in _BOUNDS.items():
+        wanted = wanted.replace(code, words)
+    return _sentence(place, re.sub(r"\.0$", "", wanted), value)
+
+
+def _type_in_words(kinds: str) -> str:
+    return listed([_TYPES.get(kind, kind) for kind in kinds.split(" | ") if kind != "null"])
+
+
+def _sentence(place: str, wanted: str, value: Any) -> str:
+    name = place.partition("[")[0]
+    return f"setting {place}: expected {wanted}, got {value!r}; correct {flag(name)}, or {name} in the settings file"
