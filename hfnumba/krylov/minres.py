@@ -212,6 +212,7 @@ class _Solve:
         if not self.system.holds(abs(length), reach):
             return KrylovStatus.NONFINITE
         self.d_before, self.d, self.reach = self.d, d, reach
-        self.size_before, self.size = self.size, norm / math.sqrt(dot(self.v, self.v))
+        unit = 1.0 if self.v is self.z else math.sqrt(dot(self.v, self.v))
+        self.size_before, self.size = self.size, norm / unit
         add_scaled(self.system.x, length, d, self.scratch)
         return None
