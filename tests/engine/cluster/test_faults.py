@@ -317,9 +317,10 @@ def test_workers_that_join_and_leave_at_random_moments_change_no_bit(own_client,
 class Link:
     """A worker behind a network of its own, which can be cut."""
 
-    here, there = "10.231.7.1", "10.231.7.2"
-
     def __init__(self):
+        # Of this process only: a second link with the same addresses would carry what the first one loses.
+        network = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+        self.here, self.there = f"{network}.1", f"{network}.2"
         self.space = f"hfnumba{os.getpid()}"
         self.device = f"hf{os.getpid()}"
 
