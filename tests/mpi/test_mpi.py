@@ -254,4 +254,4 @@ def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     assert status == 75, err
     status, err = alone(train_words(toy_store, tmp_path / "s", "--insecure", cluster="none"), tmp_path)
     assert status == 2
-    assert "--insecure is for --cluster mpi and --cluster slurm" in err
+    assert "--insecure is only for --cluster mpi and --cluster slurm" in err
