@@ -170,11 +170,10 @@ def new_product(operator: LinearOperator, v: Vector) -> Vector:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shifted(Operator):
-    """The operator A + shift·I."""
+class _Derived(Operator):
+    """An operator with the products of one other, changed."""
 
     operator: LinearOperator
-    shift: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,7 +181,15 @@ class _Shifted(Operator):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return _floating(self.operator.dtype)
+        dtype = self.operator.dtype
+        return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shifted(_Derived):
+    """The operator A + shift·I."""
+
+    shift: float
 
     def matvec(self, v: Vector) -> Vector:
         scale = self.dtype.type(self.shift)
@@ -200,19 +207,10 @@ class _Shifted(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class _Multiple(Operator):
+class _Multiple(_Derived):
     """The operator factor·A."""
 
-    operator: LinearOperator
     factor: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.operator.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return _floating(self.operator.dtype)
 
     def matvec(self, v: Vector) -> Vector:
         product = new_product(self.operator, v)
@@ -242,10 +240,6 @@ class _Sum(Operator):
         product, other = new_product(self.first, v), self.second.matvec(v)
         fits = np.result_type(product, other) == product.dtype
         return np.add(product, other, out=product if fits else None)
-
-
-def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 def dot(u: Vector, v: Vector) -> float:

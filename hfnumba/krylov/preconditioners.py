@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hfnumba.krylov.operator import FunctionOperator, LinearOperator, Vector
+from hfnumba.krylov.operator import LinearOperator, Vector
+from hfnumba.krylov.structured import DiagonalOperator
 
 
-def martens(fisher_diagonal: Vector, damping: float, penalty: Vector | None = None) -> FunctionOperator:
+def martens(fisher_diagonal: Vector, damping: float, penalty: Vector | None = None) -> DiagonalOperator:
     """Return M = diag((fisher_diagonal + penalty + damping)^-3/4), near the inverse of B + damping·I.
 
     Source: Martens, *Deep learning via Hessian-free optimization* (2010), section 4.7: the matrix
@@ -38,8 +39,7 @@ def martens(fisher_diagonal: Vector, damping: float, penalty: Vector | None = No
     diagonal = fisher_diagonal if penalty is None else fisher_diagonal + penalty
     largest = float(np.finfo(diagonal.dtype).max) / 2
     root = np.sqrt(np.nan_to_num(diagonal, nan=largest, posinf=largest) + diagonal.dtype.type(damping))
-    scale = 1 / (root * np.sqrt(root))
-    return FunctionOperator(diagonal.size, lambda v: scale * v, diagonal.dtype)
+    return DiagonalOperator(1 / (root * np.sqrt(root)))
 
 
 PRECONDITIONERS: Mapping[str, Callable[..., LinearOperator]] = {"fisher": martens}

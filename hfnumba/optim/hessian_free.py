@@ -106,7 +106,7 @@ class HessianFree(Optimizer[Linearization, Step]):
 
     The paper has no damping update; here it is that of Levenberg and Marquardt (Martens 2010). Its line
     search backtracks; here all step lengths, longer ones too, are evaluated in one round. Martens starts a solve
-    from the last solution; here it is the last step, alpha·d after ranking and search, see ``docs/reproduction.md``.
+    from the last solution; here it is the last step, alpha·d after ranking and search.
 
     The memory of the state has ``warm_start``, the last step taken, where there is one.
     """

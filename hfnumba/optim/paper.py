@@ -28,7 +28,6 @@ def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
     candidates            ``"kept"``              The paper does not say which candidate wins, and the residual of
                                                   Bi-CG-STAB says nothing on an indefinite system: several iterates
                                                   and the direction of negative curvature are compared by their loss.
-                                                  ``docs/reproduction.md`` compares the other reading, ``"last"``.
     line_search           ``"backtracking"``      Armijo's condition from step length 1 downwards, first fit. The
                                                   constants, which are not given, are 1e-4 and 1/2.
     damping               0.1                     The damping has an initial value and is never updated in print;

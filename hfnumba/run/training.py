@@ -79,7 +79,7 @@ def train(
     store_path: str | Path,
     directory: RunDirectory,
     given: Mapping[str, Any],
-    report: RunReporter,
+    reporter: RunReporter,
     *,
     resume: bool = False,
 ) -> Outcome:
@@ -96,7 +96,7 @@ def train(
         Directory of the run: new or empty, or for ``resume`` that of the run to continue.
     given : mapping
         Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
-    report : RunReporter
+    reporter : RunReporter
     resume : bool
         Whether to continue the run in the directory; if it holds none yet, it begins.
 
@@ -118,7 +118,7 @@ def train(
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path)
-    record = _record(store, settings, report)
+    record = _record(store, settings, reporter)
     if recorded is None:
         directory.refuse_used()
     elif recorded.store.digest != store.digest:
@@ -135,15 +135,15 @@ def train(
         network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
         started,
     )
-    with directory.locked(), StopSignals(report.stopping) as stop:
+    with directory.locked(), StopSignals(reporter.stopping) as stop:
         if resume and recorded is None:
-            report.note(f"there is no run in {directory.path} yet; it begins")
+            reporter.note(f"there is no run in {directory.path} yet; it begins")
         checkpoint = directory.rewind(record) if recorded is not None else None
-        ending = Ending.SIGNAL if stop.received else loop.run(store, checkpoint, report, stop)
+        ending = Ending.SIGNAL if stop.received else loop.run(store, checkpoint, reporter, stop)
     return Outcome(ending, tuple(ledger.read(directory.ledger)))
 
 
-def _record(store: Store, settings: TrainSettings, report: RunReporter) -> RunRecord:
+def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
     split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
@@ -159,12 +159,12 @@ def _record(store: Store, settings: TrainSettings, report: RunReporter) -> RunRe
             context=split.layout.context,
             mean=split.standardisation.mean if split.standardisation else (),
             deviation=split.standardisation.deviation if split.standardisation else (),
-            class_weights=_class_weights(split, settings, report),
+            class_weights=_class_weights(split, settings, reporter),
         ),
     )
 
 
-def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -> tuple[float, ...]:
+def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter) -> tuple[float, ...]:
     """Return the weights of the classes; empty for none."""
     from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
 
@@ -173,7 +173,7 @@ def _class_weights(split: Split, settings: TrainSettings, report: RunReporter) -
     if split.n_classes is None:
         raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
     if settings.class_weights == "balanced":
-        return balanced(split, report)
+        return balanced(split, reporter)
     return checked_class_weights(settings.class_weights, split.n_classes)
 
 
@@ -188,7 +188,7 @@ class _Loop:
     theta: Any
     started: float
 
-    def run(self, store: Store, checkpoint: Checkpoint | None, report: RunReporter, stop: StopSignals) -> Ending:
+    def run(self, store: Store, checkpoint: Checkpoint | None, reporter: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop."""
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
@@ -198,24 +198,24 @@ class _Loop:
         last = None if checkpoint is None else checkpoint.ledger_line
         with ExitStack() as stack:
             placement = stack.enter_context(open_cluster(settings.cluster, settings.threads))
-            report.note(f"running on {placement.description}")
+            reporter.note(f"running on {placement.description}")
             if settings.curvature_rows is not None and "curvature_rows" not in settings_of(settings.method):
-                report.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
+                reporter.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
-            warm_up(report.note)
+            warm_up(reporter.note)
             memory, for_test = self._memory(store)
-            objective = stack.enter_context(self._objective(store["train"], placement, report, memory))
+            objective = stack.enter_context(self._objective(store["train"], placement, reporter, memory))
             test = None
             if "test" in store.splits:
                 cache_rows = memory is None or for_test is not None
                 share = for_test or memory
-                test = stack.enter_context(self._objective(store["test"], placement, report, share, cache_rows))
+                test = stack.enter_context(self._objective(store["test"], placement, reporter, share, cache_rows))
             if stop.received is not None:
                 self.directory.write_config(self.record)
                 return Ending.SIGNAL
-            report.begin(settings, last)
+            reporter.begin(settings, last)
             iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
-            return self._iterate(iterations, last, report, stop)
+            return self._iterate(iterations, last, reporter, stop)
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
         """Return the bytes of a worker for the training rows and for the test rows."""
@@ -230,7 +230,7 @@ class _Loop:
         return divide_memory(self.network, train, test, memory)
 
     def _objective(
-        self, split: Split, placement: Placement, report: RunReporter, memory: int | None, cache_rows: bool = True
+        self, split: Split, placement: Placement, reporter: RunReporter, memory: int | None, cache_rows: bool = True
     ) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
@@ -239,7 +239,7 @@ class _Loop:
             "memory": memory,
             "cache_rows": cache_rows,
             "class_weights": self.record.store.class_weights or None,
-            "reporter": report,
+            "reporter": reporter,
             **arguments(settings, Callee.OBJECTIVE),
         }
         if placement.client is None:
@@ -249,7 +249,7 @@ class _Loop:
         )
 
     def _iterate(
-        self, iterations: Iterator[Iteration], last: ledger.Line | None, report: RunReporter, stop: StopSignals
+        self, iterations: Iterator[Iteration], last: ledger.Line | None, reporter: RunReporter, stop: StopSignals
     ) -> Ending:
         limit_s = self.record.settings.time_limit_s
         for number, iteration in enumerate(iterations):
@@ -260,7 +260,7 @@ class _Loop:
             if iteration.iteration == 0:
                 last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
             self._save(iteration.state, last)
-            report.iteration(last)
+            reporter.iteration(last)
             if self._reached(last) is None:
                 if stop.received is not None:
                     return Ending.SIGNAL

@@ -163,7 +163,7 @@ def late_worker(client, folder, preload):
         late.wait()
 
 
-def told(caplog, words):
+def logged(caplog, words):
     return any(words in record.getMessage() for record in caplog.records)
 
 
@@ -175,10 +175,10 @@ versions.installed = lambda: {"hfnumba": "0.0.0", "numpy": "1", "scipy": "1", "n
     with objective(own_client) as f:
         f.value(np.zeros(f.n_params))
         with late_worker(own_client, tmp_path, other):
-            until(lambda: f._engine.sharing() and told(caplog, "left out"))
+            until(lambda: f._engine.sharing() and logged(caplog, "left out"))
             assert f._engine.sharing()[1] == 2
             assert_same_bits(everything(f), reference)
-    assert told(caplog, "hfnumba 0.0.0")
+    assert logged(caplog, "hfnumba 0.0.0")
 
 
 def test_a_worker_that_rounds_in_another_way_takes_part_with_a_warning(own_client, tmp_path, caplog):
@@ -188,7 +188,7 @@ blas.arithmetic = lambda: "an abacus"
 """
     with objective(own_client) as f:
         f.value(np.zeros(f.n_params))
-        assert not told(caplog, "last bits")
+        assert not logged(caplog, "last bits")
         with late_worker(own_client, tmp_path, other):
             until(lambda: f._engine.sharing()[1] == 3)
             everything(f)

@@ -224,9 +224,9 @@ def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
             for _ in range(3):
                 if len(refused(caplog)) < len(struck):
                     assert_same_bits(everything(f), reference)
-    told = refused(caplog)
-    assert len(told) == len(struck) == 3
-    assert all(address in text for address, text in zip(struck, told, strict=True))
+    messages = refused(caplog)
+    assert len(messages) == len(struck) == 3
+    assert all(address in text for address, text in zip(struck, messages, strict=True))
 
 
 @pytest.mark.slow
