@@ -195,5 +195,5 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         reporter=reporter,
         weights=raw.weights,
     )
-    metadata = Metadata(texts, raw.sources, standardise=recipe.standardise)
+    metadata = Metadata(texts, raw.sources, standardise=recipe.standardise, columns=raw.columns, targets=raw.targets)
     return _Opened(rows_header(metadata, prepared, settings, raw.classes, reporter), prepared)

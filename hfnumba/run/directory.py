@@ -21,6 +21,8 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.run.config import settings_from, toml
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
+from hfnumba.store.columns import Column
+from hfnumba.store.standardise import Standardisation
 from hfnumba.versions import installed
 
 _LOCK = ".lock"
@@ -51,6 +53,10 @@ class StoreRecord(msgspec.Struct, frozen=True):
     Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
     side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
     the loss; empty for none.
+
+    ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
+    order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
+    versions have none of these (UNSET), and ``columns`` is UNSET for tables that were built by earlier versions.
     """
 
     path: str
@@ -62,6 +68,14 @@ class StoreRecord(msgspec.Struct, frozen=True):
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+    columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
+    classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def standardisation(self) -> Standardisation | None:
+        """Mean and deviation of each feature; None if the training rows were not standardised."""
+        return Standardisation(self.mean, self.deviation) if self.mean else None
 
 
 class RunRecord(msgspec.Struct, frozen=True):

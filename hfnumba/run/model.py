@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,6 +15,7 @@ from hfnumba.errors import CheckpointError, DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory, RunRecord
+from hfnumba.run.inputs import fitted, with_names
 
 if TYPE_CHECKING:
     from hfnumba.store import Split
@@ -34,28 +36,20 @@ class TrainedModel:
         return self.network.takes_labels
 
     def evaluate(self, split: Split, reporter: Reporter = SILENT) -> tuple[float, float]:
-        """Return f (with the penalty and the class weights of the run) and the error rate on a split.
+        """Return f (with the penalty and the class weights of the run) and the error rate on a split of any store.
 
-        Rows of the split that have weights weigh in f as these say. Reads each row once;
-        ``reporter`` receives the progress.
+        Features and labels are those of the training rows, whatever the split's store says: matched by the names of
+        columns and classes, then standardised and scaled by the run's numbers. Rows of the split that have weights
+        weigh in f as these say. Reads each row once; ``reporter`` receives the progress, and a note on each decision.
 
         Raises
         ------
         DataError
-            If the split's features or classes do not fit the network.
+            If the split's columns, categories or classes do not fit those of the run.
         """
         from hfnumba.engine import SplitObjective  # noqa: PLC0415 - slow to import
 
-        if (split.n_features, split.n_outputs, split.task) != (
-            self.network.n_features,
-            self.network.n_outputs,
-            self.record.store.task,
-        ):
-            raise DataError(
-                f"the run is for {self.record.store.task} with {self.network.n_features} features and "
-                f"{self.network.n_outputs} outputs, but split {split.name!r} of {split.path} is for {split.task} "
-                f"with {split.n_features} and {split.n_outputs}; give a store of the same kind"
-            )
+        split = fitted(split, self.record.store, self.network, reporter.note)
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
         with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
             return objective.value_and_error(self.theta)
@@ -94,6 +88,7 @@ def load_model(path: Path) -> TrainedModel:
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
+    record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
     theta = checkpoint.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,):

@@ -314,7 +314,7 @@ def test_a_model_that_does_not_fit_the_data(straight, tmp_path):
 
     X = np.zeros((40, 5), np.float32)
     store = write_store(tmp_path / "narrow.zarr", {"train": (X, np.arange(40) % 3)})
-    with pytest.raises(DataError, match=r"8 features and 3 outputs.*with 5 and 3"):
+    with pytest.raises(DataError, match=r"8 features and 3 outputs.*with 5 features and 3 outputs"):
         load_model(straight).evaluate(open_store(store.path)["train"])
 
 

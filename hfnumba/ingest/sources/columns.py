@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
+from hfnumba.store.columns import Column
 
 MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
@@ -56,6 +57,15 @@ class Columns:
     def words(self) -> tuple[str, ...]:
         """Names of the columns that are read as text."""
         return self.categorical if self.regression else (*self.categorical, *self.labels)
+
+    def record(self, fills: bool) -> tuple[Column, ...]:
+        """Columns in the order of the features; ``fills`` says whether means replace missing values."""
+        numbers = [Column(name, fill=self.means[name] if fills else None) for name in self.numeric]
+        of_categories = [
+            Column(name, tuple(value for value in found if value is not None), None in found)
+            for name, found in self.categories.items()
+        ]
+        return (*numbers, *of_categories)
 
 
 def read_columns(
@@ -100,7 +110,10 @@ def read_columns(
         for batch, share in batches(path, columns):
             yield _encode(columns, batch), share
 
-    return gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features)
+    raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features)
+    return replace(
+        raw, columns=columns.record(options.missing == "mean"), targets=columns.labels if columns.regression else ()
+    )
 
 
 def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:

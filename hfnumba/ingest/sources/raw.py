@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import RecipeFile
+from hfnumba.store.columns import Column
 from hfnumba.store.manifest import SourceFile
 
 DEFLATE_RATIO = 1032
@@ -27,7 +28,8 @@ class RawData:
     """Arrays of a data set in the order of the source, with the records of its files.
 
     ``subsets`` has the row numbers of splits that share their arrays with others, ``classes`` the names of the
-    classes, if they have names, and ``weights`` the weights of the rows, for splits that have weights.
+    classes, if they have names, and ``weights`` the weights of the rows, for splits that have weights. ``columns`` and
+    ``targets`` have the names of features and regression targets that are columns of a table.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -35,6 +37,8 @@ class RawData:
     subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
+    targets: tuple[str, ...] = ()
 
 
 @contextmanager

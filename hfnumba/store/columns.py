@@ -1,0 +1,99 @@
+"""Columns of a table that became features, and the rearrangement of stored rows into those of another store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Feature(NamedTuple):
+    """Name of a feature: its column, and its category if it is 0 or 1 for one (None stands for a missing value)."""
+
+    column: str
+    of_category: bool = False
+    category: str | None = None
+
+    def __str__(self) -> str:
+        if not self.of_category:
+            return self.column
+        return f"{self.column} missing" if self.category is None else f"{self.column} = {self.category}"
+
+
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Column of a table, in the order of the features.
+
+    Attributes
+    ----------
+    name : str
+    categories : tuple of str or None
+        Values of a column of categories, each with a feature of 0 or 1; None for a column of numbers, one feature.
+    missing : bool
+        Whether a missing value is one more category, the last.
+    fill : float or None
+        Number in place of missing values, the mean of the training rows; None if such rows are refused.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    missing: bool = False
+    fill: float | None = None
+
+    @property
+    def features(self) -> list[Feature]:
+        """Features of the column in their order."""
+        if self.categories is None:
+            return [Feature(self.name)]
+        values = [*self.categories, *([None] if self.missing else [])]
+        return [Feature(self.name, True, value) for value in values]
+
+
+def feature_names(columns: Iterable[Column]) -> list[Feature]:
+    """Names of all features in their order."""
+    return [feature for column in columns for feature in column.features]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Order of features and targets, and numbers of classes, that loading gives to stored rows.
+
+    Attributes
+    ----------
+    features : tuple of int or None
+        Stored feature at each place, -1 for a feature that is 0 in all rows; None leaves features as stored.
+    targets : tuple of int or None
+        Stored column of a regression target at each place; None leaves targets as stored.
+    classes : tuple of int or None
+        New number of each stored class; None leaves classes as stored. Stored rows have none of a class at -1.
+    n_classes : int or None
+        Number of classes then; None for regression.
+    """
+
+    features: tuple[int, ...] | None
+    targets: tuple[int, ...] | None
+    classes: tuple[int, ...] | None
+    n_classes: int | None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether rows stay as stored."""
+        return self.features is None and self.targets is None and self.classes is None
+
+    def features_of(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Features of rows in their new order."""
+        if self.features is None:
+            return X
+        order = np.array(self.features)
+        rows: NDArray[Any] = X[:, order]
+        rows[:, order < 0] = 0
+        return rows
+
+    def targets_of(self, y: NDArray[Any]) -> NDArray[Any]:
+        """New numbers of classes, or targets in their new order."""
+        if self.classes is not None:
+            return np.take(np.array(self.classes, np.int32), y)
+        return y if self.targets is None else np.take(y, np.array(self.targets), axis=1)
