@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.run.config import settings_from, toml
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
-from hfnumba.store.columns import Column
+from hfnumba.store.columns import Column, feature_names
+from hfnumba.store.layout import MAX_CONTEXT
 from hfnumba.store.standardise import Standardisation
 from hfnumba.versions import installed
 
@@ -84,6 +86,26 @@ class RunRecord(msgspec.Struct, frozen=True):
     settings: TrainSettings
     network: NetworkRecord
     store: StoreRecord
+
+    def __post_init__(self) -> None:
+        data, network = self.store, self.network.network()
+        width, left = divmod(network.n_features, 2 * data.context + 1)
+        if not 0 <= data.context <= MAX_CONTEXT or left:
+            raise ValueError(f"{network.n_features} inputs are no frames with {data.context} neighbours on each side")
+        for what, given, expected in (
+            ("means", data.mean, width),
+            ("deviations", data.deviation, width),
+            ("features of columns", feature_names(data.columns or ()), width),
+            ("names of classes", data.classes, network.n_outputs),
+            ("names of targets", data.targets, network.n_outputs),
+            ("class weights", data.class_weights, network.n_outputs),
+        ):
+            if given and len(given) != expected:
+                raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
+        if not (math.isfinite(data.scale) and math.isfinite(data.offset)):
+            raise ValueError(f"expected a finite scale and offset, got {data.scale} and {data.offset}")
+        # It checks means and deviations.
+        _ = data.standardisation
 
     @property
     def settings_digest(self) -> str:
@@ -201,7 +223,7 @@ class RunDirectory:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
             raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 
     def newest(self) -> Checkpoint:

@@ -11,13 +11,11 @@ import numpy as np
 
 from hfnumba.errors import DataError, StoreError
 from hfnumba.run.directory import StoreRecord
-from hfnumba.store.columns import Arrangement, Column, feature_names
+from hfnumba.store.columns import Arrangement, Column, feature_names, listed
 
 if TYPE_CHECKING:
     from hfnumba.network import Network
     from hfnumba.store import Split
-
-_MAX_LISTED = 10
 
 
 def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRecord:
@@ -132,14 +130,15 @@ def _arranged_features(split: Split, data: StoreRecord, note: Callable[[str], No
             named = feature_names(ours or theirs)
             note(
                 f"{'the run' if theirs else split.path} has no names of features; they are taken in the order "
-                f"{_listed(named)}"
+                f"{listed(named)}"
             )
         return None
-    _refuse_other_columns(split, ours, theirs)
+    refuse_other_columns(split.path, ours, [column.name for column in theirs])
+    _refuse_other_kinds(split, ours, theirs)
     fills = {column.name: column.fill for column in ours}
     if filled := [column.name for column in theirs if column.fill != fills[column.name]]:
         note(
-            f"missing values of {_listed(filled)}, if there were any, have the means of {split.path} in their place, "
+            f"missing values of {listed(filled)}, if there were any, have the means of {split.path} in their place, "
             "not those of the run"
         )
     place = {feature: i for i, feature in enumerate(feature_names(theirs))}
@@ -147,19 +146,33 @@ def _arranged_features(split: Split, data: StoreRecord, note: Callable[[str], No
     return None if order == tuple(range(len(place))) else order
 
 
-def _refuse_other_columns(split: Split, ours: Sequence[Column], theirs: Sequence[Column]) -> None:
-    """Raise if the columns have not the same names and kinds."""
-    kinds, found = ({column.name: column.categories is None for column in columns} for columns in (ours, theirs))
+def refuse_other_columns(what: str, ours: Sequence[Column], theirs: Iterable[Any]) -> None:
+    """Raise if columns do not have the names of a run's.
+
+    Raises
+    ------
+    DataError
+    """
+    names, found = [column.name for column in ours], list(theirs)
     faults = []
-    if missing := [name for name in kinds if name not in found]:
-        faults.append(f"it has no column {_listed(missing)}")
-    if extra := [name for name in found if name not in kinds]:
-        faults.append(f"the run was trained without its {'columns' if len(extra) > 1 else 'column'} {_listed(extra)}")
-    for name in kinds.keys() & found.keys():
-        if kinds[name] != found[name]:
-            faults.append(f"column {name!r} has {_kind(found[name])}, in the run it has {_kind(kinds[name])}")
+    if missing := [name for name in names if name not in set(found)]:
+        faults.append(f"it has no column {listed(missing)}")
+    if extra := [name for name in found if name not in set(names)]:
+        faults.append(f"the run was trained without its {'columns' if len(extra) > 1 else 'column'} {listed(extra)}")
     if faults:
-        raise DataError(f"{split.path} does not fit the run: {'; '.join(faults)}; build it with the run's columns")
+        raise DataError(f"{what} does not fit the run: {'; '.join(faults)}; give it the run's columns")
+
+
+def _refuse_other_kinds(split: Split, ours: Sequence[Column], theirs: Sequence[Column]) -> None:
+    """Raise if a column of numbers in the run is one of categories in the split, or the other way round."""
+    found = {column.name: column.categories is None for column in theirs}
+    for column in ours:
+        numeric = column.categories is None
+        if found[column.name] != numeric:
+            raise DataError(
+                f"column {column.name!r} of {split.path} has {_kind(not numeric)}, in the run it has {_kind(numeric)}; "
+                "build the store with the run's kinds of columns"
+            )
 
 
 def _kind(numeric: bool) -> str:
@@ -177,7 +190,7 @@ def _arranged_targets(split: Split, data: StoreRecord, network: Network) -> tupl
         return None
     if set(data.targets) != set(split.targets):
         raise DataError(
-            f"the run's targets are {_listed(data.targets)}, those of {split.path} are {_listed(split.targets)}; "
+            f"the run's targets are {listed(data.targets)}, those of {split.path} are {listed(split.targets)}; "
             "build it with the run's"
         )
     order = tuple(split.targets.index(name) for name in data.targets)
@@ -226,7 +239,7 @@ def _refuse_unknown(split: Split, arrangement: Arrangement) -> None:
     faults = [f"{word} ({count} rows)" for word, count in zip(words, [*n_rows, *n_labels], strict=True) if count]
     if faults:
         raise DataError(
-            f"split {split.name!r} of {split.path} has {_listed(faults)}, which the run does not know: none of its "
+            f"split {split.name!r} of {split.path} has {listed(faults)}, which the run does not know: none of its "
             "training rows had that; leave these rows out, or train on such rows"
         )
 
@@ -237,10 +250,3 @@ def _class_name(split: Split, k: int) -> str:
 
 def _is_whole(name: str) -> bool:
     return name.removeprefix("-").isdecimal()
-
-
-def _listed(words: Iterable[Any]) -> str:
-    """List the first words of a list that may be long."""
-    all_words = [str(word) for word in words]
-    more = f" and {len(all_words) - _MAX_LISTED} more" if len(all_words) > _MAX_LISTED else ""
-    return ", ".join(word[:60] for word in all_words[:_MAX_LISTED]) + more

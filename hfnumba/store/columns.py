@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+
+_MAX_LISTED, _MAX_WIDTH = 10, 60
 
 
 class Feature(NamedTuple):
@@ -51,10 +55,68 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         values = [*self.categories, *([None] if self.missing else [])]
         return [Feature(self.name, True, value) for value in values]
 
+    def places(self, values: Sequence[str | None]) -> NDArray[np.intp]:
+        """Place of each value among the categories.
+
+        Raises
+        ------
+        DataError
+            If a value is none of the categories.
+        """
+        place = {feature.category: i for i, feature in enumerate(self.features)}
+        for row, value in enumerate(values):
+            if value not in place:
+                what = "no value" if value is None else repr(value[:_MAX_WIDTH])
+                raise DataError(
+                    f"column {self.name} has {what} in row {row} (counted from 0), which none of the training rows has "
+                    f"({listed(self.features)}); leave the row out, or train on such rows"
+                )
+        return np.array([place[value] for value in values], np.intp)
+
+
+def encoded(columns: Sequence[Column], batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Features of a block of rows, shape (rows, n_features), from its columns by name.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        Columns in the order of the features.
+    batch : mapping of str to ndarray
+        Columns of the block: float64 with NaN for missing values, or objects (str, None if missing) for categories.
+
+    Raises
+    ------
+    DataError
+        If a value is missing where there is no fill, or is of no category.
+    """
+    X = np.zeros((len(batch[columns[0].name]), len(feature_names(columns))), np.float32)
+    at = 0
+    for column in columns:
+        values, width = batch[column.name], len(column.features)
+        if column.categories is None:
+            missing = np.isnan(values)
+            if column.fill is not None:
+                values = np.where(missing, column.fill, values)
+            elif missing.any():
+                raise DataError(f"column {column.name} has no value in row {int(np.argmax(missing))} (counted from 0)")
+            with np.errstate(over="ignore"):
+                X[:, at] = values
+        else:
+            X[np.arange(len(X)), at + column.places(values.tolist())] = 1
+        at += width
+    return X
+
 
 def feature_names(columns: Iterable[Column]) -> list[Feature]:
     """Names of all features in their order."""
     return [feature for column in columns for feature in column.features]
+
+
+def listed(words: Iterable[Any]) -> str:
+    """List the first words of what may be long and come from anywhere."""
+    texts = [str(word)[:_MAX_WIDTH] for word in words]
+    more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+    return ", ".join(text if text.isprintable() else repr(text) for text in texts[:_MAX_LISTED]) + more
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from hfnumba.errors import DataError
+from hfnumba.errors import CheckpointError, DataError
 from hfnumba.ingest import build, write_frames, write_store
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
@@ -210,7 +211,7 @@ def renamed(old, new):
         (
             [row | {"a": "x", "town": i} for i, row in enumerate(rows_of())],
             'categorical = ["a"]',
-            "column 'a' has categories, in the run it has numbers",
+            r"column 'a' of .* has categories, in the run it has numbers",
         ),
         (
             [row | ({"town": "Jena"} if i < 7 else {}) for i, row in enumerate(rows_of())],
@@ -322,3 +323,84 @@ def test_targets_are_matched_by_name(tmp_path):
     model = trained(tmp_path / "uv.zarr", tmp_path / "run")
     assert found["vu"].targets == ("v", "u")
     assert model.evaluate(found["vu"]) == model.evaluate(found["uv"])
+
+
+class Frame:
+    """What is used of a data frame."""
+
+    def __init__(self, **columns):
+        self.columns, self.values = list(columns), columns
+
+    def __getitem__(self, name):
+        return self.values[name]
+
+
+class NAType:
+    """What pandas has for a missing value."""
+
+
+def test_data_frames_are_matched_by_name_and_encoded(run):
+    rows = rows_of(seed=8)
+    columns = {name: np.array([row[name] for row in rows]) for name in ("town", "c", "a", "b")}
+    found = run.predict(Frame(**columns))
+    z = outputs(run, inputs(run, rows))
+    np.testing.assert_allclose(found, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+    objects = columns | {"a": columns["a"].astype(object), "town": columns["town"].astype(object)}
+    np.testing.assert_array_equal(run.predict(Frame(**objects)), found)
+    for other, message in (
+        ({"a": np.array([None, 1.0]), "b": [1, 2], "c": [1, 2], "town": TOWNS[:2]}, "column a has no value in row 0"),
+        ({"a": np.array(["1", "2"]), "b": [1, 2], "c": [1, 2], "town": TOWNS[:2]}, "holds <U1, expected numbers"),
+        (
+            {"a": [1, 2], "b": [1, 2], "c": [1, 2], "town": ["Ulm", "Jena"]},
+            "column town has 'Jena' in row 1 .*= Ulm",
+        ),
+        ({"a": [1], "b": [1], "c": [1], "town": [NAType()]}, "column town has no value in row 0"),
+        ({"a": [1], "b": [1], "c": [1], "city": ["Ulm"]}, "the data frame does not fit the run: it has no column town"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run.predict(Frame(**other))
+
+
+def test_missing_values_are_replaced_as_in_the_training_rows(tmp_path):
+    """And numbers that are categories are the words that a file has for them."""
+    rng = np.random.default_rng(0)
+    rows = [{"a": rng.normal(), "k": [1, 2, None][i % 3], "kind": KINDS[i % 2]} for i in range(90)]
+    for row in rows[:20]:
+        row["a"] = None
+    store = table(tmp_path, "t", rows, table='categorical = ["k"]\nmissing = "mean"')
+    a, k = store["train"].columns
+    assert (k.categories, k.missing) == (("1", "2"), True)
+    model = trained(store.path, tmp_path / "run")
+    split = store["train"]
+    stored = np.concatenate([split.load_stored(j)[0] for j in range(split.n_partitions)])
+    assert np.isclose(stored[:, 0], a.fill).any()
+    frame = Frame(k=np.array([1.0, 2.0, np.nan]), a=np.array([np.nan, 0.5, np.nan]))
+    plain = np.array([[a.fill, 1, 0, 0], [0.5, 0, 1, 0], [a.fill, 0, 0, 1]], np.float32)
+    np.testing.assert_array_equal(model.predict(frame), model.predict(plain))
+    # Another store has put its own mean in their place.
+    other, reporter = table(tmp_path, "u", rows[5:], table='categorical = ["k"]\nmissing = "mean"'), Silent()
+    model.evaluate(other["train"], reporter)
+    assert any("missing values of a, if there were any, have the means of" in note for note in reporter.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("mean = [1.0, 2.0]", "expected 6 means for this network, got 2"),
+        ("deviation = [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]", "positive finite deviations"),
+        ("context = 4", "6 inputs are no frames with 4 neighbours on each side"),
+        ('classes = ["a"]', "expected 3 names of classes for this network, got 1"),
+        ('columns = [{name = "a"}]', "expected 6 features of columns for this network, got 1"),
+        ("scale = nan", "expected a finite scale and offset"),
+        ("columns = " + "[" * 5000 + "]" * 5000, "is damaged"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_network_is_damaged(run, tmp_path, line, fault):
+    name = line.split(" ")[0]
+    path = tmp_path / "run"
+    shutil.copytree(Path(run.record.store.path).with_name("run"), path)
+    lines = (path / "config.toml").read_text().splitlines()
+    assert sum(old.startswith(f"{name} = ") for old in lines) == 1
+    (path / "config.toml").write_text("\n".join(line if old.startswith(f"{name} = ") else old for old in lines) + "\n")
+    with pytest.raises(CheckpointError, match=fault):
+        load_model(path)

@@ -17,7 +17,7 @@ from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
-from hfnumba.store.columns import Column
+from hfnumba.store.columns import Column, encoded
 
 MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
@@ -105,15 +105,14 @@ def read_columns(
             files, columns, batches, FileProgress(reporter.progress("Reading columns again", "bytes"), files), training
         )
     survey.finish()
+    record = columns.record(fills=options.missing == "mean")
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         for batch, share in batches(path, columns):
-            yield _encode(columns, batch), share
+            yield _encode(columns, record, batch), share
 
     raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features)
-    return replace(
-        raw, columns=columns.record(options.missing == "mean"), targets=columns.labels if columns.regression else ()
-    )
+    return replace(raw, columns=record, targets=columns.labels if columns.regression else ())
 
 
 def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
@@ -207,18 +206,8 @@ def _refuse_coarse(name: str, lowest: float, highest: float) -> None:
         )
 
 
-def _encode(columns: Columns, batch: Batch) -> Block:
-    n = len(next(iter(batch.values())))
-    X = np.zeros((n, columns.n_features), np.float32)
-    with np.errstate(over="ignore"):
-        for j, name in enumerate(columns.numeric):
-            values = batch[name]
-            X[:, j] = np.where(np.isnan(values), columns.means[name], values)
-    at = len(columns.numeric)
-    for name in columns.categorical:
-        place = {value: i for i, value in enumerate(columns.categories[name])}
-        X[np.arange(n), [at + place[value] for value in batch[name].tolist()]] = 1
-        at += len(place)
+def _encode(columns: Columns, record: tuple[Column, ...], batch: Batch) -> Block:
+    X = encoded(record, batch)
     weights = batch[columns.weight[0]] if columns.weight else None
     if columns.regression:
         return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)
