@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from hfnumba.errors import CheckpointError, DataError
+from hfnumba.errors import CheckpointError, DataError, NumericalError
 from hfnumba.ingest import build, write_frames, write_store
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
@@ -97,6 +97,16 @@ def test_bytes_for_a_run_that_standardises(tmp_path):
     loss, error = expected(model, (whole - X64.mean(0)) / X64.std(0), y)
     found = model.evaluate(open_store(tmp_path / "b.zarr")["train"])
     assert found == (pytest.approx(loss, rel=1e-5), error)
+
+
+def test_a_loss_that_is_not_finite_is_no_result(tmp_path):
+    X, y = clouds()
+    write_store(tmp_path / "a.zarr", {"train": (X, y)}, scale=1e3)
+    model = trained(tmp_path / "a.zarr", tmp_path / "run")
+    X[7, 1:3] = 3e38
+    write_store(tmp_path / "b.zarr", {"train": (X, y)})
+    with pytest.raises(NumericalError, match=r"the loss on split 'train' of .*b.zarr is nan: features"):
+        model.evaluate(open_store(tmp_path / "b.zarr")["train"])
 
 
 def test_frames_get_the_runs_context(tmp_path):
