@@ -17,6 +17,9 @@ from hfnumba.errors import UsageError
 from hfnumba.run.options import flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
+MAX_BYTES = 64 << 20
+"""Size up to which a file of settings is read: means and deviations of 100,000 features take a few megabytes."""
+
 _TABLES_OF_A_RUN = ("network", "store", "versions")
 
 
@@ -91,10 +94,17 @@ def read_config(path: Path) -> dict[str, Any]:
         If it cannot be read, is not TOML, or names an unknown setting.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        # It may be a pipe of the user's shell.
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise UsageError(f"the settings file {path} has more than {MAX_BYTES >> 20} MiB")
+        document = tomllib.loads(text.decode("utf-8"))
     except OSError as error:
         raise UsageError(f"the settings file {path} cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the settings file {path} is not TOML: {error}") from None
     given = {name: value for name, value in document.items() if name not in _TABLES_OF_A_RUN}
     try:

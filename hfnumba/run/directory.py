@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,16 @@ from typing import Any
 import msgspec
 
 from hfnumba import ledger
-from hfnumba.atomic import TEMPORARY, explain, write_file
+from hfnumba.atomic import TEMPORARY, explain, read_regular, write_file
 from hfnumba.checkpoint import Checkpoint, newest_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.ledger import Line
 from hfnumba.network import Network
-from hfnumba.run.config import settings_from, toml
+from hfnumba.run.config import MAX_BYTES, settings_from, toml
+from hfnumba.run.lock import LOCK
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
 from hfnumba.versions import installed
 
-_LOCK = ".lock"
 _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
 
 
@@ -110,43 +109,12 @@ class RunDirectory:
             raise CheckpointError(f"{self.path} is a file, expected a directory for the run; choose another name")
         if not self.path.exists():
             return
-        used = [entry for entry in self.path.iterdir() if entry.name != _LOCK and entry.suffix != TEMPORARY]
+        used = [entry for entry in self.path.iterdir() if entry.name != LOCK and entry.suffix != TEMPORARY]
         if used:
             raise CheckpointError(
                 f"{self.path} is not empty (it has {used[0].name}); continue that run with --resume, "
                 "or give --run another directory"
             )
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Create the directory, and lock it against other processes that would train in it.
-
-        A directory that was created here is removed again if no run began in it.
-
-        Raises
-        ------
-        CheckpointError
-            If another process trains there, or it cannot be written.
-        """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to read a run
-
-        lock = FileLock(self.path / _LOCK)
-        existed = self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise CheckpointError(
-                f"another process is training in {self.path}; wait for it, or give --run another directory"
-            ) from None
-        except OSError as error:
-            raise CheckpointError(explain(error, self.path)) from error
-        try:
-            yield
-        finally:
-            lock.release()
-            if not existed and not self.config.exists():
-                shutil.rmtree(self.path, ignore_errors=True)
 
     def write_config(self, record: RunRecord) -> None:
         """Write ``config.toml``, which can be given to ``--config`` again."""
@@ -170,7 +138,7 @@ class RunDirectory:
             If this is not the directory of a run, or the file is damaged.
         """
         try:
-            document = tomllib.loads(self.config.read_text("utf-8"))
+            document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
             tables = {name: document.pop(name) for name in ("network", "store", "versions")}
             return RunRecord(
                 # An earlier version wrote settings by the names they had then.
@@ -187,7 +155,7 @@ class RunDirectory:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
             raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 
     def newest(self) -> Checkpoint:
@@ -205,13 +173,14 @@ class RunDirectory:
             )
         return checkpoint
 
-    def rewind(self, record: RunRecord) -> Checkpoint | None:
-        """Cut the ledger at the newest checkpoint and return that; None for a run that has not begun.
+    def rewind(self, record: RunRecord) -> tuple[Checkpoint | None, list[Line]]:
+        """Cut the ledger at the newest checkpoint and return both; none for a run that has not begun.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint is missing, damaged, or of other settings or data than ``config.toml`` says.
+            If the checkpoint is missing, damaged, or of other settings or data than ``config.toml`` says, or if lines
+            of the ledger are missing.
         """
         checkpoint = newest_checkpoint(self.checkpoints)
         if checkpoint is None:
@@ -220,18 +189,32 @@ class RunDirectory:
                     f"{self.path} has a ledger but no checkpoint to continue from; restore {self.checkpoints}, "
                     "or start again in another directory"
                 )
-            return None
+            return None, []
+        self.refuse_other(record, checkpoint)
+        return checkpoint, ledger.cut(self.ledger, checkpoint.ledger_line)
+
+    def refuse_other(self, record: RunRecord, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that was written for other settings, another network or other data.
+
+        Raises
+        ------
+        CheckpointError
+        """
         for what, expected, found in (
             ("settings", record.settings_digest, checkpoint.settings_digest),
             ("training data", record.store.digest, checkpoint.store_digest),
         ):
             if expected != found:
+                wanted, got = shortened(expected, found)
                 raise CheckpointError(
                     f"the newest checkpoint of {self.path} was written for other {what} "
-                    f"({found[:12]}) than its {self.config.name} names ({expected[:12]}); restore that file"
+                    f"({got}) than its {self.config.name} names ({wanted}); restore that file"
                 )
-        ledger.cut(self.ledger, checkpoint.ledger_line)
-        return checkpoint
+
+
+def shortened(a: str, b: str) -> tuple[str, str]:
+    """Shorten two digests that differ, so that the difference stays visible."""
+    return (a[:12], b[:12]) if a[:12] != b[:12] else (a, b)
 
 
 def resumed_settings(recorded: TrainSettings, given: Mapping[str, Any]) -> TrainSettings:

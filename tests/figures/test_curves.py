@@ -6,11 +6,7 @@ import pytest
 
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.figures.curves import draw, read_curves
-
-
-def line(i, **rest):
-    found = {"iteration": i, "epoch": 7.0 * i, "loss": 2.0 / (i + 1), "error": 0.9 / (i + 1), "rounds": 14 * i}
-    return found | {"test_loss": 2.2 / (i + 1), "test_error": None, "elapsed_s": 0.3 * i} | rest
+from tests.lines import line
 
 
 def make(path, lines):
