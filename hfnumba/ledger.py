@@ -20,7 +20,7 @@ LOST = "earlier_lines_lost"
 
 _MAX_BYTES = 1 << 30
 _REMEDY = "move it away to continue the run with --resume without the lines before"
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 

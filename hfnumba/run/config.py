@@ -20,7 +20,8 @@ from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 MAX_BYTES = 64 << 20
 """Size up to which a file of settings is read: means and deviations of 100,000 features take a few megabytes."""
 
-_TABLES_OF_A_RUN = ("network", "store", "versions")
+TABLES_OF_A_RUN = ("network", "store", "versions", "digests")
+"""Tables in the file of settings that a run writes."""
 
 
 def settings_from(given: Mapping[str, Any]) -> TrainSettings:
@@ -106,7 +107,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the settings file {path} is not TOML: {error}") from None
-    given = {name: value for name, value in document.items() if name not in _TABLES_OF_A_RUN}
+    given = {name: value for name, value in document.items() if name not in TABLES_OF_A_RUN}
     try:
         refuse_unknown(given)
     except UsageError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from hfnumba.checkpoint import Checkpoint, newest_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ledger import Line
 from hfnumba.network import Network
-from hfnumba.run.config import MAX_BYTES, settings_from, toml
+from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
 from hfnumba.versions import installed
 
 _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
+
+
+_RECORDED = ("network", "store")
 
 
 class NetworkRecord(msgspec.Struct, frozen=True):
@@ -61,6 +65,12 @@ class StoreRecord(msgspec.Struct, frozen=True):
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which no rows can be transformed or weighed."""
+        numbers = (self.scale, self.offset, *self.mean, *self.deviation, *self.class_weights)
+        if not all(map(math.isfinite, numbers)) or len(self.mean) != len(self.deviation) or self.context < 0:
+            raise ValueError("expected finite numbers, as many means as deviations, and a context of at least 0")
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -119,11 +129,9 @@ class RunDirectory:
     def write_config(self, record: RunRecord) -> None:
         """Write ``config.toml``, which can be given to ``--config`` again."""
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
-        text += toml(
-            as_dict(record.settings)
-            | {name: msgspec.to_builtins(getattr(record, name)) for name in ("network", "store")}
-            | {"versions": installed(_PACKAGES)}
-        )
+        tables = {name: msgspec.to_builtins(getattr(record, name)) for name in _RECORDED}
+        digests = {"network_and_store": _digest(tables)}
+        text += toml(as_dict(record.settings) | tables | {"versions": installed(_PACKAGES), "digests": digests})
         try:
             write_file(self.config, text.encode())
         except OSError as error:
@@ -139,13 +147,20 @@ class RunDirectory:
         """
         try:
             document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
-            tables = {name: document.pop(name) for name in ("network", "store", "versions")}
-            return RunRecord(
+            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name != "digests" or name in document}
+            # An earlier version wrote no digest.
+            digest = tables.get("digests", {}).get("network_and_store", _digest(tables))
+            if digest != _digest(tables):
+                raise ValueError(f"{' and '.join(_RECORDED)} do not have the digest it names; restore it from a copy")
+            record = RunRecord(
                 # An earlier version wrote settings by the names they had then.
                 settings=settings_from({RENAMED.get(name, name): value for name, value in document.items()}),
                 network=msgspec.convert(tables["network"], NetworkRecord),
                 store=msgspec.convert(tables["store"], StoreRecord),
             )
+            n_features, store = record.network.network().n_features, record.store
+            if store.mean and n_features != len(store.mean) * (2 * store.context + 1):
+                raise ValueError(f"the network has {n_features} features, the store {len(store.mean)} means")
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(
                 f"{self.path} is not the directory of a run: it has no {self.config.name}; "
@@ -155,8 +170,11 @@ class RunDirectory:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
             raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
-        except (ValueError, KeyError, RecursionError) as error:
+        except KeyError as error:
+            raise CheckpointError(f"{self.config} is damaged: it has no table {error}") from error
+        except (ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
+        return record
 
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint.
@@ -210,6 +228,15 @@ class RunDirectory:
                     f"the newest checkpoint of {self.path} was written for other {what} "
                     f"({got}) than its {self.config.name} names ({wanted}); restore that file"
                 )
+
+
+def _digest(tables: Mapping[str, Any]) -> str:
+    """SHA-256 of the tables of a run that say what the network is, and how rows are transformed.
+
+    The path of the store is left out, which may be moved.
+    """
+    store = {name: value for name, value in tables["store"].items() if name != "path"}
+    return hashlib.sha256(json.dumps([tables["network"], store], sort_keys=True).encode()).hexdigest()
 
 
 def shortened(a: str, b: str) -> tuple[str, str]:

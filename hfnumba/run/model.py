@@ -89,11 +89,12 @@ def load_model(path: Path) -> TrainedModel:
     Raises
     ------
     CheckpointError
-        If this is not a run, it has no checkpoint, or that is damaged.
+        If this is not a run, it has no checkpoint, or that is damaged or of another run.
     """
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
+    directory.refuse_other(record, checkpoint)
     network = record.network.network()
     theta = checkpoint.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,):

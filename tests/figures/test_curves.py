@@ -66,3 +66,9 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UsageError, match=r"pip install hfnumba\[plot\]"):
         draw([], tmp_path / "c.png")
+
+
+def test_a_run_whose_losses_are_all_unknown_is_drawn(tmp_path):
+    run = make(tmp_path / "r", [line(i, loss=None) for i in range(2)])
+    draw([read_curves(run)], tmp_path / "c.svg")
+    assert (tmp_path / "c.svg").stat().st_size > 1000

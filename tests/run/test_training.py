@@ -15,6 +15,7 @@ from hfnumba.run import RunDirectory, RunRecord, train
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import NetworkRecord, StoreRecord
 from hfnumba.run.model import load_model, read_rows
+from hfnumba.run.settings import fixed
 from hfnumba.run.training import Ending
 from tests.silent import Silent
 from tests.toy_store import write_toy_store
@@ -244,12 +245,20 @@ def test_a_run_whose_checkpoint_has_the_first_format_is_continued(toy_store, tmp
     assert theta(path) == theta(straight)
 
 
+def of_an_earlier_version(config, **replaced):
+    """Make a ``config.toml`` one without a digest, with other values."""
+    text = config.read_text().partition("\n[digests]")[0]
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+
+
 def test_digests_that_differ_late_are_printed_whole(toy_store, tmp_path):
     run(toy_store, tmp_path / "r", max_iterations=1)
-    config = tmp_path / "r" / "config.toml"
     digest = RunDirectory(tmp_path / "r").record().store.digest
     flipped = digest[:-1] + chr(ord(digest[-1]) ^ 1)
-    config.write_text(config.read_text().replace(digest, flipped))
+    of_an_earlier_version(tmp_path / "r" / "config.toml", **{digest: flipped})
     with pytest.raises(CheckpointError, match=f"digest {flipped} .* has {digest};"):
         run(toy_store, tmp_path / "r", resume=True)
 
@@ -299,9 +308,59 @@ def test_checkpoints_of_earlier_versions_stay_valid(given, digest):
     assert record.settings_digest == digest
 
 
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 17])
+def test_flipped_bits_of_a_config_change_no_result(toy_store, tmp_path, step):
+    run(toy_store, tmp_path, max_iterations=0)
+    config, before = tmp_path / "config.toml", RunDirectory(tmp_path).record()
+    payload = config.read_bytes()
+    for bit in range(0, 8 * len(payload), step):
+        damaged = bytearray(payload)
+        damaged[bit // 8] ^= 1 << bit % 8
+        config.write_bytes(damaged)
+        try:
+            found = load_model(tmp_path).record
+        except CheckpointError:
+            continue
+        assert fixed(found.settings) == fixed(before.settings) and found.network == before.network
+        assert found.store == before.store or found.store.path != before.store.path
+
+
 @pytest.mark.parametrize(
-    "text", ["hidden = [", "", "x = " + "[" * 100_000, "hidden = [3]\n[network]\n[store]\n[versions]\n"]
+    ("old", "new", "named"),
+    [
+        ("scale = 1.0", "scale = nan", "expected finite numbers"),
+        ("mean = []", "mean = [1.0]", "as many means as deviations"),
+        (
+            "mean = []\ndeviation = []",
+            "mean = [1.0]\ndeviation = [1.0]",
+            "the network has 8 features, the store 1 means",
+        ),
+        ("context = 0", "context = -1", "a context of at least 0"),
+        ("sizes = [8, 6, 3]", "sizes = [8]", r"config\.toml is damaged"),
+        ("[network]", "[nyetwork]", r"config\.toml is damaged: it has no table 'network'"),
+        ("l2 = 0.0", "l2 = 0.5", "written for other settings"),
+    ],
 )
+def test_an_earlier_config_that_was_changed_is_not_used(toy_store, tmp_path, old, new, named):
+    run(toy_store, tmp_path, max_iterations=0)
+    of_an_earlier_version(tmp_path / "config.toml", **{old: new})
+    with pytest.raises(CheckpointError, match=named):
+        load_model(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_is_used_and_continued(toy_store, tmp_path, straight):
+    run(toy_store, tmp_path, max_iterations=1)
+    of_an_earlier_version(tmp_path / "config.toml")
+    assert load_model(tmp_path).iteration == 1
+    run(toy_store, tmp_path, resume=True)
+    assert theta(tmp_path) == theta(straight)
+    assert "network_and_store" in (tmp_path / "config.toml").read_text()
+
+
+NO_CONFIGS = ["hidden = [", "", "x = " + "[" * 100_000, "hidden = [3]\n[network]\n[store]\n[versions]\n"]
+
+
+@pytest.mark.parametrize("text", NO_CONFIGS, ids=range(4))
 def test_a_damaged_config_is_named(toy_store, tmp_path, text):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.toml is damaged"):
