@@ -15,7 +15,7 @@ import msgspec
 
 from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY, explain, read_regular, write_file
-from hfnumba.checkpoint import Checkpoint, newest_checkpoint
+from hfnumba.checkpoint import Checkpoint, iterations, newest_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ledger import Line
 from hfnumba.network import Network
@@ -120,6 +120,11 @@ class RunDirectory:
         if not self.path.exists():
             return
         used = [entry for entry in self.path.iterdir() if entry.name != LOCK and entry.suffix != TEMPORARY]
+        if used and not self.config.exists() and iterations(self.checkpoints):
+            raise CheckpointError(
+                f"{self.path} has checkpoints but no {self.config.name}; restore that file from a copy, or from a new "
+                "run of one iteration with the same settings and data, and continue with --resume"
+            )
         if used:
             raise CheckpointError(
                 f"{self.path} is not empty (it has {used[0].name}); continue that run with --resume, "

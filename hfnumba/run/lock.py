@@ -17,6 +17,7 @@ LOCK = ".lock"
 """Name of the lock file."""
 
 _MAX_BYTES = 4096
+_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 class DirectoryLock:
@@ -103,7 +104,7 @@ def _has_flock(folder: Path) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            return error.errno != errno.ENOSYS
+            return error.errno not in _NO_FLOCK
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -156,7 +157,8 @@ def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> Run
         settings=settings,
         network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
         store=StoreRecord(
-            path=str(store.path),
+            # For people only; a path need not be text.
+            path=os.fsencode(store.path).decode(errors="backslashreplace"),
             digest=store.digest,
             task=split.task,
             scale=split.scale,

@@ -270,6 +270,29 @@ def test_what_is_no_file_is_not_read_as_a_config(tmp_path, place):
         RunDirectory(tmp_path).record()
 
 
+def test_checkpoints_without_a_config_are_continued_with_that_of_an_equal_run(toy_store, tmp_path, straight):
+    for name in ("r", "equal"):
+        run(toy_store, tmp_path / name, max_iterations=2)
+    (tmp_path / "r" / "config.toml").unlink()
+    with pytest.raises(CheckpointError, match=r"has checkpoints but no config\.toml; restore that file"):
+        run(toy_store, tmp_path / "r", resume=True)
+    (tmp_path / "equal" / "config.toml").rename(tmp_path / "r" / "config.toml")
+    run(toy_store, tmp_path / "r", resume=True)
+    assert theta(tmp_path / "r") == theta(straight)
+
+
+def test_paths_need_not_be_text(tmp_path, straight):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    store = write_toy_store(folder / "toy.zarr")
+    run(store, folder / "r")
+    assert RunDirectory(folder / "r").record().store.path.endswith("caf\\xe9/toy.zarr")
+    run(store, folder / "r", resume=True, max_iterations=4)
+    assert comparable(ledger.read(folder / "r" / "ledger.jsonl"))[:4] == comparable(
+        ledger.read(straight / "ledger.jsonl")
+    )
+
+
 def test_a_changed_config_is_not_continued(toy_store, tmp_path):
     run(toy_store, tmp_path / "r", max_iterations=1)
     config = tmp_path / "r" / "config.toml"

@@ -146,12 +146,12 @@ def test_a_folder_that_vanished_with_its_lock_is_no_fault_of_its_end(tmp_path):
         shutil.rmtree(tmp_path / "r")
 
 
-@pytest.fixture
-def no_flock(monkeypatch):
-    """A file system without locks, as some of clusters are."""
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK], ids=["ENOSYS", "ENOLCK"])
+def no_flock(monkeypatch, request):
+    """A file system without locks, as some of clusters are, or are mounted."""
 
     def flock(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(request.param, os.strerror(request.param))
 
     monkeypatch.setattr(fcntl, "flock", flock)
 
