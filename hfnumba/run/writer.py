@@ -112,7 +112,7 @@ class RunWriter:
         if locked and not removed:
             return
         names = ", ".join(str(path.relative_to(folder)) for path in removed) or "the lock file"
-        fault = f"{names} of the run in {folder} went missing, or changed, while it trained"
+        fault = f"{names} of the run in {folder} went missing or changed while it trained"
         try:
             if not locked:
                 self._lock.acquire()
@@ -121,10 +121,10 @@ class RunWriter:
                 return
             self._write_again()
         except CheckpointError as error:
-            raise CheckpointError(f"{fault}; it ends, and is not written again: {error}") from error
+            raise CheckpointError(f"{fault}; the run stops, and its files are not written again: {error}") from error
         raise CheckpointError(
-            f"{fault}; the run is written again, up to iteration {self.lines[-1]['iteration']}, and ends; "
-            "see what removes files there, then continue with --resume"
+            f"{fault}; its files are written again, up to iteration {self.lines[-1]['iteration']}, and the run stops; "
+            "find out what removes files there, then continue with --resume"
         )
 
     def _refuse_another_run(self) -> None:

@@ -110,14 +110,6 @@ def test_a_plain_step(monkeypatch, capsys):
     assert capsys.readouterr().err == "Reading: 2 of 12 partitions, 0.2 a second, 50 s left\n"
 
 
-@pytest.fixture
-def no_nohup():
-    """Undo what nohup does, in case the tests run under it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_recorded_and_a_second_interrupt_raises(number):

@@ -57,7 +57,7 @@ REMOVALS = {
 @pytest.mark.parametrize("what", REMOVALS)
 def test_what_is_removed_while_a_run_trains_is_named_and_written_again(toy_store, tmp_path, straight, what, iteration):
     path = tmp_path / "r"
-    with pytest.raises(CheckpointError, match=rf"{what}.* went missing.* is written again, up to iteration"):
+    with pytest.raises(CheckpointError, match=rf"{what}.* went missing.* are written again, up to iteration"):
         run(toy_store, path, at(iteration, lambda: REMOVALS[what](path)))
     # Nothing is lost: the iteration that was computed meanwhile is there too.
     assert iterations(path / "checkpoints")[-1] == min(iteration + 1, 3)
@@ -68,7 +68,7 @@ def test_what_is_removed_while_a_run_trains_is_named_and_written_again(toy_store
 @pytest.mark.parametrize("content", [b"", b'{"iteration": 0}\n'])
 def test_a_ledger_that_others_changed_is_written_again(toy_store, tmp_path, straight, content):
     path = tmp_path / "r"
-    with pytest.raises(CheckpointError, match=r"ledger\.jsonl of the run in .* went missing, or changed"):
+    with pytest.raises(CheckpointError, match=r"ledger\.jsonl of the run in .* went missing or changed"):
         run(toy_store, path, at(2, lambda: (path / "ledger.jsonl").write_bytes(content)))
     assert same(path, straight)
 
@@ -81,7 +81,7 @@ def test_a_resumed_run_misses_its_checkpoint_too(toy_store, tmp_path, straight):
         def begin(self, settings, line):
             shutil.rmtree(path)
 
-    with pytest.raises(CheckpointError, match="is written again, up to iteration 1"):
+    with pytest.raises(CheckpointError, match="are written again, up to iteration 1"):
         train(toy_store, RunDirectory(path), BASE, Removing(), resume=True)
     run(toy_store, path, resume=True)
     assert same(path, straight)
