@@ -25,8 +25,6 @@ from typing import Any
 import numba
 from numba.core.caching import IndexDataCacheFile
 
-from hfnumba.atomic import write_file
-
 _READY = "compiled"
 _LOCK_TIMEOUT_S = 300.0
 
@@ -181,7 +179,10 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
                 note("compiling the kernels (once per machine and version, about 20 s on two cores)")
             _exercise()
             if "save" not in _notes:
-                write_file(ready, json.dumps(_data_digests(folder())).encode(), durable=False)
+                # Whole or not at all: an empty file would make the next process discard the cache.
+                draft = ready.with_suffix(".draft")
+                draft.write_text(json.dumps(_data_digests(folder())))
+                draft.replace(ready)
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
         _exercise()
