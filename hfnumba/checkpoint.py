@@ -29,6 +29,8 @@ RETAINED = 2
 """Number of checkpoints in a folder: the newest, and the one before it in case the newest is damaged later."""
 
 _NAME = re.compile(r"iteration-(\d+)\.json")
+_FILE = re.compile(r"iteration-\d+\.(json|safetensors)")
+_LEFTOVER = re.compile(rf"\.{_FILE.pattern}\.\d+{re.escape(TEMPORARY)}")
 _MAX_RECORD = 16 << 20
 _REMEDY = "delete the two files of this checkpoint to continue from the one before it"
 
@@ -106,10 +108,19 @@ def json_path(folder: Path, iteration: int) -> Path:
 
 
 def iterations(folder: Path) -> list[int]:
-    """Iterations of the complete checkpoints in a folder, in ascending order."""
+    """Iterations of the complete checkpoints in a folder, in ascending order.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be read.
+    """
     if not folder.is_dir():
         return []
-    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    try:
+        return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -192,12 +203,12 @@ def _digest(values: dict[str, Any]) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Delete old checkpoints and leftovers of crashes; a failure to do so only costs disk space."""
-    newest = iterations(folder)[-RETAINED:]
-    stems = {f"iteration-{iteration:05d}" for iteration in newest}
-    # The JSON file first: without it there is no checkpoint.
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
-        stale = entry.suffix in (".json", ".safetensors") and entry.stem not in stems
-        if stale or entry.suffix == TEMPORARY:
-            with contextlib.suppress(OSError):
-                entry.unlink()
+    """Delete old checkpoints and leftovers of crashes, by their names; a failure to do so only costs disk space."""
+    with contextlib.suppress(OSError, CheckpointError):
+        stems = {f"iteration-{iteration:05d}" for iteration in iterations(folder)[-RETAINED:]}
+        # The JSON file first: without it there is no checkpoint.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
+            stale = _FILE.fullmatch(entry.name) and entry.stem not in stems
+            if stale or _LEFTOVER.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    entry.unlink()

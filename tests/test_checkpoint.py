@@ -71,6 +71,15 @@ def test_the_newest_two_are_kept_and_leftovers_go(tmp_path):
     assert same(newest_checkpoint(tmp_path), checkpoint(4))
 
 
+def test_files_of_others_in_the_folder_stay(tmp_path):
+    names = ("best.safetensors", "iteration-1 copy.json", "iteration-00000.safetensors.gz", "notes.tmp", "a.json")
+    for name in names:
+        (tmp_path / name).write_text("kept")
+    for i in range(4):
+        write_checkpoint(tmp_path, checkpoint(i))
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"kept"} == set(names)
+
+
 def test_order_is_by_number_beyond_five_digits(tmp_path):
     write_checkpoint(tmp_path, checkpoint(99_999))
     write_checkpoint(tmp_path, checkpoint(100_000))

@@ -6,6 +6,7 @@ this user on a local disk, one for each copy and version of the sources, of Numb
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import importlib
@@ -57,6 +58,19 @@ def _fault(folder: Path) -> str | None:
     return None if os.access(folder, os.W_OK) else "it cannot be written"
 
 
+def _lock_fault(folder: Path) -> str | None:
+    """Return why files of a folder cannot be locked, or None.
+
+    Without locks a process that is killed would leave a file, for which processes of other machines wait.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return f"files there cannot be locked ({error.strerror})"
+    return None
+
+
 def _data_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of machine code; Numba writes such a file once."""
     return {
@@ -95,7 +109,7 @@ def configure() -> Path:
     roots = [Path(base) / f"hfnumba-{user}" for base in _LOCAL]
     for root in [Path(chosen), *roots] if chosen else roots:
         folder = root / _fingerprint()
-        fault = _fault(root) or _fault(folder)
+        fault = _fault(root) or _fault(folder) or _lock_fault(folder)
         if fault is None and (folder / _READY).exists() and not _is_sound(folder):
             shutil.rmtree(folder, ignore_errors=True)
             fault = _fault(folder)

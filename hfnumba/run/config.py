@@ -86,6 +86,21 @@ def memory_bytes(settings: TrainSettings) -> int | None:
     return n
 
 
+def read_text(path: Path) -> str:
+    """Read a small file that the user names, which may be a pipe of the shell.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, is too large, or is not text.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB")
+    return content.decode("utf-8")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read settings from TOML: a file of the user, or the ``config.toml`` of a run, whose tables are left out.
 
@@ -95,16 +110,9 @@ def read_config(path: Path) -> dict[str, Any]:
         If it cannot be read, is not TOML, or names an unknown setting.
     """
     try:
-        # It may be a pipe of the user's shell.
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise UsageError(f"the settings file {path} has more than {MAX_BYTES >> 20} MiB")
-        document = tomllib.loads(text.decode("utf-8"))
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"the settings file {path} cannot be read ({error.strerror})") from None
-    except UsageError:
-        raise
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the settings file {path} is not TOML: {error}") from None
     given = {name: value for name, value in document.items() if name not in TABLES_OF_A_RUN}

@@ -1,9 +1,12 @@
 """The cache of compiled kernels: private, compiled once, and harmless when it is damaged or cannot be written."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 
 import numba
 import pytest
@@ -70,6 +73,18 @@ def test_a_cache_that_others_may_write_is_named_once_and_another_one_serves(else
     assert said[1].startswith("compiling the kernels")
     cache.warm_up(said.append)
     assert len(said) == 2
+
+
+def test_a_cache_whose_file_system_has_no_locks_is_not_used(elsewhere, tmp_path):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "cluster"))
+    elsewhere.setattr(fcntl, "flock", flock)
+    elsewhere.setattr(tempfile, "tempdir", str(tmp_path))
+    # A fresh folder: nobody waits for a lock in it.
+    assert cache.configure() != cache.configure()
+    assert cache._notes["chosen"].endswith("files there cannot be locked (Function not implemented)")
 
 
 def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere, tmp_path):
