@@ -162,7 +162,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     except OSError as error:
         raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror}); {_REMEDY}") from error
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({error}); {_REMEDY}") from error
 
 
@@ -183,6 +183,8 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _verified(path: Path) -> _Record:
     """Read the JSON of a checkpoint, and check what it says of itself."""
     values = json.loads(read_regular(path, _MAX_RECORD))
+    if not isinstance(values, dict) or "format" not in values:
+        raise ValueError("it names no format")
     if values["format"] not in (1, FORMAT):
         raise CheckpointError(
             f"{path} has format {values['format']}, expected {FORMAT}; use the version of hfnumba that wrote it"
@@ -192,7 +194,10 @@ def _verified(path: Path) -> _Record:
         raise CheckpointError(f"{path} is damaged: its values do not have the SHA-256 that it names; {_REMEDY}")
     numbers = [values.get("iteration", record.iteration) for values in (record.scalars, record.ledger_line)]
     if path != json_path(path.parent, record.iteration) or numbers != [record.iteration] * 2:
-        raise CheckpointError(f"{path} is damaged: it is of iteration {record.iteration}, or {numbers}; {_REMEDY}")
+        found = ", ".join(map(str, [record.iteration, *numbers]))
+        raise CheckpointError(
+            f"{path} is damaged: its name and its values disagree on the iteration ({found}); {_REMEDY}"
+        )
     return record
 
 
