@@ -1,10 +1,11 @@
-"""Atomic writing of files: after a crash a file has its old content or all of the new one."""
+"""Files on disk: written atomically, so that a crash leaves the old content or the new; read in bounded memory."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def write_file(
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a regular file that has at most ``limit`` bytes.
+
+    Anything else in its place is refused at once: a pipe would be waited for, and a device may never end.
+
+    Raises
+    ------
+    OSError
+        Error of the operating system, or one whose ``strerror`` says that the file is not regular or too large.
+    """
+    # Not to block: opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

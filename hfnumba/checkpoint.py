@@ -1,7 +1,7 @@
 """Checkpoints: tensors in safetensors, everything else in JSON, written atomically.
 
 A checkpoint is ``iteration-00003.safetensors`` and ``iteration-00003.json``. The JSON names the SHA-256 of the
-tensor file and is renamed into place last, so a checkpoint exists exactly when its JSON does.
+tensor file and of its own values, and is renamed into place last, so a checkpoint exists exactly when its JSON does.
 """
 
 from __future__ import annotations
@@ -10,21 +10,29 @@ import contextlib
 import hashlib
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.atomic import RESUME, TEMPORARY, explain, write_file
+from hfnumba.atomic import RESUME, TEMPORARY, explain, read_regular, write_file
 from hfnumba.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
+"""Format that is written; format 1, without the digest of the JSON's values and the size of the tensors, is read."""
+
 RETAINED = 2
 """Number of checkpoints in a folder: the newest, and the one before it in case the newest is damaged later."""
 
 _NAME = re.compile(r"iteration-(\d+)\.json")
+_FILE = re.compile(r"iteration-\d+\.(json|safetensors)")
+_LEFTOVER = re.compile(rf"\.{_FILE.pattern}\.\d+{re.escape(TEMPORARY)}")
+_MAX_RECORD = 16 << 20
+_REMEDY = "delete the two files of this checkpoint to continue from the one before it"
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
     tensors = {name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}
     payload = save(tensors)
-    path = folder / f"iteration-{checkpoint.iteration:05d}.json"
+    path = json_path(folder, checkpoint.iteration)
     record = {
         "format": FORMAT,
         "iteration": checkpoint.iteration,
@@ -78,7 +86,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "settings_digest": checkpoint.settings_digest,
         "ledger_line": checkpoint.ledger_line,
         "tensors_sha256": hashlib.sha256(payload).hexdigest(),
+        "tensors_nbytes": len(payload),
     }
+    record["sha256"] = _digest(record)
     tensor_file = path.with_suffix(".safetensors")
     target = tensor_file
     try:
@@ -92,11 +102,25 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def json_path(folder: Path, iteration: int) -> Path:
+    """Path of the JSON of the checkpoint of an iteration; its tensors are beside it."""
+    return folder / f"iteration-{iteration:05d}.json"
+
+
 def iterations(folder: Path) -> list[int]:
-    """Iterations of the complete checkpoints in a folder, in ascending order."""
+    """Iterations of the complete checkpoints in a folder, in ascending order.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be read.
+    """
     if not folder.is_dir():
         return []
-    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    try:
+        return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -108,11 +132,11 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         If it is damaged. An older one is never used silently in its place.
     """
     found = iterations(folder)
-    return read_checkpoint(folder / f"iteration-{found[-1]:05d}.json") if found else None
+    return read_checkpoint(json_path(folder, found[-1])) if found else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint by the path of its JSON file, and verify its tensors.
+    """Read a checkpoint by the path of its JSON file, and verify its tensors and values.
 
     Raises
     ------
@@ -122,34 +146,74 @@ def read_checkpoint(path: Path) -> Checkpoint:
     from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.numpy import load  # noqa: PLC0415
 
-    remedy = "delete the two files of this checkpoint to continue from the one before it"
     tensor_file = path.with_suffix(".safetensors")
     try:
-        record = json.loads(path.read_bytes())
-        if record["format"] != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {record['format']}, expected {FORMAT}; use the version of hfnumba that wrote it"
-            )
-        payload = tensor_file.read_bytes()
-        if hashlib.sha256(payload).hexdigest() != record.pop("tensors_sha256"):
-            raise CheckpointError(f"{tensor_file} is damaged: its SHA-256 is not the one in {path.name}; {remedy}")
-        del record["format"]
-        return Checkpoint(tensors=load(payload), **record)
+        record = _verified(path)
+        payload = read_regular(tensor_file, sys.maxsize if record.tensors_nbytes is None else record.tensors_nbytes)
+        if hashlib.sha256(payload).hexdigest() != record.tensors_sha256:
+            raise CheckpointError(f"{tensor_file} is damaged: its SHA-256 is not the one in {path.name}; {_REMEDY}")
+        return Checkpoint(
+            iteration=record.iteration,
+            tensors=load(payload),
+            scalars=record.scalars,
+            store_digest=record.store_digest,
+            settings_digest=record.settings_digest,
+            ledger_line=record.ledger_line,
+        )
     except OSError as error:
-        raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror}); {remedy}") from error
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error!r}); {remedy}") from error
+        raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror}); {_REMEDY}") from error
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error}); {_REMEDY}") from error
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON of a checkpoint; the last two fields are not in format 1."""
+
+    format: int
+    iteration: Annotated[int, msgspec.Meta(ge=0)]
+    scalars: dict[str, Any]
+    store_digest: str
+    settings_digest: str
+    ledger_line: dict[str, Any]
+    tensors_sha256: str
+    tensors_nbytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    sha256: str | None = None
+
+
+def _verified(path: Path) -> _Record:
+    """Read the JSON of a checkpoint, and check what it says of itself."""
+    values = json.loads(read_regular(path, _MAX_RECORD))
+    if not isinstance(values, dict) or "format" not in values:
+        raise ValueError("it names no format")
+    if values["format"] not in (1, FORMAT):
+        raise CheckpointError(
+            f"{path} has format {values['format']}, expected {FORMAT}; use the version of hfnumba that wrote it"
+        )
+    record = msgspec.convert(values, _Record)
+    if record.sha256 != (None if record.format == 1 else _digest(values)):
+        raise CheckpointError(f"{path} is damaged: its values do not have the SHA-256 that it names; {_REMEDY}")
+    numbers = [values.get("iteration", record.iteration) for values in (record.scalars, record.ledger_line)]
+    if path != json_path(path.parent, record.iteration) or numbers != [record.iteration] * 2:
+        found = ", ".join(map(str, [record.iteration, *numbers]))
+        raise CheckpointError(
+            f"{path} is damaged: its name and its values disagree on the iteration ({found}); {_REMEDY}"
+        )
+    return record
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """SHA-256 of the values of a checkpoint's JSON besides this digest, whatever the spaces between them."""
+    content = {name: value for name, value in values.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _prune(folder: Path) -> None:
-    """Delete old checkpoints and leftovers of crashes; a failure to do so only costs disk space."""
-    newest = iterations(folder)[-RETAINED:]
-    stems = {f"iteration-{iteration:05d}" for iteration in newest}
-    # The JSON file first: without it there is no checkpoint.
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
-        stale = entry.suffix in (".json", ".safetensors") and entry.stem not in stems
-        if stale or entry.suffix == TEMPORARY:
-            with contextlib.suppress(OSError):
-                entry.unlink()
+    """Delete old checkpoints and leftovers of crashes, by their names; a failure to do so only costs disk space."""
+    with contextlib.suppress(OSError, CheckpointError):
+        stems = {f"iteration-{iteration:05d}" for iteration in iterations(folder)[-RETAINED:]}
+        # The JSON file first: without it there is no checkpoint.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
+            stale = _FILE.fullmatch(entry.name) and entry.stem not in stems
+            if stale or _LEFTOVER.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    entry.unlink()

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from hfnumba.atomic import RESUME, explain, write_all, write_file
+import msgspec
+
+from hfnumba.atomic import RESUME, explain, read_regular, write_all, write_file
 from hfnumba.errors import CheckpointError
 
 Line = dict[str, Any]
+
+LOST = "earlier_lines_lost"
+"""Key in the first line of a ledger that was begun anew by a resumed run, because the file was not there."""
+
+_MAX_BYTES = 1 << 30
+_REMEDY = "move it away to continue the run with --resume without the lines before"
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 def append(path: Path, line: Line) -> None:
@@ -38,40 +49,103 @@ def read(path: Path) -> list[Line]:
     Raises
     ------
     CheckpointError
-        If a line is not a JSON object with an iteration; the message names the line.
+        If a line lacks something, or iterations are missing between lines or before the first; the message names it.
     """
     try:
-        *complete, _torn = path.read_bytes().split(b"\n")
+        *complete, _torn = read_regular(path, _MAX_BYTES).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
-    lines = []
+    lines: list[Line] = []
     for number, text in enumerate(complete, start=1):
         try:
+            msgspec.json.decode(text, type=_Checked)
             line = json.loads(text)
-            if not isinstance(line["iteration"], int):
-                raise TypeError("iteration")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"line {number} of {path} is not a line of a ledger; delete it, or restore the file from a copy"
+                f"line {number} of {path} is not a line of a ledger ({error}); restore the file from a copy, or "
+                f"{'delete this line' if number == len(complete) else _REMEDY}"
             ) from None
+        expected = lines[-1]["iteration"] + 1 if lines else line["iteration"] if line.get(LOST) else 0
+        if line["iteration"] != expected:
+            raise CheckpointError(
+                f"line {number} of {path} is of iteration {line['iteration']}, expected {expected}: lines are missing "
+                f"or doubled; restore the file from a copy, or {_REMEDY}"
+            )
         lines.append(line)
     return lines
 
 
-def cut(path: Path, last_line: Line | None) -> None:
-    """Make ``last_line`` the last line: remove later lines and add it if it is missing; None removes all lines.
+def cut(path: Path, last_line: Line) -> list[Line]:
+    """Make ``last_line`` the last line: remove later lines and add it if it is missing; return all lines.
 
-    The file is replaced atomically, so a crash leaves the old or the new one.
+    The file is replaced atomically, so a crash leaves the old or the new one. Where there is no file, the first line
+    says that those before it are lost.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written, or lines before the last one are missing.
     """
-    lines = [] if last_line is None else [old for old in read(path) if old["iteration"] < last_line["iteration"]]
-    if last_line is not None:
-        lines.append(last_line)
+    try:
+        last, old = msgspec.convert(last_line, _Checked).iteration, read(path)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            f"the newest checkpoint has no whole line for {path} ({error}); delete its two files to continue from the "
+            "one before it"
+        ) from None
+    begun_anew = not path.exists() or bool(old and old[0].get(LOST))
+    first = min(last, old[0]["iteration"] if old else last) if begun_anew else 0
+    lines = [line for line in old if line["iteration"] < last]
+    if len(lines) < last - first:
+        end = f"ends at iteration {lines[-1]['iteration']}" if lines else "has no line"
+        raise CheckpointError(
+            f"{path} {end}, but the newest checkpoint is of iteration {last}; restore the file from a copy, "
+            f"or {_REMEDY}"
+        )
+    lines.append(last_line if lines or last == 0 else last_line | {LOST: True})
+    write(path, lines)
+    return lines
+
+
+def write(path: Path, lines: Sequence[Line]) -> None:
+    """Replace all lines atomically.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written.
+    """
     try:
         write_file(path, b"".join(map(_encoded, lines)))
     except OSError as error:
         raise CheckpointError(explain(error, path, RESUME)) from error
+
+
+class _Checked(msgspec.Struct):
+    """What all lines have had since the first version; readers use it without asking."""
+
+    iteration: _Count
+    epoch: _NotNegative
+    loss: float | None
+    error: float | None
+    test_loss: float | None
+    test_error: float | None
+    grad_norm: float | None
+    damping: float | None
+    rho: float | None
+    alpha: float | None
+    direction: str | None
+    krylov_status: str | None
+    n_matvec: _Count
+    rounds: _Count
+    nbytes: _Count
+    elapsed_s: _NotNegative
+    n_negative_curvature: _Count
+    lowest_rayleigh: float | None
+    curvature: float | None
+    note: str
 
 
 def _encoded(line: Line) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the end of the time limit of a batch system; the warning that some batch systems send before it."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C; the end of the time limit of a batch system; the warning that some batch systems send before it; the end of
+the terminal, except for a process that was started to ignore it, as ``nohup`` does."""
 
 
 def block_signals() -> None:
@@ -42,7 +45,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _by_nohup(number)}
             self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
@@ -61,3 +64,14 @@ class StopSignals:
             return
         self.received = signal.Signals(number).name
         self._on_signal(self.received)
+
+
+def _by_nohup(number: signal.Signals) -> bool:
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+def print_in_handler(text: str) -> None:
+    """Print a line on stderr without Python's buffers, because a signal handler may interrupt a write through them."""
+    # Nobody may read it: the terminal that sent the signal may be gone.
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())

@@ -20,7 +20,7 @@ def checkpoint(iteration, seed=0):
     return Checkpoint(
         iteration=iteration,
         tensors={"theta": rng.normal(size=50).astype(np.float32), "warm_start": rng.normal(size=50)},
-        scalars={"damping": 0.1 + iteration / 3, "rounds": 7, "stopped": "", "error": None},
+        scalars={"iteration": iteration, "damping": 0.1 + iteration / 3, "rounds": 7, "stopped": "", "error": None},
         store_digest="s" * 64,
         settings_digest="t" * 64,
         ledger_line={"iteration": iteration, "loss": 1 / 3},
@@ -71,6 +71,15 @@ def test_the_newest_two_are_kept_and_leftovers_go(tmp_path):
     assert same(newest_checkpoint(tmp_path), checkpoint(4))
 
 
+def test_files_of_others_in_the_folder_stay(tmp_path):
+    names = ("best.safetensors", "iteration-1 copy.json", "iteration-00000.safetensors.gz", "notes.tmp", "a.json")
+    for name in names:
+        (tmp_path / name).write_text("kept")
+    for i in range(4):
+        write_checkpoint(tmp_path, checkpoint(i))
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"kept"} == set(names)
+
+
 def test_order_is_by_number_beyond_five_digits(tmp_path):
     write_checkpoint(tmp_path, checkpoint(99_999))
     write_checkpoint(tmp_path, checkpoint(100_000))
@@ -88,6 +97,16 @@ def flip(path):
     path.write_bytes(payload)
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [
@@ -100,8 +119,15 @@ def flip(path):
         (".json", lambda path: path.write_text("[]")),
         (".json", lambda path: path.write_text('{"format": 2}')),
         (".json", lambda path: path.write_text('{"format": 1}')),
+        (".json", lambda path: path.write_text('{"format": 3}')),
+        (".json", lambda path: path.write_text("[" * 100_000)),
         (".json", lambda path: path.write_bytes(b"\xff\xfe")),
-        (".json", lambda path: path.write_text("[" * 200_000)),
+        (".json", pipe),
+        (".safetensors", pipe),
+        (".json", endless),
+        (".safetensors", endless),
+        (".json", lambda path: os.truncate(path, 1 << 40)),
+        (".safetensors", lambda path: os.truncate(path, 1 << 40)),
     ],
 )
 def test_damage_is_named_and_never_passed_over(tmp_path, suffix, damage):
@@ -111,6 +137,68 @@ def test_damage_is_named_and_never_passed_over(tmp_path, suffix, damage):
     with pytest.raises(CheckpointError, match="iteration-00002"):
         newest_checkpoint(tmp_path)
     assert same(read_checkpoint(tmp_path / "iteration-00001.json"), checkpoint(1))
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 13])
+def test_flipped_bits_of_the_values_are_noticed_or_change_nothing(tmp_path, step):
+    written = checkpoint(2)
+    path = write_checkpoint(tmp_path, written)
+    payload = path.read_bytes()
+    unchanged = 0
+    for bit in range(0, 8 * len(payload), step):
+        damaged = bytearray(payload)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(path)
+        except CheckpointError as error:
+            assert "iteration-00002.json" in str(error)
+        else:
+            assert same(found, written), bit
+            unchanged += 1
+    # Spaces between values, for instance.
+    assert unchanged < 8 * len(payload) / step / 20
+
+
+def test_a_checkpoint_under_the_name_of_another_is_refused(tmp_path):
+    path = write_checkpoint(tmp_path, checkpoint(2))
+    for suffix in (".json", ".safetensors"):
+        path.with_suffix(suffix).rename(tmp_path / f"iteration-00003{suffix}")
+    with pytest.raises(CheckpointError, match=r"iteration-00003\.json is damaged"):
+        newest_checkpoint(tmp_path)
+
+
+def of_format_1(path, **changed):
+    """Make a checkpoint one of the first format, with other values."""
+    record = json.loads(path.read_text())
+    del record["sha256"], record["tensors_nbytes"]
+    path.write_text(json.dumps(record | {"format": 1} | changed, indent=1))
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path):
+    of_format_1(write_checkpoint(tmp_path, checkpoint(2)))
+    assert same(newest_checkpoint(tmp_path), checkpoint(2))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iteration": 3},
+        {"iteration": -2},
+        {"iteration": 2.5},
+        {"scalars": {"iteration": 3}},
+        {"ledger_line": {"iteration": 1}},
+        {"scalars": []},
+        {"store_digest": None},
+        {"colour": 1},
+        {"sha256": "0" * 64},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_the_first_format_that_contradicts_itself_is_refused(tmp_path, changed):
+    of_format_1(write_checkpoint(tmp_path, checkpoint(2)), **changed)
+    with pytest.raises(CheckpointError, match=r"iteration-00002\.json is damaged"):
+        newest_checkpoint(tmp_path)
 
 
 OPERATIONS = ("open", "write", "fsync", "close", "replace", "unlink")

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -6,15 +7,16 @@ from hypothesis import strategies as st
 
 from hfnumba import atomic, ledger
 from hfnumba.errors import CheckpointError
+from tests.lines import line
 
 
 def lines(n):
-    return [{"iteration": i, "loss": 1 / (i + 3), "note": "größer\n"} for i in range(n)]
+    return [line(i, loss=1 / (i + 3), note="größer\n") for i in range(n)]
 
 
 def write(path, wanted):
-    for line in wanted:
-        ledger.append(path, line)
+    for one in wanted:
+        ledger.append(path, one)
 
 
 def test_lines_are_read_as_they_were_written(tmp_path):
@@ -30,7 +32,7 @@ def test_numbers_that_json_lacks_are_refused(tmp_path):
         ledger.append(tmp_path / "l", {"iteration": 0, "loss": float("nan")})
 
 
-@given(cut=st.integers(0, 400))
+@given(cut=st.integers(0, 1500))
 @settings(max_examples=40)
 def test_a_torn_last_line_is_not_read(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("torn") / "l"
@@ -40,12 +42,63 @@ def test_a_torn_last_line_is_not_read(tmp_path_factory, cut):
     assert ledger.read(path) == lines(3)[: payload.count(b"\n")]
 
 
-@pytest.mark.parametrize("bad", [b"{", b"[]", b"{}", b'{"iteration": "1"}', b"\xff", b""])
+DAMAGED = [
+    b"{",
+    b"[]",
+    b"{}",
+    b"\xff",
+    b"",
+    b"[" * 100_000,
+    *(
+        json.dumps(line(2, **{name: value})).encode()
+        for name, value in (
+            ("iteration", "2"),
+            ("iteration", True),
+            ("rounds", -1),
+            ("epoch", None),
+            ("elapsed_s", float("nan")),
+            ("loss", float("inf")),
+            ("test_error", "0.1"),
+            ("note", None),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("bad", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_line_is_named(tmp_path, bad):
     path = tmp_path / "l"
     write(path, lines(2))
     path.write_bytes(path.read_bytes() + bad + b"\n")
-    with pytest.raises(CheckpointError, match="line 3 of"):
+    with pytest.raises(CheckpointError, match=r"line 3 of .*l is not a line of a ledger"):
+        ledger.read(path)
+
+
+@given(bit=st.integers(0, 8 * len(json.dumps(line(1)).encode()) - 1))
+@settings(max_examples=150)
+def test_a_flipped_bit_leaves_every_key_or_is_named(tmp_path_factory, bit):
+    path = tmp_path_factory.mktemp("flip") / "l"
+    write(path, [line(0), line(1), line(2)])
+    payload = bytearray(path.read_bytes())
+    payload[payload.index(b"\n") + 1 + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(payload)
+    try:
+        found = ledger.read(path)
+    except CheckpointError as error:
+        assert "line 2 of" in str(error) or "line 3 of" in str(error)
+    else:
+        assert found[1].keys() - {"radius"} >= line(1).keys() - {"radius"}
+        assert found[0] == line(0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "named"),
+    [([1, 2], "line 1 of .* iteration 1, expected 0"), ([0, 2], "line 2 of .* 2, expected 1"), ([0, 0], "line 2 of")],
+)
+def test_a_ledger_without_some_of_its_lines_is_refused(tmp_path, numbers, named):
+    path = tmp_path / "l"
+    write(path, [line(i) for i in numbers])
+    with pytest.raises(CheckpointError, match=rf"{named}.*move it away"):
         ledger.read(path)
 
 
@@ -54,10 +107,39 @@ def test_cut_ends_at_a_line_and_adds_it_if_missing(tmp_path, last):
     path = tmp_path / "l"
     write(path, lines(4))
     path.write_bytes(path.read_bytes() + b'{"iteration": 4, "los')
-    ledger.cut(path, lines(5)[last])
+    assert ledger.cut(path, lines(5)[last]) == lines(last + 1)
     assert ledger.read(path) == lines(last + 1)
     write(path, lines(6)[last + 1 :])
     assert ledger.read(path) == lines(6)
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_cut_refuses_a_ledger_that_ends_too_soon(tmp_path, n):
+    path = tmp_path / "l"
+    ledger.write(path, lines(n))
+    with pytest.raises(CheckpointError, match=r"l (has no line|ends at iteration 2), but .* is of iteration 4"):
+        ledger.cut(path, lines(5)[4])
+    assert ledger.read(path) == lines(n)
+
+
+def test_cut_refuses_a_line_that_lacks_something(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no whole line for .*l \(Object missing required field `epoch`\)"):
+        ledger.cut(tmp_path / "l", {"iteration": 0})
+
+
+def test_a_ledger_that_was_moved_away_begins_anew_and_says_so(tmp_path):
+    path = tmp_path / "l"
+    for _ in range(2):
+        assert ledger.cut(path, lines(5)[4]) == [lines(5)[4] | {ledger.LOST: True}]
+    write(path, lines(7)[5:])
+    assert [found["iteration"] for found in ledger.read(path)] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_read(tmp_path, place):
+    place(tmp_path / "l")
+    with pytest.raises(CheckpointError, match=r"l cannot be read \(it is not a regular file\)"):
+        ledger.read(tmp_path / "l")
 
 
 def test_a_full_disk_is_said_and_the_ledger_stays_readable(tmp_path, monkeypatch):

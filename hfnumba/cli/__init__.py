@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
+from hfnumba.cli.streams import protect_streams
 from hfnumba.errors import HfnumbaError, UsageError
 from hfnumba.stop import block_signals
 
@@ -45,6 +46,8 @@ class Commands(click.Group):
         """Run the command line; with ``--cluster mpi`` or ``slurm``, in one of the processes of the job."""
         from hfnumba.cli.ranks import launcher, refuse_many, run
 
+        if args is None:
+            protect_streams()
         words = list(sys.argv[1:] if args is None else args)
         if args is None and words[:1] == ["train"]:
             block_signals()

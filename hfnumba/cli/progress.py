@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import click
 
 from hfnumba.cli.tables import number, percent
 from hfnumba.ledger import Line
+from hfnumba.stop import print_in_handler
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -118,7 +118,7 @@ class PlainReporter:
 
     def stopping(self, signal_name: str) -> None:
         """Print that the run stops after this iteration."""
-        _print_stopping(signal_name)
+        print_in_handler(_stopping(signal_name))
 
 
 class BarReporter:
@@ -186,7 +186,7 @@ class BarReporter:
     def stopping(self, signal_name: str) -> None:
         """Show in place of the numbers that the run stops; the bars are drawn by a thread of their own."""
         if self._run is None:
-            _print_stopping(signal_name)
+            print_in_handler(_stopping(signal_name))
         else:
             self._bars.update(self._run, text=_stopping(signal_name))
 
@@ -194,11 +194,6 @@ class BarReporter:
 def _stopping(signal_name: str) -> str:
     again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else f" ({signal_name})"
     return f"stopping after this iteration{again}"
-
-
-def _print_stopping(signal_name: str) -> None:
-    """Print without Python's buffers, because a signal handler may interrupt a write through them."""
-    os.write(2, f"\n{_stopping(signal_name)}\n".encode())
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from click.types import OptionHelpExtra
 from msgspec import inspect
 
 from hfnumba.errors import UsageError
+from hfnumba.run.config import read_text
 from hfnumba.run.options import Option, flag
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
@@ -45,7 +46,7 @@ class ClassWeights(click.ParamType[Any]):
         except ValueError:
             path = Path(value)
         try:
-            return tuple(float(word) for word in path.read_text("utf-8").split())
+            return tuple(float(word) for word in read_text(path).split())
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             self.fail(

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 def train(store: Path, run: Path | None, resume: bool, config: Path | None, insecure: bool, **flags: Any) -> None:
     """Train a network on the split `train` of STORE.
 
-    Each iteration leaves a checkpoint and a line in the ledger of the run. Ctrl-C, SIGTERM and SIGUSR1 stop
-    after the current iteration with exit status 75; the same command with --run and --resume then continues,
-    with the same bits as if it had never stopped.
+    Each iteration leaves a checkpoint and a line in the ledger of the run. Ctrl-C, SIGTERM, SIGUSR1 and
+    SIGHUP (unless nohup ignores it) stop after the current iteration with exit status 75; the same command with
+    --run and --resume then continues, with the same bits as if it had never stopped.
     """
     from hfnumba.launch.job import without_encryption
     from hfnumba.run.config import read_config

@@ -105,8 +105,9 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float
 
 def _differ_in_scale(curves: list[Curves], cost: str) -> bool:
     """Whether costs differ so much that the axis should be logarithmic, which needs costs above 0."""
-    starts, ends = zip(*((x[0], x[-1]) for c in curves if (x := c.points(cost, "loss", 1.0)[0])), strict=True)
-    return bool(min(starts) > 0 and max(ends) > 10 * min(ends))
+    costs = [x for curve in curves if (x := curve.points(cost, "loss", 1.0)[0])]
+    starts, ends = [x[0] for x in costs], [x[-1] for x in costs]
+    return bool(costs) and bool(min(starts) > 0 and max(ends) > 10 * min(ends))
 
 
 def _legend(figure: Any, curves: list[Curves]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.settings import TrainSettings, as_dict, fixed
+from hfnumba.stop import print_in_handler
 
 if TYPE_CHECKING:
     from hfnumba.store import Store
@@ -190,6 +190,6 @@ class _RunNotes:
         self._reporter.note(f"{self._title}: {state}")
 
     def stopping(self, signal_name: str) -> None:
-        """Print without Python's buffers, because a signal handler may interrupt a write through them."""
+        """Print that the run stops after this iteration."""
         again = "; press Ctrl-C again to stop at once" if signal_name == "SIGINT" else ""
-        os.write(2, f"\nstopping after this iteration{again}\n".encode())
+        print_in_handler(f"stopping after this iteration{again}")

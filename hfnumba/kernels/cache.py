@@ -6,6 +6,7 @@ this user on a local disk, one for each copy and version of the sources, of Numb
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import importlib
@@ -41,16 +42,33 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _private(folder: Path) -> bool:
-    """Create ``folder``; whether it is a real, writable one that only this user can write."""
+def _fault(folder: Path) -> str | None:
+    """Create ``folder``; return why it is not a real, writable one that only this user can write, or None."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
-    except OSError:
-        return False
-    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return mine and private and os.access(folder, os.W_OK)
+    except OSError as error:
+        return f"it cannot be made ({error.strerror})"
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is a link, not a folder"
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return "it belongs to another user"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others can write there, and could so run code here; use chmod go-w {folder}"
+    return None if os.access(folder, os.W_OK) else "it cannot be written"
+
+
+def _lock_fault(folder: Path) -> str | None:
+    """Return why files of a folder cannot be locked, or None.
+
+    Without locks a process that is killed would leave a file, for which processes of other machines wait.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return f"files there cannot be locked ({error.strerror})"
+    return None
 
 
 def _data_digests(folder: Path) -> dict[str, str]:
@@ -76,6 +94,10 @@ def _is_sound(folder: Path) -> bool:
     return all(found.get(name) == digest for name, digest in expected.items())
 
 
+_LOCAL = ("/var/tmp", tempfile.gettempdir())
+_notes: dict[str, str] = {}
+
+
 def configure() -> Path:
     """Point Numba's cache at ``$HFNUMBA_CACHE_DIR``, else at a local folder; the first that is private is used.
 
@@ -84,16 +106,17 @@ def configure() -> Path:
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     chosen = os.environ.get("HFNUMBA_CACHE_DIR")
-    roots = (
-        [Path(chosen)] if chosen else [Path(base) / f"hfnumba-{user}" for base in ("/var/tmp", tempfile.gettempdir())]
-    )
-    for root in roots:
+    roots = [Path(base) / f"hfnumba-{user}" for base in _LOCAL]
+    for root in [Path(chosen), *roots] if chosen else roots:
         folder = root / _fingerprint()
-        if _private(root) and _private(folder):
-            if (folder / _READY).exists() and not _is_sound(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(mode=0o700, exist_ok=True)
+        fault = _fault(root) or _fault(folder) or _lock_fault(folder)
+        if fault is None and (folder / _READY).exists() and not _is_sound(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            fault = _fault(folder)
+        if fault is None:
             break
+        if chosen and root == Path(chosen):
+            _notes["chosen"] = f"HFNUMBA_CACHE_DIR={chosen} is not used for compiled kernels: {fault}"
     else:
         folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
     numba.config.CACHE_DIR = str(folder)
@@ -120,6 +143,8 @@ def save_one_at_a_time() -> None:
             return
         try:
             save(self, key, data)
+        except OSError as error:
+            _notes["save"] = f"compiled kernels cannot be saved in {folder()} ({error.strerror}); each process compiles"
         finally:
             lock.release()
 
@@ -145,7 +170,8 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
     Parameters
     ----------
     note : callable, optional
-        Called with a sentence if compilation is needed, before it starts.
+        Called with a sentence if compilation is needed, before it starts, and with others if the cache is not where
+        it should be, or cannot be written.
 
     Returns
     -------
@@ -156,6 +182,8 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
 
     start = time.perf_counter()
     ready = folder() / _READY
+    if note is not None and "chosen" in _notes:
+        note(_notes.pop("chosen"))
     if ready.exists():
         _exercise()
         return time.perf_counter() - start
@@ -164,8 +192,14 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
             if note is not None and not ready.exists():
                 note("compiling the kernels (once per machine and version, about 20 s on two cores)")
             _exercise()
-            ready.write_text(json.dumps(_data_digests(folder())))
+            if "save" not in _notes:
+                # Whole or not at all: an empty file would make the next process discard the cache.
+                draft = ready.with_suffix(".draft")
+                draft.write_text(json.dumps(_data_digests(folder())))
+                draft.replace(ready)
     except (OSError, Timeout):
         # A cache that cannot be written or locked costs time, never the run.
         _exercise()
+    if note is not None and "save" in _notes:
+        note(_notes.pop("save"))
     return time.perf_counter() - start

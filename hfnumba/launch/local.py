@@ -26,7 +26,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
-_TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
+_TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1, signal.SIGHUP}
 # Time limit for Dask to close a cluster, after which its workers are killed.
 _CLOSE_S = 30.0
 
@@ -61,9 +61,9 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     Notes
     -----
     The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
-    SIGINT and SIGUSR1: a terminal sends Ctrl-C to all processes in the foreground, but only the client handles it. The
-    scheduler listens on 127.0.0.1 only, and so does the dashboard, which runs if bokeh is installed. Takes about a
-    second.
+    SIGINT, SIGUSR1 and SIGHUP: a terminal sends Ctrl-C and its own end to all processes in the foreground, but only the
+    client handles it. The scheduler listens on 127.0.0.1 only, and so does the dashboard, which runs if bokeh is
+    installed. Takes about a second.
     """
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:

@@ -77,7 +77,7 @@ class OptimizerState:
         Raises
         ------
         CheckpointError
-            If ``theta`` or a scalar is missing, a scalar is unknown, or so is the reason to stop.
+            If ``theta`` or a scalar is missing, unknown, or not a value that a method writes.
         """
         expected = {f.name for f in fields(cls)} - {"theta", "memory"}
         wrong = expected ^ set(scalars) | {"theta"} - set(tensors)
@@ -87,9 +87,31 @@ class OptimizerState:
                 "missing or unknown; "
                 "resume with the version of hfnumba that wrote this checkpoint"
             )
+        for name, value in scalars.items():
+            if not _is_possible(name, value):
+                raise CheckpointError(
+                    f"the checkpoint has {name} = {value!r}, which no method writes; delete its two files to continue "
+                    "from the one before it"
+                )
         vectors = {name: np.array(vector) for name, vector in tensors.items()}
         theta, stopped = vectors.pop("theta"), _stop_reason(scalars["stopped"])
         return cls(**{**scalars, "theta": theta, "memory": vectors, "stopped": stopped})
+
+
+_COUNTS = ("iteration", "rounds", "nbytes", "row_reads", "n_rejected")
+_FLAGS = ("gauss_newton_next", "probe_next")
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Whether a scalar is a count, a truth value, a text, or a number that is finite and not negative."""
+    if name == "stopped":
+        return isinstance(value, str)
+    if name in _FLAGS:
+        return isinstance(value, bool)
+    kinds = int if name in _COUNTS else (int, float)
+    optional = name in ("damping", "radius", "error")
+    number = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
+    return number or (optional and value is None)
 
 
 def _stop_reason(sentence: str) -> StopReason | None:

@@ -1,6 +1,7 @@
 """A training run: its settings, its directory, and the loop between them."""
 
-from hfnumba.run.directory import RunDirectory, RunRecord
+from hfnumba.run.directory import RunDirectory
+from hfnumba.run.records import RunRecord
 from hfnumba.run.settings import TrainSettings
 from hfnumba.run.training import Outcome, RunReporter, train
 

@@ -17,7 +17,11 @@ from hfnumba.errors import UsageError
 from hfnumba.run.options import flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
-_TABLES_OF_A_RUN = ("network", "store", "versions")
+MAX_BYTES = 64 << 20
+"""Size up to which a file of settings is read: means and deviations of 100,000 features take a few megabytes."""
+
+TABLES_OF_A_RUN = ("network", "store", "versions", "digests")
+"""Tables in the file of settings that a run writes."""
 
 
 def settings_from(given: Mapping[str, Any]) -> TrainSettings:
@@ -82,6 +86,21 @@ def memory_bytes(settings: TrainSettings) -> int | None:
     return n
 
 
+def read_text(path: Path) -> str:
+    """Read a small file that the user names, which may be a pipe of the shell.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, is too large, or is not text.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB")
+    return content.decode("utf-8")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read settings from TOML: a file of the user, or the ``config.toml`` of a run, whose tables are left out.
 
@@ -91,12 +110,12 @@ def read_config(path: Path) -> dict[str, Any]:
         If it cannot be read, is not TOML, or names an unknown setting.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"the settings file {path} cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the settings file {path} is not TOML: {error}") from None
-    given = {name: value for name, value in document.items() if name not in _TABLES_OF_A_RUN}
+    given = {name: value for name, value in document.items() if name not in TABLES_OF_A_RUN}
     try:
         refuse_unknown(given)
     except UsageError as error:

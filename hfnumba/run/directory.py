@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,102 +13,20 @@ from typing import Any
 import msgspec
 
 from hfnumba import ledger
-from hfnumba.atomic import TEMPORARY, explain, write_file
-from hfnumba.checkpoint import Checkpoint, newest_checkpoint
+from hfnumba.atomic import TEMPORARY, explain, read_regular, write_file
+from hfnumba.checkpoint import Checkpoint, iterations, newest_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
-from hfnumba.network import Network
-from hfnumba.run.config import settings_from, toml
-from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
-from hfnumba.store.columns import Column, feature_names
-from hfnumba.store.layout import MAX_CONTEXT
-from hfnumba.store.standardise import Standardisation
+from hfnumba.ledger import Line
+from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
+from hfnumba.run.lock import LOCK
+from hfnumba.run.records import NetworkRecord, RunRecord, StoreRecord
+from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, fixed
 from hfnumba.versions import installed
 
-_LOCK = ".lock"
 _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
 
 
-class NetworkRecord(msgspec.Struct, frozen=True):
-    """Description of a :class:`hfnumba.network.Network`."""
-
-    sizes: tuple[int, ...]
-    activation: str
-    loss: str
-
-    def network(self) -> Network:
-        """Return the network.
-
-        Raises
-        ------
-        UsageError
-            If there is none of this description.
-        """
-        return Network(self.sizes, self.activation, self.loss)
-
-
-class StoreRecord(msgspec.Struct, frozen=True):
-    """Path, digest and task of the training data, and the transformation of their features.
-
-    Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
-    side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
-    the loss; empty for none.
-
-    ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
-    order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
-    versions have none of these (UNSET), and ``columns`` is UNSET for tables that were built by earlier versions.
-    """
-
-    path: str
-    digest: str
-    task: str
-    scale: float
-    offset: float
-    context: int = 0
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    class_weights: tuple[float, ...] = ()
-    columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
-    classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def standardisation(self) -> Standardisation | None:
-        """Mean and deviation of each feature; None if the training rows were not standardised."""
-        return Standardisation(self.mean, self.deviation) if self.mean else None
-
-
-class RunRecord(msgspec.Struct, frozen=True):
-    """The content of ``config.toml``."""
-
-    settings: TrainSettings
-    network: NetworkRecord
-    store: StoreRecord
-
-    def __post_init__(self) -> None:
-        data, network = self.store, self.network.network()
-        width, left = divmod(network.n_features, 2 * data.context + 1)
-        if not 0 <= data.context <= MAX_CONTEXT or left:
-            raise ValueError(f"{network.n_features} inputs are no frames with {data.context} neighbours on each side")
-        for what, given, expected in (
-            ("means", data.mean, width),
-            ("deviations", data.deviation, width),
-            ("features of columns", feature_names(data.columns or ()), width),
-            ("names of classes", data.classes, network.n_outputs),
-            ("names of targets", data.targets, network.n_outputs),
-            ("class weights", data.class_weights, network.n_outputs),
-        ):
-            if given and len(given) != expected:
-                raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
-        if not (math.isfinite(data.scale) and math.isfinite(data.offset)):
-            raise ValueError(f"expected a finite scale and offset, got {data.scale} and {data.offset}")
-        # It checks means and deviations.
-        _ = data.standardisation
-
-    @property
-    def settings_digest(self) -> str:
-        """Digest of the settings that must not change within a run, and of the network."""
-        content = [digested(self.settings), msgspec.to_builtins(self.network)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+_RECORDED = ("network", "store")
 
 
 @dataclass(frozen=True)
@@ -146,52 +61,24 @@ class RunDirectory:
             raise CheckpointError(f"{self.path} is a file, expected a directory for the run; choose another name")
         if not self.path.exists():
             return
-        used = [entry for entry in self.path.iterdir() if entry.name != _LOCK and entry.suffix != TEMPORARY]
+        used = [entry for entry in self.path.iterdir() if entry.name != LOCK and entry.suffix != TEMPORARY]
+        if used and not self.config.exists() and iterations(self.checkpoints):
+            raise CheckpointError(
+                f"{self.path} has checkpoints but no {self.config.name}; restore that file from a copy, or from a new "
+                "run of one iteration with the same settings and data, and continue with --resume"
+            )
         if used:
             raise CheckpointError(
                 f"{self.path} is not empty (it has {used[0].name}); continue that run with --resume, "
                 "or give --run another directory"
             )
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Create the directory, and lock it against other processes that would train in it.
-
-        A directory that was created here is removed again if no run began in it.
-
-        Raises
-        ------
-        CheckpointError
-            If another process trains there, or it cannot be written.
-        """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to read a run
-
-        lock = FileLock(self.path / _LOCK)
-        existed = self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise CheckpointError(
-                f"another process is training in {self.path}; wait for it, or give --run another directory"
-            ) from None
-        except OSError as error:
-            raise CheckpointError(explain(error, self.path)) from error
-        try:
-            yield
-        finally:
-            lock.release()
-            if not existed and not self.config.exists():
-                shutil.rmtree(self.path, ignore_errors=True)
-
     def write_config(self, record: RunRecord) -> None:
         """Write ``config.toml``, which can be given to ``--config`` again."""
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
-        text += toml(
-            as_dict(record.settings)
-            | {name: msgspec.to_builtins(getattr(record, name)) for name in ("network", "store")}
-            | {"versions": installed(_PACKAGES)}
-        )
+        tables = {name: msgspec.to_builtins(getattr(record, name)) for name in _RECORDED}
+        digests = {"network_and_store": _digest(tables)}
+        text += toml(as_dict(record.settings) | tables | {"versions": installed(_PACKAGES), "digests": digests})
         try:
             write_file(self.config, text.encode())
         except OSError as error:
@@ -206,9 +93,13 @@ class RunDirectory:
             If this is not the directory of a run, or the file is damaged.
         """
         try:
-            document = tomllib.loads(self.config.read_text("utf-8"))
-            tables = {name: document.pop(name) for name in ("network", "store", "versions")}
-            return RunRecord(
+            document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
+            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name != "digests" or name in document}
+            # An earlier version wrote no digest.
+            digest = tables.get("digests", {}).get("network_and_store", _digest(tables))
+            if digest != _digest(tables):
+                raise ValueError(f"{' and '.join(_RECORDED)} do not have the digest it names; restore it from a copy")
+            record = RunRecord(
                 # An earlier version wrote settings by the names they had then.
                 settings=settings_from({RENAMED.get(name, name): value for name, value in document.items()}),
                 network=msgspec.convert(tables["network"], NetworkRecord),
@@ -223,8 +114,11 @@ class RunDirectory:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
             raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except KeyError as error:
+            raise CheckpointError(f"{self.config} is damaged: it has no table {error}") from error
+        except (ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
+        return record
 
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint.
@@ -241,13 +135,14 @@ class RunDirectory:
             )
         return checkpoint
 
-    def rewind(self, record: RunRecord) -> Checkpoint | None:
-        """Cut the ledger at the newest checkpoint and return that; None for a run that has not begun.
+    def rewind(self, record: RunRecord) -> tuple[Checkpoint | None, list[Line]]:
+        """Cut the ledger at the newest checkpoint and return both; none for a run that has not begun.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint is missing, damaged, or of other settings or data than ``config.toml`` says.
+            If the checkpoint is missing, damaged, or of other settings or data than ``config.toml`` says, or if lines
+            of the ledger are missing.
         """
         checkpoint = newest_checkpoint(self.checkpoints)
         if checkpoint is None:
@@ -256,18 +151,41 @@ class RunDirectory:
                     f"{self.path} has a ledger but no checkpoint to continue from; restore {self.checkpoints}, "
                     "or start again in another directory"
                 )
-            return None
+            return None, []
+        self.refuse_other(record, checkpoint)
+        return checkpoint, ledger.cut(self.ledger, checkpoint.ledger_line)
+
+    def refuse_other(self, record: RunRecord, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that was written for other settings, another network or other data.
+
+        Raises
+        ------
+        CheckpointError
+        """
         for what, expected, found in (
             ("settings", record.settings_digest, checkpoint.settings_digest),
             ("training data", record.store.digest, checkpoint.store_digest),
         ):
             if expected != found:
+                wanted, got = shortened(expected, found)
                 raise CheckpointError(
                     f"the newest checkpoint of {self.path} was written for other {what} "
-                    f"({found[:12]}) than its {self.config.name} names ({expected[:12]}); restore that file"
+                    f"({got}) than its {self.config.name} names ({wanted}); restore that file"
                 )
-        ledger.cut(self.ledger, checkpoint.ledger_line)
-        return checkpoint
+
+
+def _digest(tables: Mapping[str, Any]) -> str:
+    """SHA-256 of the tables of a run that say what the network is, and how rows are transformed.
+
+    The path of the store is left out, which may be moved.
+    """
+    store = {name: value for name, value in tables["store"].items() if name != "path"}
+    return hashlib.sha256(json.dumps([tables["network"], store], sort_keys=True).encode()).hexdigest()
+
+
+def shortened(a: str, b: str) -> tuple[str, str]:
+    """Shorten two digests that differ, so that the difference stays visible."""
+    return (a[:12], b[:12]) if a[:12] != b[:12] else (a, b)
 
 
 def resumed_settings(recorded: TrainSettings, given: Mapping[str, Any]) -> TrainSettings:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from hfnumba.errors import DataError, StoreError
-from hfnumba.run.directory import StoreRecord
+from hfnumba.run.records import StoreRecord
 from hfnumba.store.columns import Arrangement, Column, feature_names, listed
 
 if TYPE_CHECKING:

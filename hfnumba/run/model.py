@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from hfnumba.errors import CheckpointError, DataError, NumericalError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
-from hfnumba.run.directory import RunDirectory, RunRecord
+from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
+from hfnumba.run.records import RunRecord
 
 if TYPE_CHECKING:
     from hfnumba.store import Split
@@ -156,11 +157,12 @@ def load_model(path: Path) -> TrainedModel:
     Raises
     ------
     CheckpointError
-        If this is not a run, it has no checkpoint, or that is damaged.
+        If this is not a run, it has no checkpoint, or that is damaged or of another run.
     """
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
+    directory.refuse_other(record, checkpoint)
     record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
     theta = checkpoint.tensors.get("theta")

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from hfnumba import ledger
-from hfnumba.checkpoint import Checkpoint, write_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, settings_from
-from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, resumed_settings
+from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
 from hfnumba.run.inputs import store_record
+from hfnumba.run.lock import locked
 from hfnumba.run.options import Callee
+from hfnumba.run.records import NetworkRecord, RunRecord
 from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
+from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
@@ -123,25 +125,29 @@ def train(
     if recorded is None:
         directory.refuse_used()
     elif recorded.store.digest != store.digest:
+        expected, found = shortened(recorded.store.digest, store.digest)
         raise CheckpointError(
-            f"{directory.path} was trained on a store with digest {recorded.store.digest[:12]} "
-            f"({recorded.store.path}), but {store.path} has {store.digest[:12]}; give the same data"
+            f"{directory.path} was trained on a store with digest {expected} "
+            f"({recorded.store.path}), but {store.path} has {found}; give the same data"
         )
     network = record.network.network()
     loop = _Loop(
-        directory,
         record,
         optimizer(settings.method, **optimizer_settings(settings)),
         network,
         network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
         started,
     )
-    with directory.locked(), StopSignals(reporter.stopping) as stop:
+    with locked(directory.path) as lock, StopSignals(reporter.stopping) as stop:
         if resume and recorded is None:
             reporter.note(f"there is no run in {directory.path} yet; it begins")
-        checkpoint = directory.rewind(record) if recorded is not None else None
-        ending = Ending.SIGNAL if stop.received else loop.run(store, checkpoint, reporter, stop)
-    return Outcome(ending, tuple(ledger.read(directory.ledger)))
+        checkpoint, lines = (None, []) if recorded is None else directory.rewind(record)
+        if lines and lines[0].get(ledger.LOST):
+            reporter.note(f"the ledger begins with iteration {lines[0]['iteration']}: the lines before are lost")
+        writer = RunWriter(directory, record, lock, checkpoint, lines)
+        ending = Ending.SIGNAL if stop.received else loop.run(store, writer, reporter, stop)
+        writer.finish()
+    return Outcome(ending, tuple(writer.lines))
 
 
 def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
@@ -172,19 +178,18 @@ def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter)
 class _Loop:
     """Training loop with its constant parts."""
 
-    directory: RunDirectory
     record: RunRecord
     optimizer: Optimizer
     network: Network
     theta: Any
     started: float
 
-    def run(self, store: Store, checkpoint: Checkpoint | None, reporter: RunReporter, stop: StopSignals) -> Ending:
+    def run(self, store: Store, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop."""
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
 
-        settings = self.record.settings
+        settings, checkpoint = self.record.settings, writer.newest
         state = None if checkpoint is None else OptimizerState.restore(checkpoint.tensors, checkpoint.scalars)
         last = None if checkpoint is None else checkpoint.ledger_line
         with ExitStack() as stack:
@@ -202,11 +207,11 @@ class _Loop:
                 share = for_test or memory
                 test = stack.enter_context(self._objective(store["test"], placement, reporter, share, cache_rows))
             if stop.received is not None:
-                self.directory.write_config(self.record)
+                writer.begin()
                 return Ending.SIGNAL
             reporter.begin(settings, last)
             iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
-            return self._iterate(iterations, last, reporter, stop)
+            return self._iterate(iterations, last, writer, reporter, stop)
 
     def _memory(self, store: Store) -> tuple[int | None, int | None]:
         """Return the bytes of a worker for the training rows and for the test rows."""
@@ -240,17 +245,22 @@ class _Loop:
         )
 
     def _iterate(
-        self, iterations: Iterator[Iteration], last: ledger.Line | None, reporter: RunReporter, stop: StopSignals
+        self,
+        iterations: Iterator[Iteration],
+        last: ledger.Line | None,
+        writer: RunWriter,
+        reporter: RunReporter,
+        stop: StopSignals,
     ) -> Ending:
         limit_s = self.record.settings.time_limit_s
         for number, iteration in enumerate(iterations):
             if number == 0:
                 # Not sooner: damaged data or an unreachable cluster leave nothing behind.
-                self.directory.write_config(self.record)
+                writer.begin()
             last = iteration.as_ledger_line()
             if iteration.iteration == 0:
                 last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
-            self._save(iteration.state, last)
+            writer.save(iteration.state, last)
             reporter.iteration(last)
             if self._reached(last) is None:
                 if stop.received is not None:
@@ -264,15 +274,3 @@ class _Loop:
         settings = self.record.settings
         limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
         return None if limit is None else Ending(limit.value)
-
-    def _save(self, state: OptimizerState, line: ledger.Line) -> None:
-        checkpoint = Checkpoint(
-            iteration=state.iteration,
-            tensors=state.tensors(),
-            scalars=state.scalars(),
-            store_digest=self.record.store.digest,
-            settings_digest=self.record.settings_digest,
-            ledger_line=line,
-        )
-        write_checkpoint(self.directory.checkpoints, checkpoint)
-        ledger.append(self.directory.ledger, line)

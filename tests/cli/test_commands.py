@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from unittest.mock import patch
@@ -209,6 +210,21 @@ def test_runs_is_a_table(finished):
     header, row = hf("runs", path.parent).stdout.splitlines()
     assert header.split("\t")[:3] == ["run", "method", "hidden"]
     assert row.split("\t")[:4] == ["first", "hf-bicgstab", "5,4", "2 of 2"]
+
+
+def test_runs_that_are_damaged_hide_no_others(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "good")
+    for name in ("config", "ledger", "gone"):
+        shutil.copytree(finished[0], tmp_path / name)
+    (tmp_path / "config" / "config.toml").write_text("hidden = [")
+    (tmp_path / "ledger" / "ledger.jsonl").write_text("{}\n")
+    (tmp_path / "gone" / "config.toml").unlink()
+    (tmp_path / "gone" / "config.toml").symlink_to("nothing")
+    result = hf("runs", tmp_path)
+    assert result.exit_code == 1
+    assert [row.split("\t")[0] for row in result.stdout.splitlines()] == ["run", "good"]
+    named = [line.split()[1] for line in sorted(result.stderr.splitlines())]
+    assert named == [str(tmp_path / "config" / "config.toml"), str(tmp_path / "gone"), "line"]
 
 
 def test_plot_prints_the_path(finished, tmp_path):

@@ -110,6 +110,7 @@ def test_a_plain_step(monkeypatch, capsys):
     assert capsys.readouterr().err == "Reading: 2 of 12 partitions, 0.2 a second, 50 s left\n"
 
 
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_recorded_and_a_second_interrupt_raises(number):
     received = []
@@ -121,6 +122,17 @@ def test_the_first_signal_is_recorded_and_a_second_interrupt_raises(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), 2)
     assert received == [number.name]
+
+
+@pytest.mark.usefixtures("no_nohup")
+def test_nohup_holds_for_the_end_of_the_terminal_only():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignals(lambda name: None) as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.received is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == "SIGTERM"
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_pending_signal_is_received_and_a_late_one_stays_pending():

@@ -61,8 +61,10 @@ def theta(run):
     [
         pytest.param("local:2", signal.SIGINT, True, marks=pytest.mark.bits),
         ("none", signal.SIGTERM, False),
+        pytest.param("local:2", signal.SIGHUP, True, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("no_nohup")
 def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
     toy_store, tmp_path, cluster, number, whole_group
 ):

@@ -6,11 +6,7 @@ import pytest
 
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.figures.curves import draw, read_curves
-
-
-def line(i, **rest):
-    found = {"iteration": i, "epoch": 7.0 * i, "loss": 2.0 / (i + 1), "error": 0.9 / (i + 1), "rounds": 14 * i}
-    return found | {"test_loss": 2.2 / (i + 1), "test_error": None, "elapsed_s": 0.3 * i} | rest
+from tests.lines import line
 
 
 def make(path, lines):
@@ -70,3 +66,9 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UsageError, match=r"pip install hfnumba\[plot\]"):
         draw([], tmp_path / "c.png")
+
+
+def test_a_run_whose_losses_are_all_unknown_is_drawn(tmp_path):
+    run = make(tmp_path / "r", [line(i, loss=None) for i in range(2)])
+    draw([read_curves(run)], tmp_path / "c.svg")
+    assert (tmp_path / "c.svg").stat().st_size > 1000

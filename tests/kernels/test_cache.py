@@ -1,10 +1,14 @@
 """The cache of compiled kernels: private, compiled once, and harmless when it is damaged or cannot be written."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 
+import numba
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
@@ -33,15 +37,76 @@ def warm_up(folder, *few):
 
 
 def test_a_folder_that_others_may_write_is_not_private(tmp_path):
-    assert cache._private(tmp_path / "new")
+    assert cache._fault(tmp_path / "new") is None
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
-    assert not cache._private(tmp_path / "open")
+    for mode in (0o777, 0o775):
+        (tmp_path / "open").chmod(mode)
+        assert "others can write there" in cache._fault(tmp_path / "open")
     (tmp_path / "link").symlink_to(tmp_path / "new")
-    assert not cache._private(tmp_path / "link")
+    assert "a link" in cache._fault(tmp_path / "link")
     (tmp_path / "file").touch()
-    assert not cache._private(tmp_path / "file")
+    assert "cannot be made" in cache._fault(tmp_path / "file")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Folders of caches other than those of this process; they would be filled by one kernel."""
+    before = numba.config.CACHE_DIR
+    monkeypatch.setattr(cache, "_LOCAL", (str(tmp_path / "var"), str(tmp_path / "tmp")))
+    monkeypatch.setattr(cache, "_notes", {})
+    monkeypatch.setattr(cache, "_exercise", lambda: None)
+    yield monkeypatch
+    numba.config.CACHE_DIR = before
+
+
+def test_a_cache_that_others_may_write_is_named_once_and_another_one_serves(elsewhere, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o775)
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "open"))
+    # The same for each process, so that only the first compiles.
+    assert cache.configure() == cache.configure()
+    assert cache.folder().is_relative_to(tmp_path / "var")
+    said = []
+    cache.warm_up(said.append)
+    assert said[0].startswith(f"HFNUMBA_CACHE_DIR={tmp_path}/open is not used for compiled kernels: others can write")
+    assert said[1].startswith("compiling the kernels")
+    cache.warm_up(said.append)
+    assert len(said) == 2
+
+
+def test_a_cache_whose_file_system_has_no_locks_is_not_used(elsewhere, tmp_path):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "cluster"))
+    elsewhere.setattr(fcntl, "flock", flock)
+    elsewhere.setattr(tempfile, "tempdir", str(tmp_path))
+    # A fresh folder: nobody waits for a lock in it.
+    assert cache.configure() != cache.configure()
+    assert cache._notes["chosen"].endswith("files there cannot be locked (Function not implemented)")
+
+
+def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere, tmp_path):
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "full"))
+    cache.configure()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    file = IndexDataCacheFile(str(cache.folder()), "f", 1.0)
+    file._save_data = full
+    elsewhere.setattr(cache, "_exercise", lambda: file.save("key", "code"))
+    said = []
+    cache.warm_up(said.append)
+    assert said[1:] == [
+        f"compiled kernels cannot be saved in {cache.folder()} (No space left on device); each process compiles"
+    ]
+    assert not (cache.folder() / cache._READY).exists(), "not all is there"
+    del file._save_data
+    cache.warm_up(said.append)
+    assert len(said) == 3 and (cache.folder() / cache._READY).exists()
+    assert cache._is_sound(cache.folder())
 
 
 def test_the_fingerprint_follows_the_sources_and_where_they_are(monkeypatch, tmp_path):
@@ -75,13 +140,6 @@ def test_compiled_once_and_again_after_damage(tmp_path):
         victim.write_bytes(damage)
         assert warm_up(folder, "few") == (1, used)
     assert warm_up(folder, "few") == (0, used)
-
-
-@pytest.mark.slow
-def test_a_cache_that_cannot_be_written_costs_time_only():
-    said, used = warm_up("/proc/no-such-folder", "few")
-    assert said == 1
-    assert not used.startswith("/proc")
 
 
 SAVE = """

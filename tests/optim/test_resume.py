@@ -133,6 +133,27 @@ def test_states_with_missing_or_unknown_parts_are_refused_by_name(spoil, named):
         OptimizerState.restore(tensors, scalars)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("damping", (float("nan"), float("inf"), -1.0, "0.1", True)),
+        ("radius", (float("nan"), -1)),
+        ("error", (float("nan"), -0.5)),
+        ("iteration", (-1, 1.0, None, False)),
+        ("rounds", (-1, 0.5, None)),
+        ("n_rejected", (-1, True)),
+        ("elapsed_s", (float("inf"), -1.0, None)),
+        ("probe_next", (0, None, "")),
+        ("stopped", (None, 0)),
+    ],
+)
+def test_values_that_no_method_writes_are_refused_by_name(name, values):
+    state = OptimizerState(np.zeros(2, np.float32))
+    for value in values:
+        with pytest.raises(CheckpointError, match=rf"the checkpoint has {name} = .*which no method writes"):
+            OptimizerState.restore(state.tensors(), state.scalars() | {name: value})
+
+
 def test_vectors_of_another_method_are_refused_by_name():
     toy = Network()
     state = next(optimizer("hf-cg").iterate(toy, toy.start())).state

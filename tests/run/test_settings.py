@@ -1,4 +1,7 @@
+import os
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +53,15 @@ def test_memory_is_a_size(memory, nbytes):
 def test_what_is_no_size_is_refused(memory):
     with pytest.raises(UsageError, match="setting memory: expected a size such as 2GiB or 500MB, got"):
         memory_bytes(settings_from({"hidden": (3,), "memory": memory}))
+
+
+def test_a_file_of_settings_may_be_a_pipe_but_not_endless(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_text, "seed = 3\n")
+        assert read_config(tmp_path / "pipe") == {"seed": 3}
+    with pytest.raises(UsageError, match="it has more than 64 MiB"):
+        read_config(Path("/dev/zero"))
 
 
 def test_toml_is_read_back(tmp_path):

@@ -13,8 +13,9 @@ from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError,
 from hfnumba.optim.methods import METHODS
 from hfnumba.run import RunDirectory, RunRecord, train
 from hfnumba.run.config import settings_from
-from hfnumba.run.directory import NetworkRecord, StoreRecord
 from hfnumba.run.model import load_model
+from hfnumba.run.records import NetworkRecord, StoreRecord
+from hfnumba.run.settings import fixed
 from hfnumba.run.training import Ending
 from tests.silent import Silent
 from tests.toy_store import write_toy_store
@@ -212,6 +213,86 @@ def test_a_ledger_without_checkpoints_is_not_continued(toy_store, tmp_path):
         run(toy_store, tmp_path / "r", resume=True)
 
 
+def test_a_ledger_without_its_first_lines_is_not_continued_but_a_missing_one_is(toy_store, tmp_path, straight):
+    path = tmp_path / "r"
+    run(toy_store, path, max_iterations=2)
+    lines = (path / "ledger.jsonl").read_text().splitlines(keepends=True)
+    for rest, named in ((lines[1:], "line 1 of"), (lines[:1], "ends at iteration 0"), ([], "has no line")):
+        (path / "ledger.jsonl").write_text("".join(rest))
+        with pytest.raises(CheckpointError, match=rf"{named}.*move it away to continue"):
+            run(toy_store, path, resume=True)
+    (path / "ledger.jsonl").unlink()
+    report = Silent()
+    run(toy_store, path, resume=True, report=report)
+    assert "the ledger begins with iteration 2: the lines before are lost" in report.notes
+    assert [line["iteration"] for line in ledger.read(path / "ledger.jsonl")] == [2, 3]
+    assert theta(path) == theta(straight)
+
+
+def test_a_run_whose_checkpoint_has_the_first_format_is_continued(toy_store, tmp_path, straight):
+    path = tmp_path / "r"
+    run(toy_store, path, max_iterations=2)
+    file = path / "checkpoints" / "iteration-00002.json"
+    record = json.loads(file.read_text())
+    del record["sha256"], record["tensors_nbytes"]
+    for damping, goes_on in ((float("nan"), False), (-1.0, False), (record["scalars"]["damping"], True)):
+        scalars = record["scalars"] | {"damping": damping}
+        file.write_text(json.dumps(record | {"format": 1, "scalars": scalars}))
+        if not goes_on:
+            with pytest.raises(CheckpointError, match="has damping = "):
+                run(toy_store, path, resume=True)
+    run(toy_store, path, resume=True)
+    assert theta(path) == theta(straight)
+
+
+def of_an_earlier_version(config, **replaced):
+    """Make a ``config.toml`` one without a digest, with other values."""
+    text = config.read_text().partition("\n[digests]")[0]
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+
+
+def test_digests_that_differ_late_are_printed_whole(toy_store, tmp_path):
+    run(toy_store, tmp_path / "r", max_iterations=1)
+    digest = RunDirectory(tmp_path / "r").record().store.digest
+    flipped = digest[:-1] + chr(ord(digest[-1]) ^ 1)
+    of_an_earlier_version(tmp_path / "r" / "config.toml", **{digest: flipped})
+    with pytest.raises(CheckpointError, match=f"digest {flipped} .* has {digest};"):
+        run(toy_store, tmp_path / "r", resume=True)
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+def test_what_is_no_file_is_not_read_as_a_config(tmp_path, place):
+    place(tmp_path / "config.toml")
+    with pytest.raises(CheckpointError, match=r"config\.toml cannot be read \(it is not a regular file\)"):
+        RunDirectory(tmp_path).record()
+
+
+def test_checkpoints_without_a_config_are_continued_with_that_of_an_equal_run(toy_store, tmp_path, straight):
+    for name in ("r", "equal"):
+        run(toy_store, tmp_path / name, max_iterations=2)
+    (tmp_path / "r" / "config.toml").unlink()
+    with pytest.raises(CheckpointError, match=r"has checkpoints but no config\.toml; restore that file"):
+        run(toy_store, tmp_path / "r", resume=True)
+    (tmp_path / "equal" / "config.toml").rename(tmp_path / "r" / "config.toml")
+    run(toy_store, tmp_path / "r", resume=True)
+    assert theta(tmp_path / "r") == theta(straight)
+
+
+def test_paths_need_not_be_text(tmp_path, straight):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    store = write_toy_store(folder / "toy.zarr")
+    run(store, folder / "r")
+    assert RunDirectory(folder / "r").record().store.path.endswith("caf\\xe9/toy.zarr")
+    run(store, folder / "r", resume=True, max_iterations=4)
+    assert comparable(ledger.read(folder / "r" / "ledger.jsonl"))[:4] == comparable(
+        ledger.read(straight / "ledger.jsonl")
+    )
+
+
 def test_a_changed_config_is_not_continued(toy_store, tmp_path):
     run(toy_store, tmp_path / "r", max_iterations=1)
     config = tmp_path / "r" / "config.toml"
@@ -250,7 +331,59 @@ def test_checkpoints_of_earlier_versions_stay_valid(given, digest):
     assert record.settings_digest == digest
 
 
-@pytest.mark.parametrize("text", ["hidden = [", "", "hidden = [3]\n[network]\n[store]\n[versions]\n"])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 17])
+def test_flipped_bits_of_a_config_change_no_result(toy_store, tmp_path, step):
+    run(toy_store, tmp_path, max_iterations=0)
+    config, before = tmp_path / "config.toml", RunDirectory(tmp_path).record()
+    payload = config.read_bytes()
+    for bit in range(0, 8 * len(payload), step):
+        damaged = bytearray(payload)
+        damaged[bit // 8] ^= 1 << bit % 8
+        config.write_bytes(damaged)
+        try:
+            found = load_model(tmp_path).record
+        except CheckpointError:
+            continue
+        assert fixed(found.settings) == fixed(before.settings) and found.network == before.network
+        assert found.store == before.store or found.store.path != before.store.path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("scale = 1.0", "scale = nan", "expected finite numbers"),
+        ("mean = []", "mean = [1.0]", "as many means as deviations"),
+        (
+            "mean = []\ndeviation = []",
+            "mean = [1.0]\ndeviation = [1.0]",
+            "the network has 8 features, the store 1 means",
+        ),
+        ("context = 0", "context = -1", "a context of at least 0"),
+        ("sizes = [8, 6, 3]", "sizes = [8]", r"config\.toml is damaged"),
+        ("[network]", "[nyetwork]", r"config\.toml is damaged: it has no table 'network'"),
+        ("l2 = 0.0", "l2 = 0.5", "written for other settings"),
+    ],
+)
+def test_an_earlier_config_that_was_changed_is_not_used(toy_store, tmp_path, old, new, named):
+    run(toy_store, tmp_path, max_iterations=0)
+    of_an_earlier_version(tmp_path / "config.toml", **{old: new})
+    with pytest.raises(CheckpointError, match=named):
+        load_model(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_is_used_and_continued(toy_store, tmp_path, straight):
+    run(toy_store, tmp_path, max_iterations=1)
+    of_an_earlier_version(tmp_path / "config.toml")
+    assert load_model(tmp_path).iteration == 1
+    run(toy_store, tmp_path, resume=True)
+    assert theta(tmp_path) == theta(straight)
+    assert "network_and_store" in (tmp_path / "config.toml").read_text()
+
+
+NO_CONFIGS = ["hidden = [", "", "x = " + "[" * 100_000, "hidden = [3]\n[network]\n[store]\n[versions]\n"]
+
+
+@pytest.mark.parametrize("text", NO_CONFIGS, ids=range(4))
 def test_a_damaged_config_is_named(toy_store, tmp_path, text):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.toml is damaged"):
@@ -269,6 +402,8 @@ def test_a_fault_at_any_file_operation_leaves_a_run_that_can_be_continued(toy_st
             def operation(*arguments, **keywords):
                 nonlocal count
                 here = str(path) in os.fsdecode(arguments[0]) if not isinstance(arguments[0], int) else True
+                # Not where a file is opened to be read.
+                here = here and not any(isinstance(flags, int) and flags & os.O_NONBLOCK for flags in arguments[1:])
                 count += here
                 if here and count == failing:
                     raise OSError(28, "No space left on device")

@@ -1,0 +1,107 @@
+"""Records of a run, the content of ``config.toml``: its settings, its network and its training data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+
+import msgspec
+
+from hfnumba.network import Network
+from hfnumba.run.settings import TrainSettings, digested
+from hfnumba.store.columns import Column, feature_names
+from hfnumba.store.layout import MAX_CONTEXT
+from hfnumba.store.standardise import Standardisation
+
+_PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
+
+
+_RECORDED = ("network", "store")
+
+
+class NetworkRecord(msgspec.Struct, frozen=True):
+    """Description of a :class:`hfnumba.network.Network`."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    loss: str
+
+    def network(self) -> Network:
+        """Return the network.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this description.
+        """
+        return Network(self.sizes, self.activation, self.loss)
+
+
+class StoreRecord(msgspec.Struct, frozen=True):
+    """Path, digest and task of the training data, and the transformation of their features.
+
+    Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
+    side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
+    the loss; empty for none.
+
+    ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
+    order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
+    versions have none of these (UNSET), and ``columns`` is UNSET for tables that were built by earlier versions.
+    """
+
+    path: str
+    digest: str
+    task: str
+    scale: float
+    offset: float
+    context: int = 0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
+    columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
+    classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def standardisation(self) -> Standardisation | None:
+        """Mean and deviation of each feature; None if the training rows were not standardised."""
+        return Standardisation(self.mean, self.deviation) if self.mean else None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which no rows can be transformed or weighed."""
+        numbers = (self.scale, self.offset, *self.mean, *self.deviation, *self.class_weights)
+        if not all(map(math.isfinite, numbers)) or len(self.mean) != len(self.deviation) or self.context < 0:
+            raise ValueError("expected finite numbers, as many means as deviations, and a context of at least 0")
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """The content of ``config.toml``."""
+
+    settings: TrainSettings
+    network: NetworkRecord
+    store: StoreRecord
+
+    def __post_init__(self) -> None:
+        data, network = self.store, self.network.network()
+        width, left = divmod(network.n_features, 2 * data.context + 1)
+        if not 0 <= data.context <= MAX_CONTEXT or left:
+            raise ValueError(f"{network.n_features} inputs are no frames with {data.context} neighbours on each side")
+        for what, given, expected in (
+            ("means", data.mean, width),
+            ("deviations", data.deviation, width),
+            ("features of columns", feature_names(data.columns or ()), width),
+            ("names of classes", data.classes, network.n_outputs),
+            ("names of targets", data.targets, network.n_outputs),
+            ("class weights", data.class_weights, network.n_outputs),
+        ):
+            if given and len(given) != expected:
+                raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
+        # It checks means and deviations.
+        _ = data.standardisation
+
+    @property
+    def settings_digest(self) -> str:
+        """Digest of the settings that must not change within a run, and of the network."""
+        content = [digested(self.settings), msgspec.to_builtins(self.network)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
