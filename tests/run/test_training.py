@@ -356,7 +356,7 @@ def test_flipped_bits_of_a_config_change_no_result(toy_store, tmp_path, step):
         (
             "mean = []\ndeviation = []",
             "mean = [1.0]\ndeviation = [1.0]",
-            "the network has 8 features, the store 1 means",
+            "expected 8 means for this network, got 1",
         ),
         ("context = 0", "context = -1", "a context of at least 0"),
         ("sizes = [8, 6, 3]", "sizes = [8]", r"config\.toml is damaged"),
