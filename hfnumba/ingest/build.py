@@ -194,6 +194,8 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         subsets=raw.subsets,
         reporter=reporter,
         weights=raw.weights,
+        standardise=recipe.standardise,
+        origin=raw.origin,
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise)
     return _Opened(rows_header(metadata, prepared, settings, raw.classes, reporter), prepared)

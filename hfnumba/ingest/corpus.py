@@ -19,6 +19,7 @@ from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import SourceFile
+from hfnumba.store.rounding import Ranges
 from hfnumba.store.standardise import Moments, Standardisation
 
 Features = NDArray[np.float32]
@@ -114,14 +115,14 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, faults = 0, _Faults()
+    largest, faults, ranges = 0, _Faults(), Ranges()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
         for name in order:
             counter.advance()
             try:
-                X, y = _read(corpus, speakers, split, name)
+                X, y = _read(corpus, speakers, split, name, ranges if split == "train" else None)
                 moments = Moments(X.shape[1]) if moments is None else moments
                 if X.shape[1] != (n := len(moments.mean)):
                     raise DataError(f"{split}: {name} has {X.shape[1]} features a frame, others have {n}")
@@ -136,6 +137,7 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
             largest = max(largest, int(y.max()))
             found[split].append(Utterance(name, len(X), _digest(X, y)))
     faults.check(sum(map(len, names.values())))
+    ranges.origin(lambda j: f"feature {j} (counted from 0) of the training frames", "subtract an offset first")
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
     catalogue = Catalogue(
@@ -271,7 +273,7 @@ def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], reporter: Repo
 
 
 def _read(
-    corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str
+    corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str, ranges: Ranges | None = None
 ) -> tuple[Features, NDArray[np.int64]]:
     """Read and check an utterance, normalised if its speaker was measured."""
     X, y = corpus.load(name)
@@ -279,6 +281,8 @@ def _read(
     if X.ndim != 2 or not X.size or len(X) != len(y):
         raise DataError(f"{where} has features of shape {X.shape} and {len(y)} labels; expected as many, at least one")
     features, labels = checked_features(where, X), checked_labels(where, y, corpus.n_classes)
+    if ranges is not None:
+        ranges.update(X)
     speaker = speakers.get(corpus.speaker(name) or "")
     return (features if speaker is None else speaker.apply(features)), labels
 

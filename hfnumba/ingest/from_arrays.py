@@ -77,8 +77,16 @@ def write_store(
         If ``out`` holds anything but the same store, or cannot be written.
     """
     pairs, weights = _separated(splits)
-    arrays, records = gather_arrays(pairs)
-    prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed, weights=weights)
+    arrays, records, origin = gather_arrays(pairs, standardise=standardise)
+    prepared = prepare(
+        arrays,
+        task=task,
+        n_classes=n_classes,
+        seed=seed,
+        weights=weights,
+        standardise=standardise,
+        origin=origin,
+    )
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
     records += tuple(array_record(f"{key}.weights", own) for key, own in weights.items())
     metadata = Metadata(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)

@@ -48,9 +48,9 @@ class NetworkRecord(msgspec.Struct, frozen=True):
 class StoreRecord(msgspec.Struct, frozen=True):
     """Path, digest and task of the training data, and the transformation of their features.
 
-    Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
-    side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
-    the loss; empty for none.
+    Features are standardised ((x - origin - mean) / deviation, where there are means; most have no origin), spliced
+    with ``context`` frames on each side, and scaled (x * scale + offset), in this order. ``class_weights`` are the
+    weights of the classes in the loss; empty for none.
     """
 
     path: str
@@ -61,6 +61,7 @@ class StoreRecord(msgspec.Struct, frozen=True):
     context: int = 0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    origin: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
 
 

@@ -75,7 +75,7 @@ class TrainedModel:
         if rows.ndim != 2 or rows.shape[1] != n_features or rows.dtype.kind not in "fiub":
             raise DataError(f"expected rows of {n_features} numbers, got {rows.dtype} of shape {rows.shape}")
         if store.mean:
-            rows = Standardisation(store.mean, store.deviation).apply(rows)
+            rows = Standardisation(store.mean, store.deviation, store.origin).apply(rows)
         if store.context and len(rows):
             start = np.zeros(len(rows), np.uint8)
             start[0] = 1

@@ -159,6 +159,7 @@ def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> Run
             context=split.layout.context,
             mean=split.standardisation.mean if split.standardisation else (),
             deviation=split.standardisation.deviation if split.standardisation else (),
+            origin=split.standardisation.origin if split.standardisation else (),
             class_weights=_class_weights(split, settings, reporter),
         ),
     )

@@ -67,9 +67,9 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     -------
     dict
         For each split: ``class_counts`` (rows of each class, in the order of their numbers; absent for regression),
-        ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, as stored: neither standardised nor
-        spliced; and ``weights``, if rows have weights: their ``minimum``, ``maximum``, ``sum`` and number of
-        ``zeros``. Also ``classes``: their names, or their numbers as text.
+        ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, neither standardised nor spliced; and
+        ``weights``, if rows have weights: their ``minimum``, ``maximum``, ``sum`` and number of ``zeros``.
+        Also ``classes``: their names, or their numbers as text.
 
     Raises
     ------
@@ -106,6 +106,7 @@ class _Statistics:
         self.low: NDArray[Any] | None = None
         self.high: NDArray[Any] | None = None
         self.moments = Moments(split.layout.n_features)
+        self.origin = split.standardisation.origin if split.standardisation else ()
         self.weights: dict[str, float] = {}
 
     def update_weights(self, weights: NDArray[Any]) -> None:
@@ -129,6 +130,8 @@ class _Statistics:
     def summary(self) -> dict[str, Any]:
         measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}
         arrays = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
+        if self.origin:
+            arrays = {key: None if values is None else values + np.array(self.origin) for key, values in arrays.items()}
         arrays["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
         measured |= {"weights": self.weights} if self.weights else {}
         return measured | {key: values.tolist() for key, values in arrays.items() if values is not None}

@@ -79,19 +79,22 @@ def read_pairs(recipe: Recipe, seed: int, reporter: Reporter, opened: Callable[[
             _refuse_weights(w_name, arrays[w_name], arrays[X_name].shape[0])
     regression = recipe.task == "regression"
     total = sum(arrays[name].shape[0] for split in splits.values() for name in split.features)
-    counter = Counter(reporter.progress("Reading rows", "rows"), total)
-    blocks: Mapping[str, Iterator[Block]] = {
-        name: (
-            block
-            for X, y, w in zip(split.features, split.labels, split.weights or repeat(None), strict=False)
-            for block in _blocks(
-                y, arrays[X], arrays[y], None if w is None else arrays[w], regression=regression, counter=counter
+
+    def begin() -> Mapping[str, Iterator[Block]]:
+        counter = Counter(reporter.progress("Reading rows", "rows"), total)
+        return {
+            name: (
+                block
+                for X, y, w in zip(split.features, split.labels, split.weights or repeat(None), strict=False)
+                for block in _blocks(
+                    y, arrays[X], arrays[y], None if w is None else arrays[w], regression=regression, counter=counter
+                )
             )
-        )
-        for name, split in splits.items()
-    }
+            for name, split in splits.items()
+        }
+
     return gather_blocks(
-        recipe, seed, blocks, kind, lambda: tuple(array.record(name, reporter) for name, array in arrays.items())
+        recipe, seed, begin, kind, lambda: tuple(array.record(name, reporter) for name, array in arrays.items())
     )
 
 
@@ -120,7 +123,7 @@ def labelled(
     """Make a block of rows, their labels or targets, and their weights."""
     rows = X.reshape(len(X), -1)
     if regression:
-        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1), weights)
+        return Block(rows, None, y.reshape(len(y), -1), weights)
     if y.size != len(y):
         raise DataError(f"{where}: labels have shape {y.shape}, expected one class number per row (not one-hot)")
     return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
+from hfnumba.store.rounding import Ranges
 
 MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
-MIN_STEPS = 256
-"""A numeric column whose range is less than this many float32 spacings is refused."""
 
 Batch = Mapping[str, NDArray[Any]]
 """Columns of a block of rows: float64 with NaN for missing values, or objects (str or None)."""
@@ -32,7 +32,7 @@ Batches = Callable[[Path, "Columns"], Iterator[tuple[Batch, float]]]
 
 @dataclass
 class Columns:
-    """Roles of the columns, and the means and categories found in them."""
+    """Roles of the columns, and what was found in them: means, origins (see ``Ranges.origin``) and categories."""
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
@@ -40,6 +40,7 @@ class Columns:
     regression: bool
     weight: tuple[str, ...] = ()
     means: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
     categories: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
@@ -94,13 +95,13 @@ def read_columns(
         survey = _survey(
             files, columns, batches, FileProgress(reporter.progress("Reading columns again", "bytes"), files), training
         )
-    survey.finish()
+    survey.finish(standardise=recipe.standardise)
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         for batch, share in batches(path, columns):
             yield _encode(columns, batch), share
 
-    return gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features)
+    return gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=_origin(columns))
 
 
 def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
@@ -150,8 +151,9 @@ class _Survey:
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
         self.seen: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
-        self.counts, self.sums = dict.fromkeys(columns.numeric, 0), dict.fromkeys(columns.numeric, 0.0)
-        self.lowest, self.highest = dict.fromkeys(columns.numeric, np.inf), dict.fromkeys(columns.numeric, -np.inf)
+        numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
+        self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
+        self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
         self.n_missing, self.first, self.n_training = 0, "", 0
 
     def update(self, name: str, values: NDArray[Any], training: NDArray[np.bool_], path: Path, row: int) -> None:
@@ -173,25 +175,34 @@ class _Survey:
             self.lowest[name] = min(self.lowest[name], float(known.min()))
             self.highest[name] = max(self.highest[name], float(known.max()))
 
-    def finish(self) -> None:
-        """Record means and categories; refuse columns whose values float32 cannot tell apart."""
+    def finish(self, *, standardise: bool) -> None:
+        """Record means, origins and categories; refuse columns whose values float32 cannot tell apart."""
         for name, n in self.counts.items():
             if not n:
                 raise DataError(f"column {name} has no value in the training rows")
             self.columns.means[name] = self.sums[name] / n
-            _refuse_coarse(name, self.lowest[name], self.highest[name])
+        advice = None if standardise else f"{ADVICE}, or name the columns to take in numeric"
+        self.columns.origin = self._origins(self.columns.numeric, advice)
+        if self.columns.regression:
+            self._origins(self.columns.labels, TARGETS_ADVICE)
         for name, found in self.seen.items():
             self.columns.categories[name] = sorted(found, key=lambda value: (value is None, value or ""))
 
+    def _origins(self, names: Sequence[str], advice: str | None) -> dict[str, float]:
+        if not names:
+            return {}
+        low, high = (np.array([ends[name] for name in names]) for ends in (self.lowest, self.highest))
+        found = Ranges(low, high, parsed=True).origin(lambda j: f"column {names[j]}", advice)
+        return {} if found is None else dict(zip(names, found.tolist(), strict=True))
 
-def _refuse_coarse(name: str, lowest: float, highest: float) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        step = float(np.spacing(np.float32(max(abs(lowest), abs(highest)))))
-    if 0 < highest - lowest < MIN_STEPS * step:
-        raise DataError(
-            f"column {name} goes from {lowest:.15g} to {highest:.15g}, where float32 has steps of {step:g}: subtract "
-            f"an offset first, or name the columns to take in numeric"
-        )
+
+def _origin(columns: Columns) -> NDArray[np.float64] | None:
+    """What is subtracted from the features; categories have the origin 0."""
+    if not columns.origin:
+        return None
+    origin = np.zeros(columns.n_features)
+    origin[: len(columns.numeric)] = [columns.origin[name] for name in columns.numeric]
+    return origin
 
 
 def _encode(columns: Columns, batch: Batch) -> Block:
@@ -200,7 +211,7 @@ def _encode(columns: Columns, batch: Batch) -> Block:
     with np.errstate(over="ignore"):
         for j, name in enumerate(columns.numeric):
             values = batch[name]
-            X[:, j] = np.where(np.isnan(values), columns.means[name], values)
+            X[:, j] = np.where(np.isnan(values), columns.means[name], values) - columns.origin.get(name, 0.0)
     at = len(columns.numeric)
     for name in columns.categorical:
         place = {value: i for i, value in enumerate(columns.categories[name])}

@@ -27,7 +27,8 @@ class RawData:
     """Arrays of a data set in the order of the source, with the records of its files.
 
     ``subsets`` has the row numbers of splits that share their arrays with others, ``classes`` the names of the
-    classes, if they have names, and ``weights`` the weights of the rows, for splits that have weights.
+    classes, if they have names, ``weights`` the weights of the rows, for splits that have weights, and ``origin`` what
+    was subtracted from the features before rounding.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -35,6 +36,7 @@ class RawData:
     subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    origin: NDArray[np.float64] | None = None
 
 
 @contextmanager
