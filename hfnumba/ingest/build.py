@@ -31,6 +31,7 @@ class _Opened:
     header: Header
     content: Content
     catalogue: Catalogue | None = None
+    notes: tuple[str, ...] = ()
 
 
 def init(
@@ -162,6 +163,8 @@ def _begin(
     else:
         paths = locate(chosen, folder, reporter)
     opened = _open(chosen, paths, settings, reporter)
+    for note in opened.notes:
+        reporter.note(note)
     names = {name: str(path) for name, path in paths.items()}
     plan = WritePlan(header=opened.header, recipe=chosen, paths=names, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
@@ -198,4 +201,5 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         origin=raw.origin,
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise)
-    return _Opened(rows_header(metadata, prepared, settings, raw.classes, reporter), prepared)
+    header = rows_header(metadata, prepared, settings, raw.classes, reporter)
+    return _Opened(header, prepared, notes=raw.notes)

@@ -253,9 +253,9 @@ def test_names_that_are_more_than_the_classes_of_the_recipe(root, tmp_path):
 
 
 def test_too_many_categories(root, tmp_path, monkeypatch):
-    from hfnumba.ingest.sources import columns
+    from hfnumba.ingest.sources import survey
 
-    monkeypatch.setattr(columns, "MAX_CATEGORIES", 5)
+    monkeypatch.setattr(survey, "MAX_CATEGORIES", 5)
     (root / "a.csv").write_text("x,k\n" + "".join(f"v{i},0\n" for i in range(9)))
     with pytest.raises(DataError, match="column x has more than 5 categories"):
         build(recipe(root, "csv", "a.csv", "label = 'k'", "categorical = ['x']"), root, tmp_path / "s.zarr")

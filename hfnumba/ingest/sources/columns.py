@@ -2,65 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
+from hfnumba.ingest.sources.numbers import canonical
 from hfnumba.ingest.sources.raw import RawData
+from hfnumba.ingest.sources.survey import Batch, Columns, Survey
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
-from hfnumba.store.rounding import Ranges
 
-MAX_CATEGORIES = 10_000
 MAX_LISTED = 10
-
-Batch = Mapping[str, NDArray[Any]]
-"""Columns of a block of rows: float64 with NaN for missing values, or objects (str or None)."""
 
 Batches = Callable[[Path, "Columns"], Iterator[tuple[Batch, float]]]
 """Function that reads the batches of a file, each with the share of the file that is read by then."""
 
 
-@dataclass
-class Columns:
-    """Roles of the columns, and what was found in them: means, origins (see ``Ranges.origin``) and categories."""
+class Titles(NamedTuple):
+    """Names of the columns of a file, and those of them that its metadata call an index of rows."""
 
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    labels: tuple[str, ...]
-    regression: bool
-    weight: tuple[str, ...] = ()
-    means: dict[str, float] = field(default_factory=dict)
-    origin: dict[str, float] = field(default_factory=dict)
-    categories: dict[str, list[str | None]] = field(default_factory=dict)
-
-    @property
-    def n_features(self) -> int:
-        """Number of features."""
-        return len(self.numeric) + sum(map(len, self.categories.values()))
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Names of all columns that are read."""
-        return tuple(dict.fromkeys((*self.numeric, *self.categorical, *self.labels, *self.weight)))
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Names of the columns that are read as text."""
-        return self.categorical if self.regression else (*self.categorical, *self.labels)
+    names: list[str]
+    numbering: frozenset[str] = frozenset()
 
 
 def read_columns(
-    recipe: Recipe, root: Path, seed: int, reporter: Reporter, *, names: Callable[[Path], list[str]], batches: Batches
+    recipe: Recipe, root: Path, seed: int, reporter: Reporter, *, titles: Callable[[Path], Titles], batches: Batches
 ) -> RawData:
     """Read the files twice, for categories and means, then for rows; three times if means need a hold-out.
 
@@ -68,17 +44,17 @@ def read_columns(
     ----------
     recipe, root, seed, reporter
         See :class:`hfnumba.ingest.sources.Source`; ``root`` is the folder of the files.
-    names : callable
+    titles : callable
         Function that returns the names of the columns of a file.
     batches : callable
         Function that reads the needed columns of a file.
     """
     options = options_of(recipe)
     files = located(recipe, root)
-    columns = _choose(options, recipe.task == "regression", names(files["train"][0]), files["train"][0])
+    columns = _choose(options, recipe.task == "regression", titles(files["train"][0]), files["train"][0])
     for paths in files.values():
         for path in paths:
-            found = names(path)
+            found = titles(path).names
             missing = set(columns.named) - set(found)
             if missing:
                 raise DataError(f"{path} has no column {', '.join(sorted(missing))}; it has {_listed(found)}")
@@ -101,23 +77,33 @@ def read_columns(
         for batch, share in batches(path, columns):
             yield _encode(columns, batch), share
 
-    return gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=_origin(columns))
+    raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=_origin(columns))
+    return replace(raw, notes=survey.notes())
 
 
-def _choose(options: TableOptions, regression: bool, names: list[str], path: Path) -> Columns:
+def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path) -> Columns:
     if not options.labels:
         raise DataError("[table] needs label, the name of the column of the class")
     if len(options.labels) > 1 and not regression:
         raise DataError("[table] names several labels, which only regression has; set task = regression")
-    if len(set(names)) != len(names):
+    if len(set(titles.names)) != len(titles.names):
         raise DataError(f"{path} has two columns of the same name")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
-    numeric = tuple(name for name in names if name not in other) if options.numeric is None else options.numeric
+    left_out = () if options.numeric is not None else tuple(name for name in _left_out(titles) if name not in other)
+    numeric = tuple(name for name in titles.names if name not in {*other, *left_out})
+    numeric = numeric if options.numeric is None else options.numeric
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
-    return Columns(numeric, options.categorical, options.labels, regression, weight)
+    return Columns(numeric, options.categorical, options.labels, regression, weight, left_out)
+
+
+def _left_out(titles: Titles) -> tuple[str, ...]:
+    """Columns that number or name the rows as pandas writes them: its index, and unnamed columns at the start."""
+    unnamed = takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), titles.names)
+    index = [name for name in titles.names if name in titles.numbering or re.fullmatch(r"__index_level_\d+__", name)]
+    return tuple(dict.fromkeys((*unnamed, *index)))
 
 
 def _survey(
@@ -126,74 +112,13 @@ def _survey(
     batches: Batches,
     progress: FileProgress,
     trains: NDArray[np.bool_] | None = None,
-) -> _Survey:
+) -> Survey:
     """Survey all columns; ``trains`` marks the rows of the training files that train, by default all."""
-    survey = _Survey(columns)
+    survey = Survey(columns)
     for split, paths in files.items():
         for path in paths:
-            row = 0
-            for batch in progress.follow(path, batches(path, columns)):
-                n = len(next(iter(batch.values())))
-                training = np.full(n, split == "train")
-                if split == "train":
-                    if trains is not None:
-                        training = trains[survey.n_training : survey.n_training + n]
-                    survey.n_training += n
-                for name, values in batch.items():
-                    survey.update(name, values, training, path, row)
-                row += n
+            survey.read(split, path, progress.follow(path, batches(path, columns)), trains)
     return survey
-
-
-class _Survey:
-    """Running statistics of the columns, batch by batch."""
-
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-        self.seen: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
-        numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
-        self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
-        self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
-        self.n_missing, self.first, self.n_training = 0, "", 0
-
-    def update(self, name: str, values: NDArray[Any], training: NDArray[np.bool_], path: Path, row: int) -> None:
-        """Add a column of a batch that begins at ``row`` of a file; ``training`` marks the rows that train."""
-        missing = _missing(values)
-        if missing.any():
-            place = f"column {name}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
-            if name in self.columns.labels or name in self.columns.weight:
-                raise DataError(f"a {'label' if name in self.columns.labels else 'weight'} is missing in {place}")
-            self.first = self.first or place
-            self.n_missing += int(missing.sum())
-        if name in self.seen:
-            self.seen[name].update(values.tolist())
-            if len(self.seen[name]) > MAX_CATEGORIES:
-                raise DataError(f"column {name} has more than {MAX_CATEGORIES} categories")
-        elif name in self.counts and len(known := values[training & ~missing]):
-            self.counts[name] += len(known)
-            self.sums[name] += float(known.sum())
-            self.lowest[name] = min(self.lowest[name], float(known.min()))
-            self.highest[name] = max(self.highest[name], float(known.max()))
-
-    def finish(self, *, standardise: bool) -> None:
-        """Record means, origins and categories; refuse columns whose values float32 cannot tell apart."""
-        for name, n in self.counts.items():
-            if not n:
-                raise DataError(f"column {name} has no value in the training rows")
-            self.columns.means[name] = self.sums[name] / n
-        advice = None if standardise else f"{ADVICE}, or name the columns to take in numeric"
-        self.columns.origin = self._origins(self.columns.numeric, advice)
-        if self.columns.regression:
-            self._origins(self.columns.labels, TARGETS_ADVICE)
-        for name, found in self.seen.items():
-            self.columns.categories[name] = sorted(found, key=lambda value: (value is None, value or ""))
-
-    def _origins(self, names: Sequence[str], advice: str | None) -> dict[str, float]:
-        if not names:
-            return {}
-        low, high = (np.array([ends[name] for name in names]) for ends in (self.lowest, self.highest))
-        found = Ranges(low, high, parsed=True).origin(lambda j: f"column {names[j]}", advice)
-        return {} if found is None else dict(zip(names, found.tolist(), strict=True))
 
 
 def _origin(columns: Columns) -> NDArray[np.float64] | None:
@@ -215,21 +140,15 @@ def _encode(columns: Columns, batch: Batch) -> Block:
     at = len(columns.numeric)
     for name in columns.categorical:
         place = {value: i for i, value in enumerate(columns.categories[name])}
-        X[np.arange(n), [at + place[value] for value in batch[name].tolist()]] = 1
+        X[np.arange(n), [at + place[canonical(value)] for value in batch[name].tolist()]] = 1
         at += len(place)
     weights = batch[columns.weight[0]] if columns.weight else None
     if columns.regression:
         return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)
-    return Block(X, batch[columns.labels[0]].tolist(), None, weights)
+    return Block(X, [str(canonical(label)) for label in batch[columns.labels[0]].tolist()], None, weights)
 
 
 def _listed(names: list[str]) -> str:
     """List the first columns of a file, quoted to show spaces."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(repr(name[:40]) for name in names[:MAX_LISTED]) + more
-
-
-def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    return np.array([value is None for value in values.tolist()], bool)

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
-from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
+from hfnumba.ingest.sources.columns import Titles, read_columns
 from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import RawData
+from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
 
@@ -26,18 +30,24 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     delimiter = options_of(recipe).delimiter
 
-    def names(path: Path) -> list[str]:
+    def titles(path: Path) -> Titles:
         with _opened(path, delimiter, None) as (reader, _):
-            found: list[str] = reader.schema.names
-            return found
+            return Titles(reader.schema.names)
 
     def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
         nbytes = path.stat().st_size
         with _opened(path, delimiter, columns) as (reader, file):
             for batch in reader:
-                yield to_batch(path, batch, columns), file.tell() / nbytes
+                found = to_batch(path, batch, columns)
+                blank = {name: _without_blanks(found[name]) for name in columns.words}
+                yield {**found, **blank}, file.tell() / nbytes
 
-    return read_columns(recipe, paths["source"], seed, reporter, names=names, batches=batches)
+    return read_columns(recipe, paths["source"], seed, reporter, titles=titles, batches=batches)
+
+
+def _without_blanks(words: NDArray[Any]) -> NDArray[Any]:
+    """Words of nothing but spaces are missing, as empty ones are."""
+    return np.array([None if word is None or word.isspace() else word for word in words.tolist()], object)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ class RawData:
     """Arrays of a data set in the order of the source, with the records of its files.
 
     ``subsets`` has the row numbers of splits that share their arrays with others, ``classes`` the names of the
-    classes, if they have names, ``weights`` the weights of the rows, for splits that have weights, and ``origin`` what
-    was subtracted from the features before rounding.
+    classes, if they have names, ``weights`` the weights of the rows, for splits that have weights, ``origin`` what was
+    subtracted from the features before rounding, and ``notes`` sentences for the user.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -37,6 +37,7 @@ class RawData:
     classes: tuple[str, ...] = ()
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
     origin: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
