@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
-from hfnumba.store.checks import checked_features, checked_labels, label_dtype
+from hfnumba.store.checks import checked_features, checked_labels, label_dtype, unmasked
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.rounding import Ranges
@@ -208,7 +208,7 @@ class ArrayCorpus:
         """Features and labels of an utterance."""
         split, _, number = name.rpartition("-")
         X, y = self.utterances[split][int(number)]
-        return np.asarray(X), np.asarray(y)
+        return unmasked(f"{name}, features", X), unmasked(f"{name}, labels", y)
 
     def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
         """One record for each split, over all its arrays."""

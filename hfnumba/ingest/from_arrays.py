@@ -14,11 +14,11 @@ from hfnumba.ingest import writer
 from hfnumba.ingest.build import AnyPath
 from hfnumba.ingest.corpus import ArrayCorpus, CorpusContent, survey_corpus
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
-from hfnumba.ingest.lazy_arrays import array_record, gather_arrays
+from hfnumba.ingest.lazy_arrays import array_record, computed, gather_arrays
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.writer import WritePlan
 from hfnumba.progress import SILENT
-from hfnumba.store.checks import checked_weights
+from hfnumba.store.checks import checked_weights, unmasked
 from hfnumba.store.manifest import Task
 from hfnumba.store.split import Store
 
@@ -155,7 +155,7 @@ def _separated(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[A
             raise DataError(f"{name}: expected (X, y) or (X, y, weights), got {len(arrays)} arrays")
         pairs[name] = (arrays[0], arrays[1])
         if len(arrays) == 3:
-            weights[name] = np.asarray(arrays[2])
+            weights[name] = unmasked(f"{name}, weights", computed(arrays[2]))
     return pairs, weights
 
 

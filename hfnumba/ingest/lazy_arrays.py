@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hfnumba.ingest.prepare import features_origin, fits_bytes
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, refuse_dtype, width
 from hfnumba.ingest.sources.spool import Spool
+from hfnumba.store.checks import unmasked
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.rounding import Ranges
 from hfnumba.store.standardise import subtract
@@ -50,12 +51,12 @@ def gather_arrays(
     arrays: dict[str, list[NDArray[Any]]] = {}
     records, ranges = [], Ranges()
     for key, (features, targets) in splits.items():
-        y = np.asarray(targets)
+        y = unmasked(f"{key}, targets", computed(targets))
         if _is_lazy(features):
             spools[key], record = _spooled(key, features, ranges if key == "train" else Ranges())
             X = spools[key].array()
         else:
-            X = np.asarray(features)
+            X = unmasked(f"{key}, features", features)
             record = array_record(f"{key}.X", X)
         arrays[key] = [X, y]
         records += [record, array_record(f"{key}.y", y)]
@@ -85,6 +86,11 @@ def _is_lazy(array: Any) -> bool:
     )
 
 
+def computed(array: Any) -> Any:
+    """Compute an array of Dask, which NumPy would convert without its mask."""
+    return array.compute() if hasattr(array, "compute") else array
+
+
 def _bounds(array: Any) -> Iterator[tuple[int, int]]:
     """Bounds of the blocks of rows: whole chunks, at least about 4 MB."""
     n_rows = array.shape[0]
@@ -105,7 +111,7 @@ def _spooled(key: str, array: Any, ranges: Ranges) -> tuple[Spool, SourceFile]:
     dtype = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype
     spool, digest, nbytes = Spool(width(array.shape), dtype), hashlib.sha256(), 0
     for first, stop in _bounds(array):
-        block = np.ascontiguousarray(array[first:stop])
+        block = np.ascontiguousarray(unmasked(f"{key}, features from row {first} on", computed(array[first:stop])))
         digest.update(block.data.cast("B"))
         nbytes += block.nbytes
         rows = block.reshape(len(block), -1)

@@ -17,6 +17,20 @@ SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
 """Limits of weights other than 0, within which sums over any number of rows are accurate in float32."""
 
 
+def refuse_masked(name: str, values: Any) -> None:
+    """Raise if any values are masked, which NumPy would drop silently: naming their number and the first place."""
+    if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
+        values = np.ma.array(values)
+    if isinstance(values, np.ma.MaskedArray):
+        refuse(name, "values are masked (fill them, or leave their rows out)", np.ma.getmaskarray(values), values.data)
+
+
+def unmasked(name: str, values: Any) -> NDArray[Any]:
+    """Convert to an array without a mask; raise if any values are masked."""
+    refuse_masked(name, values)
+    return np.asarray(values)
+
+
 def checked_features(name: str, X: NDArray[Any], advance: Advance | None = None) -> NDArray[np.float32]:
     """Convert features to float32; raise, naming how many are not finite and where the first one is.
 
@@ -60,7 +74,7 @@ def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> N
         If there are not ``n`` numbers, some are negative, not finite or outside the limits of float32 sums, or all
         are 0.
     """
-    values = np.asarray(weights)
+    values = unmasked(f"{name}, weights", weights)
     if values.shape not in ((n,), (n, 1)) or values.dtype.kind not in "buif":
         raise DataError(f"{name}: expected {n} weights, one for each {of}, got {values.dtype} of shape {values.shape}")
     own = values.reshape(-1).astype(np.float64)
@@ -90,9 +104,9 @@ def refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any], o
     count = int(np.count_nonzero(bad))
     if not count:
         return
-    first = int(np.argmax(bad))
-    row, column = divmod(first, bad.size // len(bad))
-    place = f"{of} {row}, column {column}" if bad.size > len(bad) else f"{of} {row}"
+    first, n = int(np.argmax(bad)), len(np.atleast_1d(bad))
+    row, column = divmod(first, bad.size // n)
+    place = f"{of} {row}, column {column}" if bad.size > n else f"{of} {row}"
     raise DataError(
         f"{name}: {count} of {bad.size} {what}; the first is {values.reshape(-1)[first]} at {place} (counted from 0)"
     )
