@@ -70,6 +70,20 @@ def test_csv_is_read_a_block_at_a_time(root, tmp_path, monkeypatch):
     test_csv_with_categories_and_names(root, tmp_path)
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_line_breaks_within_quotes_wherever_blocks_end(root, tmp_path, monkeypatch, used):
+    rows = [f'{i},"a {i % 2}\nsaid ""more""\r\n, and",{i % 2}\n' for i in range(60)]
+    (root / "a.csv").write_bytes(("x,t,k\n" + "".join(rows)).encode())
+    table = ['categorical = ["t"]'] if used else ['numeric = ["x"]']
+    for size in range(64, 400, 48):
+        monkeypatch.setattr(csv, "BLOCK_NBYTES", size)
+        store = build(recipe(root, "csv", "a.csv", "label = 'k'", *table), root, tmp_path / f"{size}", n_partitions=1)
+        X, y = all_rows(store)
+        i = np.arange(60)
+        np.testing.assert_array_equal(X, np.stack([i, i % 2 == 0, i % 2 > 0], axis=1) if used else i[:, None])
+        np.testing.assert_array_equal(y, i % 2)
+
+
 TABLES = {"csv": ["label = 'class'", "categorical = ['colour']"], "libsvm": []}
 
 

@@ -67,7 +67,7 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
         with csv.open_csv(
             plain,
             csv.ReadOptions(block_size=BLOCK_NBYTES, use_threads=False),
-            csv.ParseOptions(delimiter=delimiter),
+            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             csv.ConvertOptions(**convert),
         ) as reader:
             yield reader, file
