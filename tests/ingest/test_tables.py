@@ -1,4 +1,5 @@
 import contextlib
+import decimal
 import gzip
 import subprocess
 import sys
@@ -351,6 +352,41 @@ def test_parquet_labels_and_booleans(root, tmp_path):
     assert store.manifest.header.classes == ("-1", "1")
     X, y = (np.concatenate(arrays) for arrays in zip(*map(rows_of, store.splits.values()), strict=True))
     assert sorted(zip(X.tolist(), y.tolist(), strict=True)) == [([0, 2], 1), ([1, 1], 0), ([1, 3], 0)]
+
+
+@pytest.mark.parametrize("role", ["numeric", "categorical"])
+def test_a_part_of_parquet_whose_values_are_all_missing(root, tmp_path, role):
+    """A writer that infers types gives such a column the type null."""
+    write_parquet(root / "a.parquet", x=[1, 2, 6], k=[0, 1, 0])
+    write_parquet(root / "b.parquet", x=[None] * 3, k=[0, 1, 0])
+    for files in (["a", "b"], ["b", "a"]):
+        table = ['label = "k"', 'missing = "mean"', f'{role} = ["x"]']
+        path = recipe(root, "parquet", "a.parquet", *table)
+        text = path.read_text().replace('["a.parquet"]', str([f"{name}.parquet" for name in files]))
+        path.write_text(text.replace("[table]", "hold_out = 0.01\n[table]"))
+        store = build(path, root, tmp_path / f"{files[0]}.zarr", n_partitions=1)
+        X, _ = all_rows(store)
+        if role == "categorical":
+            assert X.sum(axis=0).tolist() == [1, 1, 1, 3]
+        else:
+            mean = X[np.isin(X, [1, 2, 6], invert=True)]
+            assert len(set(mean.tolist())) == 1 and 1 < mean[0] < 6
+    with pytest.raises(DataError, match="3 values are missing"):
+        build(recipe(root, "parquet", "b.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
+    with pytest.raises(DataError, match="column x has no value in the training rows"):
+        build(recipe(root, "parquet", "b.parquet", "label = 'k'", 'missing = "mean"'), root, tmp_path / "s.zarr")
+    write_parquet(root / "c.parquet", x=[1, 2, 6], k=[None] * 3)
+    with pytest.raises(DataError, match="a label is missing in column k, row 0"):
+        build(recipe(root, "parquet", "c.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_decimals_of_parquet_are_numbers(root, tmp_path, task):
+    values = [decimal.Decimal("1.25"), decimal.Decimal("-3.50"), decimal.Decimal("100.00")]
+    write_parquet(root / "a.parquet", x=values, k=[decimal.Decimal(f"{i}.0") for i in range(3)])
+    path = recipe(root, "parquet", "a.parquet", "label = 'k'", more=f"task = '{task}'")
+    X, y = all_rows(build(path, root, tmp_path / "s.zarr", n_partitions=1))
+    assert X[:, 0].tolist() == [-3.5, 1.25, 100] and y.ravel().tolist() == [1, 0, 2]
 
 
 def test_a_row_group_that_claims_much(root, tmp_path, monkeypatch):
