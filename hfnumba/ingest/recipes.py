@@ -149,8 +149,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         needed = TABLES.get(self.format)
         if needed in ("kaldi", "table", "arrays") and getattr(self, needed) is None:
             raise ValueError(f"format {self.format} needs a table [{needed}]")
-        if self.table is not None and self.table.weight is not None and self.format == "libsvm":
-            raise ValueError("weight in [table] is for CSV, Parquet and HDF5, not for libsvm")
+        if self.table is not None:
+            self.table.check(self.format)
         if self.context and self.format not in CORPORA:
             raise ValueError(f"context is for speech, not for format {self.format}")
         if self.mirrors and self.format != "idx":

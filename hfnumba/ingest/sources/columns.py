@@ -36,7 +36,14 @@ class Titles(NamedTuple):
 
 
 def read_columns(
-    recipe: Recipe, root: Path, seed: int, reporter: Reporter, *, titles: Callable[[Path], Titles], batches: Batches
+    recipe: Recipe,
+    root: Path,
+    seed: int,
+    reporter: Reporter,
+    *,
+    titles: Callable[[Path], Titles],
+    batches: Batches,
+    missing_label: str = "",
 ) -> RawData:
     """Read the files twice, for categories and means, then for rows; three times if means need a hold-out.
 
@@ -48,6 +55,8 @@ def read_columns(
         Function that returns the names of the columns of a file.
     batches : callable
         Function that reads the needed columns of a file.
+    missing_label : str
+        End of the message where a label is missing.
     """
     options = options_of(recipe)
     files = located(recipe, root)
@@ -57,8 +66,10 @@ def read_columns(
             found = titles(path).names
             missing = set(columns.named) - set(found)
             if missing:
-                raise DataError(f"{path} has no column {', '.join(sorted(missing))}; it has {_listed(found)}")
-    survey = _survey(files, columns, batches, FileProgress(reporter.progress("Reading columns", "bytes"), files))
+                absent = ", ".join(sorted(missing))
+                raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{_hint(found)}")
+    progress = FileProgress(reporter.progress("Reading columns", "bytes"), files)
+    survey = _read_files(Survey(columns, missing_label), files, batches, progress)
     if survey.n_missing and options.missing == "refuse":
         raise DataError(
             f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
@@ -68,9 +79,8 @@ def read_columns(
         # Means must not use the rows that are held out; how many rows there are is known only now.
         training = np.zeros(survey.n_training, bool)
         training[hold_out_rows(survey.n_training, seed, recipe.hold_out)["train"]] = True
-        survey = _survey(
-            files, columns, batches, FileProgress(reporter.progress("Reading columns again", "bytes"), files), training
-        )
+        progress = FileProgress(reporter.progress("Reading columns again", "bytes"), files)
+        survey = _read_files(Survey(columns, missing_label), files, batches, progress, training)
     survey.finish(standardise=recipe.standardise)
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
@@ -87,7 +97,7 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
     if len(options.labels) > 1 and not regression:
         raise DataError("[table] names several labels, which only regression has; set task = regression")
     if len(set(titles.names)) != len(titles.names):
-        raise DataError(f"{path} has two columns of the same name")
+        raise DataError(f"{path} has two columns of the same name{_hint(titles.names)}")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
     left_out = () if options.numeric is not None else tuple(name for name in _left_out(titles) if name not in other)
@@ -106,18 +116,17 @@ def _left_out(titles: Titles) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*unnamed, *index)))
 
 
-def _survey(
+def _read_files(
+    survey: Survey,
     files: Mapping[str, list[Path]],
-    columns: Columns,
     batches: Batches,
     progress: FileProgress,
     trains: NDArray[np.bool_] | None = None,
 ) -> Survey:
-    """Survey all columns; ``trains`` marks the rows of the training files that train, by default all."""
-    survey = Survey(columns)
+    """Read all files; ``trains`` marks the rows of the training files that train, by default all."""
     for split, paths in files.items():
         for path in paths:
-            survey.read(split, path, progress.follow(path, batches(path, columns)), trains)
+            survey.read(split, path, progress.follow(path, batches(path, survey.columns)), trains)
     return survey
 
 
@@ -146,6 +155,15 @@ def _encode(columns: Columns, batch: Batch) -> Block:
     if columns.regression:
         return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)
     return Block(X, [str(canonical(label)) for label in batch[columns.labels[0]].tolist()], None, weights)
+
+
+def _hint(names: list[str]) -> str:
+    """What to do if the first line is likely no header, or has other delimiters."""
+    if len(names) == 1 and (marks := [mark for mark in ";\t|," if mark in names[0]]):
+        return f"; if columns are separated by {marks[0]!r}, say so in delimiter"
+    if all(re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", name) for name in names):
+        return "; if there is no header line, set header = false, and the columns are called f0, f1 and so on"
+    return ""
 
 
 def _listed(names: list[str]) -> str:

@@ -58,8 +58,8 @@ class Columns:
 class Survey:
     """Running statistics of the columns, batch by batch."""
 
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+    def __init__(self, columns: Columns, missing_label: str = "") -> None:
+        self.columns, self._missing_label = columns, missing_label
         self.spellings: dict[str, dict[str | None, set[str]]] = {name: {} for name in columns.words}
         numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
         self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
@@ -111,7 +111,8 @@ class Survey:
     def _miss(self, name: str, missing: NDArray[np.bool_], path: Path, row: int) -> None:
         place = f"column {shown(name)}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
         if name in self.columns.labels or name in self.columns.weight:
-            raise DataError(f"a {'label' if name in self.columns.labels else 'weight'} is missing in {place}")
+            kind = "label" if name in self.columns.labels else "weight"
+            raise DataError(f"a {kind} is missing in {place}{self._missing_label}")
         self.first = self.first or place
         self.missing[name] = self.missing.get(name, 0) + int(missing.sum())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,21 @@ from hfnumba.ingest.prepare import features_origin
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
-from hfnumba.ingest.sources.paths import file_record, hashing, inside
+from hfnumba.ingest.sources.paths import file_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.spool import Labels, Spool
 from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.rounding import Ranges
 from hfnumba.store.standardise import subtract
+
+SUFFIXES = {
+    "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+    "parquet": (".parquet", ".pq"),
+    "hdf5": (".h5", ".hdf5"),
+    "libsvm": (".libsvm", ".svm", ".svmlight", ".txt", ".gz"),
+}
+"""Ends of the names of the files that are read from a folder."""
 
 
 class Block(NamedTuple):
@@ -46,7 +55,40 @@ def options_of(recipe: Recipe) -> TableOptions:
 
 def located(recipe: Recipe, root: Path) -> dict[str, list[Path]]:
     """Paths of the files of each split; each must be below the folder."""
-    return {split: [inside(root, name) for name in names] for split, names in options_of(recipe).files.items()}
+    return {split: [inside(root, name) for name in names] for split, names in _names(recipe, root).items()}
+
+
+def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
+    """Names of the files of each split, below the folder; folders and patterns are replaced by their files."""
+    given = options_of(recipe).files
+    found = {
+        split: list(dict.fromkeys(name for pattern in names for name in _matches(root, pattern, recipe.format)))
+        for split, names in given.items()
+    }
+    for (one, ours), (other, theirs) in combinations(found.items(), 2):
+        for name in ours:
+            if name in theirs and not (name in given[one] and name in given[other]):
+                raise DataError(f"{name} is among the files of both {one} and {other}; name patterns that do not meet")
+    return found
+
+
+def _matches(root: Path, name: str, format_name: str) -> list[str]:
+    """Sorted names of the files of a folder or a pattern; writers' marks (``_SUCCESS``, ``.crc``) are passed over."""
+    try:
+        if (root / name).is_dir():
+            inside_folder(root, root / name)
+            paths = [path for end in SUFFIXES[format_name] for path in (root / name).glob(f"*{end}")]
+        elif set("*?[") & set(name) and not (root / name).exists():
+            paths = list(root.glob(name))
+        else:
+            return [name]
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{name} in [table] is no name or pattern of files: {error}") from error
+    found = sorted(path.relative_to(root).as_posix() for path in paths if path.is_file() and path.name[0] not in "_.")
+    if not found:
+        ends = " or ".join(f"*{end}" for end in SUFFIXES[format_name])
+        raise DataError(f"{root / name} has no files; expected a file, a folder with files {ends}, or a pattern")
+    return found
 
 
 def gather(
@@ -68,7 +110,7 @@ def gather(
         progress = FileProgress(reporter.progress("Reading rows", "bytes"), files)
         return {split: _chained(blocks, progress, split, paths) for split, paths in files.items()}
 
-    names = dict.fromkeys(name for given in options.files.values() for name in given)
+    names = dict.fromkeys(name for given in _names(recipe, root).values() for name in given)
 
     def records() -> tuple[SourceFile, ...]:
         paths = {name: inside(root, name) for name in names}
