@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 RESUME = "run again with --resume"
@@ -18,13 +19,20 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk."""
 
 
-def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None = None, *, durable: bool = True) -> None:
+def write_file(
+    path: Path,
+    payload: bytes | memoryview | Iterable[bytes],
+    temporary: Path | None = None,
+    *,
+    durable: bool = True,
+) -> None:
     """Write ``payload`` to ``path``: temporary file, fsync, rename, fsync of the folder.
 
     Parameters
     ----------
     path : Path
-    payload : bytes or memoryview
+    payload : bytes or memoryview, or iterable of bytes
+        Content, or its pieces; an error of the iterable leaves ``path`` unchanged.
     temporary : Path, optional
         Path of the temporary file, on the same file system and used by no other process; default beside the file.
     durable : bool
@@ -39,7 +47,8 @@ def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None =
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            write_all(descriptor, payload)
+            for piece in [payload] if isinstance(payload, bytes | memoryview) else payload:
+                write_all(descriptor, piece)
             if durable:
                 os.fsync(descriptor)
         finally:

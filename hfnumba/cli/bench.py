@@ -27,7 +27,9 @@ def bench() -> None:
     help="Libraries to compare with, if installed.",
 )
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Time per network and number of rows.")
-@click.option("--threads", type=click.IntRange(1), help="Number of threads of hfnumba.  [default: one per processor]")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Number of threads of hfnumba.  [default: one per processor]"
+)
 @click.option("--quick", is_flag=True, help="Measure only tanh and 4096 rows.")
 def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
     """Loss, gradient, Hv and Gv in GFLOP/s, as a share of the best sgemm of this process, and against peers.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,13 @@ import click
 
 from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
-from hfnumba.errors import UsageError
+from hfnumba.errors import HfnumbaError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from hfnumba.run.model import TrainedModel
 
 
 @click.command()
@@ -30,34 +35,50 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
     """Predict the rows of FILE with RUN's newest checkpoint; print one line of JSON per row.
 
     FILE is .npy, .npz (its array X, or its only array) or IDX, plain or .gz. Features are in the units of the source of
-    the training store, and are scaled in the same way. A line has the predicted class and its probability, or the
-    outputs.
+    the training store, in the order of its columns, and are standardised and scaled in the same way. A line has the
+    number of the predicted class, its name if it has one, and its probability, or the outputs.
     """
-    import numpy as np
-
-    from hfnumba.atomic import write_file
     from hfnumba.kernels.cache import warm_up
-    from hfnumba.run.model import load_model, read_rows
+    from hfnumba.run.model import load_model
+    from hfnumba.run.rows import open_rows
+    from hfnumba.store.columns import feature_names, listed
 
     if out is not None and out.suffix != ".npy":
         raise UsageError(f"expected --out to end in .npy, got {out}")
     model = load_model(run)
-    rows = read_rows(file)
+    rows = open_rows(file)
+    blocks = model.predict_blocks(rows.blocks(), rows.n_features)
     with stderr_reporter() as reporter:
+        if columns := model.record.store.columns:
+            reporter.note(f"the features of {file} are taken for {listed(feature_names(columns))}")
         warm_up(reporter.note)
-    outputs = model.predict(rows)
     if out is not None:
-        payload = io.BytesIO()
-        np.save(payload, outputs)
-        write_file(out, payload.getvalue())
-        click.echo(f"{outputs.shape[0]} rows of {outputs.shape[1]} numbers are written to {out}", err=True)
+        _write(out, (rows.n_rows, model.network.n_outputs), model.theta.dtype, blocks)
+        names = f", of the classes {listed(model.classes)}" if model.classes and model.classifies else ""
+        click.echo(f"{rows.n_rows} rows of {model.network.n_outputs} numbers are written to {out}{names}", err=True)
         return
-    for row, values in enumerate(outputs):
-        click.echo(json.dumps({"row": row} | _prediction(values, model.classifies)))
+    for row, values in enumerate(values for block in blocks for values in block):
+        click.echo(json.dumps({"row": row} | _prediction(values, model)))
 
 
-def _prediction(values: NDArray[Any], classifies: bool) -> dict[str, Any]:
-    if not classifies:
+def _prediction(values: NDArray[Any], model: TrainedModel) -> dict[str, Any]:
+    if not model.classifies:
         return {"outputs": values.tolist()}
     best = int(values.argmax())
-    return {"class": best, "probability": float(values[best])}
+    name = {"name": model.classes[best]} if model.classes else {}
+    return {"class": best} | name | {"probability": float(values[best])}
+
+
+def _write(out: Path, shape: tuple[int, int], dtype: np.dtype[Any], blocks: Iterable[NDArray[Any]]) -> None:
+    """Write an array to an .npy file block by block; a failure leaves what was there before."""
+    import numpy as np
+
+    from hfnumba.atomic import explain, write_file
+
+    header = io.BytesIO()
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    try:
+        write_file(out, chain([header.getvalue()], (block.tobytes() for block in blocks)))
+    except OSError as error:
+        raise HfnumbaError(explain(error, out)) from error

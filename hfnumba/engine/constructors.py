@@ -15,7 +15,7 @@ from hfnumba.engine.objective import RoundObjective
 from hfnumba.engine.progress import CountingEngine, FirstRoundProgress
 from hfnumba.engine.protocol import Engine, Problem
 from hfnumba.engine.rows import ArraySource, RowSource, as_rows
-from hfnumba.errors import UsageError
+from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 
@@ -81,7 +81,15 @@ class ArrayObjective(RoundObjective):
     ) -> None:
         source = ArraySource.of(X, y, n_partitions, scale, offset, weights=weights)
         problem = _problem(network, source, dtype)
-        as_rows(network, source.X, source.y, problem.dtype)
+        with np.errstate(over="ignore"):
+            rows = as_rows(network, source.X, source.y, problem.dtype)
+        for what, values in (("features", rows.X), ("targets", rows.targets)):
+            if not np.isfinite(values).all():
+                where = np.argwhere(~np.isfinite(values))
+                raise DataError(
+                    f"{len(where)} of the {what} are too large for {problem.dtype}, the first in row {where[0][0]}; "
+                    "rescale them, or set dtype to float64"
+                )
         engine = LocalEngine(problem, n_threads)
         super().__init__(problem, engine, l2)
 

@@ -53,6 +53,8 @@ class PartitionHost:
 
     def __init__(self, problem: Problem, n_threads: int, memory: int | None = None) -> None:
         blas.limit_blas_threads()
+        # A thread computes one partition at a time, so that more threads than partitions would have nothing to do.
+        n_threads = min(n_threads, problem.source.n_partitions)
         self.problem, self.n_threads, self.dtype = problem, n_threads, problem.dtype
         network, source = problem.network, problem.source
         self._layers = arguments.layers(network.sizes, network.activation, network.loss)

@@ -17,7 +17,9 @@ from hfnumba.store.checks import unmasked
 _CHUNK = 768
 
 
-def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, offset: float = 0.0) -> NDArray[Any]:
+def predict(
+    network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, offset: float = 0.0, *, first_row: int = 0
+) -> NDArray[Any]:
     """Class probabilities (softmax, sigmoid) or values (squared error), shape (n_rows, n_outputs), theta's dtype.
 
     The outputs of a row have the same bits alone, among any other rows and in any place, under the OpenBLAS kernels
@@ -28,17 +30,18 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
     ----------
     X : array_like, shape (n_rows, n_features)
         Features are X * scale + offset.
+    first_row : int
+        Number of the first row in messages, for a block of rows.
 
     Raises
     ------
     DataError
-        If the rows do not fit the network, or hold NaN or infinities.
+        If the rows do not fit the network, hold NaN, infinities or numbers beyond theta's dtype, or are so large that
+        outputs are not finite.
     """
     rows = unmasked("rows", X)
     if rows.ndim != 2 or rows.shape[1] != network.n_features or rows.dtype.kind not in "fiub":
         raise DataError(f"expected rows of {network.n_features} numbers, got {rows.dtype} of shape {rows.shape}")
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        raise DataError("the rows hold NaN or infinite numbers; remove or impute them first")
     blas.limit_blas_threads()
     # The layers' views check theta's length.
     list(network.layers(theta))
@@ -51,8 +54,32 @@ def predict(network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, o
         some = rows[start : start + _CHUNK]
         # BLAS chooses its code by the shape of a block, so that the last block is filled up with rows of zeros.
         chunk = np.zeros((-(-len(some) // block) * block, network.n_features), dtype)
-        chunk[: len(some)] = some.astype(dtype) * dtype.type(scale) + dtype.type(offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            chunk[: len(some)] = some.astype(dtype) * dtype.type(scale) + dtype.type(offset)
+        refuse_not_finite(chunk, some, first_row + start)
         outputs = np.empty((len(chunk), n_out), dtype)
         passes.output_pass(theta, layers, chunk, labels, targets, block, work, outputs)
+        if not np.isfinite(outputs).all():
+            row = int(np.argmin(np.isfinite(outputs).all(axis=1)))
+            raise DataError(
+                f"the outputs of the network for row {first_row + start + row} (counted from 0) are not finite; its "
+                f"features, up to {np.abs(some[row]).max():g}, are too large: correct them or leave the row out"
+            )
         out[start : start + len(some)] = outputs[: len(some)]
     return out
+
+
+def refuse_not_finite(values: NDArray[Any], rows: NDArray[Any], first_row: int = 0) -> None:
+    """Raise if features computed from ``rows`` are not finite, naming the first one.
+
+    Raises
+    ------
+    DataError
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, column = divmod(int(np.argmin(finite)), values.shape[1])
+        raise DataError(
+            f"feature {column} of row {first_row + row} (both counted from 0) is {rows[row, column]}, which is not "
+            f"finite in {values.dtype} (NaN, infinite or too large); correct it, impute it or leave the row out"
+        )

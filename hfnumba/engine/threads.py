@@ -15,6 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from hfnumba.errors import UsageError
 from hfnumba.linux import avoid_processor, current_processor
 from hfnumba.processors import available_processors
 
@@ -27,6 +28,11 @@ class Team:
     Parameters
     ----------
     n_threads : int
+
+    Raises
+    ------
+    UsageError
+        If the system does not let this process start as many.
     """
 
     def __init__(self, n_threads: int) -> None:
@@ -36,8 +42,15 @@ class Team:
             threading.Thread(target=_serve, args=(self._inbox,), name=f"hfnumba-{i}", daemon=True)
             for i in range(1, n_threads)
         ]
-        for thread in others:
-            thread.start()
+        for i, thread in enumerate(others):
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _dismiss(self._inbox, i)
+                raise UsageError(
+                    f"of {n_threads} threads this machine lets this process start no more than {i + 1}; "
+                    "ask for fewer, at best one per processor"
+                ) from error
         self._others = [thread.native_id for thread in others if thread.native_id is not None]
         self._avoided = -1
         self.close = weakref.finalize(self, _dismiss, self._inbox, n_threads - 1)

@@ -200,6 +200,6 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         standardise=recipe.standardise,
         origin=raw.origin,
     )
-    metadata = Metadata(texts, raw.sources, standardise=recipe.standardise)
+    metadata = Metadata(texts, raw.sources, standardise=recipe.standardise, columns=raw.columns, targets=raw.targets)
     header = rows_header(metadata, prepared, settings, raw.classes, reporter)
     return _Opened(header, prepared, notes=raw.notes)

@@ -14,6 +14,7 @@ from hfnumba.ingest.corpus import Survey
 from hfnumba.ingest.prepare import Prepared
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import label_dtype
+from hfnumba.store.columns import Column
 from hfnumba.store.frames import grouping
 from hfnumba.store.layout import SplitLayout, chunking
 from hfnumba.store.manifest import Header, SourceFile
@@ -48,6 +49,8 @@ class Metadata:
     context: int = 0
     standardise: bool = False
     weighted: Collection[str] = ()
+    columns: tuple[Column, ...] = ()
+    targets: tuple[str, ...] = ()
 
 
 def rows_header(
@@ -69,6 +72,8 @@ def rows_header(
         splits=layouts,
         standardisation=_standardisation(prepared, reporter) if metadata.standardise else None,
         classes=classes,
+        columns=metadata.columns or msgspec.UNSET,
+        targets=metadata.targets or msgspec.UNSET,
     )
 
 

@@ -105,7 +105,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def toml(table: Mapping[str, Any]) -> str:
-    """Write scalars, lists of numbers and one level of tables as TOML."""
+    """Write scalars, lists (of scalars or of flat tables) and one level of tables as TOML."""
     lines = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     for key, value in table.items():
         if isinstance(value, Mapping):
@@ -117,6 +117,10 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
     # JSON has no infinity; TOML calls it inf.
     return str(value) if isinstance(value, float) and math.isinf(value) else json.dumps(value)
 

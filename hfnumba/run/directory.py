@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.network import Network
 from hfnumba.run.config import settings_from, toml
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, digested, fixed
+from hfnumba.store.columns import Column, feature_names
+from hfnumba.store.layout import MAX_CONTEXT
+from hfnumba.store.standardise import Standardisation
 from hfnumba.versions import installed
 
 _LOCK = ".lock"
@@ -51,6 +55,10 @@ class StoreRecord(msgspec.Struct, frozen=True):
     Features are standardised ((x - origin - mean) / deviation, where there are means; most have no origin), spliced
     with ``context`` frames on each side, and scaled (x * scale + offset), in this order. ``class_weights`` are the
     weights of the classes in the loss; empty for none.
+
+    ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
+    order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
+    versions have none of these (UNSET), and ``columns`` is UNSET for tables that were built by earlier versions.
     """
 
     path: str
@@ -63,6 +71,14 @@ class StoreRecord(msgspec.Struct, frozen=True):
     deviation: tuple[float, ...] = ()
     origin: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+    columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
+    classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def standardisation(self) -> Standardisation | None:
+        """Mean and deviation of each feature; None if the training rows were not standardised."""
+        return Standardisation(self.mean, self.deviation, self.origin) if self.mean else None
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -71,6 +87,26 @@ class RunRecord(msgspec.Struct, frozen=True):
     settings: TrainSettings
     network: NetworkRecord
     store: StoreRecord
+
+    def __post_init__(self) -> None:
+        data, network = self.store, self.network.network()
+        width, left = divmod(network.n_features, 2 * data.context + 1)
+        if not 0 <= data.context <= MAX_CONTEXT or left:
+            raise ValueError(f"{network.n_features} inputs are no frames with {data.context} neighbours on each side")
+        for what, given, expected in (
+            ("means", data.mean, width),
+            ("deviations", data.deviation, width),
+            ("features of columns", feature_names(data.columns or ()), width),
+            ("names of classes", data.classes, network.n_outputs),
+            ("names of targets", data.targets, network.n_outputs),
+            ("class weights", data.class_weights, network.n_outputs),
+        ):
+            if given and len(given) != expected:
+                raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
+        if not (math.isfinite(data.scale) and math.isfinite(data.offset)):
+            raise ValueError(f"expected a finite scale and offset, got {data.scale} and {data.offset}")
+        # It checks means and deviations.
+        _ = data.standardisation
 
     @property
     def settings_digest(self) -> str:
@@ -188,7 +224,7 @@ class RunDirectory:
             raise CheckpointError(f"{self.config} cannot be read ({error.strerror})") from error
         except UsageError as error:
             raise CheckpointError(f"{self.config} is damaged, or of another version: {error}") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
 
     def newest(self) -> Checkpoint:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hfnumba.errors import CheckpointError, DataError, UsageError
+from hfnumba.errors import CheckpointError, DataError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory, RunRecord
+from hfnumba.run.inputs import fitted, with_names
+from hfnumba.store.checks import unmasked
 
 if TYPE_CHECKING:
     from hfnumba.store import Split
+
+_BLOCK_NBYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -34,53 +39,99 @@ class TrainedModel:
         return self.network.takes_labels
 
     def evaluate(self, split: Split, reporter: Reporter = SILENT) -> tuple[float, float]:
-        """Return f (with the penalty and the class weights of the run) and the error rate on a split.
+        """Return f (with the penalty and the class weights of the run) and the error rate on a split of any store.
 
-        Rows of the split that have weights weigh in f as these say. Reads each row once;
-        ``reporter`` receives the progress.
+        Features and labels are those of the training rows, whatever the split's store says: matched by the names of
+        columns and classes, then standardised and scaled by the run's numbers. Rows of the split that have weights
+        weigh in f as these say. Reads each row once; ``reporter`` receives the progress, and a note on each decision.
 
         Raises
         ------
         DataError
-            If the split's features or classes do not fit the network.
+            If the split's columns, categories or classes do not fit those of the run.
         """
         from hfnumba.engine import SplitObjective  # noqa: PLC0415 - slow to import
 
-        if (split.n_features, split.n_outputs, split.task) != (
-            self.network.n_features,
-            self.network.n_outputs,
-            self.record.store.task,
-        ):
-            raise DataError(
-                f"the run is for {self.record.store.task} with {self.network.n_features} features and "
-                f"{self.network.n_outputs} outputs, but split {split.name!r} of {split.path} is for {split.task} "
-                f"with {split.n_features} and {split.n_outputs}; give a store of the same kind"
-            )
+        split = fitted(split, self.record.store, self.network, reporter.note)
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
         with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
             return objective.value_and_error(self.theta)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their numbers; empty if they have none, or none are recorded."""
+        return self.record.store.classes or ()
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row, without the context of frames."""
+        return self.network.n_features // (2 * self.record.store.context + 1)
+
+    def predict(self, X: Any) -> NDArray[Any]:
         """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.
 
         They are standardised, spliced and scaled as the training rows were. For a network trained on frames the rows
         are the frames of one utterance, in order.
-        """
-        from hfnumba.engine import predict  # noqa: PLC0415
-        from hfnumba.store.frames import splice  # noqa: PLC0415 - slow to import
-        from hfnumba.store.standardise import Standardisation  # noqa: PLC0415
 
-        rows, store = np.asarray(X), self.record.store
-        n_features = self.network.n_features // (2 * store.context + 1)
-        if rows.ndim != 2 or rows.shape[1] != n_features or rows.dtype.kind not in "fiub":
-            raise DataError(f"expected rows of {n_features} numbers, got {rows.dtype} of shape {rows.shape}")
-        if store.mean:
-            rows = Standardisation(store.mean, store.deviation, store.origin).apply(rows)
-        if store.context and len(rows):
-            start = np.zeros(len(rows), np.uint8)
-            start[0] = 1
-            rows = splice(rows.astype(np.float32), start, store.context)
-        return predict(self.network, self.theta, rows, store.scale, store.offset)
+        Parameters
+        ----------
+        X : array_like, shape (n_rows, n_features), or data frame
+            If the run has names of columns, those of a data frame are matched by name, and categories encoded.
+
+        Raises
+        ------
+        DataError
+            If the rows do not fit those of the run, or are not finite in float32; the message names the first.
+        """
+        if hasattr(X, "columns") and self.record.store.columns:
+            from hfnumba.run.frames import frame_features  # noqa: PLC0415 - only for data frames
+
+            X = frame_features(X, self.record.store.columns)
+        rows = unmasked("rows", X)
+        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
+            raise DataError(f"expected rows of {self.n_features} numbers, got {rows.dtype} of shape {rows.shape}")
+        outputs = list(self.predict_blocks([rows], rows.shape[1]))
+        return np.concatenate([np.empty((0, self.network.n_outputs), self.theta.dtype), *outputs])
+
+    def predict_blocks(self, blocks: Iterable[NDArray[Any]], n_features: int) -> Iterator[NDArray[Any]]:
+        """Return what :meth:`predict` does, in blocks, for rows that come in blocks; few of them are in memory at once.
+
+        Raises
+        ------
+        DataError
+            As :meth:`predict`; for a wrong width before a block is read.
+        """
+        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+        from hfnumba.store.frames import splice_blocks  # noqa: PLC0415
+
+        if n_features != self.n_features:
+            raise DataError(f"expected rows of {self.n_features} numbers, got rows of {n_features}")
+        store = self.record.store
+
+        def outputs() -> Iterator[NDArray[Any]]:
+            first = 0
+            for block in splice_blocks(self._standardised(blocks), store.context):
+                yield predict(self.network, self.theta, block, store.scale, store.offset, first_row=first)
+                first += len(block)
+
+        return outputs()
+
+    def _standardised(self, blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """Rows in float32, checked and standardised, in blocks of about 4 MB with their context."""
+        from hfnumba.engine.predict import refuse_not_finite  # noqa: PLC0415 - slow to import
+
+        standardisation, n_rows = self.record.store.standardisation, 0
+        step = max(1, _BLOCK_NBYTES // (4 * self.network.n_features))
+        for block in blocks:
+            for first in range(0, len(block), step):
+                rows = block[first : first + step]
+                with np.errstate(over="ignore"):
+                    values = (rows if standardisation is None else standardisation.stored(rows)).astype(np.float32)
+                refuse_not_finite(values, rows, n_rows)
+                if standardisation is not None:
+                    standardisation.apply_in_place(values)
+                yield values
+                n_rows += len(rows)
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -94,55 +145,12 @@ def load_model(path: Path) -> TrainedModel:
     directory = RunDirectory(path)
     record = directory.record()
     checkpoint = directory.newest()
+    record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
     theta = checkpoint.tensors.get("theta")
-    if theta is None or theta.shape != (network.n_params,):
+    if theta is None or theta.shape != (network.n_params,) or theta.dtype != np.float32 or not np.isfinite(theta).all():
         raise CheckpointError(
-            f"the newest checkpoint of {path} holds no parameters of its network ({network.n_params} in theta); "
-            f"restore {directory.config} or the checkpoint"
+            f"the newest checkpoint of {path} holds no parameters of its network ({network.n_params} finite numbers in "
+            f"theta); restore {directory.config} or the checkpoint"
         )
     return TrainedModel(record, network, theta, checkpoint.iteration)
-
-
-def read_rows(path: Path) -> NDArray[Any]:
-    """Read rows of features from ``.npy``, ``.npz`` (its array ``X``, or its only one) or IDX, plain or ``.gz``.
-
-    Returns
-    -------
-    ndarray, shape (n_rows, n_features)
-        All axes after the first are flattened; one row may come as a vector. Never unpickled.
-
-    Raises
-    ------
-    DataError
-        If the file is not what its suffix says.
-    UsageError
-        If an archive has several arrays and none is called ``X``.
-    """
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; give a file of rows (.npy, .npz, or IDX)")
-    try:
-        rows = _read_array(path)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, (DataError, UsageError)):
-            raise
-        raise DataError(f"{path} cannot be read as rows of numbers: {error}") from error
-    if rows.ndim == 0:
-        raise DataError(f"{path} holds a single number, expected rows of features")
-    return rows.reshape(1, -1) if rows.ndim == 1 else rows.reshape(len(rows), -1)
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    if path.suffix not in (".npy", ".npz"):
-        from hfnumba.ingest.sources.idx import read_idx  # noqa: PLC0415 - only for IDX
-
-        return read_idx(path)[0]
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded as archive:
-        names = archive.files
-        if "X" not in names and len(names) != 1:
-            raise UsageError(f"{path} holds the arrays {', '.join(names)}, expected one of them to be called X")
-        rows: NDArray[Any] = archive["X" if "X" in names else names[0]]
-    return rows

@@ -20,7 +20,8 @@ from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, settings_from
-from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
+from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, resumed_settings
+from hfnumba.run.inputs import store_record
 from hfnumba.run.options import Callee
 from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
 from hfnumba.stop import StopSignals
@@ -150,18 +151,7 @@ def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> Run
     return RunRecord(
         settings=settings,
         network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
-        store=StoreRecord(
-            path=str(store.path),
-            digest=store.digest,
-            task=split.task,
-            scale=split.scale,
-            offset=split.offset,
-            context=split.layout.context,
-            mean=split.standardisation.mean if split.standardisation else (),
-            deviation=split.standardisation.deviation if split.standardisation else (),
-            origin=split.standardisation.origin if split.standardisation else (),
-            class_weights=_class_weights(split, settings, reporter),
-        ),
+        store=store_record(split, _class_weights(split, settings, reporter)),
     )
 
 

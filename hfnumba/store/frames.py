@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -43,6 +43,38 @@ def splice(X: NDArray[np.float32], start: NDArray[np.uint8], context: int) -> ND
     for k in range(2 * context + 1):
         np.take(X, np.clip(rows + (k - context), first, last), axis=0, out=spliced[:, k], mode="clip")
     return spliced.reshape(n, -1)
+
+
+def splice_blocks(blocks: Iterable[NDArray[np.float32]], context: int) -> Iterator[NDArray[np.float32]]:
+    """Splice the frames of one utterance like :func:`splice`, block by block.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray, shape (rows, n_features)
+        Consecutive frames.
+    context : int
+        Number of neighbours on each side; without any, blocks are yielded as they are.
+    """
+    if context == 0:
+        yield from blocks
+        return
+    frames: NDArray[Any] | None = None
+    for block in blocks:
+        if len(block):
+            frames = np.concatenate([np.repeat(block[:1], context, axis=0) if frames is None else frames, block])
+            yield _windows(frames, context)
+            frames = frames[-2 * context :]
+    if frames is not None:
+        yield _windows(np.concatenate([frames, np.repeat(frames[-1:], context, axis=0)]), context)
+
+
+def _windows(frames: NDArray[np.float32], context: int) -> NDArray[np.float32]:
+    """Splice each frame that has all its neighbours."""
+    n, n_features = max(0, len(frames) - 2 * context), frames.shape[1]
+    if not n:
+        return np.empty((0, (2 * context + 1) * n_features), frames.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(frames, 2 * context + 1, axis=0)
+    return windows.transpose(0, 2, 1).reshape(n, -1)
 
 
 def grouping(lengths: Sequence[int], n_partitions: int) -> list[range]:

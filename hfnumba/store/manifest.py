@@ -12,6 +12,7 @@ import msgspec
 
 from hfnumba.errors import StoreError
 from hfnumba.store.codec import metadata_keys
+from hfnumba.store.columns import Column, feature_names
 from hfnumba.store.files import FileRecord
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.standardise import Standardisation
@@ -25,6 +26,9 @@ VERSION = 4
 chunks with Blosc and LZ4 and allows weights of rows; version 4 records BLAKE3 of files, and SHA-256 of sources only."""
 
 Task = Literal["classification", "regression"]
+
+_TABLES = ("csv", "parquet")
+"""Formats whose features are columns with names."""
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +68,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Remark on the rows for users, for example that they are synthetic.
     recipe : str
         Recipe as JSON; empty for arrays in memory.
+    columns : tuple of Column or UNSET
+        Columns of the table in the order of the features. UNSET, for rows without names and for tables of earlier
+        versions, is left out of the manifest.
+    targets : tuple of str or UNSET
+        Names of the columns of a regression target; UNSET as for ``columns``.
     """
 
     name: str
@@ -83,6 +92,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     classes: tuple[str, ...] = ()
     note: str = ""
     recipe: str = ""
+    columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
+    targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.splits or not set(self.splits) <= set(SPLITS):
@@ -97,7 +108,22 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("expected the same features in every split")
         if self.classes and len(self.classes) != self.n_classes:
             raise ValueError("expected a name for every class, or none")
+        self._check_names()
         self._check_standardisation()
+
+    def _check_names(self) -> None:
+        for layout in self.splits.values():
+            if self.columns is not msgspec.UNSET and len(feature_names(self.columns)) != layout.n_features:
+                raise ValueError("expected columns for every feature")
+            if self.targets is not msgspec.UNSET and len(self.targets) != layout.n_outputs:
+                raise ValueError("expected a name for every target")
+
+    @property
+    def known_columns(self) -> tuple[Column, ...] | None:
+        """Columns in the order of the features, empty if features have no names; None if names were not recorded."""
+        if self.columns is not msgspec.UNSET:
+            return self.columns
+        return None if any(f'"format":"{name}"' in self.recipe for name in _TABLES) else ()
 
     def _check_standardisation(self) -> None:
         if self.standardisation is None:
@@ -107,11 +133,14 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError("expected a mean and a deviation for each float32 feature")
 
     def differences(self, other: Header) -> str:
-        """Describe the fields in which two headers differ; empty if they are equal."""
+        """Describe the fields in which two headers differ; empty if they are equal.
+
+        Names of columns, which a store of an earlier version does not have, follow from sources and recipe.
+        """
         words = []
         for field in self.__struct_fields__:
             here, there = getattr(self, field), getattr(other, field)
-            if here == there:
+            if here == there or msgspec.UNSET in (here, there):
                 continue
             plain = field != "recipe" and all(isinstance(value, str | int | float | None) for value in (here, there))
             words.append(f"{field} is {_word(here)}, requested {_word(there)}" if plain else f"{field} differ")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import StoreError
 from hfnumba.store import files, reading
+from hfnumba.store.columns import Arrangement, Column
 from hfnumba.store.frames import splice
 from hfnumba.store.layout import SplitLayout
 from hfnumba.store.manifest import Manifest, Task
@@ -41,6 +42,13 @@ class Split:
         Affine map of the features in training, ``x * scale + offset`` in float32.
     standardisation : Standardisation or None
         Mean and deviation of each feature, applied by :meth:`load`.
+    columns : tuple of Column or None
+        Columns of the table in the order of the features; empty if features have no names, None if names were not
+        recorded.
+    classes, targets : tuple of str
+        Names of the classes, and of the columns of a regression target; empty if they have none.
+    arrangement : Arrangement or None
+        Order of features and targets and numbers of classes, applied by :meth:`load`; None for those of the store.
     """
 
     path: str
@@ -52,6 +60,10 @@ class Split:
     scale: float
     offset: float
     standardisation: Standardisation | None = None
+    columns: tuple[Column, ...] | None = ()
+    classes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    arrangement: Arrangement | None = None
 
     @property
     def n_rows(self) -> int:
@@ -61,7 +73,13 @@ class Split:
     @property
     def n_features(self) -> int:
         """Number of features of a row as loaded: with its context, for frames."""
-        return self.layout.width
+        return self._width * (2 * self.layout.context + 1)
+
+    @property
+    def _width(self) -> int:
+        """Number of features of a row without its context."""
+        order = self.arrangement.features if self.arrangement is not None else None
+        return self.layout.n_features if order is None else len(order)
 
     @property
     def n_outputs(self) -> int:
@@ -85,7 +103,7 @@ class Split:
     @property
     def x_dtype(self) -> np.dtype[Any]:
         """Dtype of the features that loading returns."""
-        return np.dtype(self.layout.x_dtype)
+        return np.dtype(self.layout.x_dtype if self.standardisation is None else np.float32)
 
     def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Load the rows of partition ``j``. Each file is read once and decoded only if its digest is right.
@@ -115,7 +133,11 @@ class Split:
         (rows,).
         """
         stored = self._decoded(j)
+        if self.arrangement is not None:
+            stored["X"] = self.arrangement.features_of(stored["X"])
         if self.standardisation is not None:
+            # Bytes of another store than that of the training rows become float32 here.
+            stored["X"] = stored["X"].astype(np.float32, copy=False)
             self.standardisation.apply_in_place(stored["X"])
         stored["y"] = self._targets(stored)
         return stored
@@ -131,12 +153,12 @@ class Split:
         """Number of bytes of the result of :meth:`load_compact`."""
         first, stop = self.partition_rows(j)
         layout = self.layout
-        row = layout.n_features * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
+        row = self._width * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
         row += 4 * self.weighted
         return (stop - first) * row
 
     def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Load partition ``j`` like :meth:`load`, but with features as stored: neither standardised nor spliced.
+        """Load partition ``j`` like :meth:`load`, but with features as stored: not arranged, standardised or spliced.
 
         ``chunks`` has its files by their keys, if the caller has already read and verified them.
         """
@@ -154,7 +176,8 @@ class Split:
         return self._targets(stored), stored.get("weights")
 
     def _targets(self, stored: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        return stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
+        y = stored["y"].astype(np.int32 if self.task == "classification" else np.float32, copy=False)
+        return y if self.arrangement is None else self.arrangement.targets_of(y)
 
     def _decoded(
         self, j: int, chunks: Mapping[str, files.Data] | None = None, names: tuple[str, ...] | None = None
@@ -198,6 +221,9 @@ class Store:
                     scale=header.scale,
                     offset=header.offset,
                     standardisation=header.standardisation,
+                    columns=header.known_columns,
+                    classes=header.classes,
+                    targets=header.targets or (),
                 )
                 for name, layout in header.splits.items()
             }

@@ -33,9 +33,13 @@ class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         if not all(map(math.isfinite, numbers)) or min(self.deviation, default=0) <= 0:
             raise ValueError("expected finite means and positive finite deviations")
 
+    def stored(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return features of the source as they are stored, but for rounding: ``X - origin`` in float64."""
+        return subtract(X, np.array(self.origin)) if self.origin else X
+
     def apply(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """Return ``(X - origin - mean) / deviation`` in float32 for features as the source has them, a new array."""
-        values = (subtract(X, np.array(self.origin)) if self.origin else X).astype(np.float32)
+        values = self.stored(X).astype(np.float32)
         self.apply_in_place(values)
         return values
 

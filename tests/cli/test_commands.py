@@ -159,6 +159,51 @@ def test_predict(finished, tmp_path):
     assert "expected rows of 8 numbers" in hf("predict", path, tmp_path / "bad.npy").stderr
 
 
+def test_predict_gives_the_names_of_classes(tmp_path):
+    kinds = ("elm", "oak", "yew")
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 2)) + 4 * (np.arange(90) % 3)[:, None], np.arange(90) % 3
+    lines = [f"{a},{b},{kinds[k]}" for (a, b), k in zip(X.tolist(), y, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,kind", *lines]) + "\n")
+    (tmp_path / "t.toml").write_text('name = "t"\nformat = "csv"\n[table]\ntrain = ["t.csv"]\nlabel = "kind"\n')
+    assert hf("data", "build", tmp_path / "t.toml", "--source", tmp_path, "--out", tmp_path / "t.zarr").exit_code == 0
+    hf("train", tmp_path / "t.zarr", "--hidden", "4", "--max-iterations", 5, "--threads", 1, "--run", tmp_path / "r")
+    np.savez(tmp_path / "x.npz", X=X)
+    result = hf("predict", tmp_path / "r", tmp_path / "x.npz")
+    assert f"the features of {tmp_path / 'x.npz'} are taken for a, b\n" in result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["name"] for row in rows] == [kinds[row["class"]] for row in rows]
+    assert np.mean([row["name"] == kinds[k] for row, k in zip(rows, y, strict=True)]) > 0.8
+    result = hf("predict", tmp_path / "r", tmp_path / "x.npz", "--out", tmp_path / "p.npy")
+    assert f"written to {tmp_path / 'p.npy'}, of the classes elm, oak, yew\n" in result.stderr
+    assert np.load(tmp_path / "p.npy").argmax(1).tolist() == [row["class"] for row in rows]
+
+
+def test_predictions_that_cannot_be_written(finished, tmp_path, monkeypatch):
+    path, _ = finished
+    np.save(tmp_path / "x.npy", np.ones((5, 8)))
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "p.npy").write_bytes(b"before")
+    for out, message in (
+        (tmp_path / "folder.npy", "folder.npy could not be written (Is a directory)"),
+        (tmp_path / "none" / "p.npy", "p.npy could not be written (No such file or directory)"),
+        ("/proc/p.npy", "/proc/p.npy could not be written ("),
+    ):
+        result = hf("predict", path, tmp_path / "x.npy", "--out", out)
+        assert (result.exit_code, result.stdout) == (1, "") and message in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("error: ")
+    with patch("hfnumba.atomic.os.write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        result = hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy")
+    assert result.exit_code == 1 and "the disk is full: " in result.stderr and "p.npy could not be" in result.stderr
+    np.save(tmp_path / "y.npy", np.full((5, 8), 1e300))
+    result = hf("predict", path, tmp_path / "y.npy", "--out", tmp_path / "p.npy")
+    assert result.exit_code == 1 and "feature 0 of row 0 (both counted from 0) is 1e+300" in result.stderr
+    result = hf("predict", path, tmp_path / "y.npy")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (tmp_path / "p.npy").read_bytes() == b"before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder.npy", "p.npy", "x.npy", "y.npy"]
+
+
 def test_runs_is_a_table(finished):
     path, _ = finished
     header, row = hf("runs", path.parent).stdout.splitlines()

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hfnumba.engine import ArrayObjective
 from hfnumba.engine.rows import ArraySource, as_rows, sample_indices
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
@@ -54,6 +55,25 @@ def test_partitions_follow_the_rows_not_the_machine():
 def test_unusable_arrays_are_refused(X, y, said):
     with pytest.raises(DataError, match=said):
         ArraySource.of(X, y, None, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "said"),
+    [
+        (
+            [[0.0, 1.0], [2.0, 1e300], [1e39, 0.0]],
+            np.zeros((3, 1)),
+            "2 of the features .* float32, .* in row 1;",
+        ),
+        (np.zeros((3, 2)), [[0.0], [0.0], [-1e39]], "1 of the targets .* float32, the first in row 2;"),
+    ],
+)
+def test_numbers_beyond_the_dtype_are_refused(X, y, said):
+    network = Network([2, 1], loss="squared_error")
+    with pytest.raises(DataError, match=said):
+        ArrayObjective(network, X, y)
+    with ArrayObjective(network, X, y, dtype=np.float64) as f:
+        assert np.isfinite(f.value(np.zeros(3)))
 
 
 def test_partitions_must_have_rows():

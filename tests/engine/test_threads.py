@@ -4,9 +4,13 @@ import gc
 import os
 import threading
 
+import numpy as np
 import pytest
 
+from hfnumba.engine import ArrayObjective
 from hfnumba.engine.threads import Team
+from hfnumba.errors import UsageError
+from hfnumba.network import Network
 from hfnumba.processors import available_processors
 from tests.limits import LIMIT_S
 
@@ -27,6 +31,31 @@ def test_tasks_run_at_the_same_time_and_the_first_in_the_calling_thread() -> Non
         assert seen[0] is threading.current_thread()
         assert len(set(seen.values())) == 3
     team.close()
+
+
+def test_threads_that_cannot_be_started_are_a_sentence(monkeypatch) -> None:
+    started, before, start_thread = [], _names(), threading.Thread.start
+
+    def start(thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(UsageError, match="of 5 threads this machine lets this process start no more than 3"):
+        Team(5)
+    for thread in started:
+        thread.join(LIMIT_S)
+    assert _names() == before
+
+
+def test_threads_without_partitions_are_not_started() -> None:
+    X = np.zeros((600, 3), np.float32)
+    before = threading.active_count()
+    with ArrayObjective(Network([3, 2]), X, np.zeros(600, int), n_partitions=4, n_threads=1_000_000) as f:
+        assert threading.active_count() - before == 3
+        assert f.value(np.zeros(8, np.float32)) == pytest.approx(np.log(2))
 
 
 def test_an_error_in_any_thread_comes_out_after_all_have_ended() -> None:

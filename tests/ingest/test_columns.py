@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hfnumba.cli import main
 from hfnumba.errors import DataError
 from hfnumba.ingest import build, init, write_partition
-from hfnumba.ingest.sources.numbers import canonical
+from hfnumba.store.columns import canonical
 from tests.silent import Silent
 
 N = 40

@@ -202,6 +202,23 @@ def test_a_run_predicts_from_the_rows_of_the_source(tmp_path):
     assert error == np.mean(predicted != (np.arange(N) >= 100)) < 0.05
 
 
+def test_a_run_is_evaluated_on_stores_of_other_origins(tmp_path):
+    X = np.stack([TIMES, np.arange(N) % 7], axis=1).astype("f8")
+    late = (np.arange(N) >= 100).astype(int)
+    splits = {"whole": (X, late), "half": (X[60:160], late[60:160]), "wide": (np.r_[X, [[0, 1]]], np.r_[late, 0])}
+    stores = {
+        name: write_store(tmp_path / f"{name}.zarr", {"train": pair}, standardise=True) for name, pair in splits.items()
+    }
+    train(stores["whole"].path, RunDirectory(tmp_path / "run"), {"hidden": (3,), "max_iterations": 12}, Silent())
+    model = load_model(tmp_path / "run")
+    _, error = model.evaluate(stores["half"]["train"])
+    assert error == np.mean(model.predict(X[60:160]).argmax(axis=1) != late[60:160]) < 0.1
+    with pytest.raises(
+        DataError, match=r"feature 0 .* is rounded to float32 as it is, but the run subtracts 1700000099.5"
+    ):
+        model.evaluate(stores["wide"]["train"])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_differences_of_integers_of_64_bits(dtype):
     ends = np.iinfo(dtype)

@@ -16,11 +16,11 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
-from hfnumba.ingest.sources.numbers import canonical
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.survey import Batch, Columns, Survey
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
+from hfnumba.store.columns import Column, canonical, encoded
 
 MAX_LISTED = 10
 
@@ -82,13 +82,15 @@ def read_columns(
         progress = FileProgress(reporter.progress("Reading columns again", "bytes"), files)
         survey = _read_files(Survey(columns, missing_label), files, batches, progress, training)
     survey.finish(standardise=recipe.standardise)
+    record, origin = columns.record(fills=options.missing == "mean"), _origin(columns)
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
         for batch, share in batches(path, columns):
-            yield _encode(columns, batch), share
+            yield _encode(columns, record, origin, batch), share
 
-    raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=_origin(columns))
-    return replace(raw, notes=survey.notes())
+    raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=origin)
+    targets = columns.labels if columns.regression else ()
+    return replace(raw, columns=record, targets=targets, notes=survey.notes())
 
 
 def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path) -> Columns:
@@ -139,18 +141,8 @@ def _origin(columns: Columns) -> NDArray[np.float64] | None:
     return origin
 
 
-def _encode(columns: Columns, batch: Batch) -> Block:
-    n = len(next(iter(batch.values())))
-    X = np.zeros((n, columns.n_features), np.float32)
-    with np.errstate(over="ignore"):
-        for j, name in enumerate(columns.numeric):
-            values = batch[name]
-            X[:, j] = np.where(np.isnan(values), columns.means[name], values) - columns.origin.get(name, 0.0)
-    at = len(columns.numeric)
-    for name in columns.categorical:
-        place = {value: i for i, value in enumerate(columns.categories[name])}
-        X[np.arange(n), [at + place[canonical(value)] for value in batch[name].tolist()]] = 1
-        at += len(place)
+def _encode(columns: Columns, record: tuple[Column, ...], origin: NDArray[np.float64] | None, batch: Batch) -> Block:
+    X = encoded(record, batch, origin)
     weights = batch[columns.weight[0]] if columns.weight else None
     if columns.regression:
         return Block(X, None, np.stack([batch[name] for name in columns.labels], axis=1), weights)

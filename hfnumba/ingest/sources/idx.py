@@ -67,18 +67,8 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
     """
     expected = expected or RecipeFile(name=path.name.removesuffix(".gz"))
     with opened(path) as file:
-        head = file.read(4)
-        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or not 1 <= head[3] <= MAX_NDIM:
-            raise DataError(f"{path} is not an IDX file: it starts with {head.hex() or 'nothing'}")
-        dims = file.read(4 * head[3])
-        if len(dims) < 4 * head[3]:
-            raise DataError(f"{path} ends within its IDX header")
-        shape = struct.unpack(f">{head[3]}I", dims)
-        dtype = np.dtype(DTYPES[head[2]])
-        header = head + dims
-        refuse_shape(path, shape, dtype.itemsize)
+        header, shape, dtype = read_idx_header(path, file, expected)
         nbytes = math.prod(shape) * dtype.itemsize
-        _refuse_size(path, len(header), nbytes, shape, expected)
         values = empty((nbytes,), np.uint8)
         n_read = _fill(values.data, file)
         more = n_read == nbytes and file.read(1)
@@ -89,6 +79,29 @@ def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[An
     return array.astype(dtype.newbyteorder("="), copy=False), source_file(expected, path, header, values.data)
 
 
+def read_idx_header(
+    path: Path, file: BinaryIO, expected: RecipeFile | None = None
+) -> tuple[bytes, tuple[int, ...], np.dtype[Any]]:
+    """Read the bytes of a header, and the shape and dtype in it; ``file`` is then at the first value.
+
+    Raises
+    ------
+    DataError
+        If it is not an IDX header, or does not fit the size of the file or that of ``expected``.
+    """
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or not 1 <= head[3] <= MAX_NDIM:
+        raise DataError(f"{path} is not an IDX file: it starts with {head.hex() or 'nothing'}")
+    dims = file.read(4 * head[3])
+    if len(dims) < 4 * head[3]:
+        raise DataError(f"{path} ends within its IDX header")
+    shape: tuple[int, ...] = struct.unpack(f">{head[3]}I", dims)
+    dtype = np.dtype(DTYPES[head[2]])
+    refuse_shape(path, shape, dtype.itemsize)
+    _refuse_size(path, len(head + dims), math.prod(shape) * dtype.itemsize, shape, expected)
+    return head + dims, shape, dtype
+
+
 def _fill(room: memoryview, file: BinaryIO) -> int:
     """Read until the room is full or the file ends, in blocks, which bounds the buffers of a gzip file."""
     n_read = 0
@@ -97,9 +110,9 @@ def _fill(room: memoryview, file: BinaryIO) -> int:
     return n_read
 
 
-def _refuse_size(path: Path, n_header: int, nbytes: int, shape: tuple[int, ...], expected: RecipeFile) -> None:
+def _refuse_size(path: Path, n_header: int, nbytes: int, shape: tuple[int, ...], expected: RecipeFile | None) -> None:
     """Raise if the header does not fit the recipe or the size of the file, before the values are read."""
-    if expected.nbytes is not None and n_header + nbytes != expected.nbytes:
+    if expected is not None and expected.nbytes is not None and n_header + nbytes != expected.nbytes:
         raise DataError(
             f"{path} has shape {shape} in its header, {n_header + nbytes} bytes, the recipe expects {expected.nbytes}"
         )

@@ -81,7 +81,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(path) as archive:
             members = [i for i in archive.infolist() if i.filename.removesuffix(".npy") in wanted]
             for member in members:
-                _refuse_member(path, archive, member)
+                checked_member(path, archive, member)
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files if key in wanted}
     except FileNotFoundError:
@@ -100,13 +100,15 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} is not an .npz archive that can be read: {error}") from error
 
 
-def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Check the header of an array before memory is allocated for it."""
+def checked_member(
+    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Check the header of an array before memory is allocated for it; return what it says, as of an ``.npy`` file."""
     where = f"{path}: {member.filename}"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{where} has a compression that NumPy does not use; write it with np.savez_compressed")
     with archive.open(member) as file:
-        shape, _, dtype = read_npy_header(file, where)
+        shape, fortran, dtype = read_npy_header(file, where)
         n_header = file.tell()
     refuse_dtype(where, dtype)
     refuse_shape(where, shape, dtype.itemsize)
@@ -116,3 +118,4 @@ def _refuse_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
             f"{where} has shape {shape} and dtype {dtype} in its header, {nbytes} bytes, "
             f"but the archive holds {member.file_size - n_header}"
         )
+    return shape, fortran, dtype

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import lru_cache
-
 
 def plain[Text: (str, bytes)](text: Text) -> Text:
     """Check a text of one or more numbers, and return it for Python to convert.
@@ -42,25 +39,3 @@ def real(word: str) -> float:
         If the word is not a number.
     """
     return float(plain(word))
-
-
-@lru_cache(2**17)
-def canonical(word: str | None) -> str | None:
-    """One spelling for all words that are the same category or label; None, which is missing, stays None.
-
-    Spaces around a word do not count. Numbers are compared as numbers: ``1``, ``1.0``, ``01`` and ``1e0`` are the same.
-    ``True``, ``TRUE`` and ``true`` are the same, as are ``False``, ``FALSE`` and ``false``. All else must be equal.
-    """
-    if word is None:
-        return None
-    text = word.strip()
-    if text.lower() in ("true", "false"):
-        return text.lower()
-    with suppress(ValueError):
-        return str(whole(text))
-    with suppress(ValueError):
-        value = real(text)
-        # From 2**53 on, a float may stand for several integers.
-        if abs(value) < 2**53:
-            return str(int(value)) if value.is_integer() else repr(value)
-    return text

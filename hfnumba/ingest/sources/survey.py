@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
-from hfnumba.ingest.sources.numbers import canonical
+from hfnumba.store.columns import Column, canonical
 from hfnumba.store.rounding import Ranges
 
 MAX_CATEGORIES = 10_000
@@ -53,6 +53,15 @@ class Columns:
     def words(self) -> tuple[str, ...]:
         """Names of the columns that are read as text."""
         return self.categorical if self.regression else (*self.categorical, *self.labels)
+
+    def record(self, fills: bool) -> tuple[Column, ...]:
+        """Columns in the order of the features; ``fills`` says whether means replace missing values."""
+        numbers = [Column(name, fill=self.means[name] if fills else None) for name in self.numeric]
+        of_categories = [
+            Column(name, tuple(value for value in found if value is not None), None in found)
+            for name, found in self.categories.items()
+        ]
+        return (*numbers, *of_categories)
 
 
 class Survey:
