@@ -35,6 +35,10 @@ def info(store: Store) -> dict[str, Any]:
         "codec": "blosc-lz4, crc32c",
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
+        "columns": [
+            {"name": column.name, "categories": column.categories, "missing": column.missing, "fill": column.fill}
+            for column in header.known_columns or ()
+        ],
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
         "splits": {
             name: {

@@ -37,6 +37,10 @@ def built(root, format_name, *table, **options):
     return store, "\n".join(reporter.notes)
 
 
+def rows_of_split(split):
+    return np.concatenate([split.load(j)[0] for j in range(split.n_partitions)])
+
+
 def rows_of(store):
     parts = [split.load(0) for split in store.splits.values()]
     X, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -96,7 +100,7 @@ def test_an_index_is_a_feature_if_it_is_named(root):
     write_csv(root / "a", {"": range(N), "x": X, "k": LABELS})
     store, said = built(root, "csv", 'numeric = ["", "x"]')
     assert store["train"].n_features == 2
-    assert "'': whole number from 0 to 39" in said and "Warning: column '' is a running number" in said
+    assert "Feature '': whole number from 0 to 39" in said and "Warning: column '' is a running number" in said
     write_pandas(root / "a", {"x": X, "k": LABELS}, ["k"])
     assert built(root, "parquet")[0]["train"].n_features == 1
 
@@ -142,12 +146,11 @@ def test_build_says_what_the_features_are(root, tmp_path):
     done = CliRunner().invoke(main, ["data", "build", str(path), "--source", str(root), "--out", str(tmp_path / "s")])
     assert done.exit_code == 0
     said = done.stderr.splitlines()
-    at = said.index("Columns that are features:")
-    assert said[at + 1].startswith("  size: number from -") and "1 missing (now the mean " in said[at + 1]
-    assert said[at + 2 : at + 5] == [
-        "  n: whole number from 100 to 139",
-        "  colour: 2 categories (blue, red)",
-        "  'old\\x1b[31m': 10 categories (a, b, c, d, e, …)",
+    assert said[0].startswith("Feature size: number from -") and "1 missing (now the mean " in said[0]
+    assert said[1:4] == [
+        "Feature n: whole number from 100 to 139",
+        "Feature colour: 2 categories (blue, red)",
+        "Feature 'old\\x1b[31m': 10 categories (a, b, c, d, e, …)",
     ]
 
 
@@ -159,9 +162,26 @@ def test_a_partition_does_not_say_it_again(root, tmp_path):
     assert len(begun.notes) == 1 and written.notes == []
 
 
+def test_info_lists_the_columns(root, tmp_path):
+    write_csv(root / "a", {"size": [*X[:-1], ""], "colour": ["red", "blue"] * (N // 2), "n": range(N), "k": LABELS})
+    path = recipe(root, "csv", 'categorical = ["colour"]', 'missing = "mean"')
+    store = build(path, root, tmp_path / "s.zarr")
+    (size, colour), train = (store.manifest.header.columns[i] for i in (0, 2)), rows_of_split(store["train"])
+    for more in ([], ["--quick"]):
+        done = CliRunner().invoke(main, ["data", "info", str(store.path), *more])
+        said = [line.split("\t") for line in done.output.splitlines()]
+        at = said.index(["feature's column", "type", "values in train"])
+        ends = "" if more else f"{train[:, 0].min():.10g} to {train[:, 0].max():.10g}"
+        assert said[at + 1] == ["size", "number", f"{ends} (missing: {size.fill:.10g})"]
+        assert said[at + 3] == ["colour", "2 categories", "blue, red"]
+    told = json.loads(CliRunner().invoke(main, ["data", "info", str(store.path), "--quick", "--json"]).stdout)
+    assert told["columns"][2] == {"name": "colour", "categories": ["blue", "red"], "missing": False, "fill": None}
+    assert colour.categories == ("blue", "red")
+
+
 def test_many_columns_are_not_all_listed(root):
     write_csv(root / "a", {f"c{j}": X for j in range(100)} | {"k": LABELS})
-    assert built(root, "csv")[1].splitlines()[-1] == "  and 70 more columns"
+    assert built(root, "csv")[1].splitlines()[-1] == "Features are also 70 more columns, see hfnumba data info"
 
 
 SAME = [["1", "1.0", "01", " 1", "1e0", "+1"], ["True", "TRUE", "true "], ["-0.5", "-.5", " -0.50"], ["a b", " a b "]]

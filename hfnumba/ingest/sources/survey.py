@@ -158,15 +158,15 @@ class Survey:
 
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user: which columns became features, with type and range, and what is odd about them."""
-        columns = [
-            f"{shown(name)}: {self._describe(name)}" for name in (*self.columns.numeric, *self.columns.categorical)
-        ]
-        more = len(columns) - MAX_SHOWN_COLUMNS
-        listed = [*columns[:MAX_SHOWN_COLUMNS], *([f"and {more} more columns"] if more > 0 else [])]
-        notes = ["\n  ".join(["Columns that are features:", *listed])]
+        names = (*self.columns.numeric, *self.columns.categorical)
+        notes = [f"Feature {shown(name)}: {self._describe(name)}" for name in names[:MAX_SHOWN_COLUMNS]]
+        if len(names) > MAX_SHOWN_COLUMNS:
+            notes.append(f"Features are also {len(names) - MAX_SHOWN_COLUMNS} more columns, see hfnumba data info")
         if self.columns.left_out:
-            names = ", ".join(map(shown, self.columns.left_out))
-            notes.append(f"No feature is {names}, an index of rows as pandas writes it; to have it, name it in numeric")
+            indices = ", ".join(map(shown, self.columns.left_out))
+            notes.append(
+                f"No feature is {indices}, an index of rows as pandas writes it; to have it, name it in numeric"
+            )
         for name, found in self.spellings.items():
             several = [sorted(words - {None}) for words in found.values() if len(words - {None}) > 1]
             if several:
