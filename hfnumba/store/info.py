@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.progress import SILENT, Counter, Reporter
+from hfnumba.store.columns import Column
 from hfnumba.store.split import Split, Store
 from hfnumba.store.standardise import Moments
 
@@ -35,10 +36,7 @@ def info(store: Store) -> dict[str, Any]:
         "codec": "blosc-lz4, crc32c",
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
-        "columns": [
-            {"name": column.name, "categories": column.categories, "missing": column.missing, "fill": column.fill}
-            for column in header.known_columns or ()
-        ],
+        "columns": [_column(column) for column in header.known_columns or ()],
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
         "splits": {
             name: {
@@ -56,6 +54,11 @@ def info(store: Store) -> dict[str, Any]:
             for name, split in store.splits.items()
         },
     }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    categories = None if column.categories is None else list(column.categories)
+    return {"name": column.name, "categories": categories, "missing": column.missing, "fill": column.fill}
 
 
 def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
