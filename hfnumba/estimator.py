@@ -13,6 +13,7 @@ from hfnumba.errors import HfnumbaError
 from hfnumba.network import Network
 from hfnumba.optim.methods import optimizer, settings_of
 from hfnumba.store.checks import refuse_masked
+from hfnumba.store.rounding import refuse_rounded
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -178,6 +179,7 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
         refuse_masked("X", X)
         refuse_masked("y", y)
         rows, classes = validate_data(self, X, y, dtype=np.float32, order="C")
+        refuse_rounded("feature", np.asarray(X), "scale the features first")
         check_classification_targets(classes)
         self.classes_, labels = np.unique(classes, return_inverse=True)
         if len(self.classes_) < 2:
@@ -231,6 +233,8 @@ class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
         refuse_masked("X", X)
         refuse_masked("y", y)
         rows, targets = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
+        refuse_rounded("feature", np.asarray(X), "scale the features first")
+        refuse_rounded("target", np.asarray(targets), "scale the targets first")
         targets = np.asarray(targets, np.float32)
         self._is_vector = targets.ndim == 1
         columns = targets.reshape(len(targets), -1)

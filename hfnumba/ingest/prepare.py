@@ -15,7 +15,7 @@ from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, checked_weights, label_dtype, refuse
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import Task
-from hfnumba.store.rounding import Ranges
+from hfnumba.store.rounding import Ranges, refuse_rounded
 from hfnumba.store.standardise import subtract
 
 Pairs = dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -195,9 +195,7 @@ def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
     if columns.shape[1] == 0:
         raise DataError(f"{name}: targets have shape {y.shape}, expected at least one output")
     if name == "train":
-        ranges = Ranges(parsed=columns.dtype.kind == "f")
-        ranges.update_all(columns)
-        ranges.origin(lambda j: f"target {j} (counted from 0)", TARGETS_ADVICE)
+        refuse_rounded("target", columns, TARGETS_ADVICE, parsed=columns.dtype.kind == "f")
     with np.errstate(over="ignore"):
         values = columns.astype(np.float32, copy=False)
     refuse(name, "targets are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), y)

@@ -96,6 +96,13 @@ class Ranges:
         return np.where(differs, np.rint(middle) if low.dtype.kind in "iu" else middle, 0.0)
 
 
+def refuse_rounded(name: str, values: NDArray[Any], advice: str, *, parsed: bool = False) -> None:
+    """Raise if rounding to float32 would make the values of a column the same; see :meth:`Ranges.origin`."""
+    ranges = Ranges(parsed=parsed)
+    ranges.update_all(values[:, None] if values.ndim == 1 else values)
+    ranges.origin(lambda j: f"{name} {j} (counted from 0)", advice)
+
+
 def _spacing32(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.spacing(values.astype(np.float32)).astype(np.float64)
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import zarr
 
+from hfnumba.engine import ArrayObjective
 from hfnumba.errors import DataError
+from hfnumba.estimator import HessianFreeClassifier, HessianFreeRegressor
 from hfnumba.ingest import build, write_frames, write_store
+from hfnumba.network import Network
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
 from hfnumba.store.info import survey
@@ -167,6 +170,22 @@ def test_errors_of_calculation_make_no_column_a_variable_one(tmp_path, kind):
     X = np.stack([np.arange(N), np.where(LABELS, 0.3, 0.1 + 0.2)], axis=1)
     found, _ = loaded(SOURCES[kind](tmp_path, X, LABELS, "standardise = true"))
     assert set(found[:, 1]) == {0}
+
+
+@pytest.mark.parametrize("role", ["feature", "target"])
+def test_arrays_that_are_trained_on_without_a_store(role):
+    few = np.arange(N, dtype="f8")[:, None]
+    X, y = (TIMES[:, None], few) if role == "feature" else (few, TIMES)
+    network = Network((1, 2, 1), "tanh", "squared_error")
+    complaint = f"{role} 0 .* goes from 1700000000 to 1700000199, where float32 has steps of 128"
+    with pytest.raises(DataError, match=complaint):
+        ArrayObjective(network, X, y)
+    ArrayObjective(network, X, y, dtype=np.float64).close()
+    with pytest.raises(DataError, match=complaint):
+        HessianFreeRegressor().fit(X, y.ravel())
+    if role == "feature":
+        with pytest.raises(DataError, match=complaint):
+            HessianFreeClassifier().fit(X, LABELS)
 
 
 def test_values_that_float32_makes_zero(tmp_path):

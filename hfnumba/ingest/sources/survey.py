@@ -107,15 +107,14 @@ class Survey:
 
     def _spell(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Collect categories in all their spellings; return which are missing."""
-        found, missing = self.spellings[name], np.zeros(len(values), bool)
-        for i, value in enumerate(values.tolist()):
-            category = canonical(value)
-            missing[i] = category is None
+        found, words = self.spellings[name], values.tolist()
+        for word in set(words):
+            category = canonical(word)
             if category in found or len(found) <= MAX_CATEGORIES:
-                found.setdefault(category, set()).add(value)
+                found.setdefault(category, set()).add(word)
         if len(found) > MAX_CATEGORIES and name in self.columns.categorical:
             raise DataError(f"column {shown(name)} has more than {MAX_CATEGORIES} categories")
-        return missing
+        return np.array([word is None for word in words], bool)
 
     def _miss(self, name: str, missing: NDArray[np.bool_], path: Path, row: int) -> None:
         place = f"column {shown(name)}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
