@@ -11,7 +11,7 @@ import numpy as np
 
 from hfnumba.errors import DataError, StoreError
 from hfnumba.run.directory import StoreRecord
-from hfnumba.store.columns import Arrangement, Column, feature_names, listed
+from hfnumba.store.columns import Arrangement, Column, canonical, feature_names, listed
 from hfnumba.store.standardise import Standardisation
 
 if TYPE_CHECKING:
@@ -246,8 +246,10 @@ def _class_numbers(
     if ours and not theirs and not all(map(_is_whole, ours)):
         note(f"{split.path} has no names of classes; its numbers are taken for 0 = {ours[0]} to {n - 1} = {ours[-1]}")
         ours = ()
-    place = {name: i for i, name in enumerate(ours or map(str, range(n)))}
-    numbers = tuple(place.get(name, -1) for name in theirs or map(str, range(split.n_classes)))
+    # Stores of earlier versions have names as they were spelled.
+    spelling = canonical if len(set(map(canonical, ours))) == len(ours) else str
+    place = {spelling(name): i for i, name in enumerate(ours or map(str, range(n)))}
+    numbers = tuple(place.get(spelling(name), -1) for name in theirs or map(str, range(split.n_classes)))
     return None if numbers == tuple(range(n)) else numbers
 
 
