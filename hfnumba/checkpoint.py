@@ -137,7 +137,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(tensors=load(payload), **record)
     except OSError as error:
         raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror}); {remedy}") from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({error!r}); {remedy}") from error

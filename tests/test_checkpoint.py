@@ -101,6 +101,7 @@ def flip(path):
         (".json", lambda path: path.write_text('{"format": 2}')),
         (".json", lambda path: path.write_text('{"format": 1}')),
         (".json", lambda path: path.write_bytes(b"\xff\xfe")),
+        (".json", lambda path: path.write_text("[" * 200_000)),
     ],
 )
 def test_damage_is_named_and_never_passed_over(tmp_path, suffix, damage):

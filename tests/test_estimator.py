@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, make_regression
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -99,6 +100,34 @@ def test_class_weights_are_those_of_scikit_learn(weighted):
     plain = HessianFreeClassifier(**SETTINGS).fit(X, y, weights)
     recalls = [(model.predict(X)[y == 2] == 2).mean() for model in (plain, ours)]
     assert recalls[0] < recalls[1]
+
+
+def test_weights_of_any_size():
+    """Rows that weigh next to nothing are as good as left out, and the unit does not matter."""
+    X, y = clouds()
+    weights = np.where(np.arange(len(X)) % 2, 1.0, 1e-30)
+    plain = HessianFreeClassifier(**SETTINGS).fit(X[1::2], y[1::2])
+    for unit in (1.0, 1e-200, 1e200):
+        model = HessianFreeClassifier(**SETTINGS).fit(X, y, weights * unit)
+        np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_boosting_takes_weights_of_any_size():
+    """After some rounds the weights of easy rows are a 1e-13th of those of hard ones and less."""
+    X, y = load_digits(return_X_y=True)
+
+    class Seen(HessianFreeClassifier):
+        least = 1.0
+
+        def fit(self, X, y, sample_weight=None):
+            Seen.least = min(Seen.least, sample_weight.min())
+            return super().fit(X, y, sample_weight)
+
+    model = AdaBoostClassifier(Seen((8,), max_iter=5, random_state=0), n_estimators=50, random_state=0)
+    model.fit(X[:400] / 16, y[:400])
+    assert Seen.least < 1e-13
+    assert model.score(X[400:800] / 16, y[400:800]) > 0.85
 
 
 def test_a_class_weight_names_a_class_that_exists():

@@ -92,13 +92,17 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
     )
     _refuse_unknown(split, arrangement)
     standardisation = _standardisation(split, data, features)
-    if (split.scale, split.offset, split.standardisation, split.layout.context) != (
-        data.scale,
-        data.offset,
-        standardisation,
-        context,
-    ):
-        note(f"features are standardised, spliced and scaled as the run's training rows were, not as {split.path} says")
+    differing = [
+        what
+        for what, theirs, ours in (
+            ("mean and deviation", split.standardisation, standardisation),
+            ("context", split.layout.context, context),
+            ("scale and offset", (split.scale, split.offset), (data.scale, data.offset)),
+        )
+        if theirs != ours
+    ]
+    if differing:
+        note(f"features get {', '.join(differing)} of the run's training rows, not those of {split.path}")
     return replace(
         split,
         layout=msgspec.structs.replace(split.layout, context=context),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import CheckpointError, DataError
+from hfnumba.errors import CheckpointError, DataError, NumericalError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory, RunRecord
@@ -49,13 +50,21 @@ class TrainedModel:
         ------
         DataError
             If the split's columns, categories or classes do not fit those of the run.
+        NumericalError
+            If the loss is not finite.
         """
         from hfnumba.engine import SplitObjective  # noqa: PLC0415 - slow to import
 
         split = fitted(split, self.record.store, self.network, reporter.note)
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
         with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
-            return objective.value_and_error(self.theta)
+            loss, error = objective.value_and_error(self.theta)
+        if not math.isfinite(loss):
+            raise NumericalError(
+                f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
+                "the network, with the run's scale; correct them, or leave such rows out"
+            )
+        return loss, error
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ BLOCK = 65_536
 """Number of rows that are checked together."""
 
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
-"""Limits of weights other than 0, within which sums over any number of rows are accurate in float32."""
+"""Limits of weights other than 0, within which sums over any number of rows are accurate in float32.
+
+Only ratios matter, so that weights beyond them are multiplied by a power of 2."""
 
 
 def refuse_masked(name: str, values: Any) -> None:
@@ -64,32 +67,38 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
 
 
 def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> NDArray[np.float64]:
-    """Convert weights to float64; raise, naming how many are invalid and where the first one is.
+    """Convert weights to float64, within the limits of float32 sums; raise, naming how many are invalid and the first.
 
-    ``of`` names what each of the ``n`` weights belongs to.
+    If some are beyond the limits, all are multiplied by one power of 2, which leaves their ratios as they are; one that
+    is then still too small, less than about 1e-23 of the largest, becomes the least there may be. ``of`` names what
+    each of the ``n`` weights belongs to.
 
     Raises
     ------
     DataError
-        If there are not ``n`` numbers, some are negative, not finite or outside the limits of float32 sums, or all
-        are 0.
+        If there are not ``n`` numbers, some are negative or not finite, or all are 0.
     """
     values = unmasked(f"{name}, weights", weights)
     if values.shape not in ((n,), (n, 1)) or values.dtype.kind not in "buif":
         raise DataError(f"{name}: expected {n} weights, one for each {of}, got {values.dtype} of shape {values.shape}")
     own = values.reshape(-1).astype(np.float64)
     refuse(name, "weights are negative, NaN or infinite", ~(np.isfinite(own) & (own >= 0)), own, of)
-    beyond = (own > 0) & ((own < SMALLEST_WEIGHT) | (own > LARGEST_WEIGHT))
-    refuse(
-        name,
-        f"weights are neither 0 nor within {SMALLEST_WEIGHT:g} … {LARGEST_WEIGHT:g} (rescale: only ratios matter)",
-        beyond,
-        own,
-        of,
-    )
     if not own.any():
         raise DataError(f"{name}: all {n} weights are 0; at least one {of} needs a weight")
-    return own
+    return _within_limits(own)
+
+
+def _within_limits(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    positive = weights > 0
+    smallest, largest = float(weights[positive].min()), float(weights.max())
+    if smallest >= SMALLEST_WEIGHT and largest <= LARGEST_WEIGHT:
+        return weights
+    with np.errstate(over="ignore"):
+        ratio = np.float64(largest) / smallest
+    # The largest becomes as small as the smallest allows, so that products with weights of classes stay in range, too.
+    target = min(max(4 * SMALLEST_WEIGHT * ratio, 1.0), LARGEST_WEIGHT)
+    scaled = np.ldexp(weights, math.frexp(target)[1] - 1 - math.frexp(largest)[1])
+    return np.where(positive, np.maximum(scaled, SMALLEST_WEIGHT), 0.0)
 
 
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:

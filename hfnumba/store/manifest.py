@@ -193,7 +193,7 @@ def parse(data: bytes, path: Path) -> Manifest:
                 f"build the store again from its source, or use the hfnumba that wrote it"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoreError(f"{where} is damaged ({error}); restore it from a copy or build the store again") from error
     if manifest.checksum != _checksum(manifest):
         raise StoreError(f"{where} was changed after it was written; restore it or build the store again")

@@ -261,3 +261,13 @@ def test_damaged_weights_are_named(tmp_path):
     chunk.unlink()
     with pytest.raises(StoreError, match="train/weights/c/1"):
         open_store(store.path)
+
+
+def test_weights_beyond_the_limits_keep_their_ratios(tmp_path):
+    weights = np.arange(40.0)
+    for i, unit in enumerate((2.0**-80, 2.0**90)):
+        store = write_store(tmp_path / f"{i}.zarr", {"train": (np.zeros((40, 2)), np.arange(40) % 2, weights * unit)})
+        stored = np.concatenate([store["train"].load_labels(j)[1] for j in range(store["train"].n_partitions)])
+        own = np.sort(stored.astype(np.float64))
+        np.testing.assert_array_equal(own / own[-1], weights / weights[-1])
+        assert own[1] >= 1e-12 and own[-1] <= 1e12

@@ -46,6 +46,7 @@ SHORT = b"{'descr': '<f4', 'fortran_order': False, 'shape': (9, 9)}    \n"
         ("noise", b"hello", "not an IDX file"),
         ("missing.npy", None, "there is no file"),
         ("deep.npy", b"\x93NUMPY\x01\x00\x60\xea" + b"(" * 60_000, "header that cannot be read"),
+        ("null.npy", b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr':\nl\0".ljust(118), "header that cannot be read"),
         ("c.npy", np.zeros((2, 2), complex), "expected real numbers"),
         ("table.npy", np.zeros(2, [("a", "f4"), ("b", "f4")]), "expected real numbers"),
         (

@@ -78,7 +78,6 @@ def test_resuming_goes_on_with_the_same_weights_and_takes_no_others(store, strai
     [
         ((1.0, 2.0), "expected a weight for each of the 3 classes, got 2"),
         ((0.0, 0.0, 0.0), "all 3 weights are 0; at least one class needs a weight"),
-        ((1.0, 1e20, 1.0), r"1 of 3 weights are neither 0 nor within .* at class 1"),
         ("balancd", r"setting class_weights: .*'balancd'"),
         ((1.0, -1.0, 1.0), r"setting class_weights\[1\]: expected a number of at least 0, got -1.0"),
     ],

@@ -47,6 +47,14 @@ def resealed(store, key, data):
     return open_store(store.path)
 
 
+@pytest.mark.parametrize("header", ["[" * 200_000, '{"a":' * 200_000 + "1" + "}" * 200_000])
+def test_a_manifest_that_is_nested_deeply(tmp_path, header):
+    text = f'{{"schema": "hfnumba-store", "schema_version": {manifest.VERSION}, "header": {header}}}'
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match="is damaged"):
+        open_store(tmp_path)
+
+
 @pytest.mark.parametrize("claimed", [2**31, 2**32 - 1, 0, 301])
 def test_a_chunk_whose_frame_claims_terabytes(store, claimed):
     bad = resealed(store, "train/X/c/1/0", frame(claimed))

@@ -30,6 +30,7 @@ _HEADER_ERRORS = (
     OverflowError,
     RecursionError,
     MemoryError,
+    SystemError,
     tokenize.TokenError,
 )
 """Errors that NumPy raises for invalid headers."""
