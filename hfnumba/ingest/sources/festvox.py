@@ -1,12 +1,8 @@
-"""Recordings in ``wav/`` and labels in ``lab/``, in the formats of Festvox voices and HTK.
-
-A label file of Festvox has a header up to a line ``#``, then lines ``end_time 125 phone`` in seconds. One of HTK has
-lines ``start end label`` in units of 100 ns; in a label with context, ``l-phone+r``, the phone is in the middle.
-"""
+"""Recordings in ``wav/`` and labels in ``lab/``, as Festvox voices and demonstrations of HTS have them."""
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,15 +15,13 @@ from hfnumba.errors import DataError
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_names
-from hfnumba.ingest.sources.numbers import real, whole
+from hfnumba.ingest.sources.lab import read_lab
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
-from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
+from hfnumba.ingest.sources.speech import class_names, frame_labels, log_mel, recording_s
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 DEBIAN = "usr/share/festival/voices/*/*/lab"
-HTK_UNIT = 1e-7
-IN_CONTEXT = re.compile(r"[^-+]*-([^-+]+)\+.*")
 
 
 @dataclass(frozen=True)
@@ -51,8 +45,9 @@ class FestvoxCorpus:
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Log-mel features and labels of an utterance."""
-        X = log_mel(inside(self.root, f"wav/{name}.wav"), self.options)
-        spoken = read_lab(inside(self.root, f"lab/{name}.lab"))
+        recording = inside(self.root, f"wav/{name}.wav")
+        X = log_mel(recording, self.options)
+        spoken = read_lab(inside(self.root, f"lab/{name}.lab"), recording_s(recording)).spoken
         unknown = set(spoken.phones) - self.numbers.keys()
         if unknown:
             raise DataError(f"{name} has phones that were not there when the build began: {', '.join(sorted(unknown))}")
@@ -84,35 +79,28 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: 
     names = sorted(recorded & labelled)
     if not names:
         raise DataError(f"{root} has no recording wav/NAME.wav with labels lab/NAME.lab")
-    phones = {phone for name in names for phone in read_lab(inside(root, f"lab/{name}.lab")).phones}
+    phones = _phones(root, names, reporter)
     train, test = hold_out_names(names, seed, recipe.hold_out)
     numbers = {phone: i for i, phone in enumerate(sorted(phones))}
     return FestvoxCorpus(root, {"train": train, "test": test}, options, numbers)
 
 
-def read_lab(path: Path) -> Segments:
-    """Read a file of labels in either form."""
-    lines = [line.split() for line in read_text(path)]
-    if ["#"] in lines:
-        lines = lines[lines.index(["#"]) + 1 :]
-    rows = [line for line in lines if line]
-    if any(len(row) < 3 for row in rows):
-        raise DataError(f"{path} is not a file of labels: expected lines `end 125 phone` or `start end label`")
-    try:
-        if rows and all(row[0].isdigit() and row[1].isdigit() for row in rows):
-            return _htk(path, rows)
-        return segments(path, [real(row[0]) for row in rows], [row[2] for row in rows])
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not a file of labels: {error}") from error
-
-
-def _htk(path: Path, rows: list[list[str]]) -> Segments:
-    if any(row[0] != before[1] for row, before in zip(rows[1:], rows, strict=False)):
-        raise DataError(f"{path}: a label does not begin where the one before it ends")
-    phones = [match[1] if (match := IN_CONTEXT.fullmatch(row[2])) else row[2] for row in rows]
-    return segments(path, [whole(row[1]) * HTK_UNIT for row in rows], phones, whole(rows[0][0]) * HTK_UNIT)
+def _phones(root: Path, names: Sequence[str], reporter: Reporter) -> set[str]:
+    """Read the labels of all recordings; a note says which dialects they are in."""
+    phones: set[str] = set()
+    dialects: Counter[tuple[str, bool]] = Counter()
+    for name in names:
+        try:
+            duration = recording_s(inside(root, f"wav/{name}.wav"))
+        except DataError:
+            continue  # The survey reads all recordings, and lists those that it cannot.
+        labels = read_lab(inside(root, f"lab/{name}.lab"), duration)
+        dialects[labels.dialect, labels.of_states] += 1
+        phones.update(labels.spoken.phones)
+    for (dialect, of_states), n in sorted(dialects.items()):
+        joined = "; they are states, which are joined to phones" if of_states else ""
+        reporter.note(f"The labels of {n} recordings are read as {dialect}{joined}")
+    return phones
 
 
 def _root(folder: Path) -> Path:

@@ -132,7 +132,12 @@ def read_phn(path: Path, sample_rate: int) -> Segments:
         start = first / sample_rate if start is None else start
         ends.append(last / sample_rate)
         phones.append(words[-1])
-    return segments(path, ends, phones, start or 0.0)
+    if not ends:
+        raise DataError(f"{path} holds no labels")
+    try:
+        return segments(ends, phones, start or 0.0)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _utterances(root: Path, folder: str) -> list[tuple[str, tuple[Path, Path]]]:
