@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.remarks import Faults, Twins
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype
@@ -22,7 +23,6 @@ from hfnumba.store.manifest import SourceFile
 from hfnumba.store.standardise import Moments, Standardisation
 
 Features = NDArray[np.float32]
-N_NAMED = 5
 
 
 class Corpus(Protocol):
@@ -114,7 +114,7 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, faults = 0, _Faults()
+    largest, faults, twins = 0, Faults(), Twins()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
@@ -134,8 +134,10 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
             if split == "train":
                 moments.update(X)
             largest = max(largest, int(y.max()))
-            found[split].append(Utterance(name, len(X), _digest(X, y)))
+            found[split].append(Utterance(name, len(X), digest := _digest(X, y)))
+            twins.add(f"{name} ({split})", digest)
     faults.check(sum(map(len, names.values())))
+    twins.report(reporter)
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
     catalogue = Catalogue(
@@ -223,30 +225,6 @@ class ArrayCorpus:
     def speaker(self, name: str) -> str | None:
         """No speaker; returns None."""
         return None
-
-
-class _Faults:
-    """Collects the utterances that cannot be used."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._first = ""
-
-    def add(self, name: str, error: DataError) -> None:
-        self._first = self._first or str(error)
-        self._names.append(name)
-
-    def check(self, total: int) -> None:
-        """Raise if there are any."""
-        if self._names:
-            more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
-            raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
-
-
-def listed(names: Sequence[str]) -> str:
-    """List the first few names, and the number of the others."""
-    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    return ", ".join(names[:N_NAMED]) + more
 
 
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:

@@ -1,4 +1,5 @@
 import os
+import re
 import struct
 import tracemalloc
 import wave
@@ -284,7 +285,8 @@ def test_timit_as_the_ldc_distributes_it(ldc, tmp_path):
     train, test = store["train"], store["test"]
     assert (train.n_features, train.n_classes) == (360, 183)
     assert len(utterances(train)) == len(utterances(test)) == 4
-    assert reporter.notes == ["The core test set lacks 22 of its 24 speakers here"]
+    assert reporter.notes[0] == "The core test set lacks 22 of its 24 speakers here"
+    assert reporter.notes[1].startswith("6 utterances have the same frames and labels as another")
     classes = store.manifest.header.classes
     y = utterances(train)[0][1]
     spoken = [classes[k].rpartition("_")[0] for k in y]
@@ -298,6 +300,78 @@ def test_converted_recordings_beside_the_originals(ldc, tmp_path):
         write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
     found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)
     assert found.digest == expected.digest
+
+
+def spelled(path):
+    """The same name with the other capitals."""
+    return path.with_name(path.name.swapcase())
+
+
+def test_recordings_and_labels_in_two_spellings(ldc, tmp_path):
+    """Each utterance was there twice, from the same file."""
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    upper = any(ldc.rglob("*.WAV"))
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        # What the LDC distributes has capitals.
+        spelled(path).write_bytes(path.read_bytes())
+        path.write_bytes(path.read_bytes() if upper else sphere(tone(16_000, 9)))
+    for path in [*ldc.rglob("*.PHN"), *ldc.rglob("*.phn")]:
+        spelled(path).write_bytes(path.read_bytes())
+    reporter = Silent()
+    found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2, reporter=reporter)
+    assert [found[name].n_rows for name in ("train", "test")] == [expected[name].n_rows for name in ("train", "test")]
+    for name in ("train", "test"):
+        for j in range(2):
+            np.testing.assert_array_equal(found[name].load(j)[0], expected[name].load(j)[0])
+    assert re.search(
+        "utterances have more than one recording; of the first, .*WAV is taken, .*wav is not", reporter.notes[0]
+    )
+    path = next(path for path in ldc.rglob("*") if path.suffix == ".phn")
+    path.write_text(PHN.replace("sh", "s"))
+    with pytest.raises(DataError, match=r"are labels of one utterance, and differ"):
+        build("timit", ldc, tmp_path / "c.zarr")
+
+
+def test_a_timit_in_two_spellings_of_its_folders(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in sorted(ldc.rglob("*")):
+        if path.is_file():
+            for copy in (str(path.relative_to(ldc)).upper(), str(path.relative_to(ldc)).lower()):
+                (tmp_path / "b" / copy).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "b" / copy).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="both have folders TRAIN and TEST; name one of them"):
+        build("timit", tmp_path / "b", tmp_path / "b.zarr")
+    found = build("timit", tmp_path / "b/TIMIT", tmp_path / "b.zarr", n_partitions=2)
+    assert [found[name].n_rows for name in ("train", "test")] == [expected[name].n_rows for name in ("train", "test")]
+
+
+def test_only_the_converted_recordings_are_there(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        path.rename(path.with_name(path.name + ".wav"))
+    assert build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)["train"].n_rows == expected["train"].n_rows
+
+
+def test_a_voice_with_recordings_in_two_spellings(voice, tmp_path):
+    expected = build("festvox-ru", voice, tmp_path / "a.zarr")
+    for path in sorted((voice / "wav").iterdir()):
+        write_wav(path.with_suffix(".WAV"), tone(16_000, 9))
+        write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
+    (voice / "lab/u1.lab").rename(voice / "lab/u1.LAB")
+    reporter = Silent()
+    found = build("festvox-ru", voice, tmp_path / "b.zarr", reporter=reporter)
+    assert found["train"].n_rows == expected["train"].n_rows
+    np.testing.assert_array_equal(found["train"].load(0)[0], expected["train"].load(0)[0])
+    assert re.search(r"6 utterances have more than one recording; .*/u0.wav is taken, u0.WAV is not", reporter.notes[0])
+
+
+def test_the_same_recording_under_two_names(voice, tmp_path):
+    for kind in ("wav", "lab"):
+        (voice / kind / f"again.{kind}").write_bytes((voice / kind / f"u1.{kind}").read_bytes())
+    reporter = Silent()
+    build("festvox-ru", voice, tmp_path / "a.zarr", reporter=reporter)
+    (note,) = [note for note in reporter.notes if "the same frames" in note]
+    assert note.startswith("1 utterances have") and "again" in note and "u1" in note
 
 
 @pytest.mark.parametrize(("phones", "n", "expected"), [(48, 48, ["sil", "sh", "ix"]), (39, 39, ["sil", "sh", "ih"])])

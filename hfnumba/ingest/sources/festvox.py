@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from hfnumba.ingest.shuffle import hold_out_names
 from hfnumba.ingest.sources.lab import read_lab
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.speech import class_names, frame_labels, log_mel, recording_s
+from hfnumba.ingest.sources.spellings import by_utterance, one_file_of_labels, one_recording, utterance
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
@@ -29,6 +30,7 @@ class FestvoxCorpus:
     """Utterances of one speaker, by the names of their files."""
 
     root: Path
+    files: Mapping[str, tuple[Path, Path]]
     names: Mapping[str, Sequence[str]]
     options: SpeechOptions
     numbers: dict[str, int]
@@ -45,9 +47,9 @@ class FestvoxCorpus:
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Log-mel features and labels of an utterance."""
-        recording = inside(self.root, f"wav/{name}.wav")
+        recording, labels = utterance(self.files, name)
         X = log_mel(recording, self.options)
-        spoken = read_lab(inside(self.root, f"lab/{name}.lab"), recording_s(recording)).spoken
+        spoken = read_lab(labels, recording_s(recording)).spoken
         unknown = set(spoken.phones) - self.numbers.keys()
         if unknown:
             raise DataError(f"{name} has phones that were not there when the build began: {', '.join(sorted(unknown))}")
@@ -60,7 +62,7 @@ class FestvoxCorpus:
     def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
         """One record for all recordings, and one for all labels."""
         names = sorted(name for own in self.names.values() for name in own)
-        paths = {kind: [inside(self.root, f"{kind}/{name}.{kind}") for name in names] for kind in ("wav", "lab")}
+        paths = {kind: [self.files[name][i] for name in names] for i, kind in enumerate(("wav", "lab"))}
         advance = hashing(reporter, chain(*paths.values()))
         return tuple(
             folder_record(f"{kind}/*.{kind} ({len(names)} files)", self.root, files, advance)
@@ -72,29 +74,32 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: 
     """Pair recordings with labels; the seed holds utterances out for the test split."""
     options = recipe.speech or SpeechOptions()
     root = _root(paths["source"])
-    recorded, labelled = ({path.stem for path in (root / kind).glob(f"*.{kind}")} for kind in ("wav", "lab"))
-    for alone, missing in ((recorded - labelled, "labels"), (labelled - recorded, "recording")):
+    wav, lab = root / "wav", root / "lab"
+    recorded = one_recording(by_utterance(wav, wav.iterdir(), ".wav"), ".wav", reporter)
+    labelled = one_file_of_labels(by_utterance(lab, lab.iterdir(), ".lab"), ".lab")
+    for alone, missing in ((recorded.keys() - labelled, "labels"), (labelled.keys() - recorded, "recording")):
         if alone:
             reporter.note(f"{len(alone)} utterances have no {missing} and are left out; the first is {min(alone)}")
-    names = sorted(recorded & labelled)
+    names = sorted(recorded.keys() & labelled)
     if not names:
         raise DataError(f"{root} has no recording wav/NAME.wav with labels lab/NAME.lab")
-    phones = _phones(root, names, reporter)
+    files = {name: (inside(root, recorded[name]), inside(root, labelled[name])) for name in names}
+    phones = _phones(files.values(), reporter)
     train, test = hold_out_names(names, seed, recipe.hold_out)
     numbers = {phone: i for i, phone in enumerate(sorted(phones))}
-    return FestvoxCorpus(root, {"train": train, "test": test}, options, numbers)
+    return FestvoxCorpus(root, files, {"train": train, "test": test}, options, numbers)
 
 
-def _phones(root: Path, names: Sequence[str], reporter: Reporter) -> set[str]:
+def _phones(files: Iterable[tuple[Path, Path]], reporter: Reporter) -> set[str]:
     """Read the labels of all recordings; a note says which dialects they are in."""
     phones: set[str] = set()
     dialects: Counter[tuple[str, bool]] = Counter()
-    for name in names:
+    for recording, path in files:
         try:
-            duration = recording_s(inside(root, f"wav/{name}.wav"))
+            duration = recording_s(recording)
         except DataError:
             continue  # The survey reads all recordings, and lists those that it cannot.
-        labels = read_lab(inside(root, f"lab/{name}.lab"), duration)
+        labels = read_lab(path, duration)
         dialects[labels.dialect, labels.of_states] += 1
         phones.update(labels.spoken.phones)
     for (dialect, of_states), n in sorted(dialects.items()):

@@ -1,9 +1,9 @@
 """Label files ``.lab``, whose dialect is recognised by its own evidence.
 
 Files of Festvox (ESPS) have lines ``end colour phone``, with ends in seconds and one whole number, the colour, in all
-lines; a header up to a line ``#`` may come first. Files of HTK have lines ``start end label`` in units of 100 ns; scores
-and the labels of higher levels may follow. Others have such lines in seconds. A dialect fits if its times do not
-decrease, each label begins where the one before it ends, and the last ends near the end of the recording.
+lines; a header up to a line ``#`` may come first. Files of HTK have lines ``start end label`` in units of 100 ns, after
+which scores and the labels of higher levels may follow. Others have such lines in seconds. A dialect fits if its times
+do not decrease, each label begins where the one before it ends, and the last ends near the end of the recording.
 
 In labels with context, ``l-phone+r``, the phone is in the middle. States of phones (``phone[2]``, ``phone_s2``, or
 ``s2`` with the phone as the label of the next level) are joined to their phones.
