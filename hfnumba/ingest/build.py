@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, StoreError
 from hfnumba.ingest import sources, writer
@@ -16,6 +18,7 @@ from hfnumba.ingest.download import locate
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.recipes import CORPORA, Recipe, find_recipe
+from hfnumba.ingest.remarks import remark_on_task
 from hfnumba.ingest.writer import Content, WritePlan
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.manifest import Header
@@ -26,10 +29,11 @@ AnyPath = str | PathLike[str]
 
 @dataclass(frozen=True)
 class _Opened:
-    """Checked rows of a recipe, and the header of their store."""
+    """Checked rows of a recipe, the header of their store, and the number of rows of each class in each split."""
 
     header: Header
     content: Content
+    class_counts: Mapping[str, NDArray[np.intp]]
     catalogue: Catalogue | None = None
 
 
@@ -162,6 +166,7 @@ def _begin(
     else:
         paths = locate(chosen, folder, reporter)
     opened = _open(chosen, paths, settings, reporter)
+    remark_on_task(opened.header, chosen.task is not None, opened.class_counts, reporter)
     names = {name: str(path) for name, path in paths.items()}
     plan = WritePlan(header=opened.header, recipe=chosen, paths=names, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
@@ -179,7 +184,7 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         survey = survey_corpus(corpus, rows=settings.rows, seed=settings.seed, reporter=reporter)
         metadata = Metadata(texts, corpus.sources(reporter), recipe.context, recipe.standardise)
         header = frames_header(metadata, survey, corpus.classes, settings)
-        return _Opened(header, CorpusContent(corpus, survey.catalogue), survey.catalogue)
+        return _Opened(header, CorpusContent(corpus, survey.catalogue), survey.class_counts, survey.catalogue)
     raw = sources.read(recipe, paths, settings.seed, reporter)
     if raw.classes and recipe.n_classes not in (None, len(raw.classes)):
         raise DataError(
@@ -196,4 +201,5 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         weights=raw.weights,
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise)
-    return _Opened(rows_header(metadata, prepared, settings, raw.classes, reporter), prepared)
+    header = rows_header(metadata, prepared, settings, raw.classes, reporter)
+    return _Opened(header, prepared, prepared.class_counts())

@@ -77,10 +77,14 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 @dataclass(frozen=True)
 class Survey:
-    """Catalogue of a corpus, and mean and deviation of the training frames (after normalisation by speaker)."""
+    """Catalogue of a corpus, mean and deviation of the training frames (after normalisation by speaker), class counts.
+
+    ``class_counts`` has the number of frames of each class in each split.
+    """
 
     catalogue: Catalogue
     standardisation: Standardisation
+    class_counts: Mapping[str, NDArray[np.intp]]
 
 
 def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
@@ -114,7 +118,8 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, faults, twins = 0, Faults(), Twins()
+    counts = {split: np.zeros(0, np.intp) for split in names}
+    faults, twins = Faults(), Twins()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
@@ -133,20 +138,22 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
                 break
             if split == "train":
                 moments.update(X)
-            largest = max(largest, int(y.max()))
+            counts[split] = _summed(counts[split], np.bincount(y))
             found[split].append(Utterance(name, len(X), digest := _digest(X, y)))
             twins.add(f"{name} ({split})", digest)
     faults.check(sum(map(len, names.values())))
     twins.report(reporter)
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
+    n_classes = corpus.n_classes or max(2, *map(len, counts.values()))
     catalogue = Catalogue(
         utterances={split: tuple(utterances) for split, utterances in found.items() if utterances},
         speakers=speakers,
         n_features=len(moments.mean),
-        n_classes=corpus.n_classes or max(largest + 1, 2),
+        n_classes=n_classes,
     )
-    return Survey(catalogue, moments.standardisation())
+    filled = {split: _summed(np.zeros(n_classes, np.intp), own) for split, own in counts.items()}
+    return Survey(catalogue, moments.standardisation(), filled)
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,14 @@ class ArrayCorpus:
     def speaker(self, name: str) -> str | None:
         """No speaker; returns None."""
         return None
+
+
+def _summed(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Sum of two counts, of which one may be shorter."""
+    total = np.zeros(max(len(a), len(b)), np.intp)
+    total[: len(a)] += a
+    total[: len(b)] += b
+    return total
 
 
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:

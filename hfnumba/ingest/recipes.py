@@ -87,7 +87,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     format : str
         Source that reads the files.
     task : {"classification", "regression"} or None
-        Task; None for regression if the targets are floating-point numbers, otherwise classification.
+        Task; None for classification if the labels are words or whole numbers, otherwise regression (CSV, Parquet and
+        libsvm: classification).
     n_classes : int or None
         Number of classes; None for the largest label plus one.
     scale, offset : float

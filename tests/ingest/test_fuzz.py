@@ -102,7 +102,7 @@ def archive(path):
 
 PARSERS = {
     "idx": (idx_file, idx.read_idx),
-    "npz": (npz_file, npz.read_npz),
+    "npz": (npz_file, lambda path: npz.read_npz(path, npz.names_of(path))),
     "ark": (ark_file, archive),
     "pdf map": (text_file(b"1 0\n2 1\n"), kaldi.read_pdf_map),
     "lab": (text_file(b"#\n0.3 125 pau\n0.6 125 k\n"), lambda path: lab.read_lab(path, 0.6)),

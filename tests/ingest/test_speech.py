@@ -193,6 +193,7 @@ def test_utterances_without_their_other_half(voice, tmp_path):
         "1 utterances have no labels and are left out; the first is u1",
         "1 utterances have no recording and are left out; the first is u2",
         "The labels of 4 recordings are read as lines `end colour phone` in seconds, of Festvox",
+        "The task is classification with 3 classes: 'a', 'k', 'pau'",
     ]
 
 
