@@ -26,6 +26,9 @@ from hfnumba.store.split import Store
 
 AnyPath = str | PathLike[str]
 
+INIT_WAIT_S = 60.0
+"""How long ``init`` waits for another process that begins the same store."""
+
 
 @dataclass(frozen=True)
 class _Opened:
@@ -78,9 +81,13 @@ def init(
     DataError
         If the source is invalid.
     StoreError
-        If ``out`` holds anything but the same store, begun or complete. Nothing is ever deleted.
+        If ``out`` holds anything but the same store, begun or complete, or another process builds there. Nothing is
+        ever deleted.
     """
-    out, plan, _ = _begin(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    out, plan, _ = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    # Jobs of an array may all begin with this.
+    with writer.locked(out, INIT_WAIT_S):
+        writer.begin(out, plan)
     return out, writer.n_partitions(plan.header)
 
 
@@ -130,7 +137,11 @@ def finalise(out: AnyPath, *, reporter: Reporter = SILENT) -> Store:
     StoreError
         If partitions are missing, or a chunk is damaged.
     """
-    return writer.finalise(Path(out), reporter)
+    out = Path(out)
+    if not writer.is_complete(out):
+        writer.read_plan(out)
+    with writer.locked(out):
+        return writer.finalise(out, reporter)
 
 
 def build(
@@ -148,11 +159,13 @@ def build(
     The bytes are the same as in steps. An interrupted build is continued. A complete store with the same settings is
     opened and left as it is. Parameters and errors are those of :func:`init`.
     """
-    out, plan, content = _begin(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
-    return writer.write_all(out, plan.header, content, reporter)
+    out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    with writer.locked(out):
+        writer.begin(out, plan)
+        return writer.write_all(out, plan.header, content, reporter)
 
 
-def _begin(
+def _planned(
     recipe: Recipe | AnyPath,
     source: AnyPath | None,
     out: AnyPath | None,
@@ -170,7 +183,6 @@ def _begin(
     names = {name: str(path) for name, path in paths.items()}
     plan = WritePlan(header=opened.header, recipe=chosen, paths=names, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
-    writer.begin(target, plan)
     return target, plan, opened.content
 
 
