@@ -142,7 +142,7 @@ def begin(out: Path, plan: WritePlan) -> None:
 def read_plan(out: Path) -> WritePlan:
     """Read the plan of an unfinished store."""
     try:
-        return msgspec.json.decode(_plan_path(out).read_bytes(), type=WritePlan)
+        return msgspec.json.decode(files.read_small(_plan_path(out), manifests.MAX_NBYTES), type=WritePlan)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store was begun at {out}; run `hfnumba data init RECIPE --out {out}` first") from None
     except OSError as error:
@@ -254,7 +254,9 @@ def _all_records(out: Path, header: Header, reporter: Reporter) -> dict[str, Fil
 def _read_records(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
     """Read the records of a partition; None if it is not written or the records are damaged."""
     try:
-        records = msgspec.json.decode(_records_path(out, j).read_bytes(), type=dict[str, FileRecord])
+        records = msgspec.json.decode(
+            files.read_small(_records_path(out, j), manifests.MAX_NBYTES), type=dict[str, FileRecord]
+        )
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     expected = {

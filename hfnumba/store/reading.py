@@ -30,7 +30,7 @@ class Place(NamedTuple):
 def read_manifest(root: Path) -> tuple[Manifest, str]:
     """Read the manifest of a store, and its digest."""
     try:
-        data = (root / manifests.NAME).read_bytes()
+        data = files.read_small(root / manifests.NAME, manifests.MAX_NBYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(_absence(root)) from None
     except OSError as error:

@@ -384,6 +384,18 @@ def test_a_file_system_without_locks(idx_dir, tmp_path, monkeypatch):
     assert verify(store) == [] and not (out / ".building").exists()
 
 
+@pytest.mark.parametrize("name", ["plan.json", "partition-000001.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_notes_of_an_unfinished_store_that_are_no_files(idx_dir, tmp_path, name, make):
+    out, n_partitions = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=3)
+    for j in range(n_partitions):
+        write_partition(out, j)
+    (out / ".building" / name).unlink()
+    make(out / ".building" / name)
+    with pytest.raises(StoreError, match=r"plan.json cannot be read|these are missing: 1"):
+        finalise(out)
+
+
 def test_arrays_cannot_be_continued_from_elsewhere(tmp_path, arrays, monkeypatch):
     disk = Disk(monkeypatch, OSError(errno.EIO, "Input/output error"))
     out = tmp_path / "a.zarr"
