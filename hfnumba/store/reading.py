@@ -78,6 +78,12 @@ def read_partition(
             raise codec.UndecodableError("starts within an utterance")
     except codec.UndecodableError as error:
         raise StoreError(f"{path}: partition {j} of {split} {error}; {REMEDY}") from error
+    except MemoryError as error:
+        first, stop = layout.bounds(j)
+        raise StoreError(
+            f"{path}: there is not enough memory for partition {j} of {split}, {stop - first} rows of "
+            f"{layout.n_features} features; give the process more, or build the store with more partitions"
+        ) from error
     return stored
 
 
