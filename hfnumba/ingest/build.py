@@ -20,6 +20,7 @@ from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.recipes import CORPORA, Recipe, find_recipe
 from hfnumba.ingest.remarks import remark_on_task
 from hfnumba.ingest.writer import Content, WritePlan
+from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.manifest import Header
 from hfnumba.store.split import Store
@@ -115,7 +116,7 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
         return
     if plan.recipe is None:
         raise StoreError(f"{out} was begun from arrays in memory; call write_store with them again to continue")
-    paths = {name: Path(path) for name, path in plan.paths.items()}
+    paths = {name: text_path(path) for name, path in plan.paths.items()}
     if plan.catalogue is not None:
         # The catalogue has a digest of each utterance, which shows changes of the source; no other is read again.
         corpus = sources.open_corpus(plan.recipe, paths, plan.header.seed)
@@ -180,7 +181,7 @@ def _planned(
         paths = locate(chosen, folder, reporter)
     opened = _open(chosen, paths, settings, reporter)
     remark_on_task(opened.header, chosen.task is not None, opened.class_counts, reporter)
-    names = {name: str(path) for name, path in paths.items()}
+    names = {name: path_text(path.absolute()) for name, path in paths.items()}
     plan = WritePlan(header=opened.header, recipe=chosen, paths=names, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
     return target, plan, opened.content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -185,7 +186,9 @@ def find_recipe(wanted: str | Path) -> Recipe:
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
-        return Recipe(name=stem, title=path.name, format="npz", files=(RecipeFile(name=path.name),))
+        # As text, and by the rule for names of files in recipes.
+        name = re.sub(r"[/\\]|^\.", "_", os.fsencode(path.name).decode("utf-8", "replace"))
+        return Recipe(name=stem, title=name, format="npz", files=(RecipeFile(name=name),))
     if path.suffix == ".toml":
         return read_recipe(path)
     names = [path_of.stem for path_of in sorted(datasets_dir().glob("*.toml"))]

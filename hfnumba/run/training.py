@@ -18,6 +18,7 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.path_text import path_text
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, settings_from
 from hfnumba.run.directory import NetworkRecord, RunDirectory, RunRecord, StoreRecord, resumed_settings
@@ -151,7 +152,7 @@ def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> Run
         settings=settings,
         network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
         store=StoreRecord(
-            path=str(store.path),
+            path=path_text(store.path),
             digest=store.digest,
             task=split.task,
             scale=split.scale,

@@ -366,6 +366,16 @@ def test_a_voice_with_recordings_in_two_spellings(voice, tmp_path):
     assert re.search(r"6 utterances have more than one recording; .*/u0.wav is taken, u0.WAV is not", reporter.notes[0])
 
 
+def test_a_recording_whose_name_is_not_utf_8(voice, tmp_path, read_tree):
+    for kind in ("wav", "lab"):
+        (voice / f"{kind}/u3.{kind}").rename(voice / kind / os.fsdecode(b"u\xe9." + kind.encode()))
+    out, n_partitions = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
+    for j in range(n_partitions):
+        write_partition(out, j)
+    assert verify(finalise(out)) == []
+    assert read_tree(out) == read_tree(build("festvox-ru", voice, tmp_path / "b.zarr", n_partitions=3).path)
+
+
 def test_the_same_recording_under_two_names(voice, tmp_path):
     for kind in ("wav", "lab"):
         (voice / kind / f"again.{kind}").write_bytes((voice / kind / f"u1.{kind}").read_bytes())

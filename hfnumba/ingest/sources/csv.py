@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tup
     try:
         # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
         # Python code at exit.
-        file = arrow.OSFile(str(path))
+        file = arrow.OSFile(os.fsencode(path))
         plain = arrow.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
         with csv.open_csv(
             plain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def recording_s(path: Path) -> float:
     """
     soundfile = require("soundfile", "speech")
     try:
-        found = soundfile.info(path)
+        found = soundfile.info(os.fsencode(path))
     except (soundfile.SoundFileError, OSError) as error:
         raise DataError(f"{path} is not a recording that can be read: {error}") from error
     return float(found.frames / found.samplerate)
@@ -143,7 +144,7 @@ def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
     """
     soundfile = require("soundfile", "speech")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             kind = (file.format, file.subtype)
             if file.format not in FORMATS or file.subtype not in SAMPLE_NBYTES:
                 raise DataError(f"{path} is {' '.join(kind)}, expected uncompressed WAV or NIST SPHERE")

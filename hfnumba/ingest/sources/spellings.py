@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hfnumba.errors import DataError
+from hfnumba.path_text import path_text
 from hfnumba.progress import Reporter
 
 
@@ -23,7 +24,7 @@ def by_utterance(root: Path, paths: Iterable[Path], suffix: str, *, any_case: bo
             continue
         key = path.relative_to(root).with_suffix("")
         key = key.with_suffix("") if _is_copy(path) else key
-        found[key.as_posix().upper() if any_case else key.as_posix()].append(path)
+        found[path_text(key.as_posix().upper() if any_case else key.as_posix())].append(path)
     return dict(found)
 
 
