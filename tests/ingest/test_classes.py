@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hfnumba.errors import DataError
-from hfnumba.ingest import build, write_frames
+from hfnumba.ingest import build, write_frames, write_store
 from hfnumba.ingest.remarks import remark_on_task
 from tests.silent import Silent
 
@@ -13,18 +13,18 @@ X = np.random.default_rng(0).normal(size=(N, 3))
 FORMATS = ("npz", "npy", "zarr", "hdf5")
 
 
-def write(root, kind, y, *, more=""):
-    """The recipe (or archive) of a source with the labels ``y``."""
+def write(root, kind, y, *, more="", features=X):
+    """The recipe of a source with the labels ``y``."""
     root.mkdir(exist_ok=True)
     if kind == "npz":
-        np.savez(root / "t.npz", X=X, y=y)
+        np.savez(root / "t.npz", X=features, y=y)
         table = '[[files]]\nname = "t.npz"\n'
     elif kind == "hdf5":
         with pytest.importorskip("h5py").File(root / "t.h5", "w") as file:
-            file["X"], file["y"] = X, y
+            file["X"], file["y"] = features, y
         table = '[table]\ntrain = ["t.h5"]\n'
     else:
-        for name, values in (("X", X), ("y", y)):
+        for name, values in (("X", features), ("y", y)):
             if kind == "npy":
                 np.save(root / f"{name}.npy", values)
             else:
@@ -148,3 +148,38 @@ def test_frames_of_classes_that_never_train(tmp_path):
     assert reporter.notes[1].startswith("Warning: 2 of 9 rows of test have a class that no row of train has") and (
         "learnt: 2;" in reporter.notes[1]
     )
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "csv", "libsvm", "arrays", "frames"])
+@pytest.mark.parametrize("place", ["features", "targets"])
+def test_numbers_beyond_float32_are_refused_in_every_source(tmp_path, kind, place):
+    values, y = X.copy(), np.arange(N) / 4
+    (values[:, 1] if place == "features" else y)[7] = 1e300
+    root = tmp_path / "in"
+    root.mkdir()
+    if kind == "frames":
+        if place == "targets":
+            pytest.skip("frames have labels only")
+        with pytest.raises(DataError, match=r"1 of 120 features are not finite in float32.*at row 7, column 1"):
+            write_frames(tmp_path / "s.zarr", {"train": [(values, np.arange(N) % 2)]})
+        return
+    if kind == "arrays":
+        with pytest.raises(DataError, match=f"1 of .* {place} are not finite in float32.*1e.300 at row 7"):
+            write_store(tmp_path / "s.zarr", {"train": (values, y)})
+        return
+    if kind in ("csv", "libsvm"):
+        lines = {
+            "csv": ["a,b,c,k", *(",".join(map(str, (*row, k))) for row, k in zip(values, y, strict=True))],
+            "libsvm": [
+                f"{k} " + " ".join(f"{j + 1}:{value}" for j, value in enumerate(row))
+                for row, k in zip(values, y, strict=True)
+            ],
+        }[kind]
+        (root / "a").write_text("\n".join(lines) + "\n")
+        path = root / "t.toml"
+        label = 'label = "k"' if kind == "csv" else ""
+        path.write_text(f'name = "t"\nformat = "{kind}"\ntask = "regression"\n[table]\ntrain = ["a"]\n{label}\n')
+    else:
+        path = write(root, kind, y, more='task = "regression"', features=values)
+    with pytest.raises(DataError, match=rf"1 of \d+ {place} are not finite in float32.* at row \d+"):
+        build(path, root, tmp_path / "s.zarr")
