@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,10 @@ class Commands(click.Group):
         """Run the command line; with ``--cluster mpi`` or ``slurm``, in one of the processes of the job."""
         from hfnumba.cli.ranks import launcher, refuse_many, run
 
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Paths that are not UTF-8 are printed as they are.
+                stream.reconfigure(errors="surrogateescape")
         words = list(sys.argv[1:] if args is None else args)
         if args is None and words[:1] == ["train"]:
             block_signals()

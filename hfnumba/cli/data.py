@@ -12,6 +12,7 @@ import click
 from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
+from hfnumba.errors import printable
 
 SHOWN_CLASSES = 60
 SHOWN_COLUMNS = 60
@@ -185,7 +186,7 @@ def verify(store: Path) -> None:
     with stderr_reporter() as reporter:
         problems = find_problems(opened, reporter)
     for problem in problems:
-        click.echo(problem)
+        click.echo(printable(problem))
     if problems:
         raise StoreError(
             f"{store} is damaged (faults found: {len(problems)}); restore the files from a copy, or delete the store "
@@ -247,4 +248,4 @@ def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.remarks import Faults, Twins
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype, unmasked
@@ -23,7 +24,6 @@ from hfnumba.store.rounding import Ranges
 from hfnumba.store.standardise import Moments, Standardisation
 
 Features = NDArray[np.float32]
-N_NAMED = 5
 
 
 class Corpus(Protocol):
@@ -78,10 +78,14 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 @dataclass(frozen=True)
 class Survey:
-    """Catalogue of a corpus, and mean and deviation of the training frames (after normalisation by speaker)."""
+    """Catalogue of a corpus, mean and deviation of the training frames (after normalisation by speaker), class counts.
+
+    ``class_counts`` has the number of frames of each class in each split.
+    """
 
     catalogue: Catalogue
     standardisation: Standardisation
+    class_counts: Mapping[str, NDArray[np.intp]]
 
 
 def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
@@ -109,13 +113,12 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     -----
     One utterance at a time is in memory.
     """
-    names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
-    if not names.get("train"):
-        raise DataError("there are no training utterances")
+    names = _orders(corpus, seed)
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, faults, ranges = 0, _Faults(), Ranges()
+    counts = {split: np.zeros(0, np.intp) for split in names}
+    faults, twins, ranges = Faults(), Twins(), Ranges()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
@@ -134,19 +137,27 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
                 break
             if split == "train":
                 moments.update(X)
-            largest = max(largest, int(y.max()))
-            found[split].append(Utterance(name, len(X), _digest(X, y)))
+            counts[split] = _summed(counts[split], np.bincount(y))
+            found[split].append(Utterance(name, len(X), digest := _digest(X, y)))
+            twins.add(f"{name} ({split})", digest)
     faults.check(sum(map(len, names.values())))
-    ranges.origin(lambda j: f"feature {j} (counted from 0) of the training frames", "subtract an offset first")
+    _refuse_rounded(ranges)
+    twins.report(reporter)
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
+    n_classes = corpus.n_classes or max(2, *map(len, counts.values()))
     catalogue = Catalogue(
         utterances={split: tuple(utterances) for split, utterances in found.items() if utterances},
         speakers=speakers,
         n_features=len(moments.mean),
-        n_classes=corpus.n_classes or max(largest + 1, 2),
+        n_classes=n_classes,
     )
-    return Survey(catalogue, moments.standardisation())
+    filled = {split: _summed(np.zeros(n_classes, np.intp), own) for split, own in counts.items()}
+    return Survey(catalogue, moments.standardisation(), filled)
+
+
+def _refuse_rounded(ranges: Ranges) -> None:
+    ranges.origin(lambda j: f"feature {j} (counted from 0) of the training frames", "subtract an offset first")
 
 
 @dataclass(frozen=True)
@@ -227,28 +238,20 @@ class ArrayCorpus:
         return None
 
 
-class _Faults:
-    """Collects the utterances that cannot be used."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._first = ""
-
-    def add(self, name: str, error: DataError) -> None:
-        self._first = self._first or str(error)
-        self._names.append(name)
-
-    def check(self, total: int) -> None:
-        """Raise if there are any."""
-        if self._names:
-            more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
-            raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
+def _summed(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Sum of two counts, of which one may be shorter."""
+    total = np.zeros(max(len(a), len(b)), np.intp)
+    total[: len(a)] += a
+    total[: len(b)] += b
+    return total
 
 
-def listed(names: Sequence[str]) -> str:
-    """List the first few names, and the number of the others."""
-    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    return ", ".join(names[:N_NAMED]) + more
+def _orders(corpus: Corpus, seed: int) -> dict[str, list[str]]:
+    """Names of the utterances of each split, shuffled."""
+    names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
+    if not names.get("train"):
+        raise DataError("there are no training utterances")
+    return names
 
 
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:

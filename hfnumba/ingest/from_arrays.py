@@ -92,8 +92,9 @@ def write_store(
     metadata = Metadata(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
     header = rows_header(metadata, prepared, Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, WritePlan(header=header))
-    return writer.write_all(path, header, prepared)
+    with writer.locked(path):
+        writer.begin(path, WritePlan(header=header))
+        return writer.write_all(path, header, prepared)
 
 
 def write_frames(
@@ -142,9 +143,10 @@ def write_frames(
     metadata = Metadata(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
     header = frames_header(metadata, survey, (), Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, WritePlan(header=header))
     by_name = {f"{key}-{i}": own for key, values in weights.items() for i, own in enumerate(values)}
-    return writer.write_all(path, header, CorpusContent(corpus, survey.catalogue, by_name))
+    with writer.locked(path):
+        writer.begin(path, WritePlan(header=header))
+        return writer.write_all(path, header, CorpusContent(corpus, survey.catalogue, by_name))
 
 
 def _separated(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:

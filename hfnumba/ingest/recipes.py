@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -87,7 +88,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     format : str
         Source that reads the files.
     task : {"classification", "regression"} or None
-        Task; None for regression if the targets are floating-point numbers, otherwise classification.
+        Task; None for classification if the labels are words or whole numbers, otherwise regression (CSV, Parquet and
+        libsvm: classification).
     n_classes : int or None
         Number of classes; None for the largest label plus one.
     scale, offset : float
@@ -184,7 +186,9 @@ def find_recipe(wanted: str | Path) -> Recipe:
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
-        return Recipe(name=stem, title=path.name, format="npz", files=(RecipeFile(name=path.name),))
+        # As text, and by the rule for names of files in recipes.
+        name = re.sub(r"[/\\]|^\.", "_", os.fsencode(path.name).decode("utf-8", "replace"))
+        return Recipe(name=stem, title=name, format="npz", files=(RecipeFile(name=name),))
     if path.suffix == ".toml":
         return read_recipe(path)
     names = [path_of.stem for path_of in sorted(datasets_dir().glob("*.toml"))]

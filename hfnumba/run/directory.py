@@ -52,6 +52,7 @@ class NetworkRecord(msgspec.Struct, frozen=True):
 class StoreRecord(msgspec.Struct, frozen=True):
     """Path, digest and task of the training data, and the transformation of their features.
 
+    The path is a text of :func:`hfnumba.path_text.path_text`.
     Features are standardised ((x - origin - mean) / deviation, where there are means; most have no origin), spliced
     with ``context`` frames on each side, and scaled (x * scale + offset), in this order. ``class_weights`` are the
     weights of the classes in the loss; empty for none.

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from hfnumba.errors import DataError, StoreError
+from hfnumba.path_text import path_text, text_path
 from hfnumba.run.directory import StoreRecord
 from hfnumba.store.columns import Arrangement, Column, canonical, feature_names, listed
 from hfnumba.store.standardise import Standardisation
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRecord:
     """Record of the training data, from their split."""
     return StoreRecord(
-        path=split.path,
+        path=path_text(split.path),
         digest=split.digest,
         task=split.task,
         scale=split.scale,
@@ -45,7 +46,7 @@ def with_names(data: StoreRecord) -> StoreRecord:
     if data.classes is not msgspec.UNSET:
         return data
     try:
-        store = read_manifest(data.path)
+        store = read_manifest(text_path(data.path))
     except StoreError:
         return data
     return store_record(store["train"], data.class_weights) if store.digest == data.digest else data

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, StoreError
 from hfnumba.progress import Advance
 
 BLOCK = 65_536
@@ -99,6 +99,29 @@ def _within_limits(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     target = min(max(4 * SMALLEST_WEIGHT * ratio, 1.0), LARGEST_WEIGHT)
     scaled = np.ldexp(weights, math.frexp(target)[1] - 1 - math.frexp(largest)[1])
     return np.where(positive, np.maximum(scaled, SMALLEST_WEIGHT), 0.0)
+
+
+def count_classes(
+    where: str, y: NDArray[Any], n_classes: int, weights: NDArray[Any] | None = None
+) -> NDArray[np.float64]:
+    """Number of rows of each class in the stored labels ``y``, or the sum of their weights.
+
+    Raises
+    ------
+    StoreError
+        If a label is none of the classes of the store.
+    """
+    if y.min() < 0 or y.max() >= n_classes:
+        raise StoreError(
+            f"{where} has labels from {y.min()} to {y.max()}, expected 0 to {n_classes - 1}; delete the store and "
+            f"build it again"
+        )
+    if weights is not None:
+        return np.bincount(y, weights, n_classes)
+    counts = np.zeros(n_classes)
+    for first in range(0, len(y), BLOCK):  # NumPy makes 64-bit numbers of all labels it is given
+        counts += np.bincount(y[first : first + BLOCK], minlength=n_classes)
+    return counts
 
 
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:

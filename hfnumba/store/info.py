@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.progress import SILENT, Counter, Reporter
+from hfnumba.store.checks import count_classes
 from hfnumba.store.columns import Column
 from hfnumba.store.split import Split, Store
 from hfnumba.store.standardise import Moments
@@ -81,7 +82,7 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or a label is none of the classes.
 
     Notes
     -----
@@ -94,7 +95,7 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     for name, split in splits.items():
         statistics = _Statistics(split)
         for j in range(split.n_partitions):
-            statistics.update(*split.load_stored(j))
+            statistics.update(split.partition_name(j), *split.load_stored(j))
             weights = split.load_labels(j)[1] if split.weighted else None
             if weights is not None:
                 statistics.update_weights(weights)
@@ -125,14 +126,14 @@ class _Statistics:
             "zeros": before["zeros"] + int(np.count_nonzero(weights == 0)),
         }
 
-    def update(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+    def update(self, where: str, X: NDArray[Any], y: NDArray[Any]) -> None:
         low, high = X.min(axis=0), X.max(axis=0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
         for first in range(0, len(X), 8192):
             self.moments.update(X[first : first + 8192])
         if self.counts is not None:
-            self.counts += np.bincount(y, minlength=len(self.counts))
+            self.counts += count_classes(where, y, len(self.counts)).astype(np.int64)
 
     def summary(self) -> dict[str, Any]:
         measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}

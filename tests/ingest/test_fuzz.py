@@ -17,7 +17,7 @@ from hfnumba.errors import DataError
 from hfnumba.ingest import sources
 from hfnumba.ingest.recipe_tables import ArrayOptions, ArraySplit, SpeechOptions, TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources import ark, festvox, idx, kaldi, npy, npz, timit
+from hfnumba.ingest.sources import ark, idx, kaldi, lab, npy, npz, timit
 from hfnumba.ingest.sources.speech import read_samples
 
 
@@ -102,10 +102,11 @@ def archive(path):
 
 PARSERS = {
     "idx": (idx_file, idx.read_idx),
-    "npz": (npz_file, npz.read_npz),
+    "npz": (npz_file, lambda path: npz.read_npz(path, npz.names_of(path))),
     "ark": (ark_file, archive),
     "pdf map": (text_file(b"1 0\n2 1\n"), kaldi.read_pdf_map),
-    "lab": (text_file(b"#\n0.3 125 pau\n0.6 125 k\n"), festvox.read_lab),
+    "lab": (text_file(b"#\n0.3 125 pau\n0.6 125 k\n"), lambda path: lab.read_lab(path, 0.6)),
+    "htk lab": (text_file(b"0 3000000 pau_s2 -1 pau\n3000000 6000000 pau_s3\n"), lambda path: lab.read_lab(path, 0.6)),
     "phn": (text_file(b"0 1600 h#\n1600 4800 sh\n"), lambda path: timit.read_phn(path, 16_000)),
     "wav": (wav_file, lambda path: read_samples(path, SpeechOptions())),
     "csv": (text_file(b"x,k\n1,0\n2,1\n3,0\n"), table("csv")),

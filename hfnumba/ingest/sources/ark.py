@@ -1,12 +1,14 @@
 """Strict reader of matrices and integer vectors in Kaldi's archives and script files.
 
 The format is described in Kaldi's documentation ("Kaldi I/O mechanisms") and in ``matrix/compressed-matrix.h``. An
-archive is a sequence of a key, a space, and an object; a script file has lines of a key and ``file:offset``. The other
-forms that Kaldi accepts (pipes, standard input, ranges) are refused. Nothing is ever executed or unpickled.
+archive is a sequence of a key, a space, and an object; it may be packed with gzip, as alignments are. A script file has
+lines of a key and ``file:offset``. The other forms that Kaldi accepts (pipes, standard input, ranges) are refused.
+Nothing is ever executed or unpickled.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.ingest.sources.ark_compression import CELL_NBYTES, decompressed
 from hfnumba.ingest.sources.numbers import plain
 from hfnumba.ingest.sources.paths import inside
+from hfnumba.ingest.sources.spool import gunzipped
 
 MAX_KEY = 1024
 MAX_LINE = 2**20
@@ -27,14 +31,14 @@ MAX_TEXT = 2**28
 
 DTYPES = {b"FM": "<f4", b"DM": "<f8"}
 COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 3}
-CELL_NBYTES = {1: 1, 2: 2, 3: 1}
 
 
 class Entry(NamedTuple):
-    """Place of an object: a file, and the offset after the key and its space."""
+    """Place of an object: a file, the offset after the key and its space, and the unpacked file if it is packed."""
 
     path: Path
     offset: int
+    unpacked: BinaryIO | None = None
 
 
 class _Head(NamedTuple):
@@ -79,7 +83,7 @@ def read_matrix(entry: Entry) -> NDArray[Any]:
         data = _exact(entry.path, file, head.nbytes)
     if head.token in DTYPES:
         return np.frombuffer(data, DTYPES[head.token]).reshape(head.rows, head.columns)
-    return _decompressed(head, data)
+    return decompressed(COMPRESSED[head.token], (head.rows, head.columns), head.low, head.span, data)
 
 
 def read_ints(entry: Entry) -> NDArray[np.int32]:
@@ -123,12 +127,13 @@ def _script(root: Path, path: Path) -> Iterator[tuple[str, Entry]]:
 
 
 def _archive(path: Path) -> Iterator[tuple[str, Entry]]:
-    with _opened(path) as file:
+    unpacked = gunzipped(path) if path.suffix == ".gz" else None
+    with _opened(path, unpacked) as file:
         while True:
             key = _key(path, file)
             if key is None:
                 return
-            entry = Entry(path, file.tell())
+            entry = Entry(path, file.tell(), unpacked)
             if _starts(file, b"\0B"):
                 head = _head(path, file)
                 file.seek(head.nbytes, 1)
@@ -175,7 +180,7 @@ def _head(path: Path, file: BinaryIO) -> _Head:
             kind = COMPRESSED[token]
             nbytes = rows * columns * CELL_NBYTES[kind] + (8 * columns if kind == 1 else 0)
             head = _Head(token, rows, columns, low, span, nbytes)
-    left = path.stat().st_size - file.tell()
+    left = os.fstat(file.fileno()).st_size - file.tell()
     if head.rows < 0 or head.columns < 0 or head.nbytes > left:
         raise DataError(
             f"{path}: the object at byte {at} claims {head.rows} x {head.columns} values, but {left} bytes are left; "
@@ -192,32 +197,6 @@ def _token(path: Path, file: BinaryIO, at: int) -> bytes:
         known = ", ".join(key.decode() for key in (*DTYPES, *COMPRESSED))
         raise DataError(f"{path}: the object at byte {at} is of type {token!r}, expected {known} or whole numbers")
     return token
-
-
-def _decompressed(head: _Head, data: bytes) -> NDArray[np.float32]:
-    """Decompress a matrix with the arithmetic of Kaldi, in float64 where Kaldi uses it."""
-    low, span, shape = np.float32(head.low), np.float32(head.span), (head.rows, head.columns)
-    kind = COMPRESSED[head.token]
-    if kind != 1:
-        cells = np.frombuffer(data, "<u2" if kind == 2 else "u1").reshape(shape)
-        with np.errstate(all="ignore"):
-            step = np.float32(head.span * (1 / 65535 if kind == 2 else 1 / 255))
-            return low + step * cells.astype(np.float32)
-    headers = np.frombuffer(data, "<u2", 4 * head.columns).reshape(head.columns, 4)
-    cells = np.frombuffer(data, "u1", offset=8 * head.columns).reshape(head.columns, head.rows).astype(np.float32)
-    with np.errstate(all="ignore"):
-        quartiles = low + (span * np.float32(1.52590218966964e-05)) * headers.astype(np.float32)
-        p0, p25, p75, p100 = (quartiles[:, [k]] for k in range(4))
-        values = np.where(
-            cells <= 64,
-            p0 + ((p25 - p0) * cells).astype(np.float64) * (1 / 64),
-            np.where(
-                cells <= 192,
-                p25 + ((p75 - p25) * (cells - 64)).astype(np.float64) * (1 / 128),
-                p75 + ((p100 - p75) * (cells - 192)).astype(np.float64) * (1 / 63),
-            ),
-        )
-        return np.ascontiguousarray(values.T.astype(np.float32))
 
 
 def _text(path: Path, file: BinaryIO) -> bytes:
@@ -282,7 +261,11 @@ def _decode(path: Path, text: bytes) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path, unpacked: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    if unpacked is not None:
+        unpacked.seek(0)
+        yield unpacked
+        return
     try:
         with path.open("rb") as file:
             yield file
@@ -292,8 +275,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _at(entry: Entry) -> Iterator[BinaryIO]:
-    with _opened(entry.path) as file:
-        if entry.offset >= entry.path.stat().st_size:
+    with _opened(entry.path, entry.unpacked) as file:
+        if entry.offset >= os.fstat(file.fileno()).st_size:
             raise DataError(f"{entry.path} has no object at byte {entry.offset}; it ends before")
         file.seek(entry.offset)
         yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
         # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
         # Python code at exit.
         with _without_comments(path, options.comment or "") as name:
-            file = arrow.OSFile(name)
+            file = arrow.OSFile(os.fsencode(name))
             plain = arrow.CompressedInputStream(file, "gzip") if name.endswith(".gz") else file
             with csv.open_csv(
                 plain,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.corpus import listed
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.remarks import listed
 from hfnumba.ingest.shuffle import hold_out_names
 from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
 from hfnumba.ingest.sources.numbers import whole

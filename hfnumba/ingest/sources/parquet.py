@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,10 @@ def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
 def _opened(path: Path) -> Iterator[Any]:
     arrow, parquet = require("pyarrow", "tables"), require("pyarrow.parquet", "tables")
     try:
-        with parquet.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
+        with (
+            arrow.OSFile(os.fsencode(path)) as source,
+            parquet.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             for i in range(file.metadata.num_row_groups):
                 # Column sizes would be more precise, but asking for those of a damaged file aborts the process.
                 nbytes = file.metadata.row_group(i).total_byte_size

@@ -19,6 +19,7 @@ from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.paths import file_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.spool import Labels, Spool
+from hfnumba.path_text import path_text
 from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.rounding import Ranges
@@ -115,7 +116,7 @@ def gather(
     def records() -> tuple[SourceFile, ...]:
         paths = {name: inside(root, name) for name in names}
         advance = hashing(reporter, paths.values())
-        return tuple(file_record(name, path, advance) for name, path in paths.items())
+        return tuple(file_record(path_text(name), path, advance) for name, path in paths.items())
 
     kind = Kind(n_features, dtype, options.max_features, "table")
     return gather_blocks(recipe, seed, begin, kind, records, ranges=ranges, origin=origin)
