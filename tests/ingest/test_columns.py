@@ -136,7 +136,7 @@ def test_running_numbers_of_several_files(root, monkeypatch):
     path.write_text(path.read_text().replace('["a"]', '["a", "b", "c"]'))
     reporter = Silent()
     build(path, root, root.parent / "s.zarr", reporter=reporter)
-    assert "Warning: column no is a running number" in reporter.notes[-1]
+    assert any(note.startswith("Warning: column no is a running number") for note in reporter.notes)
 
 
 def test_build_says_what_the_features_are(root, tmp_path):
@@ -159,7 +159,7 @@ def test_a_partition_does_not_say_it_again(root, tmp_path):
     begun, written = Silent(), Silent()
     out, _ = init(recipe(root, "csv"), root, tmp_path / "s.zarr", reporter=begun)
     write_partition(out, 0, reporter=written)
-    assert len(begun.notes) == 1 and written.notes == []
+    assert begun.notes[0].startswith("Feature x: number") and written.notes == []
 
 
 def test_info_lists_the_columns(root, tmp_path):
@@ -181,7 +181,7 @@ def test_info_lists_the_columns(root, tmp_path):
 
 def test_many_columns_are_not_all_listed(root):
     write_csv(root / "a", {f"c{j}": X for j in range(100)} | {"k": LABELS})
-    assert built(root, "csv")[1].splitlines()[-1] == "Features are also 70 more columns, see hfnumba data info"
+    assert "Features are also 70 more columns, see hfnumba data info" in built(root, "csv")[1].splitlines()
 
 
 SAME = [["1", "1.0", "01", " 1", "1e0", "+1"], ["True", "TRUE", "true "], ["-0.5", "-.5", " -0.50"], ["a b", " a b "]]

@@ -108,7 +108,7 @@ class Survey:
     def _spell(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Collect categories in all their spellings; return which are missing."""
         found, words = self.spellings[name], values.tolist()
-        for word in set(words):
+        for word in dict.fromkeys(words):
             category = canonical(word)
             if category in found or len(found) <= MAX_CATEGORIES:
                 found.setdefault(category, set()).add(word)
@@ -128,7 +128,8 @@ class Survey:
         if not len(known):
             return
         self.counts[name] += len(known)
-        self.sums[name] += float(known.sum())
+        with np.errstate(over="ignore"):
+            self.sums[name] += float(known.sum())
         self.lowest[name] = min(self.lowest[name], float(known.min()))
         self.highest[name] = max(self.highest[name], float(known.max()))
         if name not in self.fractional and (known != np.floor(known)).any():
@@ -167,7 +168,7 @@ class Survey:
                 f"No feature is {indices}, an index of rows as pandas writes it; to have it, name it in numeric"
             )
         for name, found in self.spellings.items():
-            several = [sorted(words - {None}) for words in found.values() if len(words - {None}) > 1]
+            several = sorted(sorted(words - {None}) for words in found.values() if len(words - {None}) > 1)
             if several:
                 example = " and ".join(map(shown, several[0][:3]))
                 notes.append(f"Column {shown(name)} spells values in several ways: {example} are taken for the same")
@@ -211,10 +212,10 @@ class _Numbering:
             self.base = float(values[0])
         with np.errstate(invalid="ignore", over="ignore"):
             from_base = np.where(values == np.floor(values), values - self.base, np.nan)
-        self.n += len(values)
-        self.low, self.high = min(self.low, float(from_base.min())), max(self.high, float(from_base.max()))
-        self.total += float(from_base.sum())
-        self.squares += float(np.square(from_base).sum())
+            self.n += len(values)
+            self.low, self.high = min(self.low, float(from_base.min())), max(self.high, float(from_base.max()))
+            self.total += float(from_base.sum())
+            self.squares += float(np.square(from_base).sum())
 
     @property
     def consecutive(self) -> bool:
