@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.store.standardise import subtract
+from hfnumba.store.standardise import CONSTANT, subtract
 
 MIN_STEPS = 256
 """Number of steps (spacings of float32) that a column must span, from its smallest to its largest value."""
@@ -30,12 +30,15 @@ class Ranges:
     ----------
     lowest, highest : ndarray of shape (n_columns,) or None
         None where no block had a dtype that float32 rounds.
+    inexact : ndarray of bool or None
+        Whether float32 changes a value, for columns that span few of its steps.
     parsed : bool
         Whether the values were whole numbers that reading may already have rounded to float64.
     """
 
     lowest: NDArray[Any] | None = None
     highest: NDArray[Any] | None = None
+    inexact: NDArray[np.bool_] | None = None
     parsed: bool = False
 
     def update(self, block: NDArray[Any]) -> None:
@@ -43,6 +46,15 @@ class Ranges:
         if block.dtype.kind not in "iuf" or np.can_cast(block.dtype, np.float32) or not block.size:
             return
         low, high = block.min(axis=0), block.max(axis=0)
+        if self.inexact is None:
+            self.inexact = np.zeros(len(low), bool)
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = _largest(low, high)
+            # A block may be below the power of two at which the steps of the whole column double.
+            few = (largest > 0) & (subtract(high, low) < 2 * MIN_STEPS * _spacing32(largest))
+            if (few := few & ~self.inexact).any():
+                values = block[:, few]
+                self.inexact[few] = (subtract(values, values.astype(np.float32).astype(np.float64)) != 0).any(axis=0)
         self.lowest = low if self.lowest is None else np.minimum(self.lowest, low)
         self.highest = high if self.highest is None else np.maximum(self.highest, high)
 
@@ -57,7 +69,9 @@ class Ranges:
     def origin(self, name: Callable[[int], str], advice: str | None) -> NDArray[np.float64] | None:
         """Return what is to be subtracted from each column before rounding: 0 from most; None if nothing from any.
 
-        A column that differs only in the last digits of float64, which are errors of calculation, is constant.
+        A column whose values float32 has is left as it is, unless its deviation is surely so small that standardisation
+        would take it for a constant. A column that differs only in the last digits of float64, which are errors of
+        calculation, is constant.
 
         Parameters
         ----------
@@ -69,15 +83,16 @@ class Ranges:
         Raises
         ------
         DataError
-            If a column spans fewer steps, and nothing is to be subtracted or that would not help.
+            If float32 changes values of such a column, and nothing is to be subtracted or that would not help.
         """
-        if self.lowest is None or self.highest is None:
+        if self.lowest is None or self.highest is None or self.inexact is None:
             return None
         low, high = self.lowest, self.highest
         with np.errstate(over="ignore", invalid="ignore"):
-            largest = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
+            largest = _largest(low, high)
             span, fine, step = subtract(high, low), np.spacing(largest), _spacing32(largest)
-            differs = (span > 0) & (span < MIN_STEPS * step)
+            centred = (advice is None) & (span <= 2 * CONSTANT * largest)
+            differs = (span > 0) & (span < MIN_STEPS * step) & (self.inexact | centred)
             tiny = differs & (span < MIN_STEPS * _spacing32(span))
         if low.dtype.kind == "f":
             differs &= (span >= MIN_STEPS * fine) | (largest >= LARGEST_WHOLE)
@@ -101,6 +116,10 @@ def refuse_rounded(name: str, values: NDArray[Any], advice: str, *, parsed: bool
     ranges = Ranges(parsed=parsed)
     ranges.update_all(values[:, None] if values.ndim == 1 else values)
     ranges.origin(lambda j: f"{name} {j} (counted from 0)", advice)
+
+
+def _largest(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
+    return np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
 
 
 def _spacing32(values: NDArray[np.float64]) -> NDArray[np.float64]:

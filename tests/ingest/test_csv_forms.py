@@ -22,7 +22,7 @@ def root(tmp_path):
 
 
 def built(root, *table, train="a.csv", format_name="csv", more=""):
-    lines = ['name = "t"', f'format = "{format_name}"', more, "[table]", f"train = [{json.dumps(train)}]", *table]
+    lines = ['name = "t"', f'format = "{format_name}"', more, "[table]", f'train = ["{train}"]', *table]
     (root / "t.toml").write_text("\n".join(lines) + "\n")
     reporter = Silent()
     out = root.parent / f"{len(list(root.parent.iterdir()))}.zarr"
@@ -164,6 +164,8 @@ def test_files_of_two_splits(root):
     for test in ("parts/part-1.csv", "parts"):
         with pytest.raises(DataError, match=r"parts/part-\d.csv is among the files of both train and test"):
             built(root, 'label = "k"', f'test = ["{test}"]', train="parts/*.csv")
+    with pytest.raises(DataError, match=r"parts/part-0.csv is among the files of train twice"):
+        built(root, 'label = "k"', train='parts", "parts/part-0.csv')
     store, _ = built(root, 'label = "k"', 'test = ["parts/part-1.csv"]', train="parts/part-0.csv")
     assert store["train"].n_rows == store["test"].n_rows == N // 2
 

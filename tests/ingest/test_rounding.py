@@ -10,7 +10,7 @@ import zarr
 from hfnumba.engine import ArrayObjective
 from hfnumba.errors import DataError
 from hfnumba.estimator import HessianFreeClassifier, HessianFreeRegressor
-from hfnumba.ingest import build, write_frames, write_store
+from hfnumba.ingest import build, finalise, init, write_frames, write_partition, write_store
 from hfnumba.network import Network
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
@@ -141,6 +141,49 @@ def test_times_are_refused_otherwise(tmp_path, kind):
     with pytest.raises(DataError, match=complaint):
         SOURCES[kind](tmp_path, X, LABELS, "")
     assert not (tmp_path / "s.zarr").exists()
+
+
+def stored_rows(store):
+    parts = [split.load_stored(j) for split in store.splits.values() for j in range(split.n_partitions)]
+    X, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return X[np.argsort(X[:, 0])], y[np.argsort(X[:, 0])]
+
+
+@pytest.mark.parametrize("more", ["", "standardise = true"])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_values_that_float32_has_are_left_as_they_are(tmp_path, kind, more):
+    X, y = np.stack([np.arange(N), 70_000 + np.arange(N) % 3], axis=1), 500_000 + np.arange(N) % 2
+    found, targets = stored_rows(SOURCES[kind](tmp_path, X, y, f'task = "regression"\n{more}'))
+    np.testing.assert_array_equal(found, X)
+    np.testing.assert_array_equal(targets[:, 0], y)
+
+
+def test_standardisation_does_not_take_them_for_constants(tmp_path):
+    X = np.stack([np.arange(N), 2.0**31 + 256 * (np.arange(N) % 5)], axis=1)
+    np.testing.assert_array_equal(stored_rows(from_npy(tmp_path, X, LABELS, ""))[0], X)
+    (tmp_path / "b").mkdir()
+    found, _ = loaded(from_npy(tmp_path / "b", X, LABELS, "standardise = true"))
+    np.testing.assert_allclose(found[:, 1].std(), 1, rtol=0.1)
+
+
+def test_a_column_across_a_power_of_two():
+    """Blocks below 2**31 have steps of 128, those above of 256."""
+    values = 2.0**31 - 16_384 + 130 * np.arange(252)
+    for blocks in (np.split(values, 2), np.split(values, 4), [values]):
+        ranges = Ranges()
+        for block in blocks:
+            ranges.update(block[:, None])
+        with pytest.raises(DataError, match="where float32 has steps of 256"):
+            ranges.origin(str, "subtract an offset")
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_origins_of_stores_that_are_built_in_steps(tmp_path, kind, read_tree):
+    whole = SOURCES[kind](tmp_path, np.stack([TIMES, np.arange(N) % 7], axis=1), LABELS, "standardise = true")
+    out, n = init(tmp_path / "t.toml", tmp_path, tmp_path / "b.zarr")
+    for j in range(n):
+        write_partition(out, j)
+    assert read_tree(finalise(out).path) == read_tree(whole.path)
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -74,6 +74,7 @@ class Survey:
         self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
         self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
         self.fractional: set[str] = set()
+        self.inexact: set[str] = set()
         self.missing: dict[str, int] = {}
         self.first, self.n_training = "", 0
         self.numberings: dict[str, list[_Numbering]] = {name: [] for name in columns.numeric}
@@ -130,6 +131,8 @@ class Survey:
         self.counts[name] += len(known)
         with np.errstate(over="ignore"):
             self.sums[name] += float(known.sum())
+            if name not in self.inexact and (known.astype(np.float32) != known).any():
+                self.inexact.add(name)
         self.lowest[name] = min(self.lowest[name], float(known.min()))
         self.highest[name] = max(self.highest[name], float(known.max()))
         if name not in self.fractional and (known != np.floor(known)).any():
@@ -153,7 +156,8 @@ class Survey:
         if not names:
             return {}
         low, high = (np.array([ends[name] for name in names]) for ends in (self.lowest, self.highest))
-        found = Ranges(low, high, parsed=True).origin(lambda j: f"column {shown(names[j])}", advice)
+        inexact = np.array([name in self.inexact for name in names])
+        found = Ranges(low, high, inexact, parsed=True).origin(lambda j: f"column {shown(names[j])}", advice)
         return {} if found is None else dict(zip(names, found.tolist(), strict=True))
 
     def notes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -63,9 +64,12 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     """Names of the files of each split, below the folder; folders and patterns are replaced by their files."""
     given = options_of(recipe).files
     found = {
-        split: list(dict.fromkeys(name for pattern in names for name in _matches(root, pattern, recipe.format)))
+        split: [name for pattern in names for name in _matches(root, pattern, recipe.format)]
         for split, names in given.items()
     }
+    for split, ours in found.items():
+        if twice := [name for name, n in Counter(ours).items() if n > max(1, given[split].count(name))]:
+            raise DataError(f"{twice[0]} is among the files of {split} twice; name patterns that do not meet")
     for (one, ours), (other, theirs) in combinations(found.items(), 2):
         for name in ours:
             if name in theirs and not (name in given[one] and name in given[other]):
