@@ -29,7 +29,8 @@ ONLY = {
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
     "store": {"atomic", "linux", "progress", "versions"},
-    "ingest": {"atomic", "linux", "path_text", "progress", "store"},
+    "formats": set(),
+    "ingest": {"atomic", "formats", "linux", "path_text", "progress", "store"},
     "launch": {"processors", "stop", "versions"},
 }
 # Libraries that only some rooms may import.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.sources.columns import Batch, Columns
-from hfnumba.ingest.sources.extras import require
 
 
 def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
