@@ -8,8 +8,6 @@ from os import PathLike
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, StoreError
 from hfnumba.ingest import sources, writer
@@ -18,7 +16,7 @@ from hfnumba.ingest.download import locate
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.recipes import CORPORA, Recipe, find_recipe
-from hfnumba.ingest.remarks import remark_on_task
+from hfnumba.ingest.remarks import count, remark_on_task
 from hfnumba.ingest.writer import Content, WritePlan
 from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import SILENT, Reporter
@@ -37,7 +35,7 @@ class _Opened:
 
     header: Header
     content: Content
-    class_counts: Mapping[str, NDArray[np.intp]]
+    class_counts: Mapping[str, Mapping[int, int]]
     catalogue: Catalogue | None = None
     notes: tuple[str, ...] = ()
 
@@ -220,4 +218,6 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise, columns=raw.columns, targets=raw.targets)
     header = rows_header(metadata, prepared, settings, raw.classes, reporter)
-    return _Opened(header, prepared, prepared.class_counts(), notes=raw.notes)
+    labels = {} if prepared.n_classes is None else {name: y for name, (_, y) in prepared.splits.items()}
+    counts = {name: count(y[prepared.orders[name]]) for name, y in labels.items()}
+    return _Opened(header, prepared, counts, notes=raw.notes)

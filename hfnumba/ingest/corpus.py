@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
-from hfnumba.ingest.remarks import Faults, Twins
+from hfnumba.ingest.remarks import Faults, Seen
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype, unmasked
@@ -85,7 +85,7 @@ class Survey:
 
     catalogue: Catalogue
     standardisation: Standardisation
-    class_counts: Mapping[str, NDArray[np.intp]]
+    class_counts: Mapping[str, Mapping[int, int]]
 
 
 def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
@@ -117,8 +117,7 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    counts = {split: np.zeros(0, np.intp) for split in names}
-    faults, twins, ranges = Faults(), Twins(), Ranges()
+    faults, seen, ranges = Faults(), Seen(), Ranges()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
@@ -137,23 +136,20 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
                 break
             if split == "train":
                 moments.update(X)
-            counts[split] = _summed(counts[split], np.bincount(y))
             found[split].append(Utterance(name, len(X), digest := _digest(X, y)))
-            twins.add(f"{name} ({split})", digest)
+            seen.add(split, name, y, digest)
     faults.check(sum(map(len, names.values())))
     _refuse_rounded(ranges)
-    twins.report(reporter)
+    seen.report(reporter)
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
-    n_classes = corpus.n_classes or max(2, *map(len, counts.values()))
     catalogue = Catalogue(
         utterances={split: tuple(utterances) for split, utterances in found.items() if utterances},
         speakers=speakers,
         n_features=len(moments.mean),
-        n_classes=n_classes,
+        n_classes=corpus.n_classes or max(2, seen.largest + 1),
     )
-    filled = {split: _summed(np.zeros(n_classes, np.intp), own) for split, own in counts.items()}
-    return Survey(catalogue, moments.standardisation(), filled)
+    return Survey(catalogue, moments.standardisation(), seen.class_counts)
 
 
 def _refuse_rounded(ranges: Ranges) -> None:
@@ -236,14 +232,6 @@ class ArrayCorpus:
     def speaker(self, name: str) -> str | None:
         """No speaker; returns None."""
         return None
-
-
-def _summed(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Sum of two counts, of which one may be shorter."""
-    total = np.zeros(max(len(a), len(b)), np.intp)
-    total[: len(a)] += a
-    total[: len(b)] += b
-    return total
 
 
 def _orders(corpus: Corpus, seed: int) -> dict[str, list[str]]:

@@ -50,14 +50,6 @@ class Prepared:
     weights: dict[str, NDArray[np.float32]]
     origin: NDArray[np.float64] | None = None
 
-    def class_counts(self) -> dict[str, NDArray[np.intp]]:
-        """Number of rows of each class that each split takes; empty for regression."""
-        if self.n_classes is None:
-            return {}
-        return {
-            name: np.bincount(y[self.orders[name]], minlength=self.n_classes) for name, (_, y) in self.splits.items()
-        }
-
     def partition(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
         """Return the stored rows of partition ``j`` of a split as new arrays."""
         X, y = self.splits[name]

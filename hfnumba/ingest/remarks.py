@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,26 +35,45 @@ class Faults:
             raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
 
 
-class Twins:
-    """Collects the utterances that have all frames and labels of another."""
+class Seen:
+    """Counts the frames of each class in each split, and collects utterances that have all frames of another.
+
+    Attributes
+    ----------
+    class_counts : dict of str to Counter of int
+        Number of frames of each class in each split.
+    """
 
     def __init__(self) -> None:
+        self.class_counts: dict[str, Counter[int]] = {}
         self._first: dict[str, str] = {}
         self._pairs: list[str] = []
 
-    def add(self, name: str, digest: str) -> None:
-        """Add an utterance and the digest of its frames and labels."""
-        first = self._first.setdefault(digest, name)
-        if first != name:
-            self._pairs.append(f"{name} is that of {first}")
+    @property
+    def largest(self) -> int:
+        """Largest label."""
+        return max(max(counts) for counts in self.class_counts.values())
+
+    def add(self, split: str, name: str, y: NDArray[Any], digest: str) -> None:
+        """Add the labels of an utterance, and the digest of its frames and labels."""
+        self.class_counts.setdefault(split, Counter()).update(count(y))
+        first = self._first.setdefault(digest, f"{name} ({split})")
+        if first != f"{name} ({split})":
+            self._pairs.append(f"{name} ({split}) is that of {first}")
 
     def report(self, reporter: Reporter) -> None:
-        """Show a note if there are any."""
+        """Show a note if there are utterances twice."""
         if self._pairs:
             reporter.note(
                 f"{len(self._pairs)} utterances have the same frames and labels as another, perhaps from copies of one "
                 f"file: {listed(self._pairs)}"
             )
+
+
+def count(y: NDArray[Any]) -> dict[int, int]:
+    """Number of each label; a label may be large."""
+    labels, counts = np.unique(y, return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
 def listed(names: Sequence[str]) -> str:
@@ -62,7 +82,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:N_NAMED]) + more
 
 
-def remark_on_task(header: Header, given: bool, counts: Mapping[str, NDArray[Any]], reporter: Reporter) -> None:
+def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int, int]], reporter: Reporter) -> None:
     """Say which task was chosen, and which classes of other splits have no training rows.
 
     Parameters
@@ -71,7 +91,7 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, NDArray[Any
         Header of the store.
     given : bool
         Whether the recipe says the task.
-    counts : mapping of str to ndarray
+    counts : mapping of str to mapping of int to int
         Number of rows of each class in each split; empty for regression.
     reporter : Reporter
     """
@@ -84,10 +104,10 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, NDArray[Any
     kinds = f": {listed(names)}" if names else f", the class numbers 0 to {header.n_classes - 1}"
     reporter.note(f"The task is classification with {header.n_classes} classes{kinds}{change}")
     for split, rows in counts.items():
-        unseen = [k for k, n in enumerate(rows) if n and not counts["train"][k]]
+        unseen = sorted(rows.keys() - counts["train"].keys())
         if unseen:
             which = listed([names[k] if names else str(k) for k in unseen])
             reporter.note(
-                f"Warning: {np.sum(rows[unseen])} of {np.sum(rows)} rows of {split} have a class that no row of "
-                f"train has, so it cannot be learnt: {which}; is it spelled in another way in train?"
+                f"Warning: {sum(rows[k] for k in unseen)} of {sum(rows.values())} rows of {split} have a class that no "
+                f"row of train has, so it cannot be learnt: {which}; is it spelled in another way in train?"
             )

@@ -142,7 +142,7 @@ def test_frames_of_classes_that_never_train(tmp_path):
     splits = {"train": [(frames, np.zeros(9, int))], "test": [(frames, np.array([0] * 7 + [2] * 2))]}
     header = write_frames(tmp_path / "s.zarr", splits).manifest.header
     reporter = Silent()
-    counts = {"train": np.array([9, 0, 0]), "test": np.array([7, 0, 2])}
+    counts = {"train": {0: 9}, "test": {0: 7, 2: 2}}
     remark_on_task(header, True, counts, reporter)
     assert reporter.notes[0] == "The task is classification with 3 classes, the class numbers 0 to 2"
     assert reporter.notes[1].startswith("Warning: 2 of 9 rows of test have a class that no row of train has") and (

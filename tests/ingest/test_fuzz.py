@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
+from hfnumba.formats import ark, lab
+from hfnumba.formats.speech import read_samples
 from hfnumba.ingest import sources
 from hfnumba.ingest.recipe_tables import ArrayOptions, ArraySplit, SpeechOptions, TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources import ark, idx, kaldi, lab, npy, npz, timit
-from hfnumba.ingest.sources.speech import read_samples
+from hfnumba.ingest.sources import idx, kaldi, npy, npz, timit
 
 
 def idx_file(path):
@@ -92,7 +93,7 @@ def zarr_array(path):
 
 
 def archive(path):
-    for entry in ark.read_index(path.parent, path.name).values():
+    for entry in kaldi.read_index(path.parent, path.name).values():
         for read in (ark.read_matrix, ark.read_ints):
             try:
                 read(entry)

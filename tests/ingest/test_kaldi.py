@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
+from hfnumba.formats import ark
+from hfnumba.formats.ark import Entry, read_ints, read_matrix
 from hfnumba.ingest import build
-from hfnumba.ingest.sources import ark
-from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
-from hfnumba.ingest.sources.kaldi import read_pdf_map
+from hfnumba.ingest.sources.kaldi import read_index, read_pdf_map
 from hfnumba.store.verify import verify
 from tests.silent import Silent
 from tests.utterances import load_utterances

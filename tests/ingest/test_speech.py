@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, UsageError
+from hfnumba.formats.extras import require
+from hfnumba.formats.speech import Segments, frame_labels, log_mel, read_samples
 from hfnumba.ingest import build, finalise, init, write_partition
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.sources import timit
-from hfnumba.ingest.sources.extras import require
-from hfnumba.ingest.sources.speech import Segments, frame_labels, log_mel, read_samples
 from hfnumba.store.verify import verify
 from tests.silent import Silent
 from tests.utterances import load_utterances

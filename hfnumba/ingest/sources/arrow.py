@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.extras import require
+from hfnumba.formats.extras import require
 from hfnumba.ingest.sources.survey import Batch, Columns
 
 

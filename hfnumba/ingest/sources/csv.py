@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
 from hfnumba.ingest.sources.columns import Titles, read_columns
-from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.ingest.sources.table import options_of

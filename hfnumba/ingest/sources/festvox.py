@@ -12,12 +12,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.lab import read_lab
+from hfnumba.formats.speech import class_names, frame_labels, log_mel, recording_s
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_names
-from hfnumba.ingest.sources.lab import read_lab
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
-from hfnumba.ingest.sources.speech import class_names, frame_labels, log_mel, recording_s
 from hfnumba.ingest.sources.spellings import by_utterance, one_file_of_labels, one_recording, utterance
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, labelled, width
 from hfnumba.ingest.sources.classes import is_regression
-from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import Reporter

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hfnumba.errors import DataError
+from hfnumba.formats.numbers import plain
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.numbers import plain
 from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
 from hfnumba.ingest.sources.columns import Titles, read_columns
-from hfnumba.ingest.sources.extras import require
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.progress import Reporter

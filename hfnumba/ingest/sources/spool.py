@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfnumba.atomic import FULL
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.numbers import real, whole
+from hfnumba.formats.numbers import real, whole
 from hfnumba.ingest.sources.raw import opened
 
 GUNZIP_BLOCK = 2**20

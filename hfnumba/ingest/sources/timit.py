@@ -16,11 +16,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.numbers import whole
+from hfnumba.formats.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.numbers import whole
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
-from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
 from hfnumba.ingest.sources.spellings import by_utterance, folders, one_file_of_labels, one_recording, utterance
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hfnumba.errors import DataError
+from hfnumba.formats.lab import FESTVOX, HTK, SECONDS, read_lab
 from hfnumba.ingest import build
-from hfnumba.ingest.sources.lab import FESTVOX, HTK, SECONDS, read_lab
 from tests.ingest.test_speech import tone, write_wav
 from tests.silent import Silent
 from tests.utterances import load_utterances

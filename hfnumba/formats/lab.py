@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.numbers import real, whole
-from hfnumba.ingest.sources.speech import FRAME_MS, Segments, check_end, read_text, segments
+from hfnumba.formats.numbers import real, whole
+from hfnumba.formats.speech import FRAME_MS, Segments, check_end, read_text, segments
 
 FESTVOX = "lines `end colour phone` in seconds, of Festvox"
 HTK = "lines `start end label` in units of 100 ns, of HTK"

@@ -1,9 +1,7 @@
-"""Strict reader of matrices and integer vectors in Kaldi's archives and script files.
+"""Strict reader of matrices and integer vectors in Kaldi's archives.
 
 The format is described in Kaldi's documentation ("Kaldi I/O mechanisms") and in ``matrix/compressed-matrix.h``. An
-archive is a sequence of a key, a space, and an object; it may be packed with gzip, as alignments are. A script file has
-lines of a key and ``file:offset``. The other forms that Kaldi accepts (pipes, standard input, ranges) are refused.
-Nothing is ever executed or unpickled.
+archive is a sequence of a key, a space, and an object. Nothing is ever executed or unpickled.
 """
 
 from __future__ import annotations
@@ -19,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.ark_compression import CELL_NBYTES, decompressed
-from hfnumba.ingest.sources.numbers import plain
-from hfnumba.ingest.sources.paths import inside
-from hfnumba.ingest.sources.spool import gunzipped
+from hfnumba.formats.ark_compression import CELL_NBYTES, decompressed
+from hfnumba.formats.numbers import plain
 
 MAX_KEY = 1024
 MAX_LINE = 2**20
@@ -50,26 +46,6 @@ class _Head(NamedTuple):
     low: float
     span: float
     nbytes: int
-
-
-def read_index(root: Path, name: str) -> dict[str, Entry]:
-    """Find the objects of an ``.scp`` or ``.ark`` file below a folder, by their keys.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged, repeats a key, or refers to anything but plain files within the folder.
-    """
-    path = inside(root, name)
-    found: dict[str, Entry] = {}
-    entries = _script(root, path) if path.suffix == ".scp" else _archive(path)
-    for key, entry in entries:
-        if key in found:
-            raise DataError(f"{path} holds {key} twice")
-        found[key] = entry
-    if not found:
-        raise DataError(f"{path} holds no objects")
-    return found
 
 
 def read_matrix(entry: Entry) -> NDArray[Any]:
@@ -102,33 +78,9 @@ def read_ints(entry: Entry) -> NDArray[np.int32]:
     return np.ascontiguousarray(cells["value"])
 
 
-def _script(root: Path, path: Path) -> Iterator[tuple[str, Entry]]:
-    known: dict[str, Path] = {}
-    with _opened(path) as file:
-        number = 0
-        while line := file.readline(MAX_LINE):
-            number += 1
-            words = _decode(path, line).split(maxsplit=1)
-            where = f"{path}, line {number}"
-            if len(words) != 2 or (not line.endswith(b"\n") and len(line) == MAX_LINE):
-                raise DataError(f"{where}: expected a key and the place of an object")
-            target = words[1].strip()
-            if "|" in target or target == "-" or target.endswith("]"):
-                raise DataError(
-                    f"{where}: {target[:80]!r} is a pipe, standard input or a range, which are never followed; "
-                    f"copy the features into an archive first (copy-feats)"
-                )
-            name, colon, offset = target.rpartition(":")
-            if not colon or not offset.isascii() or not offset.isdigit():
-                name, offset = target, "0"
-            if name not in known:
-                known[name] = inside(root, name)
-            yield words[0], Entry(known[name], int(offset[:20]))
-
-
-def _archive(path: Path) -> Iterator[tuple[str, Entry]]:
-    unpacked = gunzipped(path) if path.suffix == ".gz" else None
-    with _opened(path, unpacked) as file:
+def archive(path: Path, unpacked: BinaryIO | None = None) -> Iterator[tuple[str, Entry]]:
+    """Find the objects of an archive, by their keys."""
+    with opened(path, unpacked) as file:
         while True:
             key = _key(path, file)
             if key is None:
@@ -151,7 +103,7 @@ def _key(path: Path, file: BinaryIO) -> str | None:
                 if byte == b"\n":
                     # An empty object, for instance an alignment without frames.
                     file.seek(-1, 1)
-                return _decode(path, bytes(key))
+                return decode(path, bytes(key))
             continue
         key += byte
         if len(key) > MAX_KEY or byte == b"\0":
@@ -253,7 +205,8 @@ def _exact(path: Path, file: BinaryIO, n: int) -> bytes:
     return data
 
 
-def _decode(path: Path, text: bytes) -> str:
+def decode(path: Path, text: bytes) -> str:
+    """Decode a key or a line of a script."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
@@ -261,7 +214,8 @@ def _decode(path: Path, text: bytes) -> str:
 
 
 @contextmanager
-def _opened(path: Path, unpacked: BinaryIO | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, unpacked: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    """Open an archive or a script; errors are raised as DataError."""
     if unpacked is not None:
         unpacked.seek(0)
         yield unpacked
@@ -275,7 +229,7 @@ def _opened(path: Path, unpacked: BinaryIO | None = None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _at(entry: Entry) -> Iterator[BinaryIO]:
-    with _opened(entry.path, entry.unpacked) as file:
+    with opened(entry.path, entry.unpacked) as file:
         if entry.offset >= os.fstat(file.fileno()).st_size:
             raise DataError(f"{entry.path} has no object at byte {entry.offset}; it ends before")
         file.seek(entry.offset)

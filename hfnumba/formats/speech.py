@@ -6,13 +6,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.recipe_tables import SpeechOptions
-from hfnumba.ingest.sources.extras import require
+from hfnumba.formats.extras import require
 
 FRAME_MS, SHIFT_MS = 25.0, 10.0
 FORMATS = {"WAV", "WAVEX", "NIST"}
@@ -24,6 +24,15 @@ MAX_DIFFERENCE_S = 1.0
 HEAD_NBYTES = 4096
 MAX_LABELS = 2**24
 """Largest number of bytes of a label file."""
+
+
+class Sound(Protocol):
+    """Options of a recording: its required samples per second, and the number of mel energies of a frame."""
+
+    @property
+    def sample_rate(self) -> int: ...  # noqa: D102
+    @property
+    def n_mels(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ def recording_s(path: Path) -> float:
     return float(found.frames / found.samplerate)
 
 
-def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+def read_samples(path: Path, options: Sound) -> NDArray[np.float32]:
     """Read a recording (WAV or NIST SPHERE, one channel, uncompressed) in the range of 16-bit integers.
 
     Raises
@@ -183,7 +192,7 @@ def _claimed_samples(path: Path) -> int | None:
     return None
 
 
-def log_mel(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+def log_mel(path: Path, options: Sound) -> NDArray[np.float32]:
     """Compute the logarithmic mel energies of a recording with Kaldi's code, without dither, so reproducibly.
 
     Returns
