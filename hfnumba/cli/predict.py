@@ -38,6 +38,8 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
     the training store, in the order of its columns, and are standardised and scaled in the same way. A line has the
     number of the predicted class, its name if it has one, and its probability, or the outputs.
     """
+    import msgspec
+
     from hfnumba.kernels.cache import warm_up
     from hfnumba.run.model import load_model
     from hfnumba.run.rows import open_rows
@@ -49,7 +51,10 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
     rows = open_rows(file)
     blocks = model.predict_blocks(rows.blocks(), rows.n_features)
     with stderr_reporter() as reporter:
-        if columns := model.record.store.columns:
+        columns = model.record.store.columns
+        if columns is msgspec.UNSET:
+            reporter.note("the run has no record of its columns: features are taken in the order of the training rows")
+        elif columns:
             reporter.note(f"the features of {file} are taken for {listed(feature_names(columns))}")
         warm_up(reporter.note)
     if out is not None:

@@ -92,10 +92,16 @@ class TrainedModel:
         DataError
             If the rows do not fit those of the run, or are not finite in float32; the message names the first.
         """
-        if hasattr(X, "columns") and self.record.store.columns:
+        columns = self.record.store.columns
+        if hasattr(X, "columns") and columns is msgspec.UNSET:
+            raise DataError(
+                "the run is of an earlier version and has no names of columns to compare those of the data frame with; "
+                "give its rows as an array, in the order of the training rows"
+            )
+        if hasattr(X, "columns") and columns:
             from hfnumba.run.frames import frame_features  # noqa: PLC0415 - only for data frames
 
-            X = frame_features(X, self.record.store.columns)
+            X = frame_features(X, columns)
         rows = unmasked("rows", X)
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
             raise DataError(f"expected rows of {self.n_features} numbers, got {rows.dtype} of shape {rows.shape}")

@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from hfnumba.cli import main
 from hfnumba.errors import CheckpointError, DataError, NumericalError
 from hfnumba.ingest import build, write_frames, write_store
 from hfnumba.run import RunDirectory, train
@@ -308,6 +310,11 @@ def test_runs_of_earlier_versions_take_names_from_their_store(tmp_path):
     old.evaluate(table(tmp_path, "third", rows, table=CATEGORIES)["train"], reporter)
     for what in ("is of an earlier version and has no names of columns", "has no record of its classes' names"):
         assert any(what in note for note in reporter.notes)
+    with pytest.raises(DataError, match="has no names of columns to compare those of the data frame with"):
+        old.predict(Frame(a=[1.0], b=[1.0], c=[1.0], town=["Ulm"]))
+    np.save(tmp_path / "x.npy", np.ones((1, 6)))
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "old"), str(tmp_path / "x.npy")])
+    assert "the run has no record of its columns" in result.stderr and json.loads(result.stdout)["class"] in (0, 1, 2)
 
 
 def test_tables_of_earlier_versions_are_read_with_a_note(run, tmp_path):
