@@ -1,8 +1,34 @@
 """The errors users meet. Each message says what was expected, what came, and what to do."""
 
+from __future__ import annotations
+
+MAX_MESSAGE = 4000
+"""Largest number of characters of a message; of a longer one the middle is left out."""
+
+
+def printable(text: str) -> str:
+    r"""Text as a terminal can show it, on one line.
+
+    Texts from data and names of files may hold control characters, among them the escapes that change what a terminal
+    shows, and bytes that are not UTF-8. These are written as Python writes them (``\x1b``), and line breaks as spaces.
+    """
+    line = " ".join(text.splitlines())
+    if len(line) > MAX_MESSAGE:
+        line = f"{line[: MAX_MESSAGE // 2]} … {line[-MAX_MESSAGE // 2 :]}"
+    return line if line.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in line)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    # Python's stand-ins for bytes of file names that are not UTF-8.
+    return f"\\x{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
 
 class HfnumbaError(Exception):
     """Base of every error a user can cause or meet; the command line prints it as one sentence and exits 1."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class UsageError(HfnumbaError, ValueError):

@@ -12,6 +12,8 @@ from hfnumba.engine import ArrayObjective, predict
 from hfnumba.errors import HfnumbaError
 from hfnumba.network import Network
 from hfnumba.optim.methods import optimizer, settings_of
+from hfnumba.store.checks import refuse_masked
+from hfnumba.store.rounding import refuse_rounded
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -82,6 +84,7 @@ class _HessianFreeEstimator(BaseEstimator):
 
     def _outputs(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
+        refuse_masked("X", X)
         rows = validate_data(self, X, reset=False, dtype=np.float32, order="C")
         return predict(self.network_, self.theta_, rows)
 
@@ -90,6 +93,7 @@ def _row_weights(rows: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray
     """Weights in the form that scikit-learn accepts: one number for all rows, or one per row."""
     if sample_weight is None:
         return None
+    refuse_masked("sample_weight", sample_weight)
     weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows, dtype=np.float64)
     return weights
 
@@ -172,7 +176,10 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on X (n_rows, n_features), class labels y (n_rows,), and weights of the rows (n_rows,)."""
+        refuse_masked("X", X)
+        refuse_masked("y", y)
         rows, classes = validate_data(self, X, y, dtype=np.float32, order="C")
+        refuse_rounded("feature", np.asarray(X), "scale the features first")
         check_classification_targets(classes)
         self.classes_, labels = np.unique(classes, return_inverse=True)
         if len(self.classes_) < 2:
@@ -223,7 +230,11 @@ class HessianFreeRegressor(RegressorMixin, _HessianFreeEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on X (n_rows, n_features), targets y (n_rows,) or (n_rows, n_outputs), and weights of the rows."""
+        refuse_masked("X", X)
+        refuse_masked("y", y)
         rows, targets = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=True)
+        refuse_rounded("feature", np.asarray(X), "scale the features first")
+        refuse_rounded("target", np.asarray(targets), "scale the targets first")
         targets = np.asarray(targets, np.float32)
         self._is_vector = targets.ndim == 1
         columns = targets.reshape(len(targets), -1)

@@ -124,13 +124,21 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
 
     A small page that is touched for the first time costs about as much as to decode what goes into it. So huge pages
     are used as far as the array fills them, and the others are asked for together.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough memory.
     """
     kind = np.dtype(dtype)
     n = math.prod(shape) * kind.itemsize
     if n < _LARGE:
         return np.empty(shape, kind)
-    # Private, since shared pages are never huge.
-    pages = mmap.mmap(-1, n + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        # Private, since shared pages are never huge.
+        pages = mmap.mmap(-1, n + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"cannot allocate {n} bytes: {error.strerror}") from error
     start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
     _advise(pages, start, n // _HUGE * _HUGE, n if n <= _POPULATED else 0)
     return np.frombuffer(pages, kind, math.prod(shape), start).reshape(shape)

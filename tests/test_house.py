@@ -24,11 +24,13 @@ ONLY = {
     "krylov": set(),
     "linux": set(),
     "network": {"activations"},
+    "path_text": set(),
     "progress": set(),
     "objective": {"krylov"},
     "optim": {"krylov", "objective"},
     "store": {"atomic", "linux", "progress", "versions"},
-    "ingest": {"atomic", "linux", "progress", "store"},
+    "formats": set(),
+    "ingest": {"atomic", "formats", "linux", "path_text", "progress", "store"},
     "launch": {"processors", "stop", "versions"},
 }
 # Libraries that only some rooms may import.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,10 @@ class Commands(click.Group):
 
         if args is None:
             protect_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Paths that are not UTF-8 are printed as they are.
+                stream.reconfigure(errors="surrogateescape")
         words = list(sys.argv[1:] if args is None else args)
         if args is None and words[:1] == ["train"]:
             block_signals()

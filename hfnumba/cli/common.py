@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from hfnumba.errors import printable
+
 AnyPath = click.Path(path_type=Path)
 """Type of parameters that are paths, existing or not."""
 
@@ -18,7 +20,7 @@ class Failure(click.ClickException):
     """Error that is printed as one line."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:

@@ -12,8 +12,11 @@ import click
 from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
+from hfnumba.errors import printable
 
 SHOWN_CLASSES = 60
+SHOWN_COLUMNS = 60
+SHOWN_CATEGORIES = 5
 BAR_WIDTH = 40
 
 
@@ -154,6 +157,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
         return
     splits = found.pop("splits")
     sources = found.pop("sources")
+    named = found.pop("columns")
     del found["recipe"]
     found["versions"] = as_text(found["versions"])
     print_table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in found.items()])
@@ -162,6 +166,8 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
     print_table(
         ["source", "bytes", "sha256"], [[source["name"], str(source["nbytes"]), source["sha256"]] for source in sources]
     )
+    if named:
+        _columns(named, None if measured is None else measured["splits"]["train"])
     if measured is not None:
         _ranges(measured["splits"])
         _histogram(measured["classes"], measured["splits"])
@@ -180,7 +186,7 @@ def verify(store: Path) -> None:
     with stderr_reporter() as reporter:
         problems = find_problems(opened, reporter)
     for problem in problems:
-        click.echo(problem)
+        click.echo(printable(problem))
     if problems:
         raise StoreError(
             f"{store} is damaged (faults found: {len(problems)}); restore the files from a copy, or delete the store "
@@ -188,6 +194,26 @@ def verify(store: Path) -> None:
         )
     rows = sum(split.n_rows for split in opened.splits.values())
     click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
+
+
+def _columns(columns: list[dict[str, Any]], train: dict[str, Any] | None) -> None:
+    """Print the columns that are features, with their type and their range in the training rows, if measured."""
+    rows, at = [], 0
+    for column in columns:
+        categories, fill = column["categories"], column["fill"]
+        if categories is not None:
+            shown = ", ".join(categories[:SHOWN_CATEGORIES]) + (", …" if len(categories) > SHOWN_CATEGORIES else "")
+            kind, width = f"{len(categories)} categories", len(categories) + column["missing"]
+            values = shown + (", or missing" if column["missing"] else "")
+        else:
+            kind, width = "number", 1
+            values = "" if train is None else f"{train['minimum'][at]:.10g} to {train['maximum'][at]:.10g}"
+            values += "" if fill is None else f" (missing: {fill:.10g})"
+        rows.append([column["name"], kind, values])
+        at += width
+    print_table(["feature's column", "type", "values in train"], rows[:SHOWN_COLUMNS])
+    if len(rows) > SHOWN_COLUMNS:
+        _note(f"{len(rows) - SHOWN_COLUMNS} more columns; --json has all")
 
 
 def _ranges(splits: dict[str, Any]) -> None:
@@ -222,4 +248,4 @@ def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hfnumba.cli.tables import number, percent
+from hfnumba.errors import printable
 from hfnumba.ledger import Line
 from hfnumba.stop import print_in_handler
 
@@ -78,7 +79,7 @@ class PlainReporter:
 
     def note(self, text: str) -> None:
         """Print a sentence."""
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
     def progress(self, what: str, unit: str) -> Progress:
         """Begin a step; print its progress every few seconds."""
@@ -132,7 +133,7 @@ class BarReporter:
 
     def note(self, text: str) -> None:
         """Print a sentence above the bars; the terminal wraps it, so that paths can be copied."""
-        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bars.console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def progress(self, what: str, unit: str) -> Progress:
         """Begin a step: its bar replaces that of the step before, and disappears when the step is done."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from hfnumba.errors import printable
 from hfnumba.ledger import Line
 
 
@@ -25,6 +26,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], err: bool
 
     On a terminal that is too narrow, a table with more columns than rows is transposed, and long values are folded.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not (sys.stderr if err else sys.stdout).isatty():
         for row in [columns, *rows]:
             click.echo("\t".join(row), err=err)
@@ -32,7 +34,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], err: bool
     from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(stderr=err)
+    console = Console(stderr=err, markup=False, emoji=False)
     lines = [columns, *rows]
     width = sum(3 + max(map(len, column)) for column in zip(*lines, strict=True)) + 1
     if width > console.width and len(lines) < len(columns):

@@ -18,6 +18,7 @@ from hfnumba.engine.rows import ArraySource, RowSource, as_rows
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
+from hfnumba.store.rounding import refuse_rounded
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -90,6 +91,10 @@ class ArrayObjective(RoundObjective):
                     f"{len(where)} of the {what} are too large for {problem.dtype}, the first in row {where[0][0]}; "
                     "rescale them, or set dtype to float64"
                 )
+        if problem.dtype == np.float32:
+            refuse_rounded("feature", source.X, "subtract an offset first, or set dtype to float64")
+            if rows.targets.size:
+                refuse_rounded("target", source.y, "subtract an offset first, or set dtype to float64")
         engine = LocalEngine(problem, n_threads)
         super().__init__(problem, engine, l2)
 

@@ -11,6 +11,7 @@ from hfnumba.errors import DataError
 from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.network import Network
 from hfnumba.objective import Vector
+from hfnumba.store.checks import unmasked
 
 # Number of rows converted at once; a multiple of every value of ``blas.uniform_rows``.
 _CHUNK = 768
@@ -38,7 +39,7 @@ def predict(
         If the rows do not fit the network, hold NaN, infinities or numbers beyond theta's dtype, or are so large that
         outputs are not finite.
     """
-    rows = np.asarray(X)
+    rows = unmasked("rows", X)
     if rows.ndim != 2 or rows.shape[1] != network.n_features or rows.dtype.kind not in "fiub":
         raise DataError(f"expected rows of {network.n_features} numbers, got {rows.dtype} of shape {rows.shape}")
     blas.limit_blas_threads()

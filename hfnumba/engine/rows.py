@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
-from hfnumba.store.checks import checked_weights
+from hfnumba.store.checks import checked_weights, unmasked
 
 # Enough partitions to keep 16 threads busy; so many rows in each that adding its gradient to the others costs little.
 _MAX_PARTITIONS = 16
@@ -170,7 +170,7 @@ class ArraySource:
         weights: ArrayLike | None = None,
     ) -> ArraySource:
         """Check that there are finite rows, and choose the number of partitions."""
-        features, targets = np.asarray(X), np.asarray(y)
+        features, targets = unmasked("features", X), unmasked("targets", y)
         if features.ndim != 2 or not len(features):
             raise DataError(
                 f"expected features of shape (rows, n_features) with at least one row, got {features.shape}"

@@ -16,21 +16,28 @@ from hfnumba.ingest.download import locate
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.recipes import CORPORA, Recipe, find_recipe
+from hfnumba.ingest.remarks import count, remark_on_task
 from hfnumba.ingest.writer import Content, WritePlan
+from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.manifest import Header
 from hfnumba.store.split import Store
 
 AnyPath = str | PathLike[str]
 
+INIT_WAIT_S = 60.0
+"""How long ``init`` waits for another process that begins the same store."""
+
 
 @dataclass(frozen=True)
 class _Opened:
-    """Checked rows of a recipe, and the header of their store."""
+    """Checked rows of a recipe, the header of their store, and the number of rows of each class in each split."""
 
     header: Header
     content: Content
+    class_counts: Mapping[str, Mapping[int, int]]
     catalogue: Catalogue | None = None
+    notes: tuple[str, ...] = ()
 
 
 def init(
@@ -74,9 +81,13 @@ def init(
     DataError
         If the source is invalid.
     StoreError
-        If ``out`` holds anything but the same store, begun or complete. Nothing is ever deleted.
+        If ``out`` holds anything but the same store, begun or complete, or another process builds there. Nothing is
+        ever deleted.
     """
-    out, plan, _ = _begin(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    out, plan, _ = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    # Jobs of an array may all begin with this.
+    with writer.locked(out, INIT_WAIT_S):
+        writer.begin(out, plan)
     return out, writer.n_partitions(plan.header)
 
 
@@ -104,7 +115,7 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
         return
     if plan.recipe is None:
         raise StoreError(f"{out} was begun from arrays in memory; call write_store with them again to continue")
-    paths = {name: Path(path) for name, path in plan.paths.items()}
+    paths = {name: text_path(path) for name, path in plan.paths.items()}
     if plan.catalogue is not None:
         # The catalogue has a digest of each utterance, which shows changes of the source; no other is read again.
         corpus = sources.open_corpus(plan.recipe, paths, plan.header.seed)
@@ -126,7 +137,11 @@ def finalise(out: AnyPath, *, reporter: Reporter = SILENT) -> Store:
     StoreError
         If partitions are missing, or a chunk is damaged.
     """
-    return writer.finalise(Path(out), reporter)
+    out = Path(out)
+    if not writer.is_complete(out):
+        writer.read_plan(out)
+    with writer.locked(out):
+        return writer.finalise(out, reporter)
 
 
 def build(
@@ -144,11 +159,13 @@ def build(
     The bytes are the same as in steps. An interrupted build is continued. A complete store with the same settings is
     opened and left as it is. Parameters and errors are those of :func:`init`.
     """
-    out, plan, content = _begin(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
-    return writer.write_all(out, plan.header, content, reporter)
+    out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    with writer.locked(out):
+        writer.begin(out, plan)
+        return writer.write_all(out, plan.header, content, reporter)
 
 
-def _begin(
+def _planned(
     recipe: Recipe | AnyPath,
     source: AnyPath | None,
     out: AnyPath | None,
@@ -162,10 +179,12 @@ def _begin(
     else:
         paths = locate(chosen, folder, reporter)
     opened = _open(chosen, paths, settings, reporter)
-    names = {name: str(path) for name, path in paths.items()}
+    for note in opened.notes:
+        reporter.note(note)
+    remark_on_task(opened.header, chosen.task is not None, opened.class_counts, reporter)
+    names = {name: path_text(path.absolute()) for name, path in paths.items()}
     plan = WritePlan(header=opened.header, recipe=chosen, paths=names, catalogue=opened.catalogue)
     target = Path(out if out is not None else f"{chosen.name}.zarr").expanduser().absolute()
-    writer.begin(target, plan)
     return target, plan, opened.content
 
 
@@ -179,7 +198,7 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         survey = survey_corpus(corpus, rows=settings.rows, seed=settings.seed, reporter=reporter)
         metadata = Metadata(texts, corpus.sources(reporter), recipe.context, recipe.standardise)
         header = frames_header(metadata, survey, corpus.classes, settings)
-        return _Opened(header, CorpusContent(corpus, survey.catalogue), survey.catalogue)
+        return _Opened(header, CorpusContent(corpus, survey.catalogue), survey.class_counts, survey.catalogue)
     raw = sources.read(recipe, paths, settings.seed, reporter)
     if raw.classes and recipe.n_classes not in (None, len(raw.classes)):
         raise DataError(
@@ -194,6 +213,11 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         subsets=raw.subsets,
         reporter=reporter,
         weights=raw.weights,
+        standardise=recipe.standardise,
+        origin=raw.origin,
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise, columns=raw.columns, targets=raw.targets)
-    return _Opened(rows_header(metadata, prepared, settings, raw.classes, reporter), prepared)
+    header = rows_header(metadata, prepared, settings, raw.classes, reporter)
+    labels = {} if prepared.n_classes is None else {name: y for name, (_, y) in prepared.splits.items()}
+    counts = {name: count(y[prepared.orders[name]]) for name, y in labels.items()}
+    return _Opened(header, prepared, counts, notes=raw.notes)

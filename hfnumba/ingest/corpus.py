@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
+from hfnumba.ingest.remarks import Faults, Seen
 from hfnumba.ingest.shuffle import shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
-from hfnumba.store.checks import checked_features, checked_labels, label_dtype
+from hfnumba.store.checks import checked_features, checked_labels, label_dtype, unmasked
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import SourceFile
+from hfnumba.store.rounding import Ranges
 from hfnumba.store.standardise import Moments, Standardisation
 
 Features = NDArray[np.float32]
-N_NAMED = 5
 
 
 class Corpus(Protocol):
@@ -77,10 +78,14 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 @dataclass(frozen=True)
 class Survey:
-    """Catalogue of a corpus, and mean and deviation of the training frames (after normalisation by speaker)."""
+    """Catalogue of a corpus, mean and deviation of the training frames (after normalisation by speaker), class counts.
+
+    ``class_counts`` has the number of frames of each class in each split.
+    """
 
     catalogue: Catalogue
     standardisation: Standardisation
+    class_counts: Mapping[str, Mapping[int, int]]
 
 
 def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
@@ -108,20 +113,18 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     -----
     One utterance at a time is in memory.
     """
-    names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
-    if not names.get("train"):
-        raise DataError("there are no training utterances")
+    names = _orders(corpus, seed)
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
-    largest, faults = 0, _Faults()
+    faults, seen, ranges = Faults(), Seen(), Ranges()
     counter = Counter(reporter.progress("Checking utterances", "utterances"), sum(map(len, names.values())))
     for split, order in names.items():
         n_frames = 0
         for name in order:
             counter.advance()
             try:
-                X, y = _read(corpus, speakers, split, name)
+                X, y = _read(corpus, speakers, split, name, ranges if split == "train" else None)
                 moments = Moments(X.shape[1]) if moments is None else moments
                 if X.shape[1] != (n := len(moments.mean)):
                     raise DataError(f"{split}: {name} has {X.shape[1]} features a frame, others have {n}")
@@ -133,18 +136,24 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
                 break
             if split == "train":
                 moments.update(X)
-            largest = max(largest, int(y.max()))
-            found[split].append(Utterance(name, len(X), _digest(X, y)))
+            found[split].append(Utterance(name, len(X), digest := _digest(X, y)))
+            seen.add(split, name, y, digest)
     faults.check(sum(map(len, names.values())))
+    _refuse_rounded(ranges)
+    seen.report(reporter)
     if not found["train"] or moments is None:
         raise UsageError(f"expected rows for at least the first utterance, got {rows}")
     catalogue = Catalogue(
         utterances={split: tuple(utterances) for split, utterances in found.items() if utterances},
         speakers=speakers,
         n_features=len(moments.mean),
-        n_classes=corpus.n_classes or max(largest + 1, 2),
+        n_classes=corpus.n_classes or max(2, seen.largest + 1),
     )
-    return Survey(catalogue, moments.standardisation())
+    return Survey(catalogue, moments.standardisation(), seen.class_counts)
+
+
+def _refuse_rounded(ranges: Ranges) -> None:
+    ranges.origin(lambda j: f"feature {j} (counted from 0) of the training frames", "subtract an offset first")
 
 
 @dataclass(frozen=True)
@@ -206,7 +215,7 @@ class ArrayCorpus:
         """Features and labels of an utterance."""
         split, _, number = name.rpartition("-")
         X, y = self.utterances[split][int(number)]
-        return np.asarray(X), np.asarray(y)
+        return unmasked(f"{name}, features", X), unmasked(f"{name}, labels", y)
 
     def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
         """One record for each split, over all its arrays."""
@@ -225,28 +234,12 @@ class ArrayCorpus:
         return None
 
 
-class _Faults:
-    """Collects the utterances that cannot be used."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._first = ""
-
-    def add(self, name: str, error: DataError) -> None:
-        self._first = self._first or str(error)
-        self._names.append(name)
-
-    def check(self, total: int) -> None:
-        """Raise if there are any."""
-        if self._names:
-            more = f"; further ones: {listed(self._names[1:])}" if self._names[1:] else ""
-            raise DataError(f"{len(self._names)} of {total} utterances cannot be used: {self._first}{more}")
-
-
-def listed(names: Sequence[str]) -> str:
-    """List the first few names, and the number of the others."""
-    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
-    return ", ".join(names[:N_NAMED]) + more
+def _orders(corpus: Corpus, seed: int) -> dict[str, list[str]]:
+    """Names of the utterances of each split, shuffled."""
+    names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
+    if not names.get("train"):
+        raise DataError("there are no training utterances")
+    return names
 
 
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:
@@ -271,7 +264,7 @@ def _speakers(corpus: Corpus, names: Mapping[str, Sequence[str]], reporter: Repo
 
 
 def _read(
-    corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str
+    corpus: Corpus, speakers: Mapping[str, Standardisation], split: str, name: str, ranges: Ranges | None = None
 ) -> tuple[Features, NDArray[np.int64]]:
     """Read and check an utterance, normalised if its speaker was measured."""
     X, y = corpus.load(name)
@@ -279,6 +272,8 @@ def _read(
     if X.ndim != 2 or not X.size or len(X) != len(y):
         raise DataError(f"{where} has features of shape {X.shape} and {len(y)} labels; expected as many, at least one")
     features, labels = checked_features(where, X), checked_labels(where, y, corpus.n_classes)
+    if ranges is not None:
+        ranges.update(X)
     speaker = speakers.get(corpus.speaker(name) or "")
     return (features if speaker is None else speaker.apply(features)), labels
 

@@ -14,11 +14,11 @@ from hfnumba.ingest import writer
 from hfnumba.ingest.build import AnyPath
 from hfnumba.ingest.corpus import ArrayCorpus, CorpusContent, survey_corpus
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
-from hfnumba.ingest.lazy_arrays import array_record, gather_arrays
+from hfnumba.ingest.lazy_arrays import array_record, computed, gather_arrays
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.writer import WritePlan
 from hfnumba.progress import SILENT
-from hfnumba.store.checks import checked_weights
+from hfnumba.store.checks import checked_weights, unmasked
 from hfnumba.store.manifest import Task
 from hfnumba.store.split import Store
 
@@ -77,15 +77,24 @@ def write_store(
         If ``out`` holds anything but the same store, or cannot be written.
     """
     pairs, weights = _separated(splits)
-    arrays, records = gather_arrays(pairs)
-    prepared = prepare(arrays, task=task, n_classes=n_classes, seed=seed, weights=weights)
+    arrays, records, origin = gather_arrays(pairs, standardise=standardise)
+    prepared = prepare(
+        arrays,
+        task=task,
+        n_classes=n_classes,
+        seed=seed,
+        weights=weights,
+        standardise=standardise,
+        origin=origin,
+    )
     texts: dict[str, Any] = {"name": name, "title": title, "licence": licence, "homepage": homepage}
     records += tuple(array_record(f"{key}.weights", own) for key, own in weights.items())
     metadata = Metadata(texts | {"scale": float(scale), "offset": float(offset)}, records, standardise=standardise)
     header = rows_header(metadata, prepared, Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, WritePlan(header=header))
-    return writer.write_all(path, header, prepared)
+    with writer.locked(path):
+        writer.begin(path, WritePlan(header=header))
+        return writer.write_all(path, header, prepared)
 
 
 def write_frames(
@@ -134,9 +143,10 @@ def write_frames(
     metadata = Metadata(texts | {"scale": 1.0, "offset": 0.0}, records, context, standardise, weights.keys())
     header = frames_header(metadata, survey, (), Settings(n_partitions, None, seed))
     path = Path(out).expanduser().absolute()
-    writer.begin(path, WritePlan(header=header))
     by_name = {f"{key}-{i}": own for key, values in weights.items() for i, own in enumerate(values)}
-    return writer.write_all(path, header, CorpusContent(corpus, survey.catalogue, by_name))
+    with writer.locked(path):
+        writer.begin(path, WritePlan(header=header))
+        return writer.write_all(path, header, CorpusContent(corpus, survey.catalogue, by_name))
 
 
 def _separated(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[Any, Any]], dict[str, NDArray[Any]]]:
@@ -147,7 +157,7 @@ def _separated(splits: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, tuple[A
             raise DataError(f"{name}: expected (X, y) or (X, y, weights), got {len(arrays)} arrays")
         pairs[name] = (arrays[0], arrays[1])
         if len(arrays) == 3:
-            weights[name] = np.asarray(arrays[2])
+            weights[name] = unmasked(f"{name}, weights", computed(arrays[2]))
     return pairs, weights
 
 

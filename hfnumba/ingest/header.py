@@ -173,4 +173,4 @@ def _standardisation(prepared: Prepared, reporter: Reporter) -> Standardisation:
         rows = order[first : first + ROW_BLOCK]
         moments.update(X[rows])
         counter.advance(len(rows))
-    return moments.standardisation()
+    return moments.standardisation(() if prepared.origin is None else tuple(prepared.origin.tolist()))

@@ -15,6 +15,13 @@ from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, checked_weights, label_dtype, refuse
 from hfnumba.store.layout import SPLITS, SplitLayout
 from hfnumba.store.manifest import Task
+from hfnumba.store.rounding import Ranges, refuse_rounded
+from hfnumba.store.standardise import subtract
+
+Pairs = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+
+ADVICE = "standardise, which subtracts an offset before rounding, or subtract one first"
+TARGETS_ADVICE = "subtract an offset from the targets first"
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Prepared:
     n_classes : int or None
     weights : dict of str to ndarray of float32
         Weights of the rows, for splits that have weights, in the order of the source.
+    origin : ndarray of float64 or None
+        What was subtracted from the features of the source before they were rounded to float32.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -39,6 +48,7 @@ class Prepared:
     task: Task
     n_classes: int | None
     weights: dict[str, NDArray[np.float32]]
+    origin: NDArray[np.float64] | None = None
 
     def partition(self, name: str, layout: SplitLayout, j: int) -> dict[str, NDArray[Any]]:
         """Return the stored rows of partition ``j`` of a split as new arrays."""
@@ -62,6 +72,8 @@ def prepare(
     subsets: Mapping[str, NDArray[np.intp]] | None = None,
     reporter: Reporter = SILENT,
     weights: Mapping[str, ArrayLike] | None = None,
+    standardise: bool = False,
+    origin: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Check rows and convert them to their stored form.
 
@@ -83,6 +95,10 @@ def prepare(
         Receiver of the progress.
     weights : mapping of str to array_like, optional
         Weights of all rows of a split's arrays, for splits that have weights.
+    standardise : bool
+        Whether an origin may be subtracted from features that rounding to float32 would make the same.
+    origin : ndarray of float64, optional
+        Origin that was already subtracted.
 
     Raises
     ------
@@ -102,6 +118,8 @@ def prepare(
         if X.shape[1] != n_features:
             raise DataError(f"{name} has {X.shape[1]} features a row, train has {n_features}; expected the same")
     small = all(fits_bytes(X) for X, _ in raw.values())
+    if origin is None and not small:
+        raw, origin = _centred(raw, standardise=standardise)
     counter = Counter(reporter.progress("Checking rows", "rows"), sum(len(X) for X, _ in raw.values()))
     features = {
         name: X.astype(np.uint8, copy=False) if small else checked_features(name, X, counter.advance)
@@ -126,7 +144,8 @@ def prepare(
     own = {
         name: _stored_weights(name, given, len(features[name]), orders[name]) for name, given in (weights or {}).items()
     }
-    return Prepared({name: (features[name], targets[name]) for name in features}, orders, task, n_classes, own)
+    found = {name: (features[name], targets[name]) for name in features}
+    return Prepared(found, orders, task, n_classes, own, origin)
 
 
 def _order(name: str, n: int, seed: int, subset: NDArray[np.intp] | None) -> NDArray[np.intp]:
@@ -156,13 +175,29 @@ def fits_bytes(X: NDArray[Any]) -> bool:
     )
 
 
+def _centred(raw: Pairs, *, standardise: bool) -> tuple[Pairs, NDArray[np.float64] | None]:
+    """Subtract an origin from features that rounding to float32 would make the same."""
+    ranges = Ranges()
+    ranges.update_all(raw["train"][0])
+    origin = features_origin(ranges, standardise=standardise)
+    return raw if origin is None else {name: (subtract(X, origin), y) for name, (X, y) in raw.items()}, origin
+
+
+def features_origin(ranges: Ranges, *, standardise: bool) -> NDArray[np.float64] | None:
+    """Return the origin of features without names; see :meth:`hfnumba.store.rounding.Ranges.origin`."""
+    return ranges.origin(lambda j: f"feature {j} (counted from 0)", None if standardise else ADVICE)
+
+
 def _targets(name: str, y: NDArray[Any]) -> NDArray[np.float32]:
     if y.ndim > 2:
         raise DataError(f"{name}: targets have shape {y.shape}, expected (rows,) or (rows, n_outputs)")
-    with np.errstate(over="ignore"):
-        values = y.reshape(len(y), -1).astype(np.float32, copy=False)
-    if values.shape[1] == 0:
+    columns = y.reshape(len(y), -1)
+    if columns.shape[1] == 0:
         raise DataError(f"{name}: targets have shape {y.shape}, expected at least one output")
+    if name == "train":
+        refuse_rounded("target", columns, TARGETS_ADVICE, parsed=columns.dtype.kind == "f")
+    with np.errstate(over="ignore"):
+        values = columns.astype(np.float32, copy=False)
     refuse(name, "targets are not finite in float32 (NaN, infinite or too large)", ~np.isfinite(values), y)
     return values
 

@@ -72,7 +72,8 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes
     ----------
     train, validation, test : tuple of str
-        Files of each split. Without ``test``, the seed holds training rows out.
+        Files of each split, folders of them, or patterns such as ``parts/*.csv``. Without ``test``, the seed holds
+        training rows out.
     label : str or tuple of str
         CSV, Parquet: column of the class, or one or several columns of the target for regression. HDF5: data set of the
         labels, default ``y``.
@@ -87,6 +88,15 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         category of its own).
     delimiter : str
         CSV: character between two columns.
+    header : bool
+        CSV: whether the first line has the names of the columns; if not, they are called ``f0``, ``f1`` and so on.
+    comment : str
+        CSV: beginning of lines that are left out, also within quotes.
+    decimal : {".", ","}
+        CSV: decimal separator.
+    missing_values : tuple of str
+        CSV: texts that stand for a missing value, besides empty ones. Default ``NA``, ``N/A``, ``NaN``, ``NULL`` and
+        other spellings of these.
     features : str
         HDF5: data set of the features.
     zero_based : bool
@@ -106,10 +116,25 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     categorical: tuple[str, ...] = ()
     missing: Literal["refuse", "mean"] = "refuse"
     delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    header: bool | msgspec.UnsetType = msgspec.UNSET
+    comment: Annotated[str, msgspec.Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
+    decimal: Literal[".", ","] | msgspec.UnsetType = msgspec.UNSET
+    missing_values: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     features: str = "X"
     zero_based: bool = False
     n_features: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_features: Annotated[int, msgspec.Meta(ge=1)] = 100_000
+
+    def check(self, format_name: str) -> None:
+        """Raise ``ValueError`` if options are given that are not for this format."""
+        for_csv = ("header", "comment", "decimal", "missing_values")
+        given = [name for name in for_csv if getattr(self, name) is not msgspec.UNSET]
+        if given and format_name != "csv":
+            raise ValueError(f"{', '.join(given)} in [table] is for CSV, not for {format_name}")
+        if self.weight is not None and format_name == "libsvm":
+            raise ValueError("weight in [table] is for CSV, Parquet and HDF5, not for libsvm")
+        if self.decimal == self.delimiter:
+            raise ValueError(f"decimal and delimiter are both {self.delimiter!r}; expected two characters")
 
     @property
     def files(self) -> dict[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -87,7 +88,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     format : str
         Source that reads the files.
     task : {"classification", "regression"} or None
-        Task; None for regression if the targets are floating-point numbers, otherwise classification.
+        Task; None for classification if the labels are words or whole numbers, otherwise regression (CSV, Parquet and
+        libsvm: classification).
     n_classes : int or None
         Number of classes; None for the largest label plus one.
     scale, offset : float
@@ -149,8 +151,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         needed = TABLES.get(self.format)
         if needed in ("kaldi", "table", "arrays") and getattr(self, needed) is None:
             raise ValueError(f"format {self.format} needs a table [{needed}]")
-        if self.table is not None and self.table.weight is not None and self.format == "libsvm":
-            raise ValueError("weight in [table] is for CSV, Parquet and HDF5, not for libsvm")
+        if self.table is not None:
+            self.table.check(self.format)
         if self.context and self.format not in CORPORA:
             raise ValueError(f"context is for speech, not for format {self.format}")
         if self.mirrors and self.format != "idx":
@@ -184,7 +186,9 @@ def find_recipe(wanted: str | Path) -> Recipe:
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
-        return Recipe(name=stem, title=path.name, format="npz", files=(RecipeFile(name=path.name),))
+        # As text, and by the rule for names of files in recipes.
+        name = re.sub(r"[/\\]|^\.", "_", os.fsencode(path.name).decode("utf-8", "replace"))
+        return Recipe(name=stem, title=name, format="npz", files=(RecipeFile(name=name),))
     if path.suffix == ".toml":
         return read_recipe(path)
     names = [path_of.stem for path_of in sorted(datasets_dir().glob("*.toml"))]

@@ -1,14 +1,15 @@
 """Writing a store partition by partition: begin, write any partition in any process, finalise. Steps can be repeated.
 
-An unfinished store has a folder ``.building`` with ``plan.json`` (the header, and where the rows come from) and, for
-each written partition, a file with the records of its chunks. The manifest is written last, and only when every chunk
-has the recorded digest and has been synced to disk; so a store that opens is complete.
+An unfinished store has a folder ``.building`` with ``lock``, ``plan.json`` (the header, and where the rows come from)
+and, for each written partition, a file with the records of its chunks. The manifest is written last, and only when
+every chunk has the recorded digest and has been synced to disk; so a store that opens is complete.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
+from hfnumba.atomic import explain
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest.corpus import Catalogue
 from hfnumba.ingest.recipes import Recipe
@@ -26,6 +28,8 @@ from hfnumba.store.files import FileRecord
 from hfnumba.store.layout import SplitLayout
 from hfnumba.store.manifest import SCRATCH, Header
 from hfnumba.store.split import Store, open_store, read_manifest
+
+LOCK = "lock"
 
 
 class Content(Protocol):
@@ -58,23 +62,78 @@ def n_partitions(header: Header) -> int:
     return max(layout.n_partitions for layout in header.splits.values())
 
 
+@contextmanager
+def locked(out: Path, wait_s: float = 0) -> Iterator[None]:
+    """Lock the place of a store against other processes, also of other machines, that begin or complete one there.
+
+    Where the file system has no locks, a file with the process that holds it serves. Single partitions need no lock. A
+    complete store is not locked, since nothing is written there.
+
+    Parameters
+    ----------
+    out : Path
+    wait_s : float
+        How long to wait for another process, in seconds.
+
+    Raises
+    ------
+    StoreError
+        If another process has the lock, or something other than a store is there.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to write a partition
+
+    _refuse_other(out)
+    existed, path = out.exists(), out / SCRATCH / LOCK
+    lock = FileLock(path)
+    try:
+        if not is_complete(out):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=wait_s)
+    except Timeout:
+        raise StoreError(
+            f"another process is building {out} (it has locked {path}); wait for it to end, or name another folder"
+        ) from None
+    except OSError as error:
+        if not is_complete(out):  # The other process may just have completed the store, and deleted its scratch files.
+            raise StoreError(explain(error, path, files.REMEDY)) from error
+    try:
+        yield
+    finally:
+        if not existed and not _plan_path(out).exists() and not is_complete(out):
+            # While the lock is held: a file that another process has locked must stay.
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
+                out.rmdir()
+        lock.release()
+
+
+def _refuse_other(out: Path) -> None:
+    """Raise if something other than a store, begun or complete, is there."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file; name a folder that does not exist for the store")
+    if is_complete(out) or _plan_path(out).exists() or not out.exists():
+        return
+    if any(path.name != SCRATCH for path in out.iterdir()):
+        raise StoreError(f"{out} is not empty and not a store; name a folder that does not exist")
+
+
 def begin(out: Path, plan: WritePlan) -> None:
     """Make an empty store, or check that the one at ``out`` is begun or complete with the same header.
+
+    The caller has :func:`locked` the place.
 
     Raises
     ------
     StoreError
         If something else is there. Nothing is ever deleted.
     """
-    if out.exists() and not out.is_dir():
-        raise StoreError(f"{out} is a file; name a folder that does not exist for the store")
+    _refuse_other(out)
     if is_complete(out):
         _check_same(out, "a store", read_manifest(out).manifest.header, plan.header)
         return
     if _plan_path(out).exists():
         _check_same(out, "an unfinished store", read_plan(out).header, plan.header)
-    elif out.exists() and any(path.name != SCRATCH for path in out.iterdir()):
-        raise StoreError(f"{out} is not empty and not a store; name a folder that does not exist")
     _write(out, _plan_path(out), msgspec.json.encode(plan), durable=True)
     for key, document in _documents(plan.header).items():
         _write(out, out / key, document)
@@ -83,7 +142,7 @@ def begin(out: Path, plan: WritePlan) -> None:
 def read_plan(out: Path) -> WritePlan:
     """Read the plan of an unfinished store."""
     try:
-        return msgspec.json.decode(_plan_path(out).read_bytes(), type=WritePlan)
+        return msgspec.json.decode(files.read_small(_plan_path(out), manifests.MAX_NBYTES), type=WritePlan)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store was begun at {out}; run `hfnumba data init RECIPE --out {out}` first") from None
     except OSError as error:
@@ -195,7 +254,9 @@ def _all_records(out: Path, header: Header, reporter: Reporter) -> dict[str, Fil
 def _read_records(out: Path, header: Header, j: int) -> dict[str, FileRecord] | None:
     """Read the records of a partition; None if it is not written or the records are damaged."""
     try:
-        records = msgspec.json.decode(_records_path(out, j).read_bytes(), type=dict[str, FileRecord])
+        records = msgspec.json.decode(
+            files.read_small(_records_path(out, j), manifests.MAX_NBYTES), type=dict[str, FileRecord]
+        )
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     expected = {

@@ -15,7 +15,7 @@ from hfnumba.run.inputs import refuse_other_columns
 from hfnumba.store.columns import Column, encoded
 
 
-def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[np.float32]:
+def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[Any]:
     """Features of the rows of a data frame (pandas, Polars), in the order of the run's columns.
 
     Parameters
@@ -38,7 +38,7 @@ def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[np.float32]
     for column in columns:
         values = np.asarray(frame[column.name])
         batch[column.name] = _numbers(column.name, values) if column.categories is None else _words(values)
-    return encoded(columns, batch)
+    return encoded(columns, batch, dtype=np.float64)
 
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float64]:

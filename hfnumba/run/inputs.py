@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 
 from hfnumba.errors import DataError, StoreError
+from hfnumba.path_text import path_text, text_path
 from hfnumba.run.records import StoreRecord
-from hfnumba.store.columns import Arrangement, Column, feature_names, listed
+from hfnumba.store.columns import Arrangement, Column, canonical, feature_names, listed
+from hfnumba.store.standardise import Standardisation
 
 if TYPE_CHECKING:
     from hfnumba.network import Network
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRecord:
     """Record of the training data, from their split."""
     return StoreRecord(
-        path=split.path,
+        path=path_text(split.path),
         digest=split.digest,
         task=split.task,
         scale=split.scale,
@@ -29,6 +31,7 @@ def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRe
         context=split.layout.context,
         mean=split.standardisation.mean if split.standardisation else (),
         deviation=split.standardisation.deviation if split.standardisation else (),
+        origin=split.standardisation.origin if split.standardisation else (),
         class_weights=class_weights,
         columns=msgspec.UNSET if split.columns is None else split.columns,
         classes=split.classes,
@@ -43,7 +46,7 @@ def with_names(data: StoreRecord) -> StoreRecord:
     if data.classes is not msgspec.UNSET:
         return data
     try:
-        store = read_manifest(data.path)
+        store = read_manifest(text_path(data.path))
     except StoreError:
         return data
     return store_record(store["train"], data.class_weights) if store.digest == data.digest else data
@@ -89,7 +92,7 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
         None if split.n_classes is None else network.n_outputs,
     )
     _refuse_unknown(split, arrangement)
-    standardisation = data.standardisation
+    standardisation = _standardisation(split, data, features)
     differing = [
         what
         for what, theirs, ours in (
@@ -110,6 +113,34 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
         standardisation=standardisation,
         arrangement=None if arrangement.is_identity else arrangement,
     )
+
+
+def _standardisation(split: Split, data: StoreRecord, order: Sequence[int] | None) -> Standardisation | None:
+    """Standardisation of the run for rows as the split's store has them, from which it has subtracted its own origin.
+
+    Raises
+    ------
+    DataError
+        If the store rounds a feature from which the run subtracts an origin before.
+    """
+    ours, theirs = data.standardisation, split.standardisation
+    if not (ours and ours.origin) and not (theirs and theirs.origin):
+        return ours
+    n = split.layout.n_features if order is None else len(order)
+    places = np.arange(n) if order is None else np.array(order)
+    there = np.where(places < 0, 0.0, np.array(theirs.origin)[places]) if theirs and theirs.origin else np.zeros(n)
+    here = np.array(ours.origin) if ours and ours.origin else np.zeros(n)
+    rounded = (here != 0) & (there == 0)
+    if rounded.any():
+        j = int(np.argmax(rounded))
+        raise DataError(
+            f"feature {j} (counted from 0) of {split.path} is rounded to float32 as it is, but the run subtracts "
+            f"{here[j]:.15g} before rounding; build the store with standardise, or give the rows to predict"
+        )
+    if ours is None:
+        return Standardisation(tuple((-there).tolist()), (1.0,) * n)
+    # Where both subtract the same, the mean keeps its bits.
+    return Standardisation(tuple((np.array(ours.mean) + (here - there)).tolist()), ours.deviation)
 
 
 def _width_text(n_features: int, context: int) -> str:
@@ -220,8 +251,10 @@ def _class_numbers(
     if ours and not theirs and not all(map(_is_whole, ours)):
         note(f"{split.path} has no names of classes; its numbers are taken for 0 = {ours[0]} to {n - 1} = {ours[-1]}")
         ours = ()
-    place = {name: i for i, name in enumerate(ours or map(str, range(n)))}
-    numbers = tuple(place.get(name, -1) for name in theirs or map(str, range(split.n_classes)))
+    # Stores of earlier versions have names as they were spelled.
+    spelling = canonical if len(set(map(canonical, ours))) == len(ours) else str
+    place = {spelling(name): i for i, name in enumerate(ours or map(str, range(n)))}
+    numbers = tuple(place.get(spelling(name), -1) for name in theirs or map(str, range(split.n_classes)))
     return None if numbers == tuple(range(n)) else numbers
 
 

@@ -18,6 +18,7 @@ from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
 from hfnumba.run.records import RunRecord
+from hfnumba.store.checks import unmasked
 
 if TYPE_CHECKING:
     from hfnumba.store import Split
@@ -102,12 +103,10 @@ class TrainedModel:
             from hfnumba.run.frames import frame_features  # noqa: PLC0415 - only for data frames
 
             X = frame_features(X, columns)
-        rows = np.ma.asarray(X)
-        if np.ma.is_masked(rows):
-            raise DataError("some numbers of the rows are masked; fill them or leave such rows out")
+        rows = unmasked("rows", X)
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
             raise DataError(f"expected rows of {self.n_features} numbers, got {rows.dtype} of shape {rows.shape}")
-        outputs = list(self.predict_blocks([rows.data], rows.shape[1]))
+        outputs = list(self.predict_blocks([rows], rows.shape[1]))
         return np.concatenate([np.empty((0, self.network.n_outputs), self.theta.dtype), *outputs])
 
     def predict_blocks(self, blocks: Iterable[NDArray[Any]], n_features: int) -> Iterator[NDArray[Any]]:
@@ -143,7 +142,7 @@ class TrainedModel:
             for first in range(0, len(block), step):
                 rows = block[first : first + step]
                 with np.errstate(over="ignore"):
-                    values = rows.astype(np.float32)
+                    values = (rows if standardisation is None else standardisation.stored(rows)).astype(np.float32)
                 refuse_not_finite(values, rows, n_rows)
                 if standardisation is not None:
                     standardisation.apply_in_place(values)

@@ -41,9 +41,10 @@ class NetworkRecord(msgspec.Struct, frozen=True):
 class StoreRecord(msgspec.Struct, frozen=True):
     """Path, digest and task of the training data, and the transformation of their features.
 
-    Features are standardised ((x - mean) / deviation, where there are means), spliced with ``context`` frames on each
-    side, and scaled (x * scale + offset), in this order. ``class_weights`` are the weights of the classes in
-    the loss; empty for none.
+    The path is a text of :func:`hfnumba.path_text.path_text`.
+    Features are standardised ((x - origin - mean) / deviation, where there are means; most have no origin), spliced
+    with ``context`` frames on each side, and scaled (x * scale + offset), in this order. ``class_weights`` are the
+    weights of the classes in the loss; empty for none.
 
     ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
     order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
@@ -58,6 +59,7 @@ class StoreRecord(msgspec.Struct, frozen=True):
     context: int = 0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    origin: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
     columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
     classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
@@ -66,11 +68,11 @@ class StoreRecord(msgspec.Struct, frozen=True):
     @property
     def standardisation(self) -> Standardisation | None:
         """Mean and deviation of each feature; None if the training rows were not standardised."""
-        return Standardisation(self.mean, self.deviation) if self.mean else None
+        return Standardisation(self.mean, self.deviation, self.origin) if self.mean else None
 
     def __post_init__(self) -> None:
         """Refuse numbers with which no rows can be transformed or weighed."""
-        numbers = (self.scale, self.offset, *self.mean, *self.deviation, *self.class_weights)
+        numbers = (self.scale, self.offset, *self.mean, *self.deviation, *self.origin, *self.class_weights)
         if not all(map(math.isfinite, numbers)) or len(self.mean) != len(self.deviation) or self.context < 0:
             raise ValueError("expected finite numbers, as many means as deviations, and a context of at least 0")
 

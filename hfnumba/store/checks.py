@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, StoreError
 from hfnumba.progress import Advance
 
 BLOCK = 65_536
@@ -18,6 +18,20 @@ SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e12
 """Limits of weights other than 0, within which sums over any number of rows are accurate in float32.
 
 Only ratios matter, so that weights beyond them are multiplied by a power of 2."""
+
+
+def refuse_masked(name: str, values: Any) -> None:
+    """Raise if any values are masked, which NumPy would drop silently: naming their number and the first place."""
+    if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
+        values = np.ma.array(values)
+    if isinstance(values, np.ma.MaskedArray):
+        refuse(name, "values are masked (fill them, or leave their rows out)", np.ma.getmaskarray(values), values.data)
+
+
+def unmasked(name: str, values: Any) -> NDArray[Any]:
+    """Convert to an array without a mask; raise if any values are masked."""
+    refuse_masked(name, values)
+    return np.asarray(values)
 
 
 def checked_features(name: str, X: NDArray[Any], advance: Advance | None = None) -> NDArray[np.float32]:
@@ -64,7 +78,7 @@ def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> N
     DataError
         If there are not ``n`` numbers, some are negative or not finite, or all are 0.
     """
-    values = np.asarray(weights)
+    values = unmasked(f"{name}, weights", weights)
     if values.shape not in ((n,), (n, 1)) or values.dtype.kind not in "buif":
         raise DataError(f"{name}: expected {n} weights, one for each {of}, got {values.dtype} of shape {values.shape}")
     own = values.reshape(-1).astype(np.float64)
@@ -87,6 +101,29 @@ def _within_limits(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(positive, np.maximum(scaled, SMALLEST_WEIGHT), 0.0)
 
 
+def count_classes(
+    where: str, y: NDArray[Any], n_classes: int, weights: NDArray[Any] | None = None
+) -> NDArray[np.float64]:
+    """Number of rows of each class in the stored labels ``y``, or the sum of their weights.
+
+    Raises
+    ------
+    StoreError
+        If a label is none of the classes of the store.
+    """
+    if y.min() < 0 or y.max() >= n_classes:
+        raise StoreError(
+            f"{where} has labels from {y.min()} to {y.max()}, expected 0 to {n_classes - 1}; delete the store and "
+            f"build it again"
+        )
+    if weights is not None:
+        return np.bincount(y, weights, n_classes)
+    counts = np.zeros(n_classes)
+    for first in range(0, len(y), BLOCK):  # NumPy makes 64-bit numbers of all labels it is given
+        counts += np.bincount(y[first : first + BLOCK], minlength=n_classes)
+    return counts
+
+
 def label_dtype(n_classes: int) -> type[np.uint8 | np.uint16 | np.int32]:
     """Smallest dtype for the stored labels of ``n_classes`` classes."""
     if n_classes <= 2**8:
@@ -99,9 +136,9 @@ def refuse(name: str, what: str, bad: NDArray[np.bool_], values: NDArray[Any], o
     count = int(np.count_nonzero(bad))
     if not count:
         return
-    first = int(np.argmax(bad))
-    row, column = divmod(first, bad.size // len(bad))
-    place = f"{of} {row}, column {column}" if bad.size > len(bad) else f"{of} {row}"
+    first, n = int(np.argmax(bad)), len(np.atleast_1d(bad))
+    row, column = divmod(first, bad.size // n)
+    place = f"{of} {row}, column {column}" if bad.size > n else f"{of} {row}"
     raise DataError(
         f"{name}: {count} of {bad.size} {what}; the first is {values.reshape(-1)[first]} at {place} (counted from 0)"
     )

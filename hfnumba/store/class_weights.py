@@ -8,7 +8,7 @@ import numpy as np
 
 from hfnumba.errors import DataError, UsageError
 from hfnumba.progress import SILENT, Counter, Reporter
-from hfnumba.store.checks import checked_weights
+from hfnumba.store.checks import checked_weights, count_classes
 from hfnumba.store.split import Split
 
 
@@ -45,6 +45,8 @@ def balanced(split: Split, reporter: Reporter = SILENT) -> tuple[float, ...]:
     ------
     UsageError
         If the split is for regression.
+    StoreError
+        If a file is missing or damaged, or a label is none of the classes.
 
     Notes
     -----
@@ -56,7 +58,7 @@ def balanced(split: Split, reporter: Reporter = SILENT) -> tuple[float, ...]:
     sums = np.zeros(split.n_classes)
     for j in range(split.n_partitions):
         y, weights = split.load_labels(j)
-        sums += np.bincount(y, weights, split.n_classes)
+        sums += count_classes(split.partition_name(j), y, split.n_classes, weights)
         counter.advance()
     present = sums > 0
     found = np.ones(split.n_classes)

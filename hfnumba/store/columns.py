@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError
 
 _MAX_LISTED, _MAX_WIDTH = 10, 60
+_NUMBER = re.compile(r"[-+]?(?=\.?[0-9])[0-9]*(?P<rest>\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)?")
 
 
 class Feature(NamedTuple):
@@ -56,7 +59,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return [Feature(self.name, True, value) for value in values]
 
     def places(self, values: Sequence[str | None]) -> NDArray[np.intp]:
-        """Place of each value among the categories.
+        """Place of each value among the categories, in any spelling (see :func:`canonical`).
 
         Raises
         ------
@@ -64,17 +67,23 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             If a value is none of the categories.
         """
         place = {feature.category: i for i, feature in enumerate(self.features)}
-        for row, value in enumerate(values):
+        words = [canonical(value) for value in values]
+        for row, value in enumerate(words):
             if value not in place:
                 what = "no value" if value is None else repr(value[:_MAX_WIDTH])
                 raise DataError(
                     f"column {self.name} has {what} in row {row} (counted from 0), which none of the training rows has "
                     f"({listed(self.features)}); leave the row out, or train on such rows"
                 )
-        return np.array([place[value] for value in values], np.intp)
+        return np.array([place[word] for word in words], np.intp)
 
 
-def encoded(columns: Sequence[Column], batch: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def encoded(
+    columns: Sequence[Column],
+    batch: Mapping[str, NDArray[Any]],
+    origin: NDArray[np.float64] | None = None,
+    dtype: type[np.float32 | np.float64] = np.float32,
+) -> NDArray[Any]:
     """Features of a block of rows, shape (rows, n_features), from its columns by name.
 
     Parameters
@@ -83,13 +92,17 @@ def encoded(columns: Sequence[Column], batch: Mapping[str, NDArray[Any]]) -> NDA
         Columns in the order of the features.
     batch : mapping of str to ndarray
         Columns of the block: float64 with NaN for missing values, or objects (str, None if missing) for categories.
+    origin : ndarray of float64, optional
+        Number that is subtracted from each feature before it is rounded to ``dtype``.
+    dtype : {float32, float64}
+        Dtype of the features.
 
     Raises
     ------
     DataError
         If a value is missing where there is no fill, or is of no category.
     """
-    X = np.zeros((len(batch[columns[0].name]), len(feature_names(columns))), np.float32)
+    X = np.zeros((len(batch[columns[0].name]), len(feature_names(columns))), dtype)
     at = 0
     for column in columns:
         values, width = batch[column.name], len(column.features)
@@ -100,7 +113,7 @@ def encoded(columns: Sequence[Column], batch: Mapping[str, NDArray[Any]]) -> NDA
             elif missing.any():
                 raise DataError(f"column {column.name} has no value in row {int(np.argmax(missing))} (counted from 0)")
             with np.errstate(over="ignore"):
-                X[:, at] = values
+                X[:, at] = values if origin is None else values - origin[at]
         else:
             X[np.arange(len(X)), at + column.places(values.tolist())] = 1
         at += width
@@ -159,3 +172,25 @@ class Arrangement:
         if self.classes is not None:
             return np.take(np.array(self.classes, np.int32), y)
         return y if self.targets is None else np.take(y, np.array(self.targets), axis=1)
+
+
+@lru_cache(2**17)
+def canonical(word: str | None) -> str | None:
+    """One spelling for all words that are the same category or label; None, which is missing, stays None.
+
+    Spaces around a word do not count. Numbers are compared as numbers: ``1``, ``1.0``, ``01`` and ``1e0`` are the same.
+    ``True``, ``TRUE`` and ``true`` are the same, as are ``False``, ``FALSE`` and ``false``. All else must be equal.
+    """
+    if word is None:
+        return None
+    text = word.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if len(text) < _MAX_WIDTH and (number := _NUMBER.fullmatch(text)):
+        if number["rest"] is None:
+            return str(int(text))
+        value = float(text)
+        # From 2**53 on, a float may stand for several integers.
+        if abs(value) < 2**53:
+            return str(int(value)) if value.is_integer() else repr(value)
+    return text

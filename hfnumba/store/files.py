@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, Self
 
 import blake3
 import msgspec
@@ -20,6 +23,7 @@ from hfnumba.progress import Advance
 
 Data = bytes | memoryview
 REMEDY = "run the same command again (it continues where it stopped)"
+NOT_PLAIN = "a folder, pipe or device is in the place of the file"
 # Number of threads; a file system writes files to disk together whose syncs are pending at the same time.
 _SYNCS = 8
 
@@ -56,14 +60,41 @@ def read_verified(path: Path, expected: FileRecord) -> Data:
     return found
 
 
+def read_small(path: Path, limit: int) -> bytes:
+    """Read a file of unknown size; a pipe in its place would wait for a writer, and a device might never end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is no plain file, or has more than ``limit`` bytes.
+    """
+    with _open_plain(path) as file:
+        nbytes = os.fstat(file.fileno()).st_size
+        if nbytes > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
+        return file.read(nbytes)
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """Open a plain file; raise OSError for anything else, without waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_PLAIN)
+    return open(descriptor, "rb")  # noqa: PTH123 - a descriptor has no path
+
+
 def size_fault(path: Path, expected: FileRecord) -> str | None:
     """Return a fault that shows without reading the file, as text, or None."""
     try:
-        nbytes = path.stat().st_size
+        status = path.stat()
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return f"cannot be read ({NOT_PLAIN})"
+    nbytes = status.st_size
     return None if nbytes == expected.nbytes else f"has {nbytes} bytes, expected {expected.nbytes}"
 
 
@@ -150,9 +181,9 @@ def _read(path: Path, expected: FileRecord) -> Data | str:
     if found is not None:
         return found
     try:
-        with path.open("rb") as file:
+        with _open_plain(path) as file:
             room = empty((expected.nbytes + 1,), np.uint8)
-            data = memoryview(room)[: file.readinto(room)]
+            data = memoryview(room)[: file.readinto(room)]  # type: ignore[attr-defined]
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

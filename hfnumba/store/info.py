@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.progress import SILENT, Counter, Reporter
+from hfnumba.store.checks import count_classes
+from hfnumba.store.columns import Column
 from hfnumba.store.split import Split, Store
 from hfnumba.store.standardise import Moments
 
@@ -35,6 +37,7 @@ def info(store: Store) -> dict[str, Any]:
         "codec": "blosc-lz4, crc32c",
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
+        "columns": [_column(column) for column in header.known_columns or ()],
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
         "splits": {
             name: {
@@ -54,6 +57,11 @@ def info(store: Store) -> dict[str, Any]:
     }
 
 
+def _column(column: Column) -> dict[str, Any]:
+    categories = None if column.categories is None else list(column.categories)
+    return {"name": column.name, "categories": categories, "missing": column.missing, "fill": column.fill}
+
+
 def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Read every row of a store, and compute class counts and ranges.
 
@@ -67,14 +75,14 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     -------
     dict
         For each split: ``class_counts`` (rows of each class, in the order of their numbers; absent for regression),
-        ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, as stored: neither standardised nor
-        spliced; and ``weights``, if rows have weights: their ``minimum``, ``maximum``, ``sum`` and number of
-        ``zeros``. Also ``classes``: their names, or their numbers as text.
+        ``minimum``, ``maximum``, ``mean`` and ``deviation`` of each feature, neither standardised nor spliced; and
+        ``weights``, if rows have weights: their ``minimum``, ``maximum``, ``sum`` and number of ``zeros``.
+        Also ``classes``: their names, or their numbers as text.
 
     Raises
     ------
     StoreError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or a label is none of the classes.
 
     Notes
     -----
@@ -87,7 +95,7 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     for name, split in splits.items():
         statistics = _Statistics(split)
         for j in range(split.n_partitions):
-            statistics.update(*split.load_stored(j))
+            statistics.update(split.partition_name(j), *split.load_stored(j))
             weights = split.load_labels(j)[1] if split.weighted else None
             if weights is not None:
                 statistics.update_weights(weights)
@@ -106,6 +114,7 @@ class _Statistics:
         self.low: NDArray[Any] | None = None
         self.high: NDArray[Any] | None = None
         self.moments = Moments(split.layout.n_features)
+        self.origin = split.standardisation.origin if split.standardisation else ()
         self.weights: dict[str, float] = {}
 
     def update_weights(self, weights: NDArray[Any]) -> None:
@@ -117,18 +126,20 @@ class _Statistics:
             "zeros": before["zeros"] + int(np.count_nonzero(weights == 0)),
         }
 
-    def update(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+    def update(self, where: str, X: NDArray[Any], y: NDArray[Any]) -> None:
         low, high = X.min(axis=0), X.max(axis=0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
         for first in range(0, len(X), 8192):
             self.moments.update(X[first : first + 8192])
         if self.counts is not None:
-            self.counts += np.bincount(y, minlength=len(self.counts))
+            self.counts += count_classes(where, y, len(self.counts)).astype(np.int64)
 
     def summary(self) -> dict[str, Any]:
         measured: dict[str, Any] = {} if self.counts is None else {"class_counts": self.counts.tolist()}
         arrays = {"minimum": self.low, "maximum": self.high, "mean": self.moments.mean}
+        if self.origin:
+            arrays = {key: None if values is None else values + np.array(self.origin) for key, values in arrays.items()}
         arrays["deviation"] = np.sqrt(self.moments.squares / max(self.moments.n, 1))
         measured |= {"weights": self.weights} if self.weights else {}
         return measured | {key: values.tolist() for key, values in arrays.items() if values is not None}

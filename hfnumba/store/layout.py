@@ -89,6 +89,16 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ValueError("expected partitions of 1 to partition_rows frames, n_rows in all")
         if not 0 <= self.context <= MAX_CONTEXT:
             raise ValueError(f"expected a context of 0 to {MAX_CONTEXT} frames")
+        self._check_padding()
+
+    def _check_padding(self) -> None:
+        """Refuse larger chunks than :func:`chunking` makes: reading would take memory and time for padding alone."""
+        longest = self.n_rows if self.partition_sizes is None else max(self.partition_sizes)
+        row_nbytes = self.n_features * (1 if self.x_dtype == "uint8" else 4)
+        if self.chunk_rows > longest or self.partition_rows >= longest + self.chunk_rows:
+            raise ValueError(f"expected no larger chunks and partitions than for {longest} rows")
+        if (self.chunk_rows - 1) * row_nbytes > CHUNK_BYTES:
+            raise ValueError(f"expected features in chunks of at most {CHUNK_BYTES} bytes, or of one row")
 
     @property
     def is_frames(self) -> bool:

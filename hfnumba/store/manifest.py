@@ -20,6 +20,8 @@ from hfnumba.store.standardise import Standardisation
 NAME = "manifest.json"
 SCRATCH = ".building"
 """Folder in an unfinished store for its plan, the records of written partitions, and temporary files."""
+MAX_NBYTES = 2**30
+"""Largest size of a manifest: it has about 150 bytes for each file."""
 SCHEMA = "hfnumba-store"
 VERSION = 4
 """Version 2 added frames (uneven partitions, context), standardisation and names of classes; version 3 compresses

@@ -30,7 +30,7 @@ class Place(NamedTuple):
 def read_manifest(root: Path) -> tuple[Manifest, str]:
     """Read the manifest of a store, and its digest."""
     try:
-        data = (root / manifests.NAME).read_bytes()
+        data = files.read_small(root / manifests.NAME, manifests.MAX_NBYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(_absence(root)) from None
     except OSError as error:
@@ -78,6 +78,12 @@ def read_partition(
             raise codec.UndecodableError("starts within an utterance")
     except codec.UndecodableError as error:
         raise StoreError(f"{path}: partition {j} of {split} {error}; {REMEDY}") from error
+    except MemoryError as error:
+        first, stop = layout.bounds(j)
+        raise StoreError(
+            f"{path}: there is not enough memory for partition {j} of {split}, {stop - first} rows of "
+            f"{layout.n_features} features; give the process more, or build the store with more partitions"
+        ) from error
     return stored
 
 

@@ -100,6 +100,10 @@ class Split:
         """First row of partition ``j`` and the row after its last."""
         return self.layout.bounds(j)
 
+    def partition_name(self, j: int) -> str:
+        """Text that names partition ``j`` in messages."""
+        return f"{self.path}: partition {j} of {self.name}"
+
     @property
     def x_dtype(self) -> np.dtype[Any]:
         """Dtype of the features that loading returns."""

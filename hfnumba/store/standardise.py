@@ -13,26 +13,38 @@ CONSTANT = 1e-6
 """Ratio of deviation to mean below which a feature is constant in float32, and is only centred."""
 
 
-class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Mean and deviation of each feature."""
+class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Mean and deviation of each feature as stored, and its origin.
+
+    ``origin`` is what was subtracted from the features of the source, in float64, before they were stored in float32;
+    empty for nothing.
+    """
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    origin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.deviation):
             raise ValueError("expected as many deviations as means")
-        if not all(map(math.isfinite, (*self.mean, *self.deviation))) or min(self.deviation, default=0) <= 0:
+        if self.origin and len(self.origin) != len(self.mean):
+            raise ValueError("expected as many origins as means, or none")
+        numbers = (*self.mean, *self.deviation, *self.origin)
+        if not all(map(math.isfinite, numbers)) or min(self.deviation, default=0) <= 0:
             raise ValueError("expected finite means and positive finite deviations")
 
+    def stored(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return features of the source as they are stored, but for rounding: ``X - origin`` in float64."""
+        return subtract(X, np.array(self.origin)) if self.origin else X
+
     def apply(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """Return ``(X - mean) / deviation`` in float32, a new array."""
-        values = X.astype(np.float32)
+        """Return ``(X - origin - mean) / deviation`` in float32 for features as the source has them, a new array."""
+        values = self.stored(X).astype(np.float32)
         self.apply_in_place(values)
         return values
 
     def apply_in_place(self, X: NDArray[np.float32]) -> None:
-        """Replace float32 features by ``(X - mean) / deviation``."""
+        """Replace features as stored by ``(X - mean) / deviation``."""
         X -= np.array(self.mean, np.float32)
         X /= np.array(self.deviation, np.float32)
 
@@ -64,8 +76,28 @@ class Moments:
         self.squares += squares + np.square(difference) * (self.n * len(block) / total)
         self.n = total
 
-    def standardisation(self) -> Standardisation:
+    def standardisation(self, origin: tuple[float, ...] = ()) -> Standardisation:
         """Mean and deviation (of the population); the deviation of a constant feature is 1."""
         deviation = np.sqrt(self.squares / max(self.n, 1))
         constant = deviation <= CONSTANT * np.abs(self.mean)
-        return Standardisation(tuple(self.mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist()))
+        return Standardisation(tuple(self.mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist()), origin)
+
+
+def subtract(X: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.float64]:
+    """Return ``X - origin`` in float64; integers of 64 bits are not rounded before."""
+    if not _is_long(X):
+        return np.asarray(X - origin.astype(np.float64), np.float64)
+    (high, low), (origin_high, origin_low) = _halves(X), _halves(origin)
+    return high - origin_high + (low - origin_low)
+
+
+def _is_long(X: NDArray[Any]) -> bool:
+    return X.dtype.kind in "iu" and X.dtype.itemsize == 8
+
+
+def _halves(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A multiple of 2**32 and the rest, both exact in float64."""
+    if _is_long(X):
+        return (X >> 32).astype(np.float64) * 2.0**32, (X & (2**32 - 1)).astype(np.float64)
+    high = np.floor(X / 2.0**32) * 2.0**32
+    return high, X - high

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,3 +191,18 @@ def test_an_interrupted_build_says_how_to_continue(archive, tmp_path, monkeypatc
         result = run("build", archive, "--out", tmp_path / "a.zarr")
     assert result.exit_code == 130
     assert result.stderr == "error: interrupted; the same command continues the build\n"
+
+
+def test_text_from_data_reaches_no_terminal_as_it_is(tmp_path, monkeypatch):
+    """A label may hold the escapes that change what a terminal shows."""
+    bad = "\x1b[2J\x1b]0;owned\x07"
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("x,k\n" + f"1,a\n2,{bad}\n3,[red]b\n" * 5)
+    Path("t.toml").write_text('name = "t"\nformat = "csv"\n[table]\ntrain = ["a.csv"]\nlabel = "k"\n')
+    for words in (("build", "t.toml", "--source", "."), ("info", "t.zarr")):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output and r"\x1b[2J" in result.output and "[red]b" in result.output
+    Path("a.csv").write_text(f"x,k\n1,a\n{bad},b\n")
+    result = run("build", "t.toml", "--source", ".", "--out", "u.zarr")
+    assert isinstance(result.exception, DataError) and r"\x1b[2J" in str(result.exception)

@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -13,6 +15,7 @@ import pytest
 from hfnumba import atomic
 from hfnumba.errors import DataError, StoreError, UsageError
 from hfnumba.ingest import build, finalise, init, write_frames, write_partition, write_store
+from hfnumba.ingest.writer import locked
 from hfnumba.store import files, open_store
 from hfnumba.store.verify import verify
 from tests.limits import LIMIT_S
@@ -243,7 +246,7 @@ def test_a_fault_at_every_single_step_of_writing(quick_path, arrays, monkeypatch
         try:
             store = open_store(out)
         except StoreError as refusal:
-            assert "unfinished" in str(refusal) or "is not a store" in str(refusal)
+            assert re.search("unfinished|is not a store|there is no store", str(refusal))
         else:
             opened += 1
             assert verify(store) == [] and store.digest == reference.digest
@@ -289,6 +292,108 @@ def test_partitions_written_by_several_processes_at_once(idx_dir, tmp_path, read
         pool.starmap(write_partition, [(out, j % n_partitions) for j in range(2 * n_partitions)], chunksize=1)
     finalise(out)
     assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=6).path)
+
+
+def _build_with_a_pause(recipe, out, begun, go_on):
+    """Build, but wait before the third file is written."""
+    real, count = os.replace, 0
+
+    def replace(source, target):
+        nonlocal count
+        count += 1
+        if count == 3:
+            begun.set()
+            go_on.wait(LIMIT_S)
+        real(source, target)
+
+    os.replace = replace
+    build(recipe, recipe.parent, out, n_partitions=3, seed=1)
+
+
+def test_two_builds_at_one_place(idx_dir, tmp_path, arrays, read_tree):
+    """Of builds with other settings at one place, 3 of 10 left a damaged store that opened."""
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    spawn = multiprocessing.get_context("spawn")
+    begun, go_on = spawn.Event(), spawn.Event()
+    process = spawn.Process(target=_build_with_a_pause, args=(recipe, out, begun, go_on))
+    process.start()
+    assert begun.wait(LIMIT_S)
+    others = (
+        lambda: build(recipe, idx_dir, out, n_partitions=3, seed=2),
+        lambda: build(recipe, idx_dir, out, n_partitions=3, seed=1),
+        lambda: write_store(out, arrays),
+        lambda: finalise(out),
+    )
+    for other in others:
+        with pytest.raises(
+            StoreError, match=rf"another process is building {out} \(it has locked .*lock\); wait for it"
+        ):
+            other()
+    go_on.set()
+    process.join(LIMIT_S)
+    assert process.exitcode == 0
+    store = open_store(out)
+    assert verify(store) == [] and store.manifest.header.seed == 1
+    assert read_tree(out) == read_tree(build(recipe, idx_dir, tmp_path / "b.zarr", n_partitions=3, seed=1).path)
+    # Complete now: the same settings open it, others are refused.
+    assert build(recipe, idx_dir, out, n_partitions=3, seed=1).digest == store.digest
+    with pytest.raises(StoreError, match="already holds a store with other settings"):
+        build(recipe, idx_dir, out, n_partitions=3, seed=2)
+
+
+def _begin_when_told(recipe, out, start, seed):
+    start.wait(LIMIT_S)
+    try:
+        build(recipe, recipe.parent, out, n_partitions=3, seed=seed)
+    except StoreError as error:
+        return str(error)
+    return seed
+
+
+@pytest.mark.slow
+def test_many_builds_at_one_place(idx_dir, tmp_path):
+    recipe = idx_dir / "tiny.toml"
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, spawn.Pool(4) as pool:
+        for attempt in range(10):
+            out, start = tmp_path / f"{attempt}.zarr", manager.Event()
+            results = pool.starmap_async(
+                _begin_when_told, [(recipe, out, start, seed) for seed in range(4)], chunksize=1
+            )
+            start.set()
+            found = results.get(LIMIT_S)
+            store = open_store(out)
+            assert verify(store) == [] and not (out / ".building").exists()
+            assert [seed for seed in found if isinstance(seed, int)] == [store.manifest.header.seed]
+            refusals = [text for text in found if isinstance(text, str)]
+            assert all(re.search("another process is building|with other settings", text) for text in refusals)
+
+
+def test_a_file_system_without_locks(idx_dir, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    recipe, out = idx_dir / "tiny.toml", tmp_path / "a.zarr"
+    with pytest.warns(UserWarning, match="flock not supported"):
+        # Another process, whose lock is a file.
+        with locked(out), pytest.raises(StoreError, match="another process is building"):
+            build(recipe, idx_dir, out)
+        assert not out.exists()
+        store = build(recipe, idx_dir, out)
+    assert verify(store) == [] and not (out / ".building").exists()
+
+
+@pytest.mark.parametrize("name", ["plan.json", "partition-000001.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_notes_of_an_unfinished_store_that_are_no_files(idx_dir, tmp_path, name, make):
+    out, n_partitions = init(idx_dir / "tiny.toml", idx_dir, tmp_path / "a.zarr", n_partitions=3)
+    for j in range(n_partitions):
+        write_partition(out, j)
+    (out / ".building" / name).unlink()
+    make(out / ".building" / name)
+    with pytest.raises(StoreError, match=r"plan.json cannot be read|these are missing: 1"):
+        finalise(out)
 
 
 def test_arrays_cannot_be_continued_from_elsewhere(tmp_path, arrays, monkeypatch):

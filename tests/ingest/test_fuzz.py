@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
+from hfnumba.formats import ark, lab
+from hfnumba.formats.speech import read_samples
 from hfnumba.ingest import sources
 from hfnumba.ingest.recipe_tables import ArrayOptions, ArraySplit, SpeechOptions, TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources import ark, festvox, idx, kaldi, npy, npz, timit
-from hfnumba.ingest.sources.speech import read_samples
+from hfnumba.ingest.sources import idx, kaldi, npy, npz, timit
 
 
 def idx_file(path):
@@ -92,7 +93,7 @@ def zarr_array(path):
 
 
 def archive(path):
-    for entry in ark.read_index(path.parent, path.name).values():
+    for entry in kaldi.read_index(path.parent, path.name).values():
         for read in (ark.read_matrix, ark.read_ints):
             try:
                 read(entry)
@@ -102,10 +103,11 @@ def archive(path):
 
 PARSERS = {
     "idx": (idx_file, idx.read_idx),
-    "npz": (npz_file, npz.read_npz),
+    "npz": (npz_file, lambda path: npz.read_npz(path, npz.names_of(path))),
     "ark": (ark_file, archive),
     "pdf map": (text_file(b"1 0\n2 1\n"), kaldi.read_pdf_map),
-    "lab": (text_file(b"#\n0.3 125 pau\n0.6 125 k\n"), festvox.read_lab),
+    "lab": (text_file(b"#\n0.3 125 pau\n0.6 125 k\n"), lambda path: lab.read_lab(path, 0.6)),
+    "htk lab": (text_file(b"0 3000000 pau_s2 -1 pau\n3000000 6000000 pau_s3\n"), lambda path: lab.read_lab(path, 0.6)),
     "phn": (text_file(b"0 1600 h#\n1600 4800 sh\n"), lambda path: timit.read_phn(path, 16_000)),
     "wav": (wav_file, lambda path: read_samples(path, SpeechOptions())),
     "csv": (text_file(b"x,k\n1,0\n2,1\n3,0\n"), table("csv")),

@@ -17,7 +17,7 @@ class Recorder(list):
     """Records the steps in order, each with its unit and its calls."""
 
     def note(self, text):
-        raise AssertionError(text)
+        assert not text.startswith("Warning") or "running number" in text, text
 
     def progress(self, what, unit):
         calls = []

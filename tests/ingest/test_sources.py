@@ -15,6 +15,7 @@ from hfnumba.ingest import build, sources
 from hfnumba.ingest.recipes import Recipe, RecipeFile, find_recipe
 from hfnumba.ingest.sources.idx import read_idx
 from hfnumba.ingest.sources.npz import read_npz
+from tests.silent import Silent
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
 
@@ -152,6 +153,42 @@ def test_npz_with_its_splits(tmp_path):
         np.testing.assert_array_equal(y, arrays[f"y_{split}"])
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("x_train", "y_train", "x_test", "y_test", None, None),
+     ("train_images", "train_labels", "test_images", "test_labels", "val_images", "val_labels"),
+     ("X_train", "y_train", "X_test", "y_test", "X_valid", "y_valid")],
+    ids=["Keras", "MedMNIST", "valid"],
+)  # fmt: skip
+def test_npz_with_the_names_of_others(tmp_path, names):
+    rng = np.random.default_rng(0)
+    sizes = {"train": 8, "test": 4, "validation": 2}
+    arrays, expected = {}, {}
+    for split, X_name, y_name in zip(sizes, names[::2], names[1::2], strict=True):
+        if X_name is not None:
+            arrays[X_name] = rng.integers(0, 255, (sizes[split], 2, 3), dtype=np.uint8)
+            # MedMNIST has a column of labels.
+            arrays[y_name] = rng.permutation(np.arange(sizes[split], dtype=np.uint8) % 2)[:, None]
+            expected[split] = arrays[X_name], arrays[y_name]
+    path = npz(tmp_path, **arrays)
+    raw = read(path)
+    assert set(raw.splits) == set(expected)
+    for split, pair in expected.items():
+        for found, array in zip(raw.splits[split], pair, strict=True):
+            np.testing.assert_array_equal(found, array)
+    store = build(path, out=tmp_path / "s.zarr", n_partitions=1)
+    assert (store["train"].n_features, store["train"].n_classes, store["test"].n_rows) == (6, 2, 4)
+
+
+def test_npz_with_two_arrays_for_one_split_and_arrays_for_none(tmp_path):
+    X, y = np.zeros((4, 2)), np.arange(4) % 2
+    with pytest.raises(DataError, match="holds X_train, y_train and x_train, y_train, which are both for train"):
+        read(npz(tmp_path, X_train=X, x_train=X, y_train=y))
+    reporter = Silent()
+    build(npz(tmp_path, X=X, y=y, ids=y, X_extra=X), out=tmp_path / "s.zarr", reporter=reporter)
+    assert reporter.notes[0] == "Of a.npz these arrays are not used: X_extra, ids"
+
+
 def test_npz_with_a_hold_out(tmp_path):
     path = npz(tmp_path, X=np.arange(40).reshape(20, 2), y=np.arange(20))
     first, again, other = read(path), read(path), read(path, seed=1)
@@ -175,12 +212,12 @@ class Bomb:
 def test_pickles_are_refused_and_never_run(tmp_path):
     path = npz(tmp_path, X=np.array([[Bomb()]], dtype=object), y=np.zeros(1))
     with pytest.raises(DataError, match="holds Python objects"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("X.npy", pickle.dumps(Bomb()))
         archive.writestr("y.npy", pickle.dumps(Bomb()))
     with pytest.raises(DataError, match=r"cannot be read|can be read"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
 
 
 def npy_with_shape(shape, data):
@@ -196,7 +233,7 @@ def test_npz_members_of_shapes_that_no_array_has(tmp_path, shape):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("X.npy", npy_with_shape(shape, b""))
     with pytest.raises(DataError, match=r"X.npy claims the shape .* which no array can have"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (7,), (5, 2**50), (3,)])
@@ -205,7 +242,7 @@ def test_npz_members_that_lie_about_their_size(tmp_path, shape):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("X.npy", npy_with_shape(shape, b"12345"))
     with pytest.raises(DataError, match=r"X.npy has shape .* but the archive holds 5"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -214,7 +251,7 @@ def test_npz_members_that_numpy_does_not_write(tmp_path, packing):
     with zipfile.ZipFile(path, "w", packing) as archive:
         archive.writestr("X.npy", npy_with_shape((5,), b"12345"))
     with pytest.raises(DataError, match=r"X.npy has a compression that NumPy does not use"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
 
 
 def test_an_npz_member_whose_header_never_ends(tmp_path):
@@ -222,14 +259,16 @@ def test_an_npz_member_whose_header_never_ends(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("X.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((\n\n")
     with pytest.raises(DataError, match="header that cannot be read"):
-        read_npz(path)
+        read_npz(path, {"X", "y"})
 
 
 def test_npz_without_what_is_needed(tmp_path):
     with pytest.raises(DataError, match="holds X; expected X_train, y_train"):
         read(npz(tmp_path, X=np.zeros((3, 2))))
-    with pytest.raises(DataError, match="nothing of use"):
-        read(npz(tmp_path, a=np.zeros(3)))
+    with pytest.raises(DataError, match=r"a.npz holds a, y_train; expected X_train, y_train"):
+        read(npz(tmp_path, a=np.zeros(3), y_train=np.zeros(3)))
+    with pytest.raises(DataError, match=r"a.npz holds no arrays; expected"):
+        read(npz(tmp_path))
     with pytest.raises(DataError, match="as many labels as rows"):
         read(npz(tmp_path, X=np.zeros((3, 2)), y=np.zeros(2)))
     with pytest.raises(DataError, match=r"got shapes \(\)"):

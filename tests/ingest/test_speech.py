@@ -1,4 +1,5 @@
 import os
+import re
 import struct
 import tracemalloc
 import wave
@@ -10,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.errors import DataError, UsageError
+from hfnumba.formats.extras import require
+from hfnumba.formats.speech import Segments, frame_labels, log_mel, read_samples
 from hfnumba.ingest import build, finalise, init, write_partition
 from hfnumba.ingest.recipe_tables import SpeechOptions
-from hfnumba.ingest.sources import festvox, timit
-from hfnumba.ingest.sources.extras import require
-from hfnumba.ingest.sources.speech import Segments, frame_labels, log_mel, read_samples
+from hfnumba.ingest.sources import timit
 from hfnumba.store.verify import verify
 from tests.silent import Silent
 from tests.utterances import load_utterances
@@ -191,39 +192,9 @@ def test_utterances_without_their_other_half(voice, tmp_path):
     assert reporter.notes == [
         "1 utterances have no labels and are left out; the first is u1",
         "1 utterances have no recording and are left out; the first is u2",
+        "The labels of 4 recordings are read as lines `end colour phone` in seconds, of Festvox",
+        "The task is classification with 3 classes: 'a', 'k', 'pau'",
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("", "holds no labels"),
-        ("#\n", "holds no labels"),
-        ("0.5 125\n", "not a file of labels"),
-        ("x 125 a\n", "not a file of labels"),
-        ("0.5 125 a\n0.4 125 b\n", "times of label 2 do not follow"),
-        ("nan 125 a\n", "times of label 1 do not follow"),
-        ("inf 125 a\n", "times of label"),
-        ("-1 125 a\n", "times of label 1"),
-        ("0 5 a\n6 9 b\n", "does not begin where the one before it ends"),
-        ("0 5 a\n5 3 b\n", "times of label 2"),
-        ("\xff", "cannot be read as text"),
-        ("1_0 125 a\n", "not a file of labels"),
-        ("0 1\xc2\xb2 a\n", "not a file of labels"),
-        ("0 " + "9" * 400 + " a\n", "not a file of labels"),
-    ],
-)
-def test_bad_labels(tmp_path, text, complaint):
-    (tmp_path / "a.lab").write_text(text, "latin-1")
-    with pytest.raises(DataError, match=complaint):
-        festvox.read_lab(tmp_path / "a.lab")
-
-
-def test_labels_of_htk(tmp_path):
-    (tmp_path / "a.lab").write_text("0 1000000 x^x-sil+hh=iy@1\n1000000 2500000 x^sil-hh+iy=t[2]\n2500000 3000000 t\n")
-    found = festvox.read_lab(tmp_path / "a.lab")
-    assert found.phones == ("sil", "hh", "t")
-    np.testing.assert_allclose(found.ends, [0.1, 0.25, 0.3])
 
 
 def test_links_out_of_a_voice_are_not_followed(voice, tmp_path):
@@ -263,13 +234,6 @@ def test_real_russian_speech(tmp_path):
     pause = store.manifest.header.classes.index("pau")
     # Pauses are quieter than speech in every band of the frame itself.
     assert (X[y == pause, 160:200].mean(axis=0) < X[y != pause, 160:200].mean(axis=0)).all()
-
-
-def test_real_labels_of_htk():
-    for name in ("phone", "state"):
-        spoken = festvox.read_lab(real("arctic") / f"arctic_a0009_{name}.lab")
-        assert spoken.phones[0] == "sil" and set(spoken.phones) > {"hh", "iy", "er"}
-        assert spoken.ends[-1] == pytest.approx(3.0, abs=0.3)
 
 
 PHN = "0 1600 h#\n1600 4800 sh\n4800 8000 ix\n8000 9600 q\n9600 16000 h#\n"
@@ -322,7 +286,8 @@ def test_timit_as_the_ldc_distributes_it(ldc, tmp_path):
     train, test = store["train"], store["test"]
     assert (train.n_features, train.n_classes) == (360, 183)
     assert len(utterances(train)) == len(utterances(test)) == 4
-    assert reporter.notes == ["The core test set lacks 22 of its 24 speakers here"]
+    assert reporter.notes[0] == "The core test set lacks 22 of its 24 speakers here"
+    assert reporter.notes[1].startswith("6 utterances have the same frames and labels as another")
     classes = store.manifest.header.classes
     y = utterances(train)[0][1]
     spoken = [classes[k].rpartition("_")[0] for k in y]
@@ -336,6 +301,88 @@ def test_converted_recordings_beside_the_originals(ldc, tmp_path):
         write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
     found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)
     assert found.digest == expected.digest
+
+
+def spelled(path):
+    """The same name with the other capitals."""
+    return path.with_name(path.name.swapcase())
+
+
+def test_recordings_and_labels_in_two_spellings(ldc, tmp_path):
+    """Each utterance was there twice, from the same file."""
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    upper = any(ldc.rglob("*.WAV"))
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        # What the LDC distributes has capitals.
+        spelled(path).write_bytes(path.read_bytes())
+        path.write_bytes(path.read_bytes() if upper else sphere(tone(16_000, 9)))
+    for path in [*ldc.rglob("*.PHN"), *ldc.rglob("*.phn")]:
+        spelled(path).write_bytes(path.read_bytes())
+    reporter = Silent()
+    found = build("timit", ldc, tmp_path / "b.zarr", n_partitions=2, reporter=reporter)
+    assert [found[name].n_rows for name in ("train", "test")] == [expected[name].n_rows for name in ("train", "test")]
+    for name in ("train", "test"):
+        for j in range(2):
+            np.testing.assert_array_equal(found[name].load(j)[0], expected[name].load(j)[0])
+    assert re.search(
+        "utterances have more than one recording; of the first, .*WAV is taken, .*wav is not", reporter.notes[0]
+    )
+    path = next(path for path in ldc.rglob("*") if path.suffix == ".phn")
+    path.write_text(PHN.replace("sh", "s"))
+    with pytest.raises(DataError, match=r"are labels of one utterance, and differ"):
+        build("timit", ldc, tmp_path / "c.zarr")
+
+
+def test_a_timit_in_two_spellings_of_its_folders(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in sorted(ldc.rglob("*")):
+        if path.is_file():
+            for copy in (str(path.relative_to(ldc)).upper(), str(path.relative_to(ldc)).lower()):
+                (tmp_path / "b" / copy).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "b" / copy).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="both have folders TRAIN and TEST; name one of them"):
+        build("timit", tmp_path / "b", tmp_path / "b.zarr")
+    found = build("timit", tmp_path / "b/TIMIT", tmp_path / "b.zarr", n_partitions=2)
+    assert [found[name].n_rows for name in ("train", "test")] == [expected[name].n_rows for name in ("train", "test")]
+
+
+def test_only_the_converted_recordings_are_there(ldc, tmp_path):
+    expected = build("timit", ldc, tmp_path / "a.zarr", n_partitions=2)
+    for path in [*ldc.rglob("*.WAV"), *ldc.rglob("*.wav")]:
+        path.rename(path.with_name(path.name + ".wav"))
+    assert build("timit", ldc, tmp_path / "b.zarr", n_partitions=2)["train"].n_rows == expected["train"].n_rows
+
+
+def test_a_voice_with_recordings_in_two_spellings(voice, tmp_path):
+    expected = build("festvox-ru", voice, tmp_path / "a.zarr")
+    for path in sorted((voice / "wav").iterdir()):
+        write_wav(path.with_suffix(".WAV"), tone(16_000, 9))
+        write_wav(path.with_name(path.name + ".wav"), tone(16_000, 9))
+    (voice / "lab/u1.lab").rename(voice / "lab/u1.LAB")
+    reporter = Silent()
+    found = build("festvox-ru", voice, tmp_path / "b.zarr", reporter=reporter)
+    assert found["train"].n_rows == expected["train"].n_rows
+    np.testing.assert_array_equal(found["train"].load(0)[0], expected["train"].load(0)[0])
+    assert re.search(r"6 utterances have more than one recording; .*/u0.wav is taken, u0.WAV is not", reporter.notes[0])
+
+
+def test_a_recording_whose_name_is_not_utf_8(voice, tmp_path, read_tree):
+    for kind in ("wav", "lab"):
+        (voice / f"{kind}/u3.{kind}").rename(voice / kind / os.fsdecode(b"u\xe9." + kind.encode()))
+    out, n_partitions = init("festvox-ru", voice, tmp_path / "a.zarr", n_partitions=3)
+    for j in range(n_partitions):
+        write_partition(out, j)
+    assert verify(finalise(out)) == []
+    assert read_tree(out) == read_tree(build("festvox-ru", voice, tmp_path / "b.zarr", n_partitions=3).path)
+
+
+def test_the_same_recording_under_two_names(voice, tmp_path):
+    for kind in ("wav", "lab"):
+        (voice / kind / f"again.{kind}").write_bytes((voice / kind / f"u1.{kind}").read_bytes())
+    reporter = Silent()
+    build("festvox-ru", voice, tmp_path / "a.zarr", reporter=reporter)
+    (note,) = [note for note in reporter.notes if "the same frames" in note]
+    assert note.startswith("1 utterances have") and "again" in note and "u1" in note
 
 
 @pytest.mark.parametrize(("phones", "n", "expected"), [(48, 48, ["sil", "sh", "ix"]), (39, 39, ["sil", "sh", "ih"])])

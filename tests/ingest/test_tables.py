@@ -1,4 +1,5 @@
 import contextlib
+import decimal
 import gzip
 import subprocess
 import sys
@@ -68,6 +69,20 @@ def test_csv_with_categories_and_names(root, tmp_path):
 def test_csv_is_read_a_block_at_a_time(root, tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "BLOCK_NBYTES", 100)
     test_csv_with_categories_and_names(root, tmp_path)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_line_breaks_within_quotes_wherever_blocks_end(root, tmp_path, monkeypatch, used):
+    rows = [f'{i},"a {i % 2}\nsaid ""more""\r\n, and",{i % 2}\n' for i in range(60)]
+    (root / "a.csv").write_bytes(("x,t,k\n" + "".join(rows)).encode())
+    table = ['categorical = ["t"]'] if used else ['numeric = ["x"]']
+    for size in range(64, 400, 48):
+        monkeypatch.setattr(csv, "BLOCK_NBYTES", size)
+        store = build(recipe(root, "csv", "a.csv", "label = 'k'", *table), root, tmp_path / f"{size}", n_partitions=1)
+        X, y = all_rows(store)
+        i = np.arange(60)
+        np.testing.assert_array_equal(X, np.stack([i, i % 2 == 0, i % 2 > 0], axis=1) if used else i[:, None])
+        np.testing.assert_array_equal(y, i % 2)
 
 
 TABLES = {"csv": ["label = 'class'", "categorical = ['colour']"], "libsvm": []}
@@ -253,9 +268,9 @@ def test_names_that_are_more_than_the_classes_of_the_recipe(root, tmp_path):
 
 
 def test_too_many_categories(root, tmp_path, monkeypatch):
-    from hfnumba.ingest.sources import columns
+    from hfnumba.ingest.sources import survey
 
-    monkeypatch.setattr(columns, "MAX_CATEGORIES", 5)
+    monkeypatch.setattr(survey, "MAX_CATEGORIES", 5)
     (root / "a.csv").write_text("x,k\n" + "".join(f"v{i},0\n" for i in range(9)))
     with pytest.raises(DataError, match="column x has more than 5 categories"):
         build(recipe(root, "csv", "a.csv", "label = 'k'", "categorical = ['x']"), root, tmp_path / "s.zarr")
@@ -271,7 +286,7 @@ def test_files_elsewhere_are_not_read(root, tmp_path, name, format_name):
     (tmp_path / "x.csv").write_text("x,k\n1,0\n")
     (root / "link.csv").symlink_to(tmp_path / "x.csv")
     (root / "folder").mkdir()
-    with pytest.raises(DataError, match=r"leads out of|is not a file|there is no file"):
+    with pytest.raises(DataError, match=r"leads out of|has no files; expected a file|there is no file"):
         build(recipe(root, format_name, name, "label = 'k'"), root, tmp_path / "s.zarr")
 
 
@@ -337,6 +352,41 @@ def test_parquet_labels_and_booleans(root, tmp_path):
     assert store.manifest.header.classes == ("-1", "1")
     X, y = (np.concatenate(arrays) for arrays in zip(*map(rows_of, store.splits.values()), strict=True))
     assert sorted(zip(X.tolist(), y.tolist(), strict=True)) == [([0, 2], 1), ([1, 1], 0), ([1, 3], 0)]
+
+
+@pytest.mark.parametrize("role", ["numeric", "categorical"])
+def test_a_part_of_parquet_whose_values_are_all_missing(root, tmp_path, role):
+    """A writer that infers types gives such a column the type null."""
+    write_parquet(root / "a.parquet", x=[1, 2, 6], k=[0, 1, 0])
+    write_parquet(root / "b.parquet", x=[None] * 3, k=[0, 1, 0])
+    for files in (["a", "b"], ["b", "a"]):
+        table = ['label = "k"', 'missing = "mean"', f'{role} = ["x"]']
+        path = recipe(root, "parquet", "a.parquet", *table)
+        text = path.read_text().replace('["a.parquet"]', str([f"{name}.parquet" for name in files]))
+        path.write_text(text.replace("[table]", "hold_out = 0.01\n[table]"))
+        store = build(path, root, tmp_path / f"{files[0]}.zarr", n_partitions=1)
+        X, _ = all_rows(store)
+        if role == "categorical":
+            assert X.sum(axis=0).tolist() == [1, 1, 1, 3]
+        else:
+            mean = X[np.isin(X, [1, 2, 6], invert=True)]
+            assert len(set(mean.tolist())) == 1 and 1 < mean[0] < 6
+    with pytest.raises(DataError, match="3 values are missing"):
+        build(recipe(root, "parquet", "b.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
+    with pytest.raises(DataError, match="column x has no value in the training rows"):
+        build(recipe(root, "parquet", "b.parquet", "label = 'k'", 'missing = "mean"'), root, tmp_path / "s.zarr")
+    write_parquet(root / "c.parquet", x=[1, 2, 6], k=[None] * 3)
+    with pytest.raises(DataError, match="a label is missing in column k, row 0"):
+        build(recipe(root, "parquet", "c.parquet", "label = 'k'"), root, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_decimals_of_parquet_are_numbers(root, tmp_path, task):
+    values = [decimal.Decimal("1.25"), decimal.Decimal("-3.50"), decimal.Decimal("100.00")]
+    write_parquet(root / "a.parquet", x=values, k=[decimal.Decimal(f"{i}.0") for i in range(3)])
+    path = recipe(root, "parquet", "a.parquet", "label = 'k'", more=f"task = '{task}'")
+    X, y = all_rows(build(path, root, tmp_path / "s.zarr", n_partitions=1))
+    assert X[:, 0].tolist() == [-3.5, 1.25, 100] and y.ravel().tolist() == [1, 0, 2]
 
 
 def test_a_row_group_that_claims_much(root, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A model treats the rows of any store as its training rows: by name, and with the numbers of the run."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -425,3 +426,17 @@ def test_a_record_that_does_not_fit_its_network_is_damaged(run, tmp_path, line, 
     (path / "config.toml").write_text("\n".join(line if old.startswith(f"{name} = ") else old for old in lines) + "\n")
     with pytest.raises(CheckpointError, match=fault):
         load_model(path)
+
+
+def test_classes_have_other_spellings_in_stores_of_earlier_versions(tmp_path):
+    X, y = clouds()
+    (tmp_path / "a.csv").write_text("x,k\n" + "".join(f"{x},{bool(k)}\n" for x, k in zip(X[:, 0], y, strict=True)))
+    (tmp_path / "t.toml").write_text('name = "t"\nformat = "csv"\n[table]\ntrain = ["a.csv"]\nlabel = "k"\n')
+    store = build(tmp_path / "t.toml", tmp_path, tmp_path / "a.zarr")
+    assert store.manifest.header.classes == ("false", "true")
+    model = trained(store.path, tmp_path / "run")
+    found = model.evaluate(store["train"])
+    for classes, error in ((("False", "True"), found[1]), (("TRUE", "FALSE"), 1 - found[1])):
+        data = msgspec.structs.replace(model.record.store, classes=classes)
+        earlier = dataclasses.replace(model, record=msgspec.structs.replace(model.record, store=data))
+        assert np.isclose(earlier.evaluate(store["train"])[1], error)

@@ -33,6 +33,7 @@ FAULTS = {
     "empty": lambda path, other: path.write_bytes(b""),
     "folder": lambda path, other: (path.unlink(), path.mkdir()),
     "pipe": lambda path, other: (path.unlink(), os.mkfifo(path)),
+    "device": lambda path, other: (path.unlink(), path.symlink_to("/dev/zero")),
 }
 PLACES = {
     "features": ("train/X/c/1/0", "train/X/c/2/0", 1),
@@ -55,6 +56,30 @@ def test_each_fault_is_found_and_named(store, fault, place):
     if place != "metadata":
         assert f"partition {j}" in str(error.value)
         split.load(1 if place == "labels" else 0)
+
+
+@pytest.mark.parametrize("fault", ["folder", "pipe", "device"])
+def test_a_manifest_that_is_no_file(store, fault):
+    """A pipe would wait for a writer for ever, and a device fill the memory."""
+    FAULTS[fault](store.path / "manifest.json", None)
+    for read in (open_store, verify):
+        with pytest.raises(StoreError, match=r"manifest.json cannot be read: .*(directory|pipe or device)"):
+            read(store.path)
+
+
+def test_a_manifest_of_terabytes(store):
+    with (store.path / "manifest.json").open("r+b") as file:
+        file.truncate(2**42)
+    with pytest.raises(StoreError, match=r"manifest.json cannot be read: it has more than 1073741824 bytes"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("nbytes", [0, 5])
+def test_a_chunk_of_any_size_that_is_no_file(tmp_path, nbytes):
+    os.mkfifo(tmp_path / "a")
+    (tmp_path / "b").symlink_to("/dev/zero")
+    for name in ("a", "b"):
+        assert "pipe or device" in files.fault(tmp_path / name, files.FileRecord(nbytes, "0" * 64))
 
 
 @pytest.mark.parametrize("fault", ["delete", "truncate", "lengthen", "empty"])

@@ -197,8 +197,9 @@ def test_frames_of_several_chunks(tmp_path, utterances, monkeypatch):
     from hfnumba.store import layout
 
     whole = write_frames(tmp_path / "a.zarr", utterances, context=2, n_partitions=3)
-    monkeypatch.setattr(layout, "CHUNK_BYTES", 100)
-    cut = write_frames(tmp_path / "b.zarr", utterances, context=2, n_partitions=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "CHUNK_BYTES", 100)
+        cut = write_frames(tmp_path / "b.zarr", utterances, context=2, n_partitions=3)
     assert len(cut["train"].layout.x_keys(0)) > 1 and verify(cut) == []
     for j in range(3):
         for one, other in zip(whole["train"].load(j), cut["train"].load(j), strict=True):

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from hfnumba.errors import DataError, StoreError
 from hfnumba.ingest import datasets_dir, write_store
 from hfnumba.ingest.sources.idx import read_idx
-from hfnumba.store import files, manifest, open_store
-from hfnumba.store.layout import MAX_CHUNK_BYTES, SplitLayout
+from hfnumba.linux import empty
+from hfnumba.store import codec, files, manifest, open_store
+from hfnumba.store.class_weights import balanced
+from hfnumba.store.info import survey
+from hfnumba.store.layout import MAX_CHUNK_BYTES, SplitLayout, chunking
 from hfnumba.store.verify import verify
 
 
@@ -110,6 +113,65 @@ def test_a_manifest_whose_layout_claims_terabytes(store, change):
     with pytest.raises(StoreError, match=f"damaged.*at most {MAX_CHUNK_BYTES} bytes"):
         open_store(store.path)
     assert header.splits["train"].n_rows == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"chunk_rows": 2**24, "partition_rows": 2**24}, "no larger chunks and partitions than for 100 rows"),
+        ({"partition_rows": 25 * 2**20}, "no larger chunks and partitions than for 100 rows"),
+        ({"n_rows": 2**24, "chunk_rows": 2**23, "partition_rows": 2**23}, "chunks of at most 16777216 bytes, or"),
+    ],
+)
+def test_chunks_that_are_mostly_padding(store, change, complaint):
+    """Chunks of 512 MiB in a store of 2 MB took minutes to read, or more memory than there was."""
+    data = msgspec.json.decode((store.path / "manifest.json").read_bytes())
+    data["header"]["splits"]["train"].update(change)
+    (store.path / "manifest.json").write_bytes(msgspec.json.encode(data))
+    for read in (open_store, verify):
+        with pytest.raises(StoreError, match=f"damaged.*{complaint}"):
+            read(store.path)
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**5), st.integers(1, 1000), st.booleans())
+def test_every_layout_that_is_written_can_be_read(n_rows, n_features, n_partitions, frames):
+    chunk_rows, partition_rows = chunking(n_rows, n_features * 4, 1 if frames else n_partitions)
+    layout = SplitLayout(
+        n_rows=2 * n_rows if frames else n_rows,
+        n_features=n_features,
+        n_outputs=None,
+        x_dtype="float32",
+        y_dtype="uint8",
+        chunk_rows=chunk_rows,
+        partition_rows=partition_rows,
+        partition_sizes=(n_rows, n_rows) if frames else None,
+    )
+    assert layout.n_rows >= n_rows
+
+
+def test_labels_beyond_the_classes_of_the_manifest(store):
+    """The counts of classes had another length, which was an error of NumPy."""
+    header = msgspec.structs.replace(store.manifest.header, n_classes=2)
+    (store.path / "manifest.json").write_bytes(manifest.sealed(header, store.manifest.files))
+    bad = open_store(store.path)
+    for read in (survey, lambda found: balanced(found["train"])):
+        with pytest.raises(StoreError, match=r"partition 0 of train has labels from 0 to 2, expected 0 to 1; delete"):
+            read(bad)
+    assert any("has labels from 0 to 2, expected 0 to 1" in problem for problem in verify(bad))
+
+
+def test_a_partition_that_does_not_fit_into_memory(store, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError("Cannot allocate memory")
+
+    monkeypatch.setattr(codec, "empty", no_memory)
+    with pytest.raises(StoreError, match="not enough memory for partition 1 of train, 25 rows of 12 features;"):
+        store["train"].load(1)
+
+
+def test_memory_that_the_system_refuses(monkeypatch):
+    with pytest.raises(MemoryError, match="cannot allocate 4611686018427387904 bytes"):
+        empty((2**62,), np.uint8)
 
 
 @pytest.mark.parametrize(

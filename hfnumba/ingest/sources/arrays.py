@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.classes import is_regression
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, Kind, gather_blocks
 from hfnumba.progress import Counter, Reporter
@@ -77,21 +78,26 @@ def read_pairs(recipe: Recipe, seed: int, reporter: Reporter, opened: Callable[[
             _refuse_pair(X_name, arrays[X_name], y_name, arrays[y_name], kind)
         for X_name, w_name in zip(split.features, split.weights or (), strict=False):
             _refuse_weights(w_name, arrays[w_name], arrays[X_name].shape[0])
-    regression = recipe.task == "regression"
+    # Labels and weights of all rows stay in memory anyway, so their arrays are read at once, in their own blocks.
+    targets = {name: _whole(arrays[name]) for split in splits.values() for name in split.labels}
+    regression = is_regression(recipe, targets.values())
     total = sum(arrays[name].shape[0] for split in splits.values() for name in split.features)
-    counter = Counter(reporter.progress("Reading rows", "rows"), total)
-    blocks: Mapping[str, Iterator[Block]] = {
-        name: (
-            block
-            for X, y, w in zip(split.features, split.labels, split.weights or repeat(None), strict=False)
-            for block in _blocks(
-                y, arrays[X], arrays[y], None if w is None else arrays[w], regression=regression, counter=counter
+
+    def begin() -> Mapping[str, Iterator[Block]]:
+        counter = Counter(reporter.progress("Reading rows", "rows"), total)
+        return {
+            name: (
+                block
+                for X, y, w in zip(split.features, split.labels, split.weights or repeat(None), strict=False)
+                for block in _blocks(
+                    y, arrays[X], targets[y], None if w is None else arrays[w], regression=regression, counter=counter
+                )
             )
-        )
-        for name, split in splits.items()
-    }
+            for name, split in splits.items()
+        }
+
     return gather_blocks(
-        recipe, seed, blocks, kind, lambda: tuple(array.record(name, reporter) for name, array in arrays.items())
+        recipe, seed, begin, kind, lambda: tuple(array.record(name, reporter) for name, array in arrays.items())
     )
 
 
@@ -120,17 +126,16 @@ def labelled(
     """Make a block of rows, their labels or targets, and their weights."""
     rows = X.reshape(len(X), -1)
     if regression:
-        return Block(rows, None, y.astype(np.float64).reshape(len(y), -1), weights)
+        return Block(rows, None, y.reshape(len(y), -1), weights)
     if y.size != len(y):
         raise DataError(f"{where}: labels have shape {y.shape}, expected one class number per row (not one-hot)")
     return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)
 
 
 def _blocks(
-    where: str, X: ArrayReader, y: ArrayReader, w: ArrayReader | None, *, regression: bool, counter: Counter
+    where: str, X: ArrayReader, labels: NDArray[Any], w: ArrayReader | None, *, regression: bool, counter: Counter
 ) -> Iterator[Block]:
-    # Labels and weights of all rows stay in memory anyway, so their arrays are read at once, in their own blocks.
-    labels, weights = _whole(y), None if w is None else _whole(w).reshape(-1)
+    weights = None if w is None else _whole(w).reshape(-1)
     for start in range(0, X.shape[0], X.step):
         rows = slice(start, min(start + X.step, X.shape[0]))
         own = None if weights is None else weights[rows]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.columns import Batch, Columns
-from hfnumba.ingest.sources.extras import require
+from hfnumba.formats.extras import require
+from hfnumba.ingest.sources.survey import Batch, Columns
 
 
 def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
@@ -34,7 +35,7 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
                     column = compute.if_else(compute.is_nan(column), None, column)
                 found[name] = np.array(column.cast(arrow.string()).to_pylist(), object)
             else:
-                if not (arrow.types.is_integer(kind) or arrow.types.is_floating(kind) or arrow.types.is_boolean(kind)):
+                if not any(is_kind(kind) for is_kind in _numbers(arrow.types)):
                     raise DataError(
                         f"{path}: column {name} has type {kind}, expected numbers; name it in categorical, or name "
                         f"the columns to take in numeric"
@@ -43,3 +44,8 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
         except arrow.ArrowException as error:
             raise DataError(f"{path}: column {name} cannot be converted: {error}") from error
     return found
+
+
+def _numbers(types: Any) -> tuple[Callable[[Any], bool], ...]:
+    """Kinds of columns that are numbers; null is that of a column whose values are all missing."""
+    return types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null

@@ -2,65 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
+from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
-from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
-from hfnumba.ingest.sources.extras import require
-from hfnumba.ingest.sources.raw import RawData
+from hfnumba.ingest.sources.columns import Titles, read_columns
+from hfnumba.ingest.sources.raw import RawData, opened
+from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
 
 BLOCK_NBYTES = 2**22
-"""Number of bytes read at once; a longer line is refused."""
+"""Number of bytes read at once; a longer row is refused."""
 
-_NO_NUMBER = "conversion error to double"
+_MISSING_LABEL = (
+    ": it is empty, or a text such as NA that stands for a missing value; if that is a class, set "
+    "missing_values = [] in [table], or list there what is missing"
+)
+_HINTS = {
+    "conversion error to double": "name columns of text in categorical, or those to take in numeric; texts that stand "
+    'for missing values are named in missing_values, a decimal comma in decimal = ","',
+    " columns, got ": "delimiter and comment in [table] say what is between columns and before lines to leave out",
+}
+"""What to do, by a part of Arrow's messages."""
 
 
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
-    delimiter = options_of(recipe).delimiter
+    options = options_of(recipe)
+    missing = None if options.missing_values is msgspec.UNSET else {text.strip() for text in options.missing_values}
 
-    def names(path: Path) -> list[str]:
-        with _opened(path, delimiter, None) as (reader, _):
-            found: list[str] = reader.schema.names
-            return found
+    def titles(path: Path) -> Titles:
+        with _opened(path, options, None) as (reader, _):
+            return Titles(reader.schema.names)
 
     def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
-        nbytes = path.stat().st_size
-        with _opened(path, delimiter, columns) as (reader, file):
+        with _opened(path, options, columns) as (reader, file):
+            nbytes = file.size()
             for batch in reader:
-                yield to_batch(path, batch, columns), file.tell() / nbytes
+                found = to_batch(path, batch, columns)
+                words = {name: _without_missing(found[name], missing or set()) for name in columns.words}
+                yield {**found, **words}, file.tell() / nbytes
 
-    return read_columns(recipe, paths["source"], seed, reporter, names=names, batches=batches)
+    return read_columns(
+        recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_label=_MISSING_LABEL
+    )
+
+
+def _without_missing(words: NDArray[Any], missing: Collection[str]) -> NDArray[Any]:
+    """Replace words of nothing but spaces, as empty ones are, and those that stand for missing values."""
+    found = (None if word is None or not word.strip() or word.strip() in missing else word for word in words.tolist())
+    return np.array(list(found), object)
 
 
 @contextmanager
-def _opened(path: Path, delimiter: str, columns: Columns | None) -> Iterator[tuple[Any, Any]]:
+def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Iterator[tuple[Any, Any]]:
     """Open a file as Arrow's reader and as the raw file; without columns, only to read their names."""
     arrow, csv = require("pyarrow", "tables"), require("pyarrow.csv", "tables")
-    convert = {}
+    convert: dict[str, Any] = {"decimal_point": options.decimal or "."}
     if columns is not None:
         kinds = dict.fromkeys((*columns.numeric, *columns.labels, *columns.weight), arrow.float64())
         kinds |= dict.fromkeys(columns.words, arrow.string())
-        convert = {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
+        convert |= {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
+    if options.missing_values is not msgspec.UNSET:
+        convert["null_values"] = ["", *(space + text for text in options.missing_values for space in ("", " "))]
     try:
         # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
         # Python code at exit.
-        file = arrow.OSFile(str(path))
-        plain = arrow.CompressedInputStream(file, "gzip") if path.suffix == ".gz" else file
-        with csv.open_csv(
-            plain,
-            csv.ReadOptions(block_size=BLOCK_NBYTES, use_threads=False),
-            csv.ParseOptions(delimiter=delimiter),
-            csv.ConvertOptions(**convert),
-        ) as reader:
-            yield reader, file
+        with _without_comments(path, options.comment or "") as name:
+            file = arrow.OSFile(os.fsencode(name))
+            plain = arrow.CompressedInputStream(file, "gzip") if name.endswith(".gz") else file
+            with csv.open_csv(
+                plain,
+                csv.ReadOptions(
+                    block_size=BLOCK_NBYTES, use_threads=False, autogenerate_column_names=options.header is False
+                ),
+                csv.ParseOptions(delimiter=options.delimiter, newlines_in_values=True),
+                csv.ConvertOptions(**convert),
+            ) as reader:
+                yield reader, file
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        hint = "; name columns of text in categorical, or those to take in numeric" if _NO_NUMBER in str(error) else ""
-        raise DataError(f"{path} cannot be read as CSV: {error}{hint}") from error
+        hints = "".join(f"; {hint}" for part, hint in _HINTS.items() if part in str(error))
+        raise DataError(f"{path} cannot be read as CSV: {error}{hints}") from error
+
+
+@contextmanager
+def _without_comments(path: Path, comment: str) -> Iterator[str]:
+    """Name of the file, or of a temporary copy without its comment lines."""
+    if not comment:
+        yield str(path)
+        return
+    beginning = comment.encode()
+    with tempfile.NamedTemporaryFile(prefix="hfnumba-") as copy, opened(path) as file:
+        goes_on = False
+        while piece := file.readline(BLOCK_NBYTES):
+            if goes_on:
+                raise DataError(f"{path} has a line longer than {BLOCK_NBYTES} bytes")
+            left_out = piece.startswith(beginning)
+            if not left_out:
+                copy.write(piece)
+            goes_on = not piece.endswith(b"\n")
+        copy.flush()
+        yield copy.name

@@ -1,13 +1,9 @@
-"""Recordings in ``wav/`` and labels in ``lab/``, in the formats of Festvox voices and HTK.
-
-A label file of Festvox has a header up to a line ``#``, then lines ``end_time 125 phone`` in seconds. One of HTK has
-lines ``start end label`` in units of 100 ns; in a label with context, ``l-phone+r``, the phone is in the middle.
-"""
+"""Recordings in ``wav/`` and labels in ``lab/``, as Festvox voices and demonstrations of HTS have them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,18 +12,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.lab import read_lab
+from hfnumba.formats.speech import class_names, frame_labels, log_mel, recording_s
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_names
-from hfnumba.ingest.sources.numbers import real, whole
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
-from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
+from hfnumba.ingest.sources.spellings import by_utterance, one_file_of_labels, one_recording, utterance
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
 DEBIAN = "usr/share/festival/voices/*/*/lab"
-HTK_UNIT = 1e-7
-IN_CONTEXT = re.compile(r"[^-+]*-([^-+]+)\+.*")
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class FestvoxCorpus:
     """Utterances of one speaker, by the names of their files."""
 
     root: Path
+    files: Mapping[str, tuple[Path, Path]]
     names: Mapping[str, Sequence[str]]
     options: SpeechOptions
     numbers: dict[str, int]
@@ -51,8 +47,9 @@ class FestvoxCorpus:
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Log-mel features and labels of an utterance."""
-        X = log_mel(inside(self.root, f"wav/{name}.wav"), self.options)
-        spoken = read_lab(inside(self.root, f"lab/{name}.lab"))
+        recording, labels = utterance(self.files, name)
+        X = log_mel(recording, self.options)
+        spoken = read_lab(labels, recording_s(recording)).spoken
         unknown = set(spoken.phones) - self.numbers.keys()
         if unknown:
             raise DataError(f"{name} has phones that were not there when the build began: {', '.join(sorted(unknown))}")
@@ -65,7 +62,7 @@ class FestvoxCorpus:
     def sources(self, reporter: Reporter) -> tuple[SourceFile, ...]:
         """One record for all recordings, and one for all labels."""
         names = sorted(name for own in self.names.values() for name in own)
-        paths = {kind: [inside(self.root, f"{kind}/{name}.{kind}") for name in names] for kind in ("wav", "lab")}
+        paths = {kind: [self.files[name][i] for name in names] for i, kind in enumerate(("wav", "lab"))}
         advance = hashing(reporter, chain(*paths.values()))
         return tuple(
             folder_record(f"{kind}/*.{kind} ({len(names)} files)", self.root, files, advance)
@@ -77,42 +74,38 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: 
     """Pair recordings with labels; the seed holds utterances out for the test split."""
     options = recipe.speech or SpeechOptions()
     root = _root(paths["source"])
-    recorded, labelled = ({path.stem for path in (root / kind).glob(f"*.{kind}")} for kind in ("wav", "lab"))
-    for alone, missing in ((recorded - labelled, "labels"), (labelled - recorded, "recording")):
+    wav, lab = root / "wav", root / "lab"
+    recorded = one_recording(by_utterance(wav, wav.iterdir(), ".wav"), ".wav", reporter)
+    labelled = one_file_of_labels(by_utterance(lab, lab.iterdir(), ".lab"), ".lab")
+    for alone, missing in ((recorded.keys() - labelled, "labels"), (labelled.keys() - recorded, "recording")):
         if alone:
             reporter.note(f"{len(alone)} utterances have no {missing} and are left out; the first is {min(alone)}")
-    names = sorted(recorded & labelled)
+    names = sorted(recorded.keys() & labelled)
     if not names:
         raise DataError(f"{root} has no recording wav/NAME.wav with labels lab/NAME.lab")
-    phones = {phone for name in names for phone in read_lab(inside(root, f"lab/{name}.lab")).phones}
+    files = {name: (inside(root, recorded[name]), inside(root, labelled[name])) for name in names}
+    phones = _phones(files.values(), reporter)
     train, test = hold_out_names(names, seed, recipe.hold_out)
     numbers = {phone: i for i, phone in enumerate(sorted(phones))}
-    return FestvoxCorpus(root, {"train": train, "test": test}, options, numbers)
+    return FestvoxCorpus(root, files, {"train": train, "test": test}, options, numbers)
 
 
-def read_lab(path: Path) -> Segments:
-    """Read a file of labels in either form."""
-    lines = [line.split() for line in read_text(path)]
-    if ["#"] in lines:
-        lines = lines[lines.index(["#"]) + 1 :]
-    rows = [line for line in lines if line]
-    if any(len(row) < 3 for row in rows):
-        raise DataError(f"{path} is not a file of labels: expected lines `end 125 phone` or `start end label`")
-    try:
-        if rows and all(row[0].isdigit() and row[1].isdigit() for row in rows):
-            return _htk(path, rows)
-        return segments(path, [real(row[0]) for row in rows], [row[2] for row in rows])
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not a file of labels: {error}") from error
-
-
-def _htk(path: Path, rows: list[list[str]]) -> Segments:
-    if any(row[0] != before[1] for row, before in zip(rows[1:], rows, strict=False)):
-        raise DataError(f"{path}: a label does not begin where the one before it ends")
-    phones = [match[1] if (match := IN_CONTEXT.fullmatch(row[2])) else row[2] for row in rows]
-    return segments(path, [whole(row[1]) * HTK_UNIT for row in rows], phones, whole(rows[0][0]) * HTK_UNIT)
+def _phones(files: Iterable[tuple[Path, Path]], reporter: Reporter) -> set[str]:
+    """Read the labels of all recordings; a note says which dialects they are in."""
+    phones: set[str] = set()
+    dialects: Counter[tuple[str, bool]] = Counter()
+    for recording, path in files:
+        try:
+            duration = recording_s(recording)
+        except DataError:
+            continue  # The survey reads all recordings, and lists those that it cannot.
+        labels = read_lab(path, duration)
+        dialects[labels.dialect, labels.of_states] += 1
+        phones.update(labels.spoken.phones)
+    for (dialect, of_states), n in sorted(dialects.items()):
+        joined = "; they are states, which are joined to phones" if of_states else ""
+        reporter.note(f"The labels of {n} recordings are read as {dialect}{joined}")
+    return phones
 
 
 def _root(folder: Path) -> Path:

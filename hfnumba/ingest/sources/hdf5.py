@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrays import BLOCK_NBYTES, labelled, width
-from hfnumba.ingest.sources.extras import require
+from hfnumba.ingest.sources.classes import is_regression
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import Reporter
@@ -31,7 +32,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     options, root = options_of(recipe), paths["source"]
     names = (options.features, options.labels[0] if options.labels else "y")
-    regression = recipe.task == "regression"
+    regression = is_regression(recipe, _targets(located(recipe, root), names[1]))
     n_features, dtype = _kind(located(recipe, root)["train"][0], names[0])
 
     def blocks(split: str, path: Path) -> Iterator[tuple[Block, float]]:
@@ -54,6 +55,13 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
                 yield labelled(f"{path}: {names[1]}", rows, labels, weights, regression=regression), share
 
     return gather(recipe, root, seed, reporter, blocks, n_features=n_features, dtype=dtype)
+
+
+def _targets(files: Mapping[str, list[Path]], name: str) -> Iterator[NDArray[Any]]:
+    for paths in files.values():
+        for path in paths:
+            with _opened(path) as file:
+                yield np.asarray(_dataset(path, file, name)[...])
 
 
 def _weights(path: Path, file: Any, name: str, n_rows: int) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe, RecipeFile
 from hfnumba.ingest.sources.arrays import refuse_shape
+from hfnumba.ingest.sources.classes import numbered
 from hfnumba.ingest.sources.raw import DEFLATE_RATIO, RawData, opened, source_file
 from hfnumba.linux import empty
 from hfnumba.progress import Reporter
@@ -36,7 +37,8 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
         arrays[file.split, file.role], record = read_idx(paths[file.name], file)
         sources.append(record)
     names = {file.split: None for file in recipe.files if file.split is not None}
-    return RawData({name: (arrays[name, "X"], arrays[name, "y"]) for name in names}, tuple(sources))
+    splits, classes = numbered(recipe, {name: (arrays[name, "X"], arrays[name, "y"]) for name in names})
+    return RawData(splits, tuple(sources), classes=classes)
 
 
 def read_idx(path: Path, expected: RecipeFile | None = None) -> tuple[NDArray[Any], SourceFile]:

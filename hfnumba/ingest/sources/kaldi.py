@@ -1,8 +1,12 @@
-"""Features and alignments of Kaldi, joined by the names of the utterances."""
+"""Features and alignments of Kaldi, joined by the names of the utterances.
+
+Archives may be packed with gzip, as alignments are. A script file has lines of a key and ``file:offset``; the other
+forms that Kaldi accepts (pipes, standard input, ranges) are refused. Nothing is ever executed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.corpus import listed
+from hfnumba.formats import ark
+from hfnumba.formats.ark import Entry, read_ints, read_matrix
+from hfnumba.formats.numbers import whole
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.remarks import listed
 from hfnumba.ingest.shuffle import hold_out_names
-from hfnumba.ingest.sources.ark import Entry, read_index, read_ints, read_matrix
-from hfnumba.ingest.sources.numbers import whole
 from hfnumba.ingest.sources.paths import file_record, folder_record, hashing, inside
+from hfnumba.ingest.sources.spool import gunzipped
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
@@ -98,6 +104,54 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: 
         files.append(options.pdf_map)
     n_classes = recipe.n_classes or (None if table is None else max(2, int(table.max()) + 1))
     return KaldiCorpus(root, tuple(dict.fromkeys(files)), names, features, alignments, table, n_classes)
+
+
+def read_index(root: Path, name: str) -> dict[str, Entry]:
+    """Find the objects of an ``.scp`` or ``.ark`` file below a folder, by their keys.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, repeats a key, or refers to anything but plain files within the folder.
+    """
+    path = inside(root, name)
+    found: dict[str, Entry] = {}
+    entries = (
+        _script(root, path)
+        if path.suffix == ".scp"
+        else ark.archive(path, gunzipped(path) if path.suffix == ".gz" else None)
+    )
+    for key, entry in entries:
+        if key in found:
+            raise DataError(f"{path} holds {key} twice")
+        found[key] = entry
+    if not found:
+        raise DataError(f"{path} holds no objects")
+    return found
+
+
+def _script(root: Path, path: Path) -> Iterator[tuple[str, Entry]]:
+    known: dict[str, Path] = {}
+    with ark.opened(path) as file:
+        number = 0
+        while line := file.readline(ark.MAX_LINE):
+            number += 1
+            words = ark.decode(path, line).split(maxsplit=1)
+            where = f"{path}, line {number}"
+            if len(words) != 2 or (not line.endswith(b"\n") and len(line) == ark.MAX_LINE):
+                raise DataError(f"{where}: expected a key and the place of an object")
+            target = words[1].strip()
+            if "|" in target or target == "-" or target.endswith("]"):
+                raise DataError(
+                    f"{where}: {target[:80]!r} is a pipe, standard input or a range, which are never followed; "
+                    f"copy the features into an archive first (copy-feats)"
+                )
+            name, colon, offset = target.rpartition(":")
+            if not colon or not offset.isascii() or not offset.isdigit():
+                name, offset = target, "0"
+            if name not in known:
+                known[name] = inside(root, name)
+            yield words[0], Entry(known[name], int(offset[:20]))
 
 
 def read_pdf_map(path: Path) -> NDArray[np.int64]:

@@ -10,15 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from hfnumba.errors import DataError
+from hfnumba.formats.numbers import plain
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.numbers import plain
 from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
+from hfnumba.store.rounding import Ranges
 
 MAX_LINE = 2**24
-BLOCK_CELLS = 2**22
+BLOCK_CELLS = 2**21
 MAX_BLOCK_ROWS = 8192
 
 
@@ -50,14 +51,13 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
         if pending:
             yield _dense(path, pending, width, regression), 1.0
 
-    return gather(recipe, root, seed, reporter, blocks, n_features=width)
+    return gather(recipe, root, seed, reporter, blocks, n_features=width, ranges=Ranges(parsed=True))
 
 
 def _dense(path: Path, lines: list[_Line], width: int, regression: bool) -> Block:
-    X = np.zeros((len(lines), width), np.float32)
-    with np.errstate(over="ignore"):
-        for row, line in zip(X, lines, strict=True):
-            row[line.indices] = line.values
+    X = np.zeros((len(lines), width))
+    for row, line in zip(X, lines, strict=True):
+        row[line.indices] = line.values
     words = [line.label for line in lines]
     if not regression:
         return Block(X, words, None)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hfnumba.errors import DataError
+from hfnumba.formats.extras import require
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
-from hfnumba.ingest.sources.columns import Batch, Columns, read_columns
-from hfnumba.ingest.sources.extras import require
+from hfnumba.ingest.sources.columns import Titles, read_columns
 from hfnumba.ingest.sources.raw import RawData
+from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.progress import Reporter
 
 BATCH_ROWS = 8192
@@ -22,13 +24,17 @@ MAX_GROUP_NBYTES = 2**31
 
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
-    return read_columns(recipe, paths["source"], seed, reporter, names=_names, batches=_batches)
+    return read_columns(recipe, paths["source"], seed, reporter, titles=_titles, batches=_batches)
 
 
-def _names(path: Path) -> list[str]:
+def _titles(path: Path) -> Titles:
     with _opened(path) as file:
-        names: list[str] = file.schema_arrow.names
-        return names
+        schema = file.schema_arrow
+        try:
+            index = schema.pandas_metadata["index_columns"] if schema.pandas_metadata else []
+            return Titles(schema.names, frozenset(name for name in index if isinstance(name, str)))
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            return Titles(schema.names)
 
 
 def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
@@ -45,7 +51,10 @@ def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
 def _opened(path: Path) -> Iterator[Any]:
     arrow, parquet = require("pyarrow", "tables"), require("pyarrow.parquet", "tables")
     try:
-        with parquet.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
+        with (
+            arrow.OSFile(os.fsencode(path)) as source,
+            parquet.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             for i in range(file.metadata.num_row_groups):
                 # Column sizes would be more precise, but asking for those of a damaged file aborts the process.
                 nbytes = file.metadata.row_group(i).total_byte_size

@@ -28,8 +28,9 @@ class RawData:
     """Arrays of a data set in the order of the source, with the records of its files.
 
     ``subsets`` has the row numbers of splits that share their arrays with others, ``classes`` the names of the
-    classes, if they have names, and ``weights`` the weights of the rows, for splits that have weights. ``columns`` and
-    ``targets`` have the names of features and regression targets that are columns of a table.
+    classes, if they have names, ``weights`` the weights of the rows, for splits that have weights, ``columns`` and
+    ``targets`` the names of features and regression targets that are columns of a table, ``origin`` what was subtracted
+    from the features before rounding, and ``notes`` sentences for the user.
     """
 
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
@@ -37,6 +38,8 @@ class RawData:
     subsets: dict[str, NDArray[np.intp]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
+    origin: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     targets: tuple[str, ...] = ()
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.atomic import FULL
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.numbers import real, whole
+from hfnumba.formats.numbers import real, whole
+from hfnumba.ingest.sources.raw import opened
 
+GUNZIP_BLOCK = 2**20
 MAX_NAMES = 100_000
 """Largest number of distinct labels."""
 
@@ -53,6 +56,18 @@ def _disk_errors() -> Iterator[None]:
     except OSError as error:
         full = " (the disk is full; name a folder with more space in TMPDIR)" if error.errno in FULL else ""
         raise DataError(f"rows could not be written to {tempfile.gettempdir()}: {error.strerror}{full}") from error
+
+
+def gunzipped(path: Path) -> BinaryIO:
+    """Decompress a file into an unnamed temporary file, which disappears when it is closed, or the process ends."""
+    file = tempfile.TemporaryFile(prefix="hfnumba-")  # noqa: SIM115 - lives as long as its reader
+    with opened(path) as packed:
+        while block := packed.read(GUNZIP_BLOCK):
+            with _disk_errors():
+                file.write(block)
+    with _disk_errors():
+        file.seek(0)  # writes what is buffered
+    return cast(BinaryIO, file)
 
 
 class Labels:

@@ -16,11 +16,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.formats.numbers import whole
+from hfnumba.formats.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
 from hfnumba.ingest.recipe_tables import SpeechOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.numbers import whole
 from hfnumba.ingest.sources.paths import folder_record, hashing, inside, inside_folder
-from hfnumba.ingest.sources.speech import Segments, class_names, frame_labels, log_mel, read_text, segments
+from hfnumba.ingest.sources.spellings import by_utterance, folders, one_file_of_labels, one_recording, utterance
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import SourceFile
 
@@ -68,7 +69,7 @@ class TimitCorpus:
 
     def load(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Log-mel features and labels of an utterance."""
-        recording, labels = self.files[name]
+        recording, labels = utterance(self.files, name)
         X = log_mel(recording, self.options)
         return X, frame_labels(name, len(X), read_phn(labels, self.options.sample_rate), self.numbers, self._states)
 
@@ -93,7 +94,7 @@ def open_corpus(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: 
     files: dict[str, tuple[Path, Path]] = {}
     names: dict[str, list[str]] = {"train": [], "test": []}
     for split, folder in (("train", "TRAIN"), ("test", "TEST")):
-        for name, pair in _utterances(root, folder):
+        for name, pair in _utterances(root, folder, reporter).items():
             _, _, speaker, sentence = name.split("/")
             if (split == "train" or speaker in CORE_TEST) and (options.sa or not sentence.startswith("SA")):
                 names[split].append(name)
@@ -132,34 +133,30 @@ def read_phn(path: Path, sample_rate: int) -> Segments:
         start = first / sample_rate if start is None else start
         ends.append(last / sample_rate)
         phones.append(words[-1])
-    return segments(path, ends, phones, start or 0.0)
+    if not ends:
+        raise DataError(f"{path} holds no labels")
+    try:
+        return segments(ends, phones, start or 0.0)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
-def _utterances(root: Path, folder: str) -> list[tuple[str, tuple[Path, Path]]]:
-    """Find the utterances below ``TRAIN`` or ``TEST``, ordered by name, with file names in upper or lower case."""
-    found = []
-    for path in sorted(_child(root, folder).glob("*/*/*")):
-        # Copies of the corpus often have converted files X.WAV.wav beside X.WAV.
-        original = path.with_suffix("")
-        if path.suffix.upper() != ".WAV" or (original.suffix.upper() == ".WAV" and original.exists()):
-            continue
-        labels = next(
-            (path.with_suffix(suffix) for suffix in (".PHN", ".phn") if path.with_suffix(suffix).exists()), None
-        )
-        name = path.relative_to(root).with_suffix("").as_posix().upper()
-        if labels is None:
+def _utterances(root: Path, folder: str, reporter: Reporter) -> dict[str, tuple[Path, Path]]:
+    """Find the utterances below ``TRAIN`` or ``TEST``, ordered by name; capitals do not matter in names."""
+    paths = [path for child in folders(root, folder) for path in child.glob("*/*/*")]
+    recordings = one_recording(by_utterance(root, paths, ".WAV", any_case=True), ".WAV", reporter)
+    labels = one_file_of_labels(by_utterance(root, paths, ".PHN", any_case=True), ".PHN")
+    for name, path in recordings.items():
+        if name not in labels:
             raise DataError(f"{path} has no .PHN file of labels beside it")
-        found.append((name, (inside(root, path), inside(root, labels))))
-    return found
-
-
-def _child(root: Path, name: str) -> Path:
-    return next((root / each for each in (name, name.lower()) if (root / each).is_dir()), root / name)
+    return {name: (inside(root, recordings[name]), inside(root, labels[name])) for name in sorted(recordings)}
 
 
 def _root(folder: Path) -> Path:
     """Find the folder with TRAIN and TEST: the given one, or TIMIT in it."""
-    for path in (folder, folder / "TIMIT", folder / "timit"):
-        if _child(path, "TRAIN").is_dir() and _child(path, "TEST").is_dir():
-            return inside_folder(folder, path)
-    raise DataError(f"{folder} has no folders TRAIN and TEST, as the distribution of the LDC has")
+    found = [path for path in (folder, *folders(folder, "TIMIT")) if folders(path, "TRAIN") and folders(path, "TEST")]
+    if not found:
+        raise DataError(f"{folder} has no folders TRAIN and TEST, as the distribution of the LDC has")
+    if len(found) > 1:
+        raise DataError(f"{found[0]} and {found[1]} both have folders TRAIN and TEST; name one of them with --source")
+    return inside_folder(folder, found[0])

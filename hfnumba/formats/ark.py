@@ -1,12 +1,12 @@
-"""Strict reader of matrices and integer vectors in Kaldi's archives and script files.
+"""Strict reader of matrices and integer vectors in Kaldi's archives.
 
 The format is described in Kaldi's documentation ("Kaldi I/O mechanisms") and in ``matrix/compressed-matrix.h``. An
-archive is a sequence of a key, a space, and an object; a script file has lines of a key and ``file:offset``. The other
-forms that Kaldi accepts (pipes, standard input, ranges) are refused. Nothing is ever executed or unpickled.
+archive is a sequence of a key, a space, and an object. Nothing is ever executed or unpickled.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.sources.numbers import plain
-from hfnumba.ingest.sources.paths import inside
+from hfnumba.formats.ark_compression import CELL_NBYTES, decompressed
+from hfnumba.formats.numbers import plain
 
 MAX_KEY = 1024
 MAX_LINE = 2**20
@@ -27,14 +27,14 @@ MAX_TEXT = 2**28
 
 DTYPES = {b"FM": "<f4", b"DM": "<f8"}
 COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 3}
-CELL_NBYTES = {1: 1, 2: 2, 3: 1}
 
 
 class Entry(NamedTuple):
-    """Place of an object: a file, and the offset after the key and its space."""
+    """Place of an object: a file, the offset after the key and its space, and the unpacked file if it is packed."""
 
     path: Path
     offset: int
+    unpacked: BinaryIO | None = None
 
 
 class _Head(NamedTuple):
@@ -48,26 +48,6 @@ class _Head(NamedTuple):
     nbytes: int
 
 
-def read_index(root: Path, name: str) -> dict[str, Entry]:
-    """Find the objects of an ``.scp`` or ``.ark`` file below a folder, by their keys.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged, repeats a key, or refers to anything but plain files within the folder.
-    """
-    path = inside(root, name)
-    found: dict[str, Entry] = {}
-    entries = _script(root, path) if path.suffix == ".scp" else _archive(path)
-    for key, entry in entries:
-        if key in found:
-            raise DataError(f"{path} holds {key} twice")
-        found[key] = entry
-    if not found:
-        raise DataError(f"{path} holds no objects")
-    return found
-
-
 def read_matrix(entry: Entry) -> NDArray[Any]:
     """Read a matrix: float32, or float64 if it is stored so."""
     with _at(entry) as file:
@@ -79,7 +59,7 @@ def read_matrix(entry: Entry) -> NDArray[Any]:
         data = _exact(entry.path, file, head.nbytes)
     if head.token in DTYPES:
         return np.frombuffer(data, DTYPES[head.token]).reshape(head.rows, head.columns)
-    return _decompressed(head, data)
+    return decompressed(COMPRESSED[head.token], (head.rows, head.columns), head.low, head.span, data)
 
 
 def read_ints(entry: Entry) -> NDArray[np.int32]:
@@ -98,37 +78,14 @@ def read_ints(entry: Entry) -> NDArray[np.int32]:
     return np.ascontiguousarray(cells["value"])
 
 
-def _script(root: Path, path: Path) -> Iterator[tuple[str, Entry]]:
-    known: dict[str, Path] = {}
-    with _opened(path) as file:
-        number = 0
-        while line := file.readline(MAX_LINE):
-            number += 1
-            words = _decode(path, line).split(maxsplit=1)
-            where = f"{path}, line {number}"
-            if len(words) != 2 or (not line.endswith(b"\n") and len(line) == MAX_LINE):
-                raise DataError(f"{where}: expected a key and the place of an object")
-            target = words[1].strip()
-            if "|" in target or target == "-" or target.endswith("]"):
-                raise DataError(
-                    f"{where}: {target[:80]!r} is a pipe, standard input or a range, which are never followed; "
-                    f"copy the features into an archive first (copy-feats)"
-                )
-            name, colon, offset = target.rpartition(":")
-            if not colon or not offset.isascii() or not offset.isdigit():
-                name, offset = target, "0"
-            if name not in known:
-                known[name] = inside(root, name)
-            yield words[0], Entry(known[name], int(offset[:20]))
-
-
-def _archive(path: Path) -> Iterator[tuple[str, Entry]]:
-    with _opened(path) as file:
+def archive(path: Path, unpacked: BinaryIO | None = None) -> Iterator[tuple[str, Entry]]:
+    """Find the objects of an archive, by their keys."""
+    with opened(path, unpacked) as file:
         while True:
             key = _key(path, file)
             if key is None:
                 return
-            entry = Entry(path, file.tell())
+            entry = Entry(path, file.tell(), unpacked)
             if _starts(file, b"\0B"):
                 head = _head(path, file)
                 file.seek(head.nbytes, 1)
@@ -146,7 +103,7 @@ def _key(path: Path, file: BinaryIO) -> str | None:
                 if byte == b"\n":
                     # An empty object, for instance an alignment without frames.
                     file.seek(-1, 1)
-                return _decode(path, bytes(key))
+                return decode(path, bytes(key))
             continue
         key += byte
         if len(key) > MAX_KEY or byte == b"\0":
@@ -175,7 +132,7 @@ def _head(path: Path, file: BinaryIO) -> _Head:
             kind = COMPRESSED[token]
             nbytes = rows * columns * CELL_NBYTES[kind] + (8 * columns if kind == 1 else 0)
             head = _Head(token, rows, columns, low, span, nbytes)
-    left = path.stat().st_size - file.tell()
+    left = os.fstat(file.fileno()).st_size - file.tell()
     if head.rows < 0 or head.columns < 0 or head.nbytes > left:
         raise DataError(
             f"{path}: the object at byte {at} claims {head.rows} x {head.columns} values, but {left} bytes are left; "
@@ -192,32 +149,6 @@ def _token(path: Path, file: BinaryIO, at: int) -> bytes:
         known = ", ".join(key.decode() for key in (*DTYPES, *COMPRESSED))
         raise DataError(f"{path}: the object at byte {at} is of type {token!r}, expected {known} or whole numbers")
     return token
-
-
-def _decompressed(head: _Head, data: bytes) -> NDArray[np.float32]:
-    """Decompress a matrix with the arithmetic of Kaldi, in float64 where Kaldi uses it."""
-    low, span, shape = np.float32(head.low), np.float32(head.span), (head.rows, head.columns)
-    kind = COMPRESSED[head.token]
-    if kind != 1:
-        cells = np.frombuffer(data, "<u2" if kind == 2 else "u1").reshape(shape)
-        with np.errstate(all="ignore"):
-            step = np.float32(head.span * (1 / 65535 if kind == 2 else 1 / 255))
-            return low + step * cells.astype(np.float32)
-    headers = np.frombuffer(data, "<u2", 4 * head.columns).reshape(head.columns, 4)
-    cells = np.frombuffer(data, "u1", offset=8 * head.columns).reshape(head.columns, head.rows).astype(np.float32)
-    with np.errstate(all="ignore"):
-        quartiles = low + (span * np.float32(1.52590218966964e-05)) * headers.astype(np.float32)
-        p0, p25, p75, p100 = (quartiles[:, [k]] for k in range(4))
-        values = np.where(
-            cells <= 64,
-            p0 + ((p25 - p0) * cells).astype(np.float64) * (1 / 64),
-            np.where(
-                cells <= 192,
-                p25 + ((p75 - p25) * (cells - 64)).astype(np.float64) * (1 / 128),
-                p75 + ((p100 - p75) * (cells - 192)).astype(np.float64) * (1 / 63),
-            ),
-        )
-        return np.ascontiguousarray(values.T.astype(np.float32))
 
 
 def _text(path: Path, file: BinaryIO) -> bytes:
@@ -274,7 +205,8 @@ def _exact(path: Path, file: BinaryIO, n: int) -> bytes:
     return data
 
 
-def _decode(path: Path, text: bytes) -> str:
+def decode(path: Path, text: bytes) -> str:
+    """Decode a key or a line of a script."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
@@ -282,7 +214,12 @@ def _decode(path: Path, text: bytes) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path, unpacked: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    """Open an archive or a script; errors are raised as DataError."""
+    if unpacked is not None:
+        unpacked.seek(0)
+        yield unpacked
+        return
     try:
         with path.open("rb") as file:
             yield file
@@ -292,8 +229,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _at(entry: Entry) -> Iterator[BinaryIO]:
-    with _opened(entry.path) as file:
-        if entry.offset >= entry.path.stat().st_size:
+    with opened(entry.path, entry.unpacked) as file:
+        if entry.offset >= os.fstat(file.fileno()).st_size:
             raise DataError(f"{entry.path} has no object at byte {entry.offset}; it ends before")
         file.seek(entry.offset)
         yield file

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
-from hfnumba.ingest.recipe_tables import SpeechOptions
-from hfnumba.ingest.sources.extras import require
+from hfnumba.formats.extras import require
 
 FRAME_MS, SHIFT_MS = 25.0, 10.0
 FORMATS = {"WAV", "WAVEX", "NIST"}
@@ -23,6 +24,15 @@ MAX_DIFFERENCE_S = 1.0
 HEAD_NBYTES = 4096
 MAX_LABELS = 2**24
 """Largest number of bytes of a label file."""
+
+
+class Sound(Protocol):
+    """Options of a recording: its required samples per second, and the number of mel energies of a frame."""
+
+    @property
+    def sample_rate(self) -> int: ...  # noqa: D102
+    @property
+    def n_mels(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -42,15 +52,31 @@ class Segments:
     start: float = 0.0
 
 
-def segments(path: Path, ends: list[float], phones: list[str], start: float = 0.0) -> Segments:
-    """Make segments from the times of a label file, and check them."""
+def segments(ends: list[float], phones: list[str], start: float = 0.0) -> Segments:
+    """Make segments from the times of a label file.
+
+    Raises
+    ------
+    ValueError
+        If the times are not finite, or decrease.
+    """
     times = np.array([start, *ends], np.float64)
-    if not ends:
-        raise DataError(f"{path} holds no labels")
     if not np.isfinite(times).all() or start < 0 or (np.diff(times) < 0).any():
         first = int(np.argmax(~(np.diff(times) >= 0)))
-        raise DataError(f"{path}: the times of label {first + 1} do not follow those before it")
+        raise ValueError(f"the times of label {first + 1} do not follow those before it")
     return Segments(times[1:], tuple(phones), start)
+
+
+def check_end(spoken: Segments, duration_s: float) -> None:
+    """Check that the last label ends within a second of the end of the recording.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if abs(spoken.ends[-1] - duration_s) > MAX_DIFFERENCE_S:
+        raise ValueError(f"the labels end at {spoken.ends[-1]:.2f} s, the recording at {duration_s:.2f} s")
 
 
 def read_text(path: Path) -> list[str]:
@@ -58,7 +84,7 @@ def read_text(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_LABELS:
             raise DataError(f"{path} is larger than {MAX_LABELS} bytes, expected a file of labels")
-        return path.read_text("utf-8").splitlines()
+        return path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
 
@@ -86,8 +112,10 @@ def frame_labels(
         If labels and recording differ by more than a second in length.
     """
     duration = (n_frames * SHIFT_MS + FRAME_MS - SHIFT_MS) / 1000
-    if abs(spoken.ends[-1] - duration) > MAX_DIFFERENCE_S:
-        raise DataError(f"{where}: the labels end at {spoken.ends[-1]:.2f} s, the recording at {duration:.2f} s")
+    try:
+        check_end(spoken, duration)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
     middles = (np.arange(n_frames) * SHIFT_MS + FRAME_MS / 2) / 1000
     at = np.minimum(np.searchsorted(spoken.ends, middles, side="right"), len(spoken.ends) - 1)
     labels: NDArray[np.int64] = np.array([numbers[phone] for phone in spoken.phones], np.int64)[at]
@@ -99,7 +127,23 @@ def frame_labels(
     return np.asarray(states * labels + third, np.int64)
 
 
-def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+def recording_s(path: Path) -> float:
+    """Length of a recording in seconds, by its header.
+
+    Raises
+    ------
+    DataError
+        If it is not a recording.
+    """
+    soundfile = require("soundfile", "speech")
+    try:
+        found = soundfile.info(os.fsencode(path))
+    except (soundfile.SoundFileError, OSError) as error:
+        raise DataError(f"{path} is not a recording that can be read: {error}") from error
+    return float(found.frames / found.samplerate)
+
+
+def read_samples(path: Path, options: Sound) -> NDArray[np.float32]:
     """Read a recording (WAV or NIST SPHERE, one channel, uncompressed) in the range of 16-bit integers.
 
     Raises
@@ -109,7 +153,7 @@ def read_samples(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
     """
     soundfile = require("soundfile", "speech")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             kind = (file.format, file.subtype)
             if file.format not in FORMATS or file.subtype not in SAMPLE_NBYTES:
                 raise DataError(f"{path} is {' '.join(kind)}, expected uncompressed WAV or NIST SPHERE")
@@ -148,7 +192,7 @@ def _claimed_samples(path: Path) -> int | None:
     return None
 
 
-def log_mel(path: Path, options: SpeechOptions) -> NDArray[np.float32]:
+def log_mel(path: Path, options: Sound) -> NDArray[np.float32]:
     """Compute the logarithmic mel energies of a recording with Kaldi's code, without dither, so reproducibly.
 
     Returns

@@ -1,0 +1,237 @@
+"""Survey of a table's columns: means, ranges, categories, missing values, and what is worth telling about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError
+from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
+from hfnumba.store.columns import Column, canonical
+from hfnumba.store.rounding import Ranges
+
+MAX_CATEGORIES = 10_000
+MAX_SHOWN_CATEGORIES = 5
+MAX_SHOWN_COLUMNS = 30
+MIN_RUNNING = 20
+"""Number of rows from which consecutive whole numbers are taken for running numbers."""
+
+Batch = Mapping[str, NDArray[Any]]
+"""Columns of a block of rows: float64 with NaN for missing values, or objects (str or None)."""
+
+
+@dataclass
+class Columns:
+    """Roles of the columns, and what was found in them: means, origins (see ``Ranges.origin``) and categories."""
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    labels: tuple[str, ...]
+    regression: bool
+    weight: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    means: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    categories: dict[str, list[str | None]] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.numeric) + sum(map(len, self.categories.values()))
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        return tuple(dict.fromkeys((*self.numeric, *self.categorical, *self.labels, *self.weight)))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Names of the columns that are read as text."""
+        return self.categorical if self.regression else (*self.categorical, *self.labels)
+
+    def record(self, fills: bool) -> tuple[Column, ...]:
+        """Columns in the order of the features; ``fills`` says whether means replace missing values."""
+        numbers = [Column(name, fill=self.means[name] if fills else None) for name in self.numeric]
+        of_categories = [
+            Column(name, tuple(value for value in found if value is not None), None in found)
+            for name, found in self.categories.items()
+        ]
+        return (*numbers, *of_categories)
+
+
+class Survey:
+    """Running statistics of the columns, batch by batch."""
+
+    def __init__(self, columns: Columns, missing_label: str = "") -> None:
+        self.columns, self._missing_label = columns, missing_label
+        self.spellings: dict[str, dict[str | None, set[str]]] = {name: {} for name in columns.words}
+        numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
+        self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
+        self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
+        self.fractional: set[str] = set()
+        self.inexact: set[str] = set()
+        self.missing: dict[str, int] = {}
+        self.first, self.n_training = "", 0
+        self.numberings: dict[str, list[_Numbering]] = {name: [] for name in columns.numeric}
+
+    @property
+    def n_missing(self) -> int:
+        """Number of missing values."""
+        return sum(self.missing.values())
+
+    def read(self, split: str, path: Path, batches: Iterable[Batch], trains: NDArray[np.bool_] | None) -> None:
+        """Add a file of a split; ``trains`` marks the rows of all training files that train, by default all."""
+        row = 0
+        for found in self.numberings.values() if split == "train" else ():
+            found.append(_Numbering())
+        for batch in batches:
+            n = len(next(iter(batch.values())))
+            training = np.full(n, split == "train")
+            if split == "train":
+                if trains is not None:
+                    training = trains[self.n_training : self.n_training + n]
+                self.n_training += n
+                for name, numberings in self.numberings.items():
+                    numberings[-1].update(batch[name])
+            for name, values in batch.items():
+                missing = self._spell(name, values) if name in self.spellings else np.isnan(values)
+                if missing.any():
+                    self._miss(name, missing, path, row)
+                if name in self.counts:
+                    self._measure(name, values[training & ~missing])
+            row += n
+
+    def _spell(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Collect categories in all their spellings; return which are missing."""
+        found, words = self.spellings[name], values.tolist()
+        for word in dict.fromkeys(words):
+            category = canonical(word)
+            if category in found or len(found) <= MAX_CATEGORIES:
+                found.setdefault(category, set()).add(word)
+        if len(found) > MAX_CATEGORIES and name in self.columns.categorical:
+            raise DataError(f"column {shown(name)} has more than {MAX_CATEGORIES} categories")
+        return np.array([word is None for word in words], bool)
+
+    def _miss(self, name: str, missing: NDArray[np.bool_], path: Path, row: int) -> None:
+        place = f"column {shown(name)}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
+        if name in self.columns.labels or name in self.columns.weight:
+            kind = "label" if name in self.columns.labels else "weight"
+            raise DataError(f"a {kind} is missing in {place}{self._missing_label}")
+        self.first = self.first or place
+        self.missing[name] = self.missing.get(name, 0) + int(missing.sum())
+
+    def _measure(self, name: str, known: NDArray[np.float64]) -> None:
+        if not len(known):
+            return
+        self.counts[name] += len(known)
+        with np.errstate(over="ignore"):
+            self.sums[name] += float(known.sum())
+            if name not in self.inexact and (known.astype(np.float32) != known).any():
+                self.inexact.add(name)
+        self.lowest[name] = min(self.lowest[name], float(known.min()))
+        self.highest[name] = max(self.highest[name], float(known.max()))
+        if name not in self.fractional and (known != np.floor(known)).any():
+            self.fractional.add(name)
+
+    def finish(self, *, standardise: bool) -> None:
+        """Record means, origins and categories; refuse columns whose values float32 cannot tell apart."""
+        for name, n in self.counts.items():
+            if not n:
+                raise DataError(f"column {shown(name)} has no value in the training rows")
+            self.columns.means[name] = self.sums[name] / n
+        advice = None if standardise else f"{ADVICE}, or name the columns to take in numeric"
+        self.columns.origin = self._origins(self.columns.numeric, advice)
+        if self.columns.regression:
+            self._origins(self.columns.labels, TARGETS_ADVICE)
+        for name in self.columns.categorical:
+            found = self.spellings[name]
+            self.columns.categories[name] = sorted(found, key=lambda value: (value is None, value or ""))
+
+    def _origins(self, names: Sequence[str], advice: str | None) -> dict[str, float]:
+        if not names:
+            return {}
+        low, high = (np.array([ends[name] for name in names]) for ends in (self.lowest, self.highest))
+        inexact = np.array([name in self.inexact for name in names])
+        found = Ranges(low, high, inexact, parsed=True).origin(lambda j: f"column {shown(names[j])}", advice)
+        return {} if found is None else dict(zip(names, found.tolist(), strict=True))
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: which columns became features, with type and range, and what is odd about them."""
+        names = (*self.columns.numeric, *self.columns.categorical)
+        notes = [f"Feature {shown(name)}: {self._describe(name)}" for name in names[:MAX_SHOWN_COLUMNS]]
+        if len(names) > MAX_SHOWN_COLUMNS:
+            notes.append(f"Features are also {len(names) - MAX_SHOWN_COLUMNS} more columns, see hfnumba data info")
+        if self.columns.left_out:
+            indices = ", ".join(map(shown, self.columns.left_out))
+            notes.append(
+                f"No feature is {indices}, an index of rows as pandas writes it; to have it, name it in numeric"
+            )
+        for name, found in self.spellings.items():
+            several = sorted(sorted(words - {None}) for words in found.values() if len(words - {None}) > 1)
+            if several:
+                example = " and ".join(map(shown, several[0][:3]))
+                notes.append(f"Column {shown(name)} spells values in several ways: {example} are taken for the same")
+        for name, numberings in self.numberings.items():
+            if all(found.consecutive for found in numberings) and sum(found.n for found in numberings) >= MIN_RUNNING:
+                notes.append(
+                    f"Warning: column {shown(name)} is a running number, which may give away labels by the order of "
+                    f"the rows; to leave it out, name the columns to take in numeric"
+                )
+        return tuple(notes)
+
+    def _describe(self, name: str) -> str:
+        missing = f", {self.missing[name]} missing" if name in self.missing else ""
+        if name in self.spellings:
+            found = [shown(value) for value in self.columns.categories[name] if value is not None]
+            more = ", …" if len(found) > MAX_SHOWN_CATEGORIES else ""
+            return f"{len(found)} categories ({', '.join(found[:MAX_SHOWN_CATEGORIES])}{more}){missing}"
+        kind = "number" if name in self.fractional else "whole number"
+        missing = f"{missing} (now the mean {self.columns.means[name]:g})" if missing else ""
+        origin = self.columns.origin.get(name)
+        before = f", of which {origin:.15g} is subtracted before rounding" if origin else ""
+        return f"{kind} from {self.lowest[name]:.15g} to {self.highest[name]:.15g}{before}{missing}"
+
+
+@dataclass
+class _Numbering:
+    """Sums over the values of a file, which tell whether they are consecutive whole numbers in any order."""
+
+    n: int = 0
+    base: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    total: float = 0.0
+    squares: float = 0.0
+
+    def update(self, values: NDArray[np.float64]) -> None:
+        """Add values; a fraction, a missing or an infinite one makes the sums NaN."""
+        if not len(values):
+            return
+        if not self.n:
+            self.base = float(values[0])
+        with np.errstate(invalid="ignore", over="ignore"):
+            from_base = np.where(values == np.floor(values), values - self.base, np.nan)
+            self.n += len(values)
+            self.low, self.high = min(self.low, float(from_base.min())), max(self.high, float(from_base.max()))
+            self.total += float(from_base.sum())
+            self.squares += float(np.square(from_base).sum())
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether number, range, sum and sum of squares are those of consecutive whole numbers."""
+        n, low = self.n, self.low
+        if n < 2 or self.high - low != n - 1 or not np.isfinite(self.squares):
+            return False
+        total = n * low + n * (n - 1) / 2
+        squares = n * low**2 + low * n * (n - 1) + (n - 1) * n * (2 * n - 1) / 6
+        return bool(np.isclose(self.total, total, rtol=1e-9) and np.isclose(self.squares, squares, rtol=1e-9))
+
+
+def shown(name: str) -> str:
+    """A name or a word for a message: quoted where it has spaces or unprintable characters, at most 40 characters."""
+    return name[:40] if name and name.isprintable() and " " not in name else repr(name[:40])

@@ -1,0 +1,187 @@
+"""Forms of CSV files that options of `[table]` describe, and names of many files."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from hfnumba.errors import DataError
+from hfnumba.ingest import build
+from tests.ingest.test_columns import rows_of
+from tests.silent import Silent
+
+N = 20
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    return folder
+
+
+def built(root, *table, train="a.csv", format_name="csv", more=""):
+    lines = ['name = "t"', f'format = "{format_name}"', more, "[table]", f'train = ["{train}"]', *table]
+    (root / "t.toml").write_text("\n".join(lines) + "\n")
+    reporter = Silent()
+    out = root.parent / f"{len(list(root.parent.iterdir()))}.zarr"
+    return build(root / "t.toml", root, out, n_partitions=1, reporter=reporter), "\n".join(reporter.notes)
+
+
+def expected(X, y):
+    order = np.lexsort(np.array(X, "f4").T[::-1])
+    return np.array(X, "f4")[order], np.array(y)[order]
+
+
+X = np.stack([np.arange(N) * 0.5, np.arange(N) ** 2], axis=1)
+Y = np.arange(N) % 2
+PLAIN = ["x,z,k", *(f"{a},{b},{k}" for (a, b), k in zip(X.tolist(), Y.tolist(), strict=True))]
+
+
+def check(store):
+    found, y = rows_of(store)
+    np.testing.assert_array_equal(found, expected(X, Y)[0])
+    np.testing.assert_array_equal(y, expected(X, Y)[1])
+
+
+def test_a_file_without_a_header(root):
+    (root / "a.csv").write_text("\n".join(PLAIN[1:]) + "\n")
+    store, said = built(root, 'label = "f2"', "header = false")
+    check(store)
+    assert "f0: number from 0 to 9.5" in said
+    with pytest.raises(DataError, match=r"two columns of the same name; if there is no header .* header = false"):
+        built(root, 'label = "k"')
+    (root / "a.csv").write_text("\n".join(PLAIN[2:]) + "\n")
+    with pytest.raises(DataError, match=r"it has '0.5', '1.0', '1'; if there is no header .* header = false"):
+        built(root, 'label = "k"')
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_comment_lines(root, monkeypatch, name):
+    text = "\n".join(["# made up", "#", *PLAIN[:5], "# more, of, it", *PLAIN[5:], "# end"]) + "\n"
+    (root / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    check(built(root, 'label = "k"', 'comment = "#"', train=name)[0])
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        built(root, 'label = "k"', train=name)
+    (root / name).write_bytes(gzip.compress(b"x,k\n" + b"1" * 2**23) if name.endswith(".gz") else b"1" * 2**23)
+    with pytest.raises(DataError, match="a line longer than"):
+        built(root, 'label = "k"', 'comment = "#"', train=name)
+
+
+def test_a_decimal_comma(root):
+    (root / "a.csv").write_text("\n".join(PLAIN).replace(",", ";").replace(".", ",") + "\n")
+    check(built(root, 'label = "k"', 'decimal = ","', 'delimiter = ";"')[0])
+    with pytest.raises(DataError, match=r"'0,0'.*a decimal comma in decimal = "):
+        built(root, 'label = "k"', 'delimiter = ";"')
+    with pytest.raises(DataError, match=r"Expected 1 columns, got 3.*; delimiter and comment in .table. say"):
+        built(root, 'label = "k"')
+    (root / "a.csv").write_text("\n".join(PLAIN).replace(",", ";") + "\n")
+    with pytest.raises(DataError, match="has no column k; it has 'x;z;k'; if columns are separated by ';'"):
+        built(root, 'label = "k"')
+    with pytest.raises(DataError, match="decimal and delimiter are both ','"):
+        built(root, 'label = "k"', 'decimal = ","')
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_question_mark_for_missing_values(root, space):
+    rows = ["x,c,k", f"1,{space}a,0", f"{space}?,{space}a,1", f"3,{space}?,0", f"2,{space}NA,1"]
+    (root / "a.csv").write_text("\n".join(rows) + "\n")
+    table = ['label = "k"', 'categorical = ["c"]', 'missing_values = ["?"]', 'test = ["b.csv"]']
+    (root / "b.csv").write_text("x,c,k\n7,a,0\n")
+    with pytest.raises(DataError, match="2 values are missing; the first is in column x, row 1"):
+        built(root, *table)
+    store, said = built(root, *table, 'missing = "mean"')
+    assert sorted(store["train"].load(0)[0].tolist()) == [[1, 0, 1, 0], [2, 0, 1, 0], [2, 1, 0, 0], [3, 0, 0, 1]]
+    assert "x: whole number from 1 to 7, 1 missing" not in said and "c: 2 categories (NA, a), 1 missing" in said
+    with pytest.raises(DataError, match=r"\?.*texts that stand for missing values are named in missing_values"):
+        built(root, 'label = "k"', 'categorical = ["c"]')
+
+
+def test_a_class_that_is_called_na(root):
+    (root / "a.csv").write_text("x,k\n1,NA\n2,DE\n3,NA\n4,DE\n")
+    with pytest.raises(DataError, match=r"a label is missing in column k, row 0 .*: it is empty, or a text such as NA"):
+        built(root, 'label = "k"')
+    store, _ = built(root, 'label = "k"', "missing_values = []")
+    assert store.manifest.header.classes == ("DE", "NA") and rows_of(store)[1].tolist() == [1, 0, 1, 0]
+    (root / "a.csv").write_text("x,k\n1,NA\n2,DE\n3,\n4,DE\n")
+    with pytest.raises(DataError, match="a label is missing in column k, row 2"):
+        built(root, 'label = "k"', "missing_values = []")
+
+
+@pytest.mark.parametrize("option", ["header = false", 'comment = "#"', 'decimal = ","', 'missing_values = ["?"]'])
+def test_options_for_csv_only(root, option):
+    with pytest.raises(DataError, match=f"{option.split()[0]} in .table. is for CSV, not for parquet"):
+        built(root, 'label = "k"', option, format_name="parquet")
+
+
+def test_options_that_are_not_given_leave_the_recipe_as_it_was(root):
+    (root / "a.csv").write_text("\n".join(PLAIN) + "\n")
+    store, _ = built(root, 'label = "k"')
+    assert (
+        not {"header", "comment", "decimal", "missing_values"}
+        & json.loads(store.manifest.header.recipe)["table"].keys()
+    )
+
+
+def write_parts(folder, format_name, n):
+    folder.mkdir(parents=True)
+    for i, rows in enumerate(np.array_split(np.arange(N), n)):
+        if format_name == "csv":
+            (folder / f"part-{i}.csv").write_text("\n".join([PLAIN[0], *(PLAIN[1 + row] for row in rows)]) + "\n")
+        elif format_name == "parquet":
+            pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+            columns = {"x": X[rows, 0], "z": X[rows, 1], "k": Y[rows]}
+            pq.write_table(pa.table(columns), folder / f"part-{i}.parquet")
+        elif format_name == "hdf5":
+            with pytest.importorskip("h5py").File(folder / f"part-{i}.h5", "w") as file:
+                file["X"], file["k"] = X[rows], Y[rows]
+        else:
+            lines = (f"{Y[row]} 1:{X[row, 0]} 2:{X[row, 1]}\n" for row in rows)
+            (folder / f"part-{i}.svm").write_text("".join(lines))
+    for name in ("_SUCCESS", ".part-0.crc", "_metadata.parquet", "notes.md"):
+        (folder / name).write_text("no rows\n")
+
+
+@pytest.mark.parametrize("train", ["parts", "parts/", "parts/part-*.*", "*/part-[0-9].*"])
+@pytest.mark.parametrize("format_name", ["csv", "parquet", "hdf5", "libsvm"])
+def test_folders_and_patterns(root, format_name, train):
+    write_parts(root / "parts", format_name, 3)
+    table = [] if format_name == "libsvm" else ['label = "k"']
+    store, _ = built(root, *table, train=train, format_name=format_name)
+    check(store)
+    names = [source.name for source in store.manifest.header.sources]
+    assert len(names) == 3 and names == sorted(names) and all(name.startswith("parts/part-") for name in names)
+
+
+def test_a_file_whose_name_looks_like_a_pattern(root):
+    (root / "a[1]*.csv").write_text("\n".join(PLAIN) + "\n")
+    check(built(root, 'label = "k"', train="a[1]*.csv")[0])
+
+
+def test_files_of_two_splits(root):
+    write_parts(root / "parts", "csv", 2)
+    for test in ("parts/part-1.csv", "parts"):
+        with pytest.raises(DataError, match=r"parts/part-\d.csv is among the files of both train and test"):
+            built(root, 'label = "k"', f'test = ["{test}"]', train="parts/*.csv")
+    with pytest.raises(DataError, match=r"parts/part-0.csv is among the files of train twice"):
+        built(root, 'label = "k"', train='parts", "parts/part-0.csv')
+    store, _ = built(root, 'label = "k"', 'test = ["parts/part-1.csv"]', train="parts/part-0.csv")
+    assert store["train"].n_rows == store["test"].n_rows == N // 2
+
+
+@pytest.mark.parametrize(
+    ("train", "complaint"),
+    [
+        ("none*.csv", "has no files"),
+        ("../*.csv", "leads out of"),
+        ("/etc/*", "is no name or pattern of files"),
+        ("link", "leads out of"),
+        ("link/*.csv", "leads out of"),
+    ],
+)
+def test_patterns_that_match_nothing_or_lead_elsewhere(root, train, complaint):
+    (root.parent / "out.csv").write_text("x,k\n1,0\n")
+    (root / "link").symlink_to(root.parent)
+    with pytest.raises(DataError, match=complaint):
+        built(root, 'label = "k"', train=train)
