@@ -23,6 +23,7 @@ ONLY = {
     "kernels": {"activations"},
     "krylov": set(),
     "linux": set(),
+    "processors": {"linux"},
     "network": {"activations"},
     "progress": set(),
     "objective": {"krylov"},

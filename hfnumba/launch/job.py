@@ -19,6 +19,7 @@ from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
+from hfnumba.processors import available_memory, check_memory
 from hfnumba.stop import SIGNALS
 from hfnumba.versions import check_versions
 
@@ -61,7 +62,8 @@ class RankCluster:
         Raises
         ------
         ClusterError
-            If a rank fails, a worker does not connect within two minutes, or it has other versions.
+            If a rank fails, a worker does not connect within two minutes, or it has too little memory or other
+            versions.
         """
         if self._state != "waiting":
             raise ClusterError(f"the ranks of this job have already formed a cluster; start {self.kind} again")
@@ -92,6 +94,7 @@ class RankCluster:
                 f"{len(client.nthreads())} of {n_workers} workers connected within {_WORKERS_TIMEOUT_S:.0f} s; if the "
                 f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
             ) from None
+        check_memory(client)
         check_versions(client, f"{self.kind} cluster")
 
     def end(self, status: int) -> None:
@@ -212,8 +215,7 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
         dashboard_address=f"{_LOOPBACK}:0",
         # The nanny restarts a killed worker; without it MPI would end the whole job.
         worker_class="distributed.Nanny",
-        # The batch system limits memory; Dask would estimate the share of a worker from its threads.
-        memory_limit=0,
+        memory_limit=_worker_memory(ranks),
         worker_options={
             "env": dict.fromkeys(THREAD_VARIABLES, "1"),
             "dashboard_address": f"{_LOOPBACK}:0",
@@ -222,10 +224,19 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
     )
 
 
+def _worker_memory(ranks: Ranks) -> int:
+    """Bytes of memory of a worker: an equal share of what the workers on this machine may use together.
+
+    Dask would estimate the share from the worker's threads, and sees no limit of a batch system. On a machine that also
+    has the scheduler and the client these count like workers, but not where all ranks are there.
+    """
+    return available_memory() // min(ranks.n_here, ranks.size - 2)
+
+
 def _interface(ranks: Ranks) -> str | None:
     """Return the network interface to listen on: the one the user names, or loopback if there is only one machine."""
     named = os.environ.get(INTERFACE_VARIABLE)
-    if named or not ranks.one_host:
+    if named or ranks.n_here < ranks.size:
         return named or None
     import psutil  # noqa: PLC0415 - distributed needs it too
 

@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.processors import available_processors
+from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
@@ -56,7 +56,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     UsageError
         If a number is less than 1.
     ClusterError
-        If the processes do not start.
+        If there is too little memory for the processes, or they do not start.
 
     Notes
     -----
@@ -68,6 +68,13 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
         raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
+    memory = available_memory() // n_workers
+    if memory < LEAST_MEMORY:
+        raise ClusterError(
+            f"each of {n_workers} workers would have {mebibytes(memory)} of the {mebibytes(available_memory())} that "
+            f"this machine or container has, but needs {mebibytes(LEAST_MEMORY)} before it has any rows; ask for fewer "
+            "with local:N, or use no cluster at all"
+        )
     from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
 
     try:
@@ -75,6 +82,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=n_threads,
+                memory_limit=memory,
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,

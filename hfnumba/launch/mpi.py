@@ -39,7 +39,7 @@ class MpiRanks(Ranks):
         from mpi4py import MPI  # noqa: PLC0415 - importing initialises MPI
 
         here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        super().__init__(comm.Get_rank(), comm.Get_size(), here.Get_size() == comm.Get_size())
+        super().__init__(comm.Get_rank(), comm.Get_size(), here.Get_size())
         here.Free()
         self._comm = comm
 

@@ -30,12 +30,12 @@ class Ranks(ABC):
     ----------
     rank, size : int
         Rank of this process, and number of ranks.
-    one_host : bool
-        Whether all run on one machine.
+    n_here : int
+        Number of ranks on this machine.
     """
 
-    def __init__(self, rank: int, size: int, one_host: bool) -> None:
-        self.rank, self.size, self.one_host = rank, size, one_host
+    def __init__(self, rank: int, size: int, n_here: int) -> None:
+        self.rank, self.size, self.n_here = rank, size, n_here
 
     def Get_rank(self) -> int:
         """Return the rank of this process."""

@@ -23,14 +23,13 @@ class SlurmRanks(Ranks):
 
     Parameters
     ----------
-    rank, size : int
-    one_host : bool
+    rank, size, n_here : int
     directory : path
         Directory of the messages; rank 0 makes it, and removes it in :meth:`close`.
     """
 
-    def __init__(self, rank: int, size: int, one_host: bool, directory: Path) -> None:
-        super().__init__(rank, size, one_host)
+    def __init__(self, rank: int, size: int, n_here: int, directory: Path) -> None:
+        super().__init__(rank, size, n_here)
         self._directory, self._number = directory, 0
         if rank == 0:
             try:
@@ -142,7 +141,15 @@ def slurm_ranks() -> SlurmRanks:
             "use srun -n 4 hfnumba train … --cluster slurm within a job"
         )
     refuse_few(int(size), "slurm", "srun")
-    nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
     # A requeued job has the same number as before.
     name = f".hfnumba-slurm-{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return SlurmRanks(int(rank), int(size), nodes == "1", Path.cwd() / name)
+    return SlurmRanks(int(rank), int(size), _n_here(int(size)), Path.cwd() / name)
+
+
+def _n_here(size: int) -> int:
+    """Return the number of ranks on this machine; where srun does not list them, as if all machines had as many."""
+    listed = os.environ.get("SLURM_GTIDS")
+    if listed:
+        return len(listed.split(","))
+    nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
+    return -(-size // int(nodes)) if nodes.isdecimal() and int(nodes) > 0 else 1

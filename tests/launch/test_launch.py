@@ -65,6 +65,30 @@ def test_threads_must_be_there():
         pass
 
 
+def test_more_workers_than_there_is_memory_for_are_refused_before_they_start(monkeypatch):
+    monkeypatch.setattr(sys.modules["hfnumba.launch.local"], "available_memory", lambda: 2**30)
+    with pytest.raises(ClusterError, match="each of 8 workers would have 128MiB of the 1024MiB that this"), local(8):
+        pass
+
+
+def test_workers_share_the_memory_of_a_container(monkeypatch):
+    """Dask itself sees the limit of some containers, and none of a batch job."""
+    monkeypatch.setattr(sys.modules["hfnumba.launch.local"], "available_memory", lambda: 2 * 2**30)
+    with local(2) as client:
+        found = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert [worker["memory_limit"] for worker in found] == [2**30, 2**30]
+
+
+def test_a_worker_that_could_not_load_the_libraries_is_refused(monkeypatch):
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
+    with (
+        LocalCluster(n_workers=1, memory_limit="200MB", processes=True, dashboard_address=None) as cluster,
+        pytest.raises(ClusterError, match=r"1 of 1 workers have a memory limit below the .* has 191MiB"),
+        open_cluster(cluster.scheduler_address),
+    ):
+        pass
+
+
 def variables():
     return {name: os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 

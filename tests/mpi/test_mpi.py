@@ -16,6 +16,7 @@ from hfnumba.checkpoint import iterations
 from hfnumba.errors import UsageError
 from hfnumba.launch.job import join
 from hfnumba.launch.mpi import mpi_ranks
+from hfnumba.processors import available_memory
 from tests.limits import LIMIT_S
 from tests.mpi.ranks import (
     FAILING_SCRIPT,
@@ -246,6 +247,8 @@ def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     wait_for_iteration(job, tmp_path / "r", 0)
     with Client(address, timeout=LIMIT_S) as client:
         assert len(client.nthreads()) == 2
+        limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+        assert limits == [available_memory() // 2] * 2
     assert {ip for ip, _ in listening(job.workers())} == {"127.0.0.1"}
     # That client has disconnected; the job continues.
     wait_for_iteration(job, tmp_path / "r", iterations(tmp_path / "r" / "checkpoints")[-1] + 5)

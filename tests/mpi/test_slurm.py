@@ -11,6 +11,7 @@ import pytest
 
 from hfnumba.checkpoint import iterations
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch import job as launch_job
 from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
@@ -130,6 +131,29 @@ def test_without_srun(monkeypatch):
         slurm_ranks()
 
 
+@pytest.mark.parametrize(
+    ("variables", "n_here", "share"),
+    [
+        ({"SLURM_NNODES": "1"}, 6, 4),
+        ({"SLURM_NNODES": "4", "SLURM_STEP_NUM_NODES": "1"}, 6, 4),
+        ({"SLURM_NNODES": "2", "SLURM_GTIDS": "3,4"}, 2, 2),
+        ({"SLURM_NNODES": "4"}, 2, 2),
+        ({}, 1, 1),
+    ],
+)
+def test_the_workers_of_a_machine_share_its_memory(monkeypatch, tmp_path, variables, n_here, share):
+    for name in ("SLURM_NNODES", "SLURM_STEP_NUM_NODES", "SLURM_GTIDS"):
+        monkeypatch.delenv(name, raising=False)
+    base = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "2", "SLURM_NTASKS": "6"}
+    for name, value in (base | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch_job, "available_memory", lambda: 2**30)
+    ranks = slurm_ranks()
+    assert ranks.n_here == n_here
+    assert launch_job._worker_memory(ranks) == 2**30 // share
+
+
 def in_threads(ranks, work):
     """Run a function in all ranks at once; return the results."""
     results = {}
@@ -150,7 +174,7 @@ def in_threads(ranks, work):
 
 def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
     place = tmp_path / "meet"
-    ranks = [SlurmRanks(rank, 3, True, place) for rank in (0, 1, 2)]
+    ranks = [SlurmRanks(rank, 3, 3, place) for rank in (0, 1, 2)]
     modes, left = set(), []
 
     def work(one):
@@ -171,14 +195,14 @@ def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
 
 
 def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
-    ranks = [SlurmRanks(rank, 3, True, tmp_path / "meet") for rank in (0, 1)]
+    ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1)]
     (tmp_path / "meet" / "aborted").write_text(json.dumps(2))
     for result in in_threads(ranks, lambda one: one.Barrier()).values():
         assert "rank 2 has failed" in str(result)
 
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):
-    ranks = SlurmRanks(0, 3, True, tmp_path / "meet")
+    ranks = SlurmRanks(0, 3, 3, tmp_path / "meet")
     with pytest.raises(ClusterError, match=r"a message from rank 1 did not arrive within 0 s"):
         ranks.bcast(None, 1, patience_s=0.1)
     monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
@@ -190,8 +214,8 @@ def test_a_directory_of_others_is_refused(tmp_path):
     place = tmp_path / "meet"
     place.mkdir(mode=0o755)
     with pytest.raises(ClusterError, match="is left from another start of this step"):
-        SlurmRanks(0, 3, True, place)
+        SlurmRanks(0, 3, 3, place)
     with pytest.raises(ClusterError, match="is open to other users"):
-        SlurmRanks(1, 3, True, place).bcast({}, 1)
+        SlurmRanks(1, 3, 3, place).bcast({}, 1)
     with pytest.raises(ClusterError, match="cannot be made"):
-        SlurmRanks(0, 3, True, tmp_path / "none" / "meet")
+        SlurmRanks(0, 3, 3, tmp_path / "none" / "meet")
