@@ -37,7 +37,7 @@ LIBRARIES = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
     "dask": {"engine", "launch", "run"},
-    "distributed": {"bench", "engine", "launch", "versions"},
+    "distributed": {"bench", "engine", "launch", "processors", "versions"},
     "dask_mpi": {"launch"},
     "mpi4py": {"launch"},
     "zarr": {"ingest", "store"},
