@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
+from hfnumba.launch.nannies import without_semaphores
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
@@ -203,6 +204,7 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
     """Start the scheduler or worker of this rank and return when it ends; in the client return at once."""
     from dask_mpi import initialize  # noqa: PLC0415 - slow to import
 
+    without_semaphores()
     if encrypted:
         configure(ranks.bcast(make_keys() if ranks.rank == SCHEDULER else None, SCHEDULER))
     initialize(

@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.nannies import without_semaphores
 from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
         )
     from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
 
+    without_semaphores()
     try:
         with _signals_blocked():
             cluster = LocalCluster(

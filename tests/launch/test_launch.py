@@ -1,7 +1,10 @@
 """Clients: none, local processes, addresses; and the signals and threads of these processes."""
 
 import asyncio
+import errno
+import multiprocessing.synchronize
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -18,6 +21,7 @@ from hfnumba import versions
 from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import address, local, open_cluster
+from hfnumba.launch.nannies import PipeQueue
 from hfnumba.launch.spec import parse
 from tests.limits import LIMIT_S, until
 
@@ -128,6 +132,32 @@ def test_local_processes():
     for pid in now:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_no_shared_memory_is_needed(monkeypatch):
+    """As where /dev/shm cannot be written; a process that was killed is replaced all the same."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
+    with local(1) as client:
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: (now := list(client.run(os.getpid, on_error="ignore").values())) and now != [pid])
+
+
+def test_the_queue_of_a_nanny():
+    there = PipeQueue()
+    with pytest.raises(queue.Empty):
+        there.get_nowait()
+    there.put({"op": "stop"})
+    there.put(2)
+    assert (there.get_nowait(), there.get()) == ({"op": "stop"}, 2)
+    there.close()
+    there.join_thread()
+    with pytest.raises(ValueError, match="closed"):
+        there.put(3)
 
 
 def test_workers_that_close_do_not_report_their_own_heartbeat(capfd):

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -163,6 +164,7 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
     for iteration in (1, 20):
         wait_for_iteration(job, run, iteration)
         victim = job.workers()[0]
+        assert "/dev/shm/sem." not in "".join(Path(f"/proc/{one.pid}/maps").read_text() for one in job.alive())
         sigkill(victim)
         killed.append(victim.pid)
     status, err = job.finish()
