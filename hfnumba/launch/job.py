@@ -33,7 +33,7 @@ KINDS: tuple[Kind, ...] = ("mpi", "slurm")
 INTERFACE_VARIABLE = "HFNUMBA_INTERFACE"
 """Environment variable with the network interface to use between machines, such as ib0."""
 
-_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 30.0
+_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 120.0
 _LOOPBACK = "127.0.0.1"
 
 
@@ -105,7 +105,7 @@ class RankCluster:
         # Ranks that have failed have printed their error, and need no status.
         with suppress(ClusterError):
             self._ranks.bcast({"status": status}, CLIENT)
-            self._ranks.close()
+            self._ranks.close(status)
 
 
 _current: RankCluster | None = None
@@ -196,8 +196,9 @@ def serve(ranks: Ranks) -> int:
     if "status" not in message:
         _form(ranks, message["n_threads"], message["encrypted"])
         message = ranks.bcast(None, CLIENT, _STATUS_TIMEOUT_S)
-    ranks.close()
-    return int(message["status"])
+    status = int(message["status"])
+    ranks.close(status)
+    return status
 
 
 def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:

@@ -18,6 +18,9 @@ MIN_SIZE = 3
 PATIENCE_S = 600.0
 """Longest time that a rank waits for the others, which may start at different times."""
 
+CLOSE_PATIENCE_S = 30.0
+"""Longest time that ranks wait at their end for one that is frozen; nothing is lost with a rank that is only slow."""
+
 _POLL_S, _PARENT_POLL_S, _GRACE_S = 0.02, 0.5, 10.0
 
 
@@ -70,8 +73,14 @@ class Ranks(ABC):
         """End this process immediately with a nonzero exit status, and the others too, as far as possible."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Release the resources for messages; the last call of all ranks."""
+    def close(self, status: int) -> None:
+        """Release the resources for messages, and end ranks that do not call this soon; the last call of all ranks.
+
+        Parameters
+        ----------
+        status : int
+            Exit status of the job.
+        """
 
 
 def refuse_few(size: int, kind: str, command: str) -> None:

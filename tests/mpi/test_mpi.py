@@ -175,6 +175,20 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
     assert theta(run) == straight(toy_store, tmp_path / "s", n)
 
 
+@pytest.mark.slow
+def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_path):
+    run, n = tmp_path / "r", 60
+    job = mpi_job(mpi, 4, train_words(toy_store, run, "--max-iterations", n, "--worker-timeout-s", 10), tmp_path)
+    wait_for_iteration(job, run, 1)
+    job.ranks()[2].suspend()
+    status, err = job.finish()
+    assert status == 0, err
+    assert "ranks that do not answer are killed by MPI; the run itself has ended with status 0" in err
+    assert "Traceback" not in err
+    assert job.left() == []
+    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+
+
 def listening(processes):
     """Addresses and ports on which processes listen."""
     return {

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -16,7 +17,18 @@ from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
 from tests.limits import LIMIT_S
-from tests.mpi.ranks import NOISE, SCRIPT, resumed, sigkill, start, straight, theta, train_words, wait_for_iteration
+from tests.mpi.ranks import (
+    NOISE,
+    SCRIPT,
+    put,
+    resumed,
+    sigkill,
+    start,
+    straight,
+    theta,
+    train_words,
+    wait_for_iteration,
+)
 
 pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[slurm]")
 
@@ -32,6 +44,8 @@ ranks = [
     )
     for rank in range(int(size))
 ]
+with open("pids", "w") as file:
+    file.write(" ".join(str(rank.pid) for rank in ranks))
 signal.signal(signal.SIGUSR1, lambda *_: [rank.send_signal(signal.SIGUSR1) for rank in ranks])
 statuses = [rank.wait() for rank in ranks]
 sys.exit(next((status % 256 for status in [statuses[1 % len(statuses)], *statuses] if status), 0))
@@ -125,6 +139,36 @@ def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim
     assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
 
 
+@pytest.mark.slow
+def test_a_frozen_nanny_does_not_keep_the_job_from_ending(toy_store, tmp_path):
+    run, folder = tmp_path / "r", tmp_path / "bin"
+    folder.mkdir()
+    put(folder / "scancel", f'#!/bin/sh\n[ "$2" = 7.0 ] && kill "-${{1#--signal=}}" $(cat {tmp_path}/pids)\n')
+    words = words_of(toy_store, run, "--max-iterations", 60, "--worker-timeout-s", 10)
+    job = slurm_job(4, words, tmp_path, PATH=os.pathsep.join([str(folder), os.environ["PATH"]]))
+    wait_for_iteration(job, run, 1)
+    job.ranks()[2].suspend()
+    status, err = job.finish()
+    assert status == 0, err
+    assert err.count("ranks do not end (rank 2); the step gets SIGCONT; the status of the run is 0") == 1
+    assert job.left() == []
+    assert left_in(tmp_path) == []
+
+
+def test_ranks_that_do_not_end_are_woken_and_then_killed(tmp_path, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_STEP_ID", "2")
+    monkeypatch.setattr(slurm, "CLOSE_PATIENCE_S", 0.1)
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: asked.append(words))
+    ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1)]
+    for one in reversed(ranks):
+        one.close(75)
+    assert asked == [["scancel", f"--signal={name}", "7.2"] for name in ("CONT", "KILL")]
+    assert "ranks do not end (rank 2); the step gets SIGKILL; the status of the run is 75" in caplog.text
+    assert not (tmp_path / "meet").exists()
+
+
 def test_without_srun(monkeypatch):
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
     with pytest.raises(UsageError, match=r"needs srun, which sets SLURM_JOB_ID.*SLURM_STEP_ID.* missing"):
@@ -185,7 +229,7 @@ def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
         one.Barrier()
         if one.rank == 0:
             left.extend(path.read_text("utf-8") for path in place.iterdir())
-        one.close()
+        one.close(0)
         return first, second
 
     assert in_threads(ranks, work) == dict.fromkeys((0, 1, 2), ({"key": "k"}, [1, 2]))
