@@ -88,7 +88,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-                silence_logs=logging.ERROR,
+                silence_logs=_log_level(),
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
             )
     except (OSError, RuntimeError) as error:
@@ -153,13 +153,20 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _log_level() -> int:
+    """Level of Dask's messages: its errors are about workers that are replaced, or about connections at the end."""
+    asked = any(name.startswith("DASK_LOGGING") for name in os.environ)
+    return logging.INFO if asked else logging.CRITICAL
+
+
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Log only errors of Dask about workers, because lost workers are replaced."""
-    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
+    """Log nothing of Dask about workers that are lost, also while the cluster closes, unless the environment asks."""
+    names = ("nanny", "scheduler", "core", "comm", "worker", "deploy", "client", "utils")
+    loggers = [logging.getLogger(f"distributed.{name}") for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(_log_level())
     try:
         yield
     finally:

@@ -147,6 +147,19 @@ def test_no_shared_memory_is_needed(monkeypatch):
         until(lambda: (now := list(client.run(os.getpid, on_error="ignore").values())) and now != [pid])
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_messages_of_dask_about_handled_faults_are_shown_only_on_request(monkeypatch, caplog, asked):
+    """Dask reports a worker that does not come back in time as an error, with a traceback of its own."""
+    monkeypatch.delenv("DASK_LOGGING__DISTRIBUTED", raising=False)
+    if asked:
+        monkeypatch.setenv("DASK_LOGGING__DISTRIBUTED", "info")
+    with local(1) as client:
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGSTOP)
+        client.restart_workers(list(client.nthreads()), timeout=0.1, raise_for_error=False)
+    assert any("did not shut down" in record.getMessage() for record in caplog.records) == asked
+
+
 def test_the_queue_of_a_nanny():
     there = PipeQueue()
     with pytest.raises(queue.Empty):
