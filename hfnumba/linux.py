@@ -1,4 +1,4 @@
-"""What only Linux has: processors of threads, huge pages, malloc's thresholds, memory shared between processes.
+"""What only Linux has: processors of threads, huge pages, malloc's thresholds, shared memory, limits of control groups.
 
 Elsewhere these functions do nothing more than is possible, or raise OSError where their result is needed; callers have
 another way then.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import mmap
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +169,55 @@ def reuse_freed_memory(nbytes: int) -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, nbytes)
+
+
+def memory_limit(proc: Path = Path("/proc/self")) -> int | None:
+    """Bytes of memory that the control groups of this process allow; None without a limit."""
+    names = {"cgroup": ("memory.limit_in_bytes",), "cgroup2": ("memory.max", "memory.high")}
+    found = [_numbers(folder / name) for kind, folder in _groups("memory", proc) for name in names[kind]]
+    # Version 1 has a very large number for "no limit", which is above any machine's memory.
+    return min((numbers[0] for numbers in found if numbers), default=None)
+
+
+@functools.cache
+def processor_limit(proc: Path = Path("/proc/self")) -> float | None:
+    """Processors' time per time that the control groups of this process allow; None without a limit."""
+    found = []
+    for kind, folder in _groups("cpu", proc):
+        names = ("cpu.max",) if kind == "cgroup2" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        match [number for name in names for number in _numbers(folder / name)]:
+            case [quota, period] if quota > 0 and period > 0:  # Version 1 has -1 for "no limit".
+                found.append(quota / period)
+    return min(found, default=None)
+
+
+def _numbers(path: Path) -> list[int]:
+    """Whole numbers in a file; none if it has a word, such as "max" for "no limit", or cannot be read."""
+    try:
+        return [int(word) for word in path.read_text("ascii").split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _groups(controller: str, proc: Path) -> Iterator[tuple[str, Path]]:
+    """Version (cgroup, cgroup2) and folder of this process's control group of a controller, and of those above it.
+
+    A container sees its own group where the machine has its topmost one; a job of a batch system is in a group
+    further down. The limits of all these groups apply.
+    """
+    try:
+        groups, mounts = (os.fsdecode((proc / name).read_bytes()).splitlines() for name in ("cgroup", "mountinfo"))
+    except OSError:
+        return
+    # Fields of a mount: its number, parent, device, root, folder, options, optional fields, "-", kind, source, options.
+    memberships = [line.split(":", 2) for line in groups if line.count(":") > 1]
+    for mount in (line.split(" ") for line in mounts if " - " in line):
+        kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
+        if kind not in ("cgroup", "cgroup2") or (kind == "cgroup" and controller not in options):
+            continue
+        for _, controllers, name in memberships:
+            if controllers == "" if kind == "cgroup2" else controller in controllers.split(","):
+                root, folder = Path(mount[3]), Path(mount[4])
+                # A container may be told a name of its group that its own mount does not show.
+                group = folder / Path(name).relative_to(root) if Path(name).is_relative_to(root) else folder
+                yield from ((kind, one) for one in (group, *group.parents) if one.is_relative_to(folder))

@@ -1,10 +1,60 @@
-"""Number of processors available to this process."""
+"""Processors and memory available to this process: those of the machine, or what a container or a batch job may use."""
 
 from __future__ import annotations
 
+import math
 import os
+from typing import TYPE_CHECKING
+
+from hfnumba import linux
+from hfnumba.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+INTERPRETER_MEMORY = 224 * 2**20
+"""Bytes that an interpreter takes with its libraries and kernels; compiling these takes half as much again."""
+USABLE_SHARE = 0.9
+"""Share of a process's memory that it uses at most: at 95 % of a worker's limit Dask ends the process."""
+LEAST_MEMORY = math.ceil(INTERPRETER_MEMORY / USABLE_SHARE)
+"""Bytes of memory without which no process of ours can run, however few rows it has."""
 
 
 def available_processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of processors that this process may use; parts of one count as one."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = linux.processor_limit()
+    return n if limit is None else min(n, math.ceil(limit))
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process and those beside it may use."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = linux.memory_limit()
+    return machine if limit is None else min(machine, limit)
+
+
+def mebibytes(nbytes: int) -> str:
+    """Return a size as a user may give it, rounded up."""
+    return f"{-(-nbytes // 2**20)}MiB"
+
+
+def check_memory(client: Client) -> None:
+    """Refuse workers that could not even load the libraries; Dask ends a worker that reaches its limit.
+
+    Raises
+    ------
+    ClusterError
+        Naming the workers, what they have and what they need.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    limits = {address: worker["memory_limit"] for address, worker in workers.items()}
+    small = {address: limit for address, limit in sorted(limits.items()) if limit and limit < LEAST_MEMORY}
+    if small:
+        named = "; ".join(f"{address} has {mebibytes(small[address])}" for address in list(small)[:3])
+        more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+        raise ClusterError(
+            f"{len(small)} of {len(limits)} workers have a memory limit below the {mebibytes(LEAST_MEMORY)} that a "
+            f"worker needs before it has any rows ({named}{more}); give dask worker a higher --memory-limit, or start "
+            "fewer workers on a machine"
+        )

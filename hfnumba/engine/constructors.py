@@ -13,7 +13,7 @@ from hfnumba.engine.class_weights import with_class_weights
 from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
 from hfnumba.engine.progress import CountingEngine, FirstRoundProgress
-from hfnumba.engine.protocol import Engine, Problem
+from hfnumba.engine.protocol import Companion, Engine, Problem
 from hfnumba.engine.rows import ArraySource, RowSource, as_rows
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 
 
 def _problem(
-    network: Network, source: RowSource, dtype: DTypeLike, memory: int | None = None, cache_rows: bool = True
+    network: Network,
+    source: RowSource,
+    dtype: DTypeLike,
+    *,
+    memory: int | None = None,
+    cache_rows: bool = True,
+    companion: Companion | None = None,
 ) -> Problem:
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise UsageError(f"dtype must be float32 or float64, got {kind}")
-    return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows)
+    return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
 
 
 def _reporting(engine: CountingEngine, split: Split, reporter: Reporter) -> Engine:
@@ -112,9 +118,12 @@ class SplitObjective(RoundObjective):
     l2 : float
     n_threads : int, optional
     memory : int, optional
-        Bytes for rows, samples of them, and primal passes; default: 60 % of the machine's memory.
+        Bytes for rows, samples of them, and primal passes; default: 60 % of what the machine or
+        container has beside the interpreter.
     cache_rows : bool
         Whether rows stay in memory between rounds. If false, only those that are being computed are in memory.
+    companion : Companion, optional
+        Rows of another objective with which this one shares the memory.
     class_weights : sequence of float, optional
         A weight for each class, times the weights of the rows where the split has them; such as those of
         :func:`hfnumba.store.class_weights.balanced`. See :class:`RoundObjective`.
@@ -131,11 +140,12 @@ class SplitObjective(RoundObjective):
         n_threads: int | None = None,
         memory: int | None = None,
         cache_rows: bool = True,
+        companion: Companion | None = None,
         class_weights: Sequence[float] | None = None,
         reporter: Reporter = SILENT,
     ) -> None:
         source = with_class_weights(split, class_weights)
-        problem = _problem(network, source, np.float32, memory, cache_rows)
+        problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = _reporting(LocalEngine(problem, n_threads), split, reporter)
         super().__init__(problem, engine, l2)
 
@@ -158,8 +168,8 @@ class DaskObjective(RoundObjective):
         Maximum number of workers on other machines contacted directly by the client and by each relaying worker.
         Where there are more, these pass rounds on to others and add their answers; the sums have the same bits. Workers
         must then reach each other. Default: :data:`hfnumba.engine.cluster.engine.FAN_IN`.
-    memory, cache_rows
-        Memory of each worker, as for :class:`SplitObjective`; by default 60 % of the worker's memory.
+    memory, cache_rows, companion
+        Memory of each worker, as for :class:`SplitObjective`; by default 60 % of what the worker has.
     class_weights, reporter
         As for :class:`SplitObjective`.
     """
@@ -175,13 +185,14 @@ class DaskObjective(RoundObjective):
         fan_in: int | None = None,
         memory: int | None = None,
         cache_rows: bool = True,
+        companion: Companion | None = None,
         class_weights: Sequence[float] | None = None,
         reporter: Reporter = SILENT,
     ) -> None:
         from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
         source = with_class_weights(split, class_weights)
-        problem = _problem(network, source, np.float32, memory, cache_rows)
+        problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = DaskEngine(problem, client, timeout_s, FAN_IN if fan_in is None else fan_in)
         super().__init__(problem, _reporting(engine, split, reporter), l2)
         self._sharing = engine.sharing

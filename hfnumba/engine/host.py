@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.memory import Budget, MemoryPlan, host_memory, plan_memory, round_nbytes
+from hfnumba.engine.memory import Budget, HostMemory, round_nbytes
 from hfnumba.engine.protocol import Evaluation, Problem
 from hfnumba.engine.row_cache import RowCache, nbytes
 from hfnumba.engine.rows import RowArrays, sample_indices
@@ -40,7 +40,7 @@ class PartitionHost:
     n_threads : int
         Number of threads; the results do not depend on it.
     memory : int, optional
-        Bytes of memory of this host; its default is that of the machine. If the problem has a limit, that counts.
+        Bytes of memory of this process; by default what the machine or the container has.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class PartitionHost:
         self._primals: dict[tuple[str, RowSample | None, int], NDArray[Any]] = {}
         self._n_rounds, self._last_used = 0, dict[int, int]()
         self._planned: tuple[int, set[int]] = (0, set())
-        self._memory = host_memory(problem, memory)
+        self._memory = HostMemory(problem, n_threads, memory)
         self._derived = Budget()
         self._thread = threading.local()
         self._lock = threading.Lock()
@@ -136,17 +136,7 @@ class PartitionHost:
         if asked == planned and needed <= most_needed:
             return
         most_needed = max(most_needed, needed)
-        plan = plan_memory(
-            problem.network,
-            problem.source,
-            self.dtype,
-            self._memory,
-            n_threads=self.n_threads,
-            partitions=asked,
-            needed=most_needed,
-        )
-        if not problem.cache_rows:
-            plan = MemoryPlan(whole=False, rows=0, derived=0)
+        plan = self._memory.plan(asked, most_needed)
         self._cache.follow(plan)
         self._derived.limit = plan.derived
         self._planned = (most_needed, set(asked))
@@ -226,7 +216,7 @@ class PartitionHost:
                 arguments = self.arguments(self.rows(j, sample))
                 passes.gradient_pass(self.vectors[theta], *arguments, primal, np.empty(0, self.dtype))
                 self.store_primal(theta, j, sample, primal)
-            elif self.problem.cache_rows and len(self.rows(j, sample).X):
+            elif self._derived.limit and len(self.rows(j, sample).X):
                 with self._lock:
                     self.n_recomputed += 1
         return primal

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import threading
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from hfnumba.engine.rows import RowSource
 from hfnumba.errors import UsageError
 from hfnumba.kernels import blocks
 from hfnumba.network import Network
+from hfnumba.processors import INTERPRETER_MEMORY, USABLE_SHARE, available_memory, mebibytes
 
 _log = logging.getLogger(__name__)
-# The share of a machine's memory that is used where no limit is given.
-_MEMORY_SHARE = 0.6
+# The shares of what a process has beside the interpreter that arrays take where no limit is given; the second for a
+# split beside the one that is trained on.
+_MEMORY_SHARE, _SECOND_SHARE = 0.6, 0.3
 # The share of memory that rows may take where they do not fit; the rest is for samples and primal passes.
 _ROWS_SHARE = 0.6
 # Vectors of the length of theta beside the sums: theta, a direction, the two that may wait to be written again, and the
@@ -32,14 +35,84 @@ _VECTORS = 4 + 7
 _POINTS = 17
 
 
-def machine_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+@dataclass(frozen=True)
+class HostMemory:
+    """Memory of a host, which runs a problem, and perhaps that of another split.
 
+    Parameters
+    ----------
+    problem : Problem
+    n_threads : int
+    limit : int or None
+        Bytes of memory of the process; None for what the machine or the container has.
+    """
 
-def host_memory(problem: Problem, limit: int | None) -> int:
-    """Bytes that a host may use: the problem's limit, or 60 % of the host's ``limit`` or of the machine's memory."""
-    return problem.memory or int(_MEMORY_SHARE * (limit or machine_memory()))
+    problem: Problem
+    n_threads: int
+    limit: int | None = None
+
+    @property
+    def _process(self) -> int:
+        return min(self.limit or available_memory(), available_memory())
+
+    @property
+    def total(self) -> int:
+        """Bytes for arrays: the limit that is given, or 60 % of what the process has beside the interpreter.
+
+        Of the latter 90 % at most; below 0 if there is not so much.
+        """
+        left = self._process - INTERPRETER_MEMORY
+        return min(self.problem.memory or int(_MEMORY_SHARE * left), int(USABLE_SHARE * left))
+
+    def plan(self, partitions: Collection[int], needed: int) -> MemoryPlan:
+        """Divide the memory for the problem's own split, for rounds that need ``needed`` bytes.
+
+        Raises
+        ------
+        UsageError
+            If there is too little.
+        """
+        problem, n_threads = self.problem, self.n_threads
+        divide = partial(plan_memory, n_threads=n_threads, partitions=partitions, needed=needed)
+        share = self._share() if problem.cache_rows else None
+        plan = None if share is None else divide(problem.network, problem.source, problem.dtype, share)
+        if plan is None and (share is None or problem.memory is None):
+            # Its rows are read in each round, with the room that reading those of its companion takes.
+            plan = divide(problem.network, problem.source, problem.dtype, self.total)
+            plan = plan and MemoryPlan(whole=False, rows=0, derived=0)
+        if plan is None:
+            raise self._refusal(needed)
+        return plan
+
+    def _share(self) -> int | None:
+        """Return the bytes for the problem's own split; None if there are none to cache rows in."""
+        network, source, companion = self.problem.network, self.problem.source, self.problem.companion
+        if companion is None:
+            return self.total
+        if self.problem.memory is None:
+            return self.total if companion.yields else int(_SECOND_SHARE / _MEMORY_SHARE * self.total)
+        if companion.yields:
+            return divide_memory(network, source, companion.source, self.total)[0]
+        return divide_memory(network, companion.source, source, self.total)[1]
+
+    def _refusal(self, needed: int) -> UsageError:
+        """Return the error that names what is needed and what there is."""
+        least = least_memory(self.problem, self.n_threads, needed)
+        what = f"rows, vectors and scratch on {self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
+        end = "fewer --threads, or build the store with more --partitions"
+        if self.problem.memory == self.total:
+            return UsageError(
+                f"{self.total} bytes of memory are too few for {what}, which need {mebibytes(least)}; give --memory "
+                f"{mebibytes(least)}, {end}"
+            )
+        share = USABLE_SHARE if self.problem.memory else _MEMORY_SHARE
+        process = math.ceil(least / share) + INTERPRETER_MEMORY
+        return UsageError(
+            f"{mebibytes(self._process)} of memory for a process are too few for {what}, which need {mebibytes(least)} "
+            f"beside {mebibytes(INTERPRETER_MEMORY)} for the interpreter and its libraries; give each process at least "
+            f"{mebibytes(process)} (fewer workers on a machine, or a higher limit of the container, the job or Dask's "
+            f"worker), {end}"
+        )
 
 
 class Budget:
@@ -121,6 +194,31 @@ def divide_memory(network: Network, train: RowSource, test: RowSource, memory: i
     return (memory - sizes[1], enough) if sum(sizes) <= _ROWS_SHARE * memory else (memory, None)
 
 
+def least_memory(problem: Problem, n_threads: int, needed: int = 0) -> int:
+    """Bytes that suffice for a problem and its companion on a host, whichever partitions it has."""
+    network, dtype, companion = problem.network, problem.dtype, problem.companion
+    sources = [problem.source] if companion is None else [problem.source, companion.source]
+    least = max(_least(network, source, dtype, n_threads, needed) for source in sources)
+    if companion is not None:
+        first, second = sources if companion.yields else sources[::-1]
+        # Of so much memory the rows of the second are taken off, and what is left must do for the first.
+        if divide_memory(network, first, second, least)[1] is not None:
+            least += sum(expanded_nbytes(network, second, dtype, j) for j in range(second.n_partitions))
+    return least
+
+
+def _least(network: Network, source: RowSource, dtype: np.dtype[Any], n_threads: int, needed: int) -> int:
+    sizes = {j: expanded_nbytes(network, source, dtype, j) for j in range(source.n_partitions)}
+    n_threads = min(n_threads, len(sizes))
+    rows = min(_room(source, sizes, n_threads), math.ceil(sum(sizes.values()) / _ROWS_SHARE) + 1)
+    return reserved_nbytes(network, source, dtype, n_threads, needed) + rows
+
+
+def _room(source: RowSource, sizes: Mapping[int, int], n_threads: int) -> int:
+    """Bytes for the partitions that threads work on, and for reading the next ones."""
+    return n_threads * max(size + 2 * source.compact_nbytes(j) for j, size in sizes.items())
+
+
 def plan_memory(
     network: Network,
     source: RowSource,
@@ -130,33 +228,22 @@ def plan_memory(
     n_threads: int,
     partitions: Collection[int],
     needed: int = 0,
-) -> MemoryPlan:
-    """Divide a host's memory.
+) -> MemoryPlan | None:
+    """Divide a host's memory; None if not even the room of the threads fits.
 
     What threads, sums and vectors take comes first: as :func:`reserved_nbytes` has it with ``needed``. Where the rows
     fit into 60 % of the rest all of them are cached. Otherwise each thread has room for the partition that it works on
     and for the next one with the buffers of reading it: rows + 2 compact partitions. What is left is for cached
     partitions, up to 60 %, and for samples and primal passes.
-
-    Raises
-    ------
-    UsageError
-        If not even the room of the threads fits.
     """
     sizes = {j: expanded_nbytes(network, source, dtype, j) for j in partitions}
     total, n_threads = sum(sizes.values()), min(n_threads, len(sizes))
-    taken = reserved_nbytes(network, source, dtype, n_threads, needed)
-    rest = memory - taken
+    rest = memory - reserved_nbytes(network, source, dtype, n_threads, needed)
     if total <= _ROWS_SHARE * rest:
         return MemoryPlan(True, total, rest - total)
-    largest = max(size + 2 * source.compact_nbytes(j) for j, size in sizes.items())
-    room = n_threads * largest
+    room = _room(source, sizes, n_threads)
     if room > rest:
-        raise UsageError(
-            f"{memory} bytes of memory are too few for partitions of {max(sizes.values())} bytes on {n_threads} "
-            f"threads, and {taken} bytes of vectors and scratch; give --memory {-(-(room + taken) // 2**20)}MiB, fewer "
-            "--threads, or build the store with more --partitions"
-        )
+        return None
     share = max(int(_ROWS_SHARE * rest), room)
     return MemoryPlan(False, share - room, rest - share)
 

@@ -34,9 +34,11 @@ class Problem:
     dtype : dtype
         Dtype of theta and of all computations.
     memory : int or None
-        Bytes for rows, samples and primal passes on each host; None for 60 % of the host's memory.
+        Bytes for rows, samples and primal passes on each host; None for a share of what the host has.
     cache_rows : bool
         Whether anything stays in memory between rounds.
+    companion : Companion or None
+        Split whose problem shares the memory of a host with this one.
     """
 
     id: str
@@ -45,11 +47,26 @@ class Problem:
     dtype: np.dtype[Any]
     memory: int | None = None
     cache_rows: bool = True
+    companion: Companion | None = None
 
     @functools.cached_property
     def mean_vector(self) -> Result:
         """The result that is a mean over the rows with an entry for each parameter."""
         return Result((self.network.n_params,), self.dtype, "weight")
+
+
+class Companion(NamedTuple):
+    """Rows of another problem that shares a memory with one.
+
+    Attributes
+    ----------
+    source : RowSource
+    yields : bool
+        Whether it is the other problem whose rows are read in each round where not all rows fit.
+    """
+
+    source: RowSource
+    yields: bool
 
 
 class Totals(NamedTuple):

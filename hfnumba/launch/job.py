@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Literal
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
+from hfnumba.launch.nannies import without_semaphores
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
+from hfnumba.processors import available_memory, check_memory
 from hfnumba.stop import SIGNALS
 from hfnumba.versions import check_versions
 
@@ -31,7 +33,7 @@ KINDS: tuple[Kind, ...] = ("mpi", "slurm")
 INTERFACE_VARIABLE = "HFNUMBA_INTERFACE"
 """Environment variable with the network interface to use between machines, such as ib0."""
 
-_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 30.0
+_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 120.0
 _LOOPBACK = "127.0.0.1"
 
 
@@ -61,7 +63,8 @@ class RankCluster:
         Raises
         ------
         ClusterError
-            If a rank fails, a worker does not connect within two minutes, or it has other versions.
+            If a rank fails, a worker does not connect within two minutes, or it has too little memory or other
+            versions.
         """
         if self._state != "waiting":
             raise ClusterError(f"the ranks of this job have already formed a cluster; start {self.kind} again")
@@ -92,6 +95,7 @@ class RankCluster:
                 f"{len(client.nthreads())} of {n_workers} workers connected within {_WORKERS_TIMEOUT_S:.0f} s; if the "
                 f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
             ) from None
+        check_memory(client)
         check_versions(client, f"{self.kind} cluster")
 
     def end(self, status: int) -> None:
@@ -101,7 +105,7 @@ class RankCluster:
         # Ranks that have failed have printed their error, and need no status.
         with suppress(ClusterError):
             self._ranks.bcast({"status": status}, CLIENT)
-            self._ranks.close()
+            self._ranks.close(status)
 
 
 _current: RankCluster | None = None
@@ -192,14 +196,16 @@ def serve(ranks: Ranks) -> int:
     if "status" not in message:
         _form(ranks, message["n_threads"], message["encrypted"])
         message = ranks.bcast(None, CLIENT, _STATUS_TIMEOUT_S)
-    ranks.close()
-    return int(message["status"])
+    status = int(message["status"])
+    ranks.close(status)
+    return status
 
 
 def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
     """Start the scheduler or worker of this rank and return when it ends; in the client return at once."""
     from dask_mpi import initialize  # noqa: PLC0415 - slow to import
 
+    without_semaphores()
     if encrypted:
         configure(ranks.bcast(make_keys() if ranks.rank == SCHEDULER else None, SCHEDULER))
     initialize(
@@ -212,8 +218,7 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
         dashboard_address=f"{_LOOPBACK}:0",
         # The nanny restarts a killed worker; without it MPI would end the whole job.
         worker_class="distributed.Nanny",
-        # The batch system limits memory; Dask would estimate the share of a worker from its threads.
-        memory_limit=0,
+        memory_limit=_worker_memory(ranks),
         worker_options={
             "env": dict.fromkeys(THREAD_VARIABLES, "1"),
             "dashboard_address": f"{_LOOPBACK}:0",
@@ -222,10 +227,19 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
     )
 
 
+def _worker_memory(ranks: Ranks) -> int:
+    """Bytes of memory of a worker: an equal share of what the workers on this machine may use together.
+
+    Dask would estimate the share from the worker's threads, and sees no limit of a batch system. On a machine that also
+    has the scheduler and the client these count like workers, but not where all ranks are there.
+    """
+    return available_memory() // min(ranks.n_here, ranks.size - 2)
+
+
 def _interface(ranks: Ranks) -> str | None:
     """Return the network interface to listen on: the one the user names, or loopback if there is only one machine."""
     named = os.environ.get(INTERFACE_VARIABLE)
-    if named or not ranks.one_host:
+    if named or ranks.n_here < ranks.size:
         return named or None
     import psutil  # noqa: PLC0415 - distributed needs it too
 

@@ -13,7 +13,8 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.processors import available_processors
+from hfnumba.launch.nannies import without_semaphores
+from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster, Nanny
@@ -56,7 +57,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     UsageError
         If a number is less than 1.
     ClusterError
-        If the processes do not start.
+        If there is too little memory for the processes, or they do not start.
 
     Notes
     -----
@@ -68,17 +69,26 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
         raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
+    memory = available_memory() // n_workers
+    if memory < LEAST_MEMORY:
+        raise ClusterError(
+            f"each of {n_workers} workers would have {mebibytes(memory)} of the {mebibytes(available_memory())} that "
+            f"this machine or container has, but needs {mebibytes(LEAST_MEMORY)} before it has any rows; ask for fewer "
+            "with local:N, or use no cluster at all"
+        )
     from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
 
+    without_semaphores()
     try:
         with _signals_blocked():
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=n_threads,
+                memory_limit=memory,
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-                silence_logs=logging.ERROR,
+                silence_logs=_log_level(),
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
             )
     except (OSError, RuntimeError) as error:
@@ -143,13 +153,20 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _log_level() -> int:
+    """Level of Dask's messages: its errors are about workers that are replaced, or about connections at the end."""
+    asked = any(name.startswith("DASK_LOGGING") for name in os.environ)
+    return logging.INFO if asked else logging.CRITICAL
+
+
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Log only errors of Dask about workers, because lost workers are replaced."""
-    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
+    """Log nothing of Dask about workers that are lost, also while the cluster closes, unless the environment asks."""
+    names = ("nanny", "scheduler", "core", "comm", "worker", "deploy", "client", "utils")
+    loggers = [logging.getLogger(f"distributed.{name}") for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(_log_level())
     try:
         yield
     finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.ranks import PATIENCE_S, Ranks, refuse_few, wait_until
+from hfnumba.launch.ranks import CLIENT, CLOSE_PATIENCE_S, PATIENCE_S, Ranks, refuse_few, wait_until
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -17,6 +18,7 @@ _VARIABLES = (
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH
 )
 _TAG = 1
+_log = logging.getLogger(__name__)
 
 
 def announced() -> tuple[int, int]:
@@ -39,7 +41,7 @@ class MpiRanks(Ranks):
         from mpi4py import MPI  # noqa: PLC0415 - importing initialises MPI
 
         here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        super().__init__(comm.Get_rank(), comm.Get_size(), here.Get_size() == comm.Get_size())
+        super().__init__(comm.Get_rank(), comm.Get_size(), here.Get_size())
         here.Free()
         self._comm = comm
 
@@ -63,8 +65,16 @@ class MpiRanks(Ranks):
         self._comm.Abort(status)
         os._exit(status)
 
-    def close(self) -> None:
-        """Do nothing; mpi4py finalises MPI when the interpreter ends."""
+    def close(self, status: int) -> None:
+        """Wait for the others, and kill those that do not come; mpi4py finalises MPI when the interpreter ends."""
+        # The client knows first; the others wait longer, and act if it is itself frozen.
+        patience_s = CLOSE_PATIENCE_S if self.rank == CLIENT else 2 * CLOSE_PATIENCE_S
+        request = self._comm.Ibarrier()
+        try:
+            wait_until(lambda: bool(request.Test()), patience_s, "all ranks")
+        except ClusterError:
+            _log.warning("ranks that do not answer are killed by MPI; the run itself has ended with status %d", status)
+            self.abort(status)
 
 
 def mpi_ranks() -> MpiRanks:

@@ -18,6 +18,9 @@ MIN_SIZE = 3
 PATIENCE_S = 600.0
 """Longest time that a rank waits for the others, which may start at different times."""
 
+CLOSE_PATIENCE_S = 30.0
+"""Longest time that ranks wait at their end for one that is frozen; nothing is lost with a rank that is only slow."""
+
 _POLL_S, _PARENT_POLL_S, _GRACE_S = 0.02, 0.5, 10.0
 
 
@@ -30,12 +33,12 @@ class Ranks(ABC):
     ----------
     rank, size : int
         Rank of this process, and number of ranks.
-    one_host : bool
-        Whether all run on one machine.
+    n_here : int
+        Number of ranks on this machine.
     """
 
-    def __init__(self, rank: int, size: int, one_host: bool) -> None:
-        self.rank, self.size, self.one_host = rank, size, one_host
+    def __init__(self, rank: int, size: int, n_here: int) -> None:
+        self.rank, self.size, self.n_here = rank, size, n_here
 
     def Get_rank(self) -> int:
         """Return the rank of this process."""
@@ -70,8 +73,14 @@ class Ranks(ABC):
         """End this process immediately with a nonzero exit status, and the others too, as far as possible."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Release the resources for messages; the last call of all ranks."""
+    def close(self, status: int) -> None:
+        """Release the resources for messages, and end ranks that do not call this soon; the last call of all ranks.
+
+        Parameters
+        ----------
+        status : int
+            Exit status of the job.
+        """
 
 
 def refuse_few(size: int, kind: str, command: str) -> None:

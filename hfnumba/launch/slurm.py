@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import stat
+import subprocess
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.ranks import PATIENCE_S, Ranks, refuse_few, wait_until
+from hfnumba.launch.ranks import CLIENT, CLOSE_PATIENCE_S, PATIENCE_S, SCHEDULER, Ranks, refuse_few, wait_until
 
 _VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS")
 _MESSAGE = "message"
-_CLOSE_PATIENCE_S = 30.0
+_log = logging.getLogger(__name__)
+# Seldom, since the directory may be on a file server.
+_END_POLL_S = 5.0
 
 
 class SlurmRanks(Ranks):
@@ -23,14 +29,13 @@ class SlurmRanks(Ranks):
 
     Parameters
     ----------
-    rank, size : int
-    one_host : bool
+    rank, size, n_here : int
     directory : path
         Directory of the messages; rank 0 makes it, and removes it in :meth:`close`.
     """
 
-    def __init__(self, rank: int, size: int, one_host: bool, directory: Path) -> None:
-        super().__init__(rank, size, one_host)
+    def __init__(self, rank: int, size: int, n_here: int, directory: Path) -> None:
+        super().__init__(rank, size, n_here)
         self._directory, self._number = directory, 0
         if rank == 0:
             try:
@@ -72,15 +77,44 @@ class SlurmRanks(Ranks):
             self._write(self._aborted, self.rank)
         os._exit(status)
 
-    def close(self) -> None:
-        """Remove the directory when no rank needs it any more."""
+    def close(self, status: int) -> None:
+        """Remove the directory when no rank needs it any more; wake ranks that are frozen, or kill the step."""
         path = self._next("close")
         if self.rank != 0:
             self._arrive(path)
             return
-        with suppress(ClusterError):
-            self._wait_for_others(path, _CLOSE_PATIENCE_S)
+        for name in ("CONT", "KILL"):
+            try:
+                self._wait_for_others(path, CLOSE_PATIENCE_S)
+                break
+            except ClusterError:
+                late = ", ".join(f"rank {one.rpartition('-')[2]}" for one in sorted(self._others(path) - self._names()))
+                _log.warning(
+                    "ranks do not end (%s); the step gets SIG%s; the status of the run is %d", late, name, status
+                )
+                self._write(self._ended, [path.name, status])
+                self._signal(name)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def end_when_closed(self) -> None:
+        """Let this rank end soon after rank 0 has waited for it in :meth:`close`.
+
+        One that was frozen and wakes would first try for minutes to reach a scheduler that is gone.
+        """
+
+        def poll() -> None:
+            while not self._ended.exists():
+                time.sleep(_END_POLL_S)
+            with suppress(OSError, ValueError):
+                name, status = json.loads(self._ended.read_text("utf-8"))
+                self._arrive(self._directory / name)
+                os._exit(status)
+
+        threading.Thread(target=poll, name="end-when-closed", daemon=True).start()
+
+    @property
+    def _ended(self) -> Path:
+        return self._directory / "ended"
 
     @property
     def _aborted(self) -> Path:
@@ -94,8 +128,20 @@ class SlurmRanks(Ranks):
         self._write(path.with_name(f"{path.name}-{self.rank}"), None)
 
     def _wait_for_others(self, path: Path, patience_s: float) -> None:
-        others = {f"{path.name}-{rank}" for rank in range(1, self.size)}
+        others = self._others(path)
         wait_until(lambda: self._check() and others <= self._names(), patience_s, "all ranks")
+
+    def _others(self, path: Path) -> set[str]:
+        return {f"{path.name}-{rank}" for rank in range(1, self.size)}
+
+    @staticmethod
+    def _signal(name: str) -> None:
+        """Have Slurm send a signal to all ranks, on whichever machine they are."""
+        step = ".".join(os.environ[variable] for variable in _VARIABLES[:2])
+        try:
+            subprocess.run(["scancel", f"--signal={name}", step], check=True, timeout=CLOSE_PATIENCE_S)
+        except (OSError, subprocess.SubprocessError) as error:
+            _log.error("scancel --signal=%s %s does not work (%s); give it by hand", name, step, error)
 
     def _names(self) -> set[str]:
         return {path.name for path in self._directory.iterdir()}
@@ -142,7 +188,18 @@ def slurm_ranks() -> SlurmRanks:
             "use srun -n 4 hfnumba train … --cluster slurm within a job"
         )
     refuse_few(int(size), "slurm", "srun")
-    nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
     # A requeued job has the same number as before.
     name = f".hfnumba-slurm-{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return SlurmRanks(int(rank), int(size), nodes == "1", Path.cwd() / name)
+    ranks = SlurmRanks(int(rank), int(size), _n_here(int(size)), Path.cwd() / name)
+    if ranks.rank not in (SCHEDULER, CLIENT):
+        ranks.end_when_closed()
+    return ranks
+
+
+def _n_here(size: int) -> int:
+    """Return the number of ranks on this machine; where srun does not list them, as if all machines had as many."""
+    listed = os.environ.get("SLURM_GTIDS")
+    if listed:
+        return len(listed.split(","))
+    nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "")
+    return -(-size // int(nodes)) if nodes.isdecimal() and int(nodes) > 0 else 1

@@ -30,6 +30,7 @@ from hfnumba.stop import StopSignals
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
+    from hfnumba.engine.protocol import Companion
     from hfnumba.launch import Placement
     from hfnumba.network import Network
     from hfnumba.store import Split, Store
@@ -199,13 +200,10 @@ class _Loop:
                 reporter.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
             warm_up(reporter.note)
-            memory, for_test = self._memory(store)
-            objective = stack.enter_context(self._objective(store["train"], placement, reporter, memory))
+            objective = stack.enter_context(self._objective(store, "train", placement, reporter))
             test = None
             if "test" in store.splits:
-                cache_rows = memory is None or for_test is not None
-                share = for_test or memory
-                test = stack.enter_context(self._objective(store["test"], placement, reporter, share, cache_rows))
+                test = stack.enter_context(self._objective(store, "test", placement, reporter))
             if stop.received is not None:
                 writer.begin()
                 return Ending.SIGNAL
@@ -213,27 +211,24 @@ class _Loop:
             iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
             return self._iterate(iterations, last, writer, reporter, stop)
 
-    def _memory(self, store: Store) -> tuple[int | None, int | None]:
-        """Return the bytes of a worker for the training rows and for the test rows."""
+    def _companion(self, store: Store, name: str) -> Companion | None:
+        """Return the split with which the objective of another one shares the memory of a process."""
         from hfnumba.engine.class_weights import with_class_weights  # noqa: PLC0415 - slow to import
-        from hfnumba.engine.memory import divide_memory  # noqa: PLC0415
+        from hfnumba.engine.protocol import Companion  # noqa: PLC0415
 
-        memory = memory_bytes(self.record.settings)
-        if memory is None or "test" not in store.splits:
-            return memory, None
+        other = "test" if name == "train" else "train"
+        if other not in store.splits:
+            return None
         weights = self.record.store.class_weights or None
-        train, test = (with_class_weights(store[name], weights) for name in ("train", "test"))
-        return divide_memory(self.network, train, test, memory)
+        return Companion(with_class_weights(store[other], weights), yields=other == "test")
 
-    def _objective(
-        self, split: Split, placement: Placement, reporter: RunReporter, memory: int | None, cache_rows: bool = True
-    ) -> RoundObjective:
+    def _objective(self, store: Store, name: str, placement: Placement, reporter: RunReporter) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
-        settings = self.record.settings
+        settings, split = self.record.settings, store[name]
         common: Any = {
-            "memory": memory,
-            "cache_rows": cache_rows,
+            "memory": memory_bytes(settings),
+            "companion": self._companion(store, name),
             "class_weights": self.record.store.class_weights or None,
             "reporter": reporter,
             **arguments(settings, Callee.OBJECTIVE),

@@ -1,17 +1,24 @@
 """Rows that do not fit into memory: the same bits as in memory, few reads, and a sentence where it cannot be."""
 
+import re
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hfnumba.engine import SplitObjective
-from hfnumba.engine.memory import divide_memory, plan_memory, reserved_nbytes
+from hfnumba.engine import memory as engine_memory
+from hfnumba.engine.evaluations import Loss
+from hfnumba.engine.host import PartitionHost
+from hfnumba.engine.memory import HostMemory, divide_memory, plan_memory, reserved_nbytes
+from hfnumba.engine.protocol import Companion, Problem
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest import write_frames, write_store
 from hfnumba.kernels import passes
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
+from hfnumba.processors import INTERPRETER_MEMORY
 from hfnumba.store.split import Split
 
 N_PARTITIONS = 8
@@ -51,11 +58,8 @@ def least(split, n_threads):
     partitions = range(split.n_partitions)
     while high - low > 1:
         middle = (low + high) // 2
-        try:
-            plan_memory(network, split, np.dtype(np.float32), middle, n_threads=n_threads, partitions=partitions)
-            high = middle
-        except UsageError:
-            low = middle
+        plan = plan_memory(network, split, np.dtype(np.float32), middle, n_threads=n_threads, partitions=partitions)
+        low, high = (middle, high) if plan is None else (low, middle)
     return high
 
 
@@ -146,9 +150,69 @@ def test_too_little_memory_is_refused_with_what_would_do(split):
     network = Network([split.n_features, 9, split.n_outputs])
     with (
         SplitObjective(network, split, n_threads=2, memory=1000) as f,
-        pytest.raises(UsageError, match=r"1000 bytes of memory are too few .* --memory 1MiB.*--partitions"),
+        pytest.raises(UsageError, match=r"1000 bytes of memory are too few .* give --memory 1MiB.*--partitions"),
     ):
         f.value(network.initialize(0))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "n_partitions"), [(900, 9000, 4), (9000, 900, 4), (9000, 9000, 1), (9000, 100, 2)]
+)
+def test_the_least_memory_named_is_enough_for_both_splits(tmp_path, n_train, n_test, n_partitions, n_threads):
+    """Also where the test split has the larger partitions, and where its rows are taken off those of training."""
+    rng = np.random.default_rng(0)
+    rows = {
+        name: (rng.standard_normal((n, 200), np.float32), np.arange(n) % 3)
+        for name, n in (("train", n_train), ("test", n_test))
+    }
+    store = write_store(tmp_path / "s.zarr", rows, n_partitions=n_partitions)
+    network = Network([200, 5, 3])
+
+    def evaluate(name, memory):
+        other = "test" if name == "train" else "train"
+        companion = Companion(store[other], yields=other == "test")
+        with SplitObjective(network, store[name], n_threads=n_threads, memory=memory, companion=companion) as f:
+            return f.value(network.initialize(0))
+
+    for name in store.splits:
+        with pytest.raises(UsageError, match="100000 bytes of memory are too few") as caught:
+            evaluate(name, 100_000)
+        named = int(re.search(r"give --memory (\d+)MiB", str(caught.value))[1])
+        for each in store.splits:
+            assert evaluate(each, named * 2**20) == evaluate(each, None)
+
+
+def test_a_process_with_little_memory_takes_what_its_interpreter_leaves(split, monkeypatch):
+    """The limit of Dask's worker or of a container, whichever is less; never more than 90 % of what is left."""
+    problem = Problem("p", Network([split.n_features, 9, split.n_outputs]), split, np.dtype(np.float32))
+    monkeypatch.setattr(engine_memory, "available_memory", lambda: 2**40)
+    for left in (2**20, 2**30):
+        limit = INTERPRETER_MEMORY + left
+        for one, share in ((problem, 0.6), (replace(problem, memory=2**39), 0.9)):
+            assert HostMemory(one, 1, limit).total == int(share * left)
+        assert HostMemory(replace(problem, memory=1000), 1, limit).total == 1000
+    monkeypatch.setattr(engine_memory, "available_memory", lambda: limit)
+    assert HostMemory(problem, 1, 2**40).total == HostMemory(problem, 1).total == int(0.6 * left)
+
+
+@pytest.mark.parametrize("given", [None, 2**30])
+def test_a_limit_that_is_too_low_is_refused_with_one_that_would_do(split, given):
+    network = Network([split.n_features, 9, split.n_outputs])
+    problem = Problem("p", network, split, np.dtype(np.float32), given)
+    evaluation, vectors = Loss("theta"), {"theta": network.initialize(0)}
+
+    def evaluate(limit):
+        host = PartitionHost(problem, 2, limit)
+        host.receive(vectors, ["theta"])
+        host.evaluate([evaluation], range(N_PARTITIONS))
+        host.close()
+
+    for limit in (200 * 2**20, 224 * 2**20 + 1000):
+        with pytest.raises(UsageError, match=rf"{-(-limit // 2**20)}MiB of memory for a process are too few") as caught:
+            evaluate(limit)
+        assert "beside 224MiB for the interpreter and its libraries" in str(caught.value)
+        evaluate(2**20 * int(re.search(r"give each process at least (\d+)MiB", str(caught.value))[1]))
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -196,8 +260,7 @@ def test_vectors_and_scratch_count_against_the_limit(split):
         room = 0 if chosen.whole else 2 * max(3 * split.compact_nbytes(j) for j in partitions)
         assert chosen.rows + chosen.derived + taken <= memory
         assert chosen.whole or chosen.rows + chosen.derived + taken + room >= memory
-    with pytest.raises(UsageError, match=f"and {taken} bytes of vectors and scratch"):
-        plan_memory(network, split, kind, taken, n_threads=2, partitions=partitions)
+    assert plan_memory(network, split, kind, taken, n_threads=2, partitions=partitions) is None
 
 
 def test_reading_takes_a_partition_and_a_chunk_file(tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 """Clients: none, local processes, addresses; and the signals and threads of these processes."""
 
 import asyncio
+import errno
+import multiprocessing.synchronize
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -18,6 +21,7 @@ from hfnumba import versions
 from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch import address, local, open_cluster
+from hfnumba.launch.nannies import PipeQueue
 from hfnumba.launch.spec import parse
 from tests.limits import LIMIT_S, until
 
@@ -65,6 +69,30 @@ def test_threads_must_be_there():
         pass
 
 
+def test_more_workers_than_there_is_memory_for_are_refused_before_they_start(monkeypatch):
+    monkeypatch.setattr(sys.modules["hfnumba.launch.local"], "available_memory", lambda: 2**30)
+    with pytest.raises(ClusterError, match="each of 8 workers would have 128MiB of the 1024MiB that this"), local(8):
+        pass
+
+
+def test_workers_share_the_memory_of_a_container(monkeypatch):
+    """Dask itself sees the limit of some containers, and none of a batch job."""
+    monkeypatch.setattr(sys.modules["hfnumba.launch.local"], "available_memory", lambda: 2 * 2**30)
+    with local(2) as client:
+        found = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert [worker["memory_limit"] for worker in found] == [2**30, 2**30]
+
+
+def test_a_worker_that_could_not_load_the_libraries_is_refused(monkeypatch):
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
+    with (
+        LocalCluster(n_workers=1, memory_limit="200MB", processes=True, dashboard_address=None) as cluster,
+        pytest.raises(ClusterError, match=r"1 of 1 workers have a memory limit below the .* has 191MiB"),
+        open_cluster(cluster.scheduler_address),
+    ):
+        pass
+
+
 def variables():
     return {name: os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
@@ -104,6 +132,45 @@ def test_local_processes():
     for pid in now:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_no_shared_memory_is_needed(monkeypatch):
+    """As where /dev/shm cannot be written; a process that was killed is replaced all the same."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refuse)
+    with local(1) as client:
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: (now := list(client.run(os.getpid, on_error="ignore").values())) and now != [pid])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_messages_of_dask_about_handled_faults_are_shown_only_on_request(monkeypatch, caplog, asked):
+    """Dask reports a worker that does not come back in time as an error, with a traceback of its own."""
+    monkeypatch.delenv("DASK_LOGGING__DISTRIBUTED", raising=False)
+    if asked:
+        monkeypatch.setenv("DASK_LOGGING__DISTRIBUTED", "info")
+    with local(1) as client:
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGSTOP)
+        client.restart_workers(list(client.nthreads()), timeout=0.1, raise_for_error=False)
+    assert any("did not shut down" in record.getMessage() for record in caplog.records) == asked
+
+
+def test_the_queue_of_a_nanny():
+    there = PipeQueue()
+    with pytest.raises(queue.Empty):
+        there.get_nowait()
+    there.put({"op": "stop"})
+    there.put(2)
+    assert (there.get_nowait(), there.get()) == ({"op": "stop"}, 2)
+    there.close()
+    there.join_thread()
+    with pytest.raises(ValueError, match="closed"):
+        there.put(3)
 
 
 def test_workers_that_close_do_not_report_their_own_heartbeat(capfd):

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from hfnumba.checkpoint import iterations
 from hfnumba.errors import UsageError
 from hfnumba.launch.job import join
 from hfnumba.launch.mpi import mpi_ranks
+from hfnumba.processors import available_memory
 from tests.limits import LIMIT_S
 from tests.mpi.ranks import (
     FAILING_SCRIPT,
@@ -162,11 +164,26 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
     for iteration in (1, 20):
         wait_for_iteration(job, run, iteration)
         victim = job.workers()[0]
+        assert "/dev/shm/sem." not in "".join(Path(f"/proc/{one.pid}/maps").read_text() for one in job.alive())
         sigkill(victim)
         killed.append(victim.pid)
     status, err = job.finish()
     assert status == 0, err
     assert len(killed) == 2
+    assert "Traceback" not in err
+    assert job.left() == []
+    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+
+
+@pytest.mark.slow
+def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_path):
+    run, n = tmp_path / "r", 60
+    job = mpi_job(mpi, 4, train_words(toy_store, run, "--max-iterations", n, "--worker-timeout-s", 10), tmp_path)
+    wait_for_iteration(job, run, 1)
+    job.ranks()[2].suspend()
+    status, err = job.finish()
+    assert status == 0, err
+    assert "ranks that do not answer are killed by MPI; the run itself has ended with status 0" in err
     assert "Traceback" not in err
     assert job.left() == []
     assert theta(run) == straight(toy_store, tmp_path / "s", n)
@@ -246,6 +263,8 @@ def test_insecure_says_what_it_gives_up(mpich, toy_store, tmp_path):
     wait_for_iteration(job, tmp_path / "r", 0)
     with Client(address, timeout=LIMIT_S) as client:
         assert len(client.nthreads()) == 2
+        limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+        assert limits == [available_memory() // 2] * 2
     assert {ip for ip, _ in listening(job.workers())} == {"127.0.0.1"}
     # That client has disconnected; the job continues.
     wait_for_iteration(job, tmp_path / "r", iterations(tmp_path / "r" / "checkpoints")[-1] + 5)

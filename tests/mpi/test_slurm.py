@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,11 +12,23 @@ import pytest
 
 from hfnumba.checkpoint import iterations
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch import job as launch_job
 from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
 from tests.limits import LIMIT_S
-from tests.mpi.ranks import NOISE, SCRIPT, resumed, sigkill, start, straight, theta, train_words, wait_for_iteration
+from tests.mpi.ranks import (
+    NOISE,
+    SCRIPT,
+    put,
+    resumed,
+    sigkill,
+    start,
+    straight,
+    theta,
+    train_words,
+    wait_for_iteration,
+)
 
 pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[slurm]")
 
@@ -31,6 +44,8 @@ ranks = [
     )
     for rank in range(int(size))
 ]
+with open("pids", "w") as file:
+    file.write(" ".join(str(rank.pid) for rank in ranks))
 signal.signal(signal.SIGUSR1, lambda *_: [rank.send_signal(signal.SIGUSR1) for rank in ranks])
 statuses = [rank.wait() for rank in ranks]
 sys.exit(next((status % 256 for status in [statuses[1 % len(statuses)], *statuses] if status), 0))
@@ -124,10 +139,63 @@ def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim
     assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
 
 
+@pytest.mark.slow
+def test_a_frozen_nanny_does_not_keep_the_job_from_ending(toy_store, tmp_path):
+    run, folder = tmp_path / "r", tmp_path / "bin"
+    folder.mkdir()
+    put(folder / "scancel", f'#!/bin/sh\n[ "$2" = 7.0 ] && kill "-${{1#--signal=}}" $(cat {tmp_path}/pids)\n')
+    words = words_of(toy_store, run, "--max-iterations", 60, "--worker-timeout-s", 10)
+    job = slurm_job(4, words, tmp_path, PATH=os.pathsep.join([str(folder), os.environ["PATH"]]))
+    wait_for_iteration(job, run, 1)
+    job.ranks()[2].suspend()
+    status, err = job.finish()
+    assert status == 0, err
+    assert err.count("ranks do not end (rank 2); the step gets SIGCONT; the status of the run is 0") == 1
+    assert job.left() == []
+    assert left_in(tmp_path) == []
+
+
+def test_ranks_that_do_not_end_are_woken_and_then_killed(tmp_path, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_STEP_ID", "2")
+    monkeypatch.setattr(slurm, "CLOSE_PATIENCE_S", 0.1)
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: asked.append(words))
+    ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1)]
+    for one in reversed(ranks):
+        one.close(75)
+    assert asked == [["scancel", f"--signal={name}", "7.2"] for name in ("CONT", "KILL")]
+    assert "ranks do not end (rank 2); the step gets SIGKILL; the status of the run is 75" in caplog.text
+    assert not (tmp_path / "meet").exists()
+
+
 def test_without_srun(monkeypatch):
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
     with pytest.raises(UsageError, match=r"needs srun, which sets SLURM_JOB_ID.*SLURM_STEP_ID.* missing"):
         slurm_ranks()
+
+
+@pytest.mark.parametrize(
+    ("variables", "n_here", "share"),
+    [
+        ({"SLURM_NNODES": "1"}, 6, 4),
+        ({"SLURM_NNODES": "4", "SLURM_STEP_NUM_NODES": "1"}, 6, 4),
+        ({"SLURM_NNODES": "2", "SLURM_GTIDS": "3,4"}, 2, 2),
+        ({"SLURM_NNODES": "4"}, 2, 2),
+        ({}, 1, 1),
+    ],
+)
+def test_the_workers_of_a_machine_share_its_memory(monkeypatch, tmp_path, variables, n_here, share):
+    for name in ("SLURM_NNODES", "SLURM_STEP_NUM_NODES", "SLURM_GTIDS"):
+        monkeypatch.delenv(name, raising=False)
+    base = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "2", "SLURM_NTASKS": "6"}
+    for name, value in (base | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch_job, "available_memory", lambda: 2**30)
+    ranks = slurm_ranks()
+    assert ranks.n_here == n_here
+    assert launch_job._worker_memory(ranks) == 2**30 // share
 
 
 def in_threads(ranks, work):
@@ -150,7 +218,7 @@ def in_threads(ranks, work):
 
 def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
     place = tmp_path / "meet"
-    ranks = [SlurmRanks(rank, 3, True, place) for rank in (0, 1, 2)]
+    ranks = [SlurmRanks(rank, 3, 3, place) for rank in (0, 1, 2)]
     modes, left = set(), []
 
     def work(one):
@@ -161,7 +229,7 @@ def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
         one.Barrier()
         if one.rank == 0:
             left.extend(path.read_text("utf-8") for path in place.iterdir())
-        one.close()
+        one.close(0)
         return first, second
 
     assert in_threads(ranks, work) == dict.fromkeys((0, 1, 2), ({"key": "k"}, [1, 2]))
@@ -171,14 +239,14 @@ def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
 
 
 def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
-    ranks = [SlurmRanks(rank, 3, True, tmp_path / "meet") for rank in (0, 1)]
+    ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1)]
     (tmp_path / "meet" / "aborted").write_text(json.dumps(2))
     for result in in_threads(ranks, lambda one: one.Barrier()).values():
         assert "rank 2 has failed" in str(result)
 
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):
-    ranks = SlurmRanks(0, 3, True, tmp_path / "meet")
+    ranks = SlurmRanks(0, 3, 3, tmp_path / "meet")
     with pytest.raises(ClusterError, match=r"a message from rank 1 did not arrive within 0 s"):
         ranks.bcast(None, 1, patience_s=0.1)
     monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
@@ -190,8 +258,8 @@ def test_a_directory_of_others_is_refused(tmp_path):
     place = tmp_path / "meet"
     place.mkdir(mode=0o755)
     with pytest.raises(ClusterError, match="is left from another start of this step"):
-        SlurmRanks(0, 3, True, place)
+        SlurmRanks(0, 3, 3, place)
     with pytest.raises(ClusterError, match="is open to other users"):
-        SlurmRanks(1, 3, True, place).bcast({}, 1)
+        SlurmRanks(1, 3, 3, place).bcast({}, 1)
     with pytest.raises(ClusterError, match="cannot be made"):
-        SlurmRanks(0, 3, True, tmp_path / "none" / "meet")
+        SlurmRanks(0, 3, 3, tmp_path / "none" / "meet")

@@ -286,7 +286,7 @@ def test_paths_need_not_be_text(tmp_path, straight):
     folder.mkdir()
     store = write_toy_store(folder / "toy.zarr")
     run(store, folder / "r")
-    assert RunDirectory(folder / "r").record().store.path.endswith("caf\\xe9/toy.zarr")
+    assert RunDirectory(folder / "r").record().store.path.endswith("caf%E9/toy.zarr")
     run(store, folder / "r", resume=True, max_iterations=4)
     assert comparable(ledger.read(folder / "r" / "ledger.jsonl"))[:4] == comparable(
         ledger.read(straight / "ledger.jsonl")

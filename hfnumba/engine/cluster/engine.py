@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hfnumba.engine.cluster.answers import RoundInProgress, WorkerAnswer, doubtful, fault, is_finite
 from hfnumba.engine.cluster.assignment import arrange, assign
-from hfnumba.engine.cluster.membership import Workers, WorkerState
+from hfnumba.engine.cluster.membership import MEMORY_RESTARTS, Workers, WorkerState, warn_of_restart
 from hfnumba.engine.cluster.messages import (
     DONE,
     FORGET,
@@ -40,6 +40,7 @@ from hfnumba.engine.memory import RecomputationNote
 from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Node, Sums, add_up, leaves
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.processors import check_memory
 
 _log = logging.getLogger(__name__)
 # Where the client's link is what limits, the fewest messages one after another but for 4, which needs more levels; see
@@ -78,6 +79,8 @@ class DaskEngine:
         self._workers = Workers(client, timeout_s, shared_memory)
         self._boxes, self._windows = VectorBoxes(), Windows()
         self._note = RecomputationNote()
+        check_memory(client)
+        client.subscribe_topic(MEMORY_RESTARTS, warn_of_restart)
         client.register_plugin(RoundPlugin())
 
     def run(self, request: Round) -> Sums:

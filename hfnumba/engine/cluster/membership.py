@@ -16,6 +16,7 @@ from hfnumba.engine.cluster.liveness import await_answers
 from hfnumba.engine.cluster.messages import GONE, GREET
 from hfnumba.engine.cluster.shared_memory import Box, SharedMemoryError
 from hfnumba.errors import ClusterError
+from hfnumba.processors import mebibytes
 from hfnumba.versions import as_text, difference, installed
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,18 @@ _POLL_S, _REFRESH_S = 0.1, 2.0
 _SHARE = 0.01
 # Unusable answers after which a worker of one name is left out; its nanny replaces the process each time.
 _MAX_REFUSALS = 3
+MEMORY_RESTARTS = "worker-restart-memory"
+"""Topic of Dask's events about workers that exceed their memory limit."""
+
+
+def warn_of_restart(event: tuple[float, Mapping[str, Any]]) -> None:
+    """Warn of a worker that Dask restarts because of its memory, by the event of the topic above."""
+    found = event[1]
+    _log.warning(
+        "worker %s took %s of memory, which is more than its memory limit allows, and Dask restarts it; give it a "
+        "higher limit, start fewer workers on a machine, or limit its rows with --memory",
+        *(found["worker"], mebibytes(found["rss"])),
+    )
 
 
 @dataclass

@@ -18,7 +18,6 @@ from hfnumba.engine.cluster.messages import DONE, FORGET, GREET, OPERATION, Answ
 from hfnumba.engine.cluster.relay import Supply, ask_below, combined
 from hfnumba.engine.cluster.shared_memory import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.host import PartitionHost
-from hfnumba.engine.memory import machine_memory
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import blas, cache
@@ -150,7 +149,7 @@ class RoundServer:
                 return None
             while len(self._problems) >= _MAX_PROBLEMS:
                 self._problems.pop(next(iter(self._problems))).host.close()
-            memory = self._worker.memory_manager.memory_limit or machine_memory()
+            memory = self._worker.memory_manager.memory_limit
             host = PartitionHost(message.problem, self._worker.state.nthreads, memory)
             self._problems[message.problem_id] = _ProblemState(host)
         return self._problems[message.problem_id]

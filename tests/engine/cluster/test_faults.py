@@ -403,6 +403,30 @@ def rss():
     return psutil.Process().memory_info().rss
 
 
+def grow():
+    """Take memory until Dask ends this process."""
+    taken = []
+    while True:
+        taken.append(np.ones(2**20))
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_restarted_for_its_memory_is_named_with_what_it_took(reference, caplog):
+    with (
+        LocalCluster(n_workers=1, processes=True, memory_limit="500MiB", dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        objective(client) as f,
+    ):
+        assert_same_bits(everything(f), reference)
+        (address,) = client.nthreads()
+        kept = client.submit(grow)
+        until(lambda: "and Dask restarts it" in caplog.text)
+        kept.cancel()
+        assert f"worker {address} took " in caplog.text
+        assert_same_bits(everything(f), reference)
+
+
 @pytest.mark.slow
 def test_ten_thousand_rounds_take_no_memory(own_client):
     with objective(own_client) as f:
