@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.security import private_folder
 from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:
@@ -62,21 +63,34 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     -----
     The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
     SIGINT and SIGUSR1: a terminal sends Ctrl-C to all processes in the foreground, but only the client handles it. The
-    scheduler listens on 127.0.0.1 only, and so does the dashboard, which runs if bokeh is installed. Takes about a
-    second.
+    connections are sockets in a folder that only this user can enter, because whoever connects can run code. The
+    dashboard runs if bokeh is installed; it listens on 127.0.0.1, so other users of the machine can look at it. Takes
+    about a second.
     """
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
         raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+    from distributed import Client  # noqa: PLC0415 - slow to import
+
+    with private_folder() as folder:
+        cluster = _start(n_workers, n_threads, folder)
+        with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
+            yield client
+
+
+def _start(n_workers: int, n_threads: int, folder: str) -> LocalCluster:
+    """Start the processes, which listen in a folder."""
+    from distributed import LocalCluster  # noqa: PLC0415 - slow to import
+
+    from hfnumba.launch.sockets import OwnersNanny, host  # noqa: PLC0415
 
     try:
         with _signals_blocked():
-            cluster = LocalCluster(
+            return LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=n_threads,
-                processes=True,
-                host="127.0.0.1",
+                worker_class=OwnersNanny,
+                host=host(folder),
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
                 silence_logs=logging.ERROR,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
@@ -86,8 +100,6 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"{n_workers} worker processes could not be started on this machine ({error}); "
             "ask for fewer with local:N, or use no cluster at all"
         ) from error
-    with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
-        yield client
 
 
 @contextmanager

@@ -1,8 +1,18 @@
-"""Keys of one run: made in memory, shared only with its processes, never stored."""
+"""What keeps others out of a run: its keys, made in memory and shared only with its processes, and a private folder."""
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from hfnumba.errors import ClusterError
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+# The system allows 104 to 108 bytes for the path of a socket.
+_MAX_FOLDER = 80
 
 
 def make_keys() -> dict[str, str]:
@@ -41,3 +51,47 @@ def configure(keys: dict[str, str]) -> None:
         settings[f"distributed.comm.tls.{role}.cert"] = keys["certificate"]
         settings[f"distributed.comm.tls.{role}.key"] = keys["key"]
     dask.config.set(settings)
+
+
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """Make a folder that only this user can enter, have Dask use it for its files, and remove it at the end.
+
+    Python imports modules from the folder of Dask's files. The one that Dask takes by itself has a name that everyone
+    knows, in the system's folder for temporary files, so another user may have made it, with modules in it. For the
+    same reason processes that are started in this context do not look for modules in the current folder, as
+    ``python -c`` does.
+
+    Raises
+    ------
+    ClusterError
+        If the folder cannot be made.
+    """
+    import dask  # noqa: PLC0415 - not needed without a cluster
+
+    try:
+        usual = tempfile.gettempdir()
+        fits = len(os.fsencode(usual)) <= _MAX_FOLDER and ":" not in usual
+        made = tempfile.TemporaryDirectory(prefix="hfnumba-", dir=usual if fits else "/tmp", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ClusterError(
+            f"there is no folder for temporary files ({error.strerror or error}); "
+            "name one in TMPDIR that can be written"
+        ) from error
+    # It reports folders that were removed with this one before it removed them itself.
+    logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
+    with made as folder, dask.config.set({"temporary-directory": folder}), _safe_path():
+        yield folder
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before

@@ -76,7 +76,11 @@ def begun(toy_store, tmp_path, hostile):
 @pytest.mark.parametrize("how", ["config", "resume"])
 def test_an_address_from_a_file_is_not_connected_to(how, toy_store, tmp_path, begun, hostile):
     address, marker = hostile
-    words = ["--run", begun, "--resume"] if how == "resume" else ["--config", begun / "config.toml", "--run", tmp_path / "r"]
+    words = (
+        ["--run", begun, "--resume"]
+        if how == "resume"
+        else ["--config", begun / "config.toml", "--run", tmp_path / "r"]
+    )
     result = hf(toy_store, *words)
     assert result.exit_code == 2
     assert f"config.toml names the cluster '{address}', whose processes can run code as you" in result.output
