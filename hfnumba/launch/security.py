@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hfnumba.errors import ClusterError
 
-_SAFE_PATH = "PYTHONSAFEPATH"
 # The system allows 104 to 108 bytes for the path of a socket.
 _MAX_FOLDER = 80
 
@@ -80,18 +79,24 @@ def private_folder() -> Iterator[str]:
         ) from error
     # It reports folders that were removed with this one before it removed them itself.
     logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
-    with made as folder, dask.config.set({"temporary-directory": folder}), _safe_path():
+    with (
+        made as folder,
+        dask.config.set({"temporary-directory": folder}),
+        _environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
+    ):
         yield folder
 
 
 @contextmanager
-def _safe_path() -> Iterator[None]:
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, for processes that are started in this context."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
