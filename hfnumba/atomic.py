@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from pathlib import Path
 
 RESUME = "run again with --resume"
@@ -35,9 +36,10 @@ def write_file(path: Path, payload: bytes | memoryview, temporary: Path | None =
     OSError
         Error of the operating system; ``path`` is then unchanged or complete.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    # New and of a name that nobody can foresee: in a folder that others can write, it might be a link of theirs.
+    temporary = temporary or path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             write_all(descriptor, payload)
             if durable:

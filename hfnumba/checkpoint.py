@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.atomic import RESUME, TEMPORARY, explain, write_file
+from hfnumba.atomic import RESUME, explain, write_file
 from hfnumba.errors import CheckpointError
 
 FORMAT = 1
@@ -25,6 +25,8 @@ RETAINED = 2
 """Number of checkpoints in a folder: the newest, and the one before it in case the newest is damaged later."""
 
 _NAME = re.compile(r"iteration-(\d+)\.json")
+_OWN = re.compile(r"\.?(iteration-\d+)\.(?:json|safetensors)(\.\w+\.tmp)?")
+"""Names of files of checkpoints, and of those that are being written."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _prune(folder: Path) -> None:
-    """Delete old checkpoints and leftovers of crashes; a failure to do so only costs disk space."""
+    """Delete old checkpoints and leftovers of crashes, but nothing else; a failure to do so only costs disk space."""
     newest = iterations(folder)[-RETAINED:]
     stems = {f"iteration-{iteration:05d}" for iteration in newest}
     # The JSON file first: without it there is no checkpoint.
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.suffix != ".json"):
-        stale = entry.suffix in (".json", ".safetensors") and entry.stem not in stems
-        if stale or entry.suffix == TEMPORARY:
+        own = _OWN.fullmatch(entry.name)
+        if own and (own[2] or own[1] not in stems):
             with contextlib.suppress(OSError):
                 entry.unlink()
