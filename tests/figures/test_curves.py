@@ -70,3 +70,8 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UsageError, match=r"pip install hfnumba\[plot\]"):
         draw([], tmp_path / "c.png")
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    draw([read_curves(make(tmp_path / r"a$\nothing$", [line(0)]))], tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").stat().st_size > 0
