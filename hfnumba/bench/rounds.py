@@ -31,7 +31,7 @@ from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource
 from hfnumba.launch import sockets
-from hfnumba.launch.security import private_folder
+from hfnumba.launch.security import environment, private_folder
 from hfnumba.network import Network
 
 SIZES = {"784-400-10": 318_010, "360-512-512-512-1973": 1_722_293}
@@ -94,14 +94,14 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
 @contextmanager
 def _cluster(n_workers: int) -> Iterator[Any]:
     """Start processes that are connected as those of a local cluster."""
-    with private_folder() as folder:
+    with private_folder() as folder, environment({"DASK_LOGGING__DISTRIBUTED": "error"}):
         cluster = SubprocessCluster(
             host=sockets.host(folder),
             n_workers=n_workers,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
             scheduler_kwargs={"preload": [sockets.__name__], "dashboard": False},
-            worker_class=f"{sockets.__name__}.{sockets.OwnersNanny.__name__}",
+            worker_kwargs={"preload": [sockets.__name__], "preload_nanny": [sockets.__name__]},
             silence_logs=40,
         )
         with cluster:

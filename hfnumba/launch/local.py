@@ -82,15 +82,16 @@ def _start(n_workers: int, n_threads: int, folder: str) -> LocalCluster:
     """Start the processes, which listen in a folder."""
     from distributed import LocalCluster  # noqa: PLC0415 - slow to import
 
-    from hfnumba.launch.sockets import OwnersNanny, host  # noqa: PLC0415
+    from hfnumba.launch import sockets  # noqa: PLC0415
 
     try:
         with _signals_blocked():
             return LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=n_threads,
-                worker_class=OwnersNanny,
-                host=host(folder),
+                processes=True,
+                host=sockets.host(folder),
+                preload=[sockets.__name__],
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
                 silence_logs=logging.ERROR,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),

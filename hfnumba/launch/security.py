@@ -82,14 +82,14 @@ def private_folder() -> Iterator[str]:
     with (
         made as folder,
         dask.config.set({"temporary-directory": folder}),
-        _environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
+        environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
     ):
         yield folder
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, for processes that are started in this context."""
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables in this context, for the processes that are started in it."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from secrets import randbelow
 from typing import Any
 
-from distributed import Nanny, Worker
 from distributed.comm import tcp
 from distributed.comm.addressing import parse_host_port
 from distributed.comm.core import Comm, CommClosedError
@@ -29,19 +28,11 @@ _NUMBERS = 1 << 31
 
 
 def host(folder: str) -> str:
-    """Return what Dask's servers take as their host, so that they listen in a folder."""
+    """Return what a server of Dask takes as its host, so that it listens in a folder.
+
+    Its process must have imported this module, by ``preload`` if need be.
+    """
     return f"{SCHEME}://{_HOST}{folder}"
-
-
-class OwnersWorker(Worker):
-    """Worker that is reached by such sockets: a process that unpickles this class has imported this module."""
-
-
-class OwnersNanny(Nanny):
-    """Nanny of an :class:`OwnersWorker`."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, worker_class=OwnersWorker, **options)
 
 
 class _Connection(tcp.TCP):
