@@ -35,7 +35,7 @@ stop() {
 trap stop EXIT
 
 # In the scratch folder, which only its owner can enter.
-python3 -P - "$scratch" <<'EOF'
+python3 - "$scratch" <<'EOF'
 import sys
 from pathlib import Path
 from hfnumba.launch.security import make_keys
@@ -48,8 +48,8 @@ for role in SCHEDULER WORKER CLIENT; do
     export "DASK_DISTRIBUTED__COMM__TLS__${role}__CERT=$scratch/certificate.pem"
     export "DASK_DISTRIBUTED__COMM__TLS__${role}__KEY=$scratch/key.pem"
 done
-# Python takes modules from the folder of Dask's files; it takes none from the current folder.
-export DASK_TEMPORARY_DIRECTORY="$scratch" PYTHONSAFEPATH=1
+# Python imports modules from the folder of Dask's temporary files.
+export DASK_TEMPORARY_DIRECTORY="$scratch"
 
 # In process groups of their own, so that Ctrl-C reaches the command alone, which then stops at a checkpoint.
 set -m
