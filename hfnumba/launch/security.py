@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from hfnumba.errors import ClusterError
 
-# The system allows 104 to 108 bytes for the path of a socket.
-_MAX_FOLDER = 80
+# As long as any name of a socket: its number.
+_LONGEST = "9999999999"
 
 
 def make_keys() -> dict[str, str]:
@@ -68,23 +70,43 @@ def private_folder() -> Iterator[str]:
     """
     import dask  # noqa: PLC0415 - not needed without a cluster
 
-    try:
-        usual = tempfile.gettempdir()
-        fits = len(os.fsencode(usual)) <= _MAX_FOLDER and ":" not in usual
-        made = tempfile.TemporaryDirectory(prefix="hfnumba-", dir=usual if fits else "/tmp", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise ClusterError(
-            f"there is no folder for temporary files ({error.strerror or error}); "
-            "name one in TMPDIR that can be written"
-        ) from error
     # It reports folders that were removed with this one before it removed them itself.
     logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
     with (
-        made as folder,
+        _made() as folder,
         dask.config.set({"temporary-directory": folder}),
         environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
     ):
         yield folder
+
+
+def _made() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for sockets, which some file systems do not have, and whose paths must be short."""
+    fault: OSError | None = None
+    for place in (None, "/tmp"):
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="hfnumba-", dir=place, ignore_cleanup_errors=True)
+        except OSError as error:
+            fault = error
+            continue
+        try:
+            _check_sockets(folder.name)
+        except OSError as error:
+            fault = error
+            folder.cleanup()
+        else:
+            return folder
+    raise ClusterError(f"no folder for temporary files has sockets ({fault}); name one in TMPDIR") from fault
+
+
+def _check_sockets(folder: str) -> None:
+    """Raise OSError unless a socket can be made in a folder."""
+    if ":" in folder:
+        raise OSError(f"Dask would take what follows the colon in {folder} for a port")
+    path = Path(folder) / _LONGEST
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    path.unlink()
 
 
 @contextmanager

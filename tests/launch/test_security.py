@@ -1,5 +1,6 @@
 """What other users of a machine can reach of a local cluster, and what they can put in its way."""
 
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import psutil
@@ -16,7 +18,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hfnumba.errors import ClusterError
-from hfnumba.launch import open_cluster
+from hfnumba.launch import job, open_cluster
 from hfnumba.launch.security import private_folder
 from tests.limits import LIMIT_S, until
 
@@ -78,6 +80,7 @@ def test_speaking_http_tells_pages_from_servers_of_dask():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_another_user_can_run_no_code():
     with observed("local:1") as (_, places):
         _, paths = places()
@@ -150,18 +153,37 @@ def test_the_environment_is_as_before_when_a_cluster_has_ended(monkeypatch):
         assert not Path(folder).exists()
 
 
-@pytest.mark.parametrize("name", ["x" * 100, "a:b"])
-def test_a_folder_whose_name_is_too_long_for_a_socket(tmp_path, monkeypatch, name):
-    (tmp_path / name).mkdir()
+def test_ranks_of_a_job_have_private_folders_too(monkeypatch):
+    dask_mpi = pytest.importorskip("dask_mpi", reason="dask-mpi is missing in this environment; install hfnumba[mpi]")
+    seen = {}
+
+    def initialize(**_):
+        seen.update(folder=Path(dask.config.get("temporary-directory")), safe=os.environ["PYTHONSAFEPATH"])
+        seen["mode"] = stat.S_IMODE(seen["folder"].stat().st_mode)
+
+    monkeypatch.setattr(dask_mpi, "initialize", initialize)
+    job._form(SimpleNamespace(rank=2, size=3, one_host=False, n_here=1), 1, encrypted=False)
+    assert (seen["safe"], seen["mode"]) == ("1", 0o700)
+    assert not seen["folder"].exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "a:b", "none"])
+def test_a_place_that_has_no_sockets_is_not_used(tmp_path, monkeypatch, name):
+    if name != "none":
+        (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
     with private_folder() as folder:
         assert folder.startswith("/tmp/hfnumba-")
 
 
-def test_no_folder_for_temporary_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(ClusterError, match=r"no folder for temporary files .*TMPDIR"), private_folder():
-        pass
+def test_no_place_for_sockets(monkeypatch):
+    class NoSockets(socket.socket):
+        def bind(self, address):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(socket, "socket", NoSockets)
+    with pytest.raises(ClusterError, match=r"no folder .* has sockets \(.*Operation not supported\); .* TMPDIR"):
+        private_folder().__enter__()
 
 
 def test_a_client_that_is_told_to_encrypt_takes_these_connections():
