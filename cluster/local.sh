@@ -4,7 +4,8 @@
 #
 #     cluster/local.sh 2 train mnist.zarr --hidden 400,150
 #
-# starts 2 workers, runs `hfnumba train … --cluster tcp://…`, and takes everything down.
+# starts 2 workers, runs `hfnumba train … --cluster tls://…`, and takes everything down. Only processes with the keys that
+# it makes can connect, because whoever connects can run code.
 set -euo pipefail
 
 if [ "$#" -lt 2 ] || ! [ "$1" -gt 0 ] 2>/dev/null; then
@@ -33,11 +34,29 @@ stop() {
 }
 trap stop EXIT
 
+# In the scratch folder, which only its owner can enter.
+python3 - "$scratch" <<'EOF'
+import sys
+from pathlib import Path
+from hfnumba.launch.security import make_keys
+for name, text in make_keys().items():
+    Path(sys.argv[1], f"{name}.pem").write_text(text)
+EOF
+export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=true
+export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$scratch/certificate.pem"
+for role in SCHEDULER WORKER CLIENT; do
+    export "DASK_DISTRIBUTED__COMM__TLS__${role}__CERT=$scratch/certificate.pem"
+    export "DASK_DISTRIBUTED__COMM__TLS__${role}__KEY=$scratch/key.pem"
+done
+# Python imports modules from the folder of Dask's temporary files.
+export DASK_TEMPORARY_DIRECTORY="$scratch"
+
 # In process groups of their own, so that Ctrl-C reaches the command alone, which then stops at a checkpoint.
 set -m
-dask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file "$file" &>"$scratch/scheduler.log" &
-dask worker --scheduler-file "$file" --host 127.0.0.1 --nworkers "$n_workers" --nthreads 1 --no-dashboard --death-timeout 60 \
-    --local-directory "$scratch" &>"$scratch/workers.log" &
+dask scheduler --protocol tls:// --host 127.0.0.1 --port 0 --no-dashboard --dashboard-address 127.0.0.1:0 \
+    --scheduler-file "$file" &>"$scratch/scheduler.log" &
+dask worker --protocol tls:// --scheduler-file "$file" --host 127.0.0.1 --nworkers "$n_workers" --nthreads 1 --no-dashboard \
+    --dashboard-address 127.0.0.1:0 --death-timeout 60 &>"$scratch/workers.log" &
 set +m
 
 for _ in $(seq 300); do

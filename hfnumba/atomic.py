@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,9 +45,10 @@ def write_file(
     OSError
         Error of the operating system; ``path`` is then unchanged or complete.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    # New and of a name that nobody can foresee: in a folder that others can write, it might be a link of theirs.
+    temporary = temporary or path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             for piece in [payload] if isinstance(payload, bytes | memoryview) else payload:
                 write_all(descriptor, piece)

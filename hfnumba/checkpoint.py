@@ -30,7 +30,7 @@ RETAINED = 2
 
 _NAME = re.compile(r"iteration-(\d+)\.json")
 _FILE = re.compile(r"iteration-\d+\.(json|safetensors)")
-_LEFTOVER = re.compile(rf"\.{_FILE.pattern}\.\d+{re.escape(TEMPORARY)}")
+_LEFTOVER = re.compile(rf"\.{_FILE.pattern}\.\w+{re.escape(TEMPORARY)}")
 _MAX_RECORD = 16 << 20
 _REMEDY = "delete the two files of this checkpoint to continue from the one before it"
 

@@ -33,7 +33,8 @@ def append(path: Path, line: Line) -> None:
         If it cannot be written. A torn last line is not read, and is removed on resuming.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        # A link would lead to another file, of which nothing is known.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
             write_all(descriptor, _encoded(line))
             os.fsync(descriptor)

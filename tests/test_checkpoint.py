@@ -269,3 +269,31 @@ def test_short_writes_are_completed(tmp_path, monkeypatch):
         patch.setattr(atomic.os, "write", lambda descriptor, payload: write(descriptor, payload[:7]))
         write_checkpoint(tmp_path, checkpoint(1))
     assert same(newest_checkpoint(tmp_path), checkpoint(1))
+
+
+def test_files_that_are_not_of_checkpoints_are_left_alone(tmp_path):
+    """The folder may be a link to another one."""
+    names = ["notes.json", "model.safetensors", "paper.tmp", "iteration-1.txt", "iteration-x.json"]
+    stale = [".iteration-00001.json.77.tmp", ".iteration-00001.safetensors.a0.tmp", "iteration-00007.safetensors"]
+    for name in names + stale:
+        (tmp_path / name).write_text("")
+    for k in (1, 2, 3):
+        write_checkpoint(tmp_path, checkpoint(k))
+    own = [f"iteration-0000{k}.{suffix}" for k in (2, 3) for suffix in ("json", "safetensors")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names + own)
+    assert same(newest_checkpoint(tmp_path), checkpoint(3))
+
+
+def test_no_link_of_somebody_else_is_followed(tmp_path, monkeypatch):
+    """In a folder that others can write, the name of a temporary file may be taken, by a link to any file of ours."""
+    ours = tmp_path / "ours"
+    ours.write_text("precious")
+    taken = tmp_path / ".x.ab.tmp"
+    taken.symlink_to(ours)
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.secrets, "token_hex", lambda n: "ab")
+        with pytest.raises(FileExistsError):
+            atomic.write_file(tmp_path / "x", b"new")
+    assert ours.read_text() == "precious" and taken.is_symlink()
+    atomic.write_file(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"

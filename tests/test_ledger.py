@@ -158,3 +158,14 @@ def test_a_full_disk_is_said_and_the_ledger_stays_readable(tmp_path, monkeypatch
         with pytest.raises(CheckpointError, match="the disk is full"):
             ledger.append(path, lines(3)[2])
     assert ledger.read(path) == lines(2)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_the_place_of_a_ledger_is_not_written_to(tmp_path, exists):
+    other, path = tmp_path / "other", tmp_path / "ledger.jsonl"
+    if exists:
+        other.write_text("precious")
+    path.symlink_to(other)
+    with pytest.raises(CheckpointError, match="could not be written"):
+        ledger.append(path, lines(1)[0])
+    assert other.exists() == exists and (not exists or other.read_text() == "precious")

@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 from distributed import Client, Scheduler, Worker
 
 from hfnumba.errors import ClusterError
+from hfnumba.launch.security import private_folder
+from hfnumba.launch.sockets import host
 
 _START_TIMEOUT_S, _END_TIMEOUT_S = 120, 20
 _NO_LIMIT = 0
@@ -23,7 +25,7 @@ _NO_LIMIT = 0
 
 @contextmanager
 def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
-    """Start ``n_workers`` workers of one thread each in ``n_processes`` processes, and yield a client over loopback.
+    """Start ``n_workers`` workers of one thread each in ``n_processes`` processes, and yield a client of them.
 
     Raises
     ------
@@ -31,7 +33,8 @@ def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
         If they do not start.
     """
     with ExitStack() as stack:
-        scheduler = _child(stack, "scheduler")
+        listen = host(stack.enter_context(private_folder()))
+        scheduler = _child(stack, "scheduler", listen)
         assert scheduler.stdout is not None
         address = scheduler.stdout.readline().decode().strip()
         if not address:
@@ -39,7 +42,7 @@ def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
         for k in range(n_processes):
             count = (k + 1) * n_workers // n_processes - k * n_workers // n_processes
             if count:
-                _child(stack, address, str(count))
+                _child(stack, "workers", listen, address, str(count))
         client = stack.enter_context(Client(address))
         try:
             client.wait_for_workers(n_workers, timeout=_START_TIMEOUT_S)
@@ -68,24 +71,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.stdout.close()
 
 
-async def _schedule() -> None:
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
+async def _schedule(listen: str) -> None:
+    async with Scheduler(host=listen, port=0, dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
         sys.stdout.write(f"{scheduler.address}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
-async def _work(address: str, count: int) -> None:
-    async with _Workers(address, count):
+async def _work(listen: str, address: str, count: str) -> None:
+    async with _Workers(listen, address, int(count)):
         await asyncio.to_thread(sys.stdin.read)
 
 
 class _Workers:
     """Several workers in this process."""
 
-    def __init__(self, address: str, count: int) -> None:
+    def __init__(self, listen: str, address: str, count: int) -> None:
         rest = {"memory_limit": _NO_LIMIT, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
-        self._workers = [Worker(address, nthreads=1, host="127.0.0.1", **rest) for _ in range(count)]
+        self._workers = [Worker(address, nthreads=1, host=listen, **rest) for _ in range(count)]
 
     async def __aenter__(self) -> None:
         await asyncio.gather(*self._workers)
@@ -96,6 +99,6 @@ class _Workers:
 
 if __name__ == "__main__":
     if sys.argv[1] == "scheduler":
-        asyncio.run(_schedule())
+        asyncio.run(_schedule(*sys.argv[2:]))
     else:
-        asyncio.run(_work(sys.argv[1], int(sys.argv[2])))
+        asyncio.run(_work(*sys.argv[2:]))

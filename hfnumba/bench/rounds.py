@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,8 @@ from hfnumba.bench.scaling import Probe, problem_of
 from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.protocol import Round
 from hfnumba.engine.rows import ArraySource
+from hfnumba.launch import sockets
+from hfnumba.launch.security import environment, private_folder
 from hfnumba.network import Network
 
 SIZES = {"784-400-10": 318_010, "360-512-512-512-1973": 1_722_293}
@@ -75,10 +78,7 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
     ``nbytes`` counts both directions, for one worker.
     """
     for n_workers in workers:
-        cluster = SubprocessCluster(
-            host="127.0.0.1", n_workers=n_workers, threads_per_worker=1, dashboard_address=None, silence_logs=40
-        )
-        with cluster, Client(cluster) as client:
+        with _cluster(n_workers) as cluster, Client(cluster) as client:
             client.wait_for_workers(n_workers)
             for network, n in SIZES.items():
                 for way, make in (("engine", _engine), ("futures", _futures)):
@@ -89,6 +89,23 @@ def timings(workers: tuple[int, ...], repeats: int) -> Iterator[Timing]:
             taken = _mpi(n_workers, n, repeats)
             if taken:
                 yield Timing("mpi4py", network, n_workers, 1e3 * float(np.median(taken)), None, 8 * n)
+
+
+@contextmanager
+def _cluster(n_workers: int) -> Iterator[Any]:
+    """Start processes that are connected as those of a local cluster."""
+    with private_folder() as folder, environment({"DASK_LOGGING__DISTRIBUTED": "error"}):
+        cluster = SubprocessCluster(
+            host=sockets.host(folder),
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"preload": [sockets.__name__], "dashboard": False},
+            worker_kwargs={"preload": [sockets.__name__], "preload_nanny": [sockets.__name__]},
+            silence_logs=40,
+        )
+        with cluster:
+            yield cluster
 
 
 def _engine(client: Client, n_workers: int) -> Callable[[Array], Any]:

@@ -88,7 +88,7 @@ def rounds(as_json: bool, workers: str, repeats: int) -> None:
 )
 @click.option("--fan-in", type=click.IntRange(1), help="Fan-in of the tree of relaying workers.  [default: no relays]")
 def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int, fan_in: int | None) -> None:
-    """Time of an iteration by a model, against the real engine on many simulated workers, over the network interface.
+    """Time of an iteration by a model, against the real engine on many simulated workers, without shared memory.
 
     The constants are measured with 1, 2 and 4 workers. Simulated workers wait as long as the model predicts that they
     compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model.

@@ -26,11 +26,26 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Continue the run in --run; only limits and placement may change.")
 @click.option("--config", type=AnyPath, help="TOML file of settings; options of the command line take precedence.")
 @click.option(
+    "--trust-config",
+    is_flag=True,
+    help="Use the address of a cluster that only --config or the run to continue names; its processes can run code as "
+    "you.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="With --cluster mpi or slurm: no encryption; anyone who can reach a port of a process can run code as you.",
 )
-def train(store: Path, run: Path | None, resume: bool, config: Path | None, insecure: bool, **flags: Any) -> None:
+def train(
+    *,
+    store: Path,
+    run: Path | None,
+    resume: bool,
+    config: Path | None,
+    trust_config: bool,
+    insecure: bool,
+    **flags: Any,
+) -> None:
     """Train a network on the split `train` of STORE.
 
     Each iteration leaves a checkpoint and a line in the ledger of the run. Ctrl-C, SIGTERM, SIGUSR1 and
@@ -38,7 +53,7 @@ def train(store: Path, run: Path | None, resume: bool, config: Path | None, inse
     --run and --resume then continues, with the same bits as if it had never stopped.
     """
     from hfnumba.launch.job import without_encryption
-    from hfnumba.run.config import read_config
+    from hfnumba.run.config import read_config, refuse_address
 
     if insecure:
         without_encryption()
@@ -46,9 +61,12 @@ def train(store: Path, run: Path | None, resume: bool, config: Path | None, inse
     if resume and run is None:
         raise UsageError("--resume needs the directory of the run to continue; give it with --run")
     given = read_config(config) if config is not None else {}
-    given |= {name: value for name, value in flags.items() if value is not None}
+    words = {name: value for name, value in flags.items() if value is not None}
+    if config is not None and "cluster" not in words and not trust_config:
+        refuse_address(given, config)
+    given |= words
     path = run if run is not None else default_run(store, str(given.get("method", TrainSettings(hidden=()).method)))
-    run_and_report(store, path, given, resume)
+    run_and_report(store, path, given, resume=resume, trust_config=trust_config)
 
 
 def default_run(store: Path, method: str) -> Path:
@@ -61,7 +79,9 @@ def default_run(store: Path, method: str) -> Path:
     return path
 
 
-def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool = False) -> Outcome:
+def run_and_report(
+    store: Path, path: Path, given: dict[str, Any], *, resume: bool = False, trust_config: bool = False
+) -> Outcome:
     """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
     from hfnumba.cli.progress import stderr_reporter
     from hfnumba.cli.tables import print_summary
@@ -72,7 +92,7 @@ def run_and_report(store: Path, path: Path, given: dict[str, Any], resume: bool 
     directory = RunDirectory(path)
     try:
         with stderr_reporter() as reporter:
-            outcome = train_run(store, directory, given, reporter, resume=resume)
+            outcome = train_run(store, directory, given, reporter, resume=resume, trust_config=trust_config)
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
     print_summary(outcome.lines)

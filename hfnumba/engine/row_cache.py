@@ -8,6 +8,7 @@ the results do not depend on the memory.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,6 +48,7 @@ class RowCache:
         self._lock = threading.Lock()
         self._whole, self._budget = True, Budget()
         self._readers: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
 
     def follow(self, plan: MemoryPlan) -> None:
         """Follow a memory plan; drop partitions that have no room in it."""
@@ -74,7 +76,10 @@ class RowCache:
             return
         with self._lock:
             if j not in self._reads:
-                self._readers = self._readers or ThreadPoolExecutor(_READERS, "hfnumba-read", run_anywhere)
+                if self._readers is None or self._process != os.getpid():
+                    # A process that was forked has no threads.
+                    self._readers = ThreadPoolExecutor(_READERS, "hfnumba-read", run_anywhere)
+                    self._process = os.getpid()
                 self._reads[j] = self._readers.submit(self._source.load_compact, j)
 
     def end_round(self) -> None:

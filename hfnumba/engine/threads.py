@@ -7,6 +7,7 @@ a queue in C a thread starts sooner, which shortens evaluations on few rows.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections import deque
@@ -37,10 +38,15 @@ class Team:
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the threads; also in a process that was forked, which has none of them."""
+        self._process = os.getpid()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         others = [
             threading.Thread(target=_serve, args=(self._inbox,), name=f"hfnumba-{i}", daemon=True)
-            for i in range(1, n_threads)
+            for i in range(1, self.n_threads)
         ]
         for i, thread in enumerate(others):
             try:
@@ -48,12 +54,12 @@ class Team:
             except RuntimeError as error:
                 _dismiss(self._inbox, i)
                 raise UsageError(
-                    f"of {n_threads} threads this machine lets this process start no more than {i + 1}; "
+                    f"of {self.n_threads} threads this machine lets this process start no more than {i + 1}; "
                     "ask for fewer, at best one per processor"
                 ) from error
         self._others = [thread.native_id for thread in others if thread.native_id is not None]
         self._avoided = -1
-        self.close = weakref.finalize(self, _dismiss, self._inbox, n_threads - 1)
+        self.close = weakref.finalize(self, _dismiss, self._inbox, self.n_threads - 1)
 
     def spread(self, work: Callable[[int, int | None], None], items: Sequence[int]) -> None:
         """Call ``work`` on every item, on all threads; the calling one works too, which saves a change of threads.
@@ -92,6 +98,8 @@ class Team:
         BaseException
             What a task raised, this thread's before others'.
         """
+        if self._process != os.getpid():
+            self._begin()
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._avoid_own_processor()
         for task in tasks[1:]:

@@ -118,5 +118,7 @@ def _legend(figure: Any, curves: list[Curves]) -> None:
         Line2D([], [], color="0.35", label="training"),
         Line2D([], [], color="0.35", linestyle=style.DASHED, label="test"),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 3), frameon=False)
+    names = figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 3), frameon=False)
+    for text in names.get_texts():
+        text.set_parse_math(False)  # A dollar sign in the name of a directory is one.
     figure.legend(handles=kinds, loc="outside upper right", ncols=2, frameon=False)

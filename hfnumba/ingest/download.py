@@ -61,6 +61,9 @@ def _fetch(recipe: Recipe, file: RecipeFile, reporter: Reporter) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     folder = Path(pooch.os_cache("hfnumba")) / "datasets" / recipe.name
+    if file.sha256 is None and file.archive_md5 is None:
+        # Another recipe of this name may have put another file there, and nothing would show it.
+        folder /= hashlib.sha256("\n".join(recipe.mirrors).encode()).hexdigest()[:16]
     archive = f"{file.name}.gz"
     faults = []
     for mirror in recipe.mirrors:

@@ -18,7 +18,7 @@ from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.nannies import without_semaphores
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
-from hfnumba.launch.security import configure, make_keys
+from hfnumba.launch.security import configure, make_keys, private_folder
 from hfnumba.launch.slurm import slurm_ranks
 from hfnumba.processors import available_memory, check_memory
 from hfnumba.stop import SIGNALS
@@ -201,6 +201,7 @@ def serve(ranks: Ranks) -> int:
     return status
 
 
+@private_folder()
 def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
     """Start the scheduler or worker of this rank and return when it ends; in the client return at once."""
     from dask_mpi import initialize  # noqa: PLC0415 - slow to import

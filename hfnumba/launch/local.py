@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.nannies import without_semaphores
+from hfnumba.launch.security import private_folder
 from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
     -----
     The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
     SIGINT, SIGUSR1 and SIGHUP: a terminal sends Ctrl-C and its own end to all processes in the foreground, but only the
-    client handles it. The scheduler listens on 127.0.0.1 only, and so does the dashboard, which runs if bokeh is
-    installed. Takes about a second.
+    client handles it. The connections are sockets in a folder that only this user can enter, because whoever connects
+    can run code. The dashboard runs if bokeh is installed; it listens on 127.0.0.1, so other users of the machine can
+    look at it. Takes about a second.
     """
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
@@ -76,17 +78,30 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"this machine or container has, but needs {mebibytes(LEAST_MEMORY)} before it has any rows; ask for fewer "
             "with local:N, or use no cluster at all"
         )
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+    from distributed import Client  # noqa: PLC0415 - slow to import
+
+    with private_folder() as folder:
+        cluster = _start(n_workers, n_threads, memory, folder)
+        with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
+            yield client
+
+
+def _start(n_workers: int, n_threads: int, memory: int, folder: str) -> LocalCluster:
+    """Start the processes, which listen in a folder."""
+    from distributed import LocalCluster  # noqa: PLC0415 - slow to import
+
+    from hfnumba.launch import sockets  # noqa: PLC0415
 
     without_semaphores()
     try:
         with _signals_blocked():
-            cluster = LocalCluster(
+            return LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=n_threads,
                 memory_limit=memory,
                 processes=True,
-                host="127.0.0.1",
+                host=sockets.host(folder),
+                preload=[sockets.__name__],
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
                 silence_logs=_log_level(),
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
@@ -96,8 +111,6 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
             f"{n_workers} worker processes could not be started on this machine ({error}); "
             "ask for fewer with local:N, or use no cluster at all"
         ) from error
-    with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
-        yield client
 
 
 @contextmanager

@@ -1,8 +1,19 @@
-"""Keys of one run: made in memory, shared only with its processes, never stored."""
+"""What keeps others out of a run: its keys, made in memory and shared only with its processes, and a private folder."""
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
 from hfnumba.errors import ClusterError
+
+# As long as any name of a socket: its number.
+_LONGEST = "9999999999"
 
 
 def make_keys() -> dict[str, str]:
@@ -41,3 +52,73 @@ def configure(keys: dict[str, str]) -> None:
         settings[f"distributed.comm.tls.{role}.cert"] = keys["certificate"]
         settings[f"distributed.comm.tls.{role}.key"] = keys["key"]
     dask.config.set(settings)
+
+
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """Make a folder that only this user can enter, have Dask use it for its files, and remove it at the end.
+
+    Python imports modules from the folder of Dask's files. The one that Dask takes by itself has a name that everyone
+    knows, in the system's folder for temporary files, so another user may have made it, with modules in it. For the
+    same reason processes that are started in this context do not look for modules in the current folder, as
+    ``python -c`` does.
+
+    Raises
+    ------
+    ClusterError
+        If the folder cannot be made.
+    """
+    import dask  # noqa: PLC0415 - not needed without a cluster
+
+    # It reports folders that were removed with this one before it removed them itself.
+    logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
+    with (
+        _made() as folder,
+        dask.config.set({"temporary-directory": folder}),
+        environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
+    ):
+        yield folder
+
+
+def _made() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for sockets, which some file systems do not have, and whose paths must be short."""
+    fault: OSError | None = None
+    for place in (None, "/tmp"):
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="hfnumba-", dir=place, ignore_cleanup_errors=True)
+        except OSError as error:
+            fault = error
+            continue
+        try:
+            _check_sockets(folder.name)
+        except OSError as error:
+            fault = error
+            folder.cleanup()
+        else:
+            return folder
+    raise ClusterError(f"no folder for temporary files has sockets ({fault}); name one in TMPDIR") from fault
+
+
+def _check_sockets(folder: str) -> None:
+    """Raise OSError unless a socket can be made in a folder."""
+    if ":" in folder:
+        raise OSError(f"Dask would take what follows the colon in {folder} for a port")
+    path = Path(folder) / _LONGEST
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    path.unlink()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables in this context, for the processes that are started in it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

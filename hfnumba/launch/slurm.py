@@ -56,7 +56,7 @@ class SlurmRanks(Ranks):
             self._write(path, message)
             return message
         wait_until(lambda: self._present(path), patience_s, f"a message from rank {root}")
-        return json.loads(path.read_text("utf-8"))
+        return self._read(path)
 
     def Barrier(self) -> None:
         """Wait for all ranks: each writes to rank 0, which then writes to all and removes messages, such as keys."""
@@ -160,6 +160,14 @@ class SlurmRanks(Ranks):
         if self._aborted.exists():
             raise ClusterError(f"rank {self._aborted.read_text('utf-8')} has failed; see what it printed")
         return True
+
+    @staticmethod
+    def _read(path: Path) -> Any:
+        """Read a message, unless another user has put it in the place of ours since the directory was checked."""
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():
+                raise ClusterError(f"{path} belongs to another user; start in a directory where others cannot write")
+            return json.load(file)
 
     @staticmethod
     def _write(path: Path, message: Any) -> None:

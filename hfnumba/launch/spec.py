@@ -36,6 +36,11 @@ class Placement:
     description: str
 
 
+def is_address(spec: str) -> bool:
+    """Whether a value of ``--cluster`` is the address of a running scheduler."""
+    return spec.startswith(("tcp://", "tls://"))
+
+
 def parse(spec: str) -> tuple[str, int | None]:
     """Split a value of ``--cluster`` into its kind (none, local, address, mpi, slurm) and the number of workers.
 
@@ -46,7 +51,7 @@ def parse(spec: str) -> tuple[str, int | None]:
     """
     if spec in ("none", "local", *KINDS):
         return spec, None
-    if spec.startswith(("tcp://", "tls://")):
+    if is_address(spec):
         return "address", None
     kind, _, number = spec.partition(":")
     if kind == "local" and number.isdecimal() and int(number) > 0:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hfnumba.errors import UsageError
+from hfnumba.launch.spec import is_address
 from hfnumba.run.options import flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
@@ -121,6 +122,23 @@ def read_config(path: Path) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(f"the settings file {path} is wrong: {error}") from None
     return given
+
+
+def refuse_address(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse the address of a cluster that a file names: the processes there can run code as the user.
+
+    Where a run takes place is up to the user, and the file may be somebody else's.
+
+    Raises
+    ------
+    UsageError
+    """
+    cluster = given.get("cluster")
+    if isinstance(cluster, str) and is_address(cluster):
+        raise UsageError(
+            f"{path} names the cluster {cluster!r}, whose processes can run code as you; if you trust it, give it by "
+            "--cluster on the command line, or add --trust-config; otherwise give another --cluster, such as none"
+        )
 
 
 def toml(table: Mapping[str, Any]) -> str:

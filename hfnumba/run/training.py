@@ -18,13 +18,13 @@ from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.progress import Reporter
-from hfnumba.run.config import memory_bytes, settings_from
+from hfnumba.run.config import memory_bytes, refuse_address, settings_from
 from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
 from hfnumba.run.inputs import store_record
 from hfnumba.run.lock import locked
 from hfnumba.run.options import Callee
 from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings, arguments, optimizer_settings
+from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings
 from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
 
@@ -86,6 +86,7 @@ def train(
     reporter: RunReporter,
     *,
     resume: bool = False,
+    trust_config: bool = False,
 ) -> Outcome:
     """Train a network on a store, or continue a run.
 
@@ -103,6 +104,9 @@ def train(
     reporter : RunReporter
     resume : bool
         Whether to continue the run in the directory; if it holds none yet, it begins.
+    trust_config : bool
+        Whether to continue the run at the address of a cluster that only its ``config.toml`` names. The processes there
+        can run code as the user, so by default ``given`` must have the setting ``cluster``.
 
     Raises
     ------
@@ -119,6 +123,8 @@ def train(
     begun = directory.config.exists() or "hidden" not in given
     recorded = directory.record() if resume and begun else None
     settings = settings_from(given) if recorded is None else resumed_settings(recorded.settings, given)
+    if "cluster" not in given and not trust_config:
+        refuse_address(as_dict(settings), directory.config)
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path)

@@ -63,8 +63,8 @@ def given_by(*arguments):
     with patch("hfnumba.cli.train.run_and_report") as called:
         result = hf("train", *arguments)
     assert result.exit_code == 0, result.output
-    (_store, path, given, resume), _ = called.call_args
-    return path, given, resume
+    (_store, path, given), rest = called.call_args
+    return path, given, rest["resume"]
 
 
 def test_no_hidden_layer():

@@ -72,3 +72,8 @@ def test_a_run_whose_losses_are_all_unknown_is_drawn(tmp_path):
     run = make(tmp_path / "r", [line(i, loss=None) for i in range(2)])
     draw([read_curves(run)], tmp_path / "c.svg")
     assert (tmp_path / "c.svg").stat().st_size > 1000
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    draw([read_curves(make(tmp_path / r"a$\nothing$", [line(0)]))], tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").stat().st_size > 0

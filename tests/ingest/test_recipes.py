@@ -180,6 +180,14 @@ def test_a_spoilt_cache_is_fetched_again(monkeypatch, tmp_path):
     assert gzip.decompress(locate(MIRRORED, None)["f"].read_bytes()) == CONTENT
 
 
+def test_a_recipe_of_the_same_name_does_not_give_its_files(monkeypatch, tmp_path):
+    Web(monkeypatch, tmp_path, lambda url: gzip.compress(url.encode()))
+    files = tuple(RecipeFile(name=name, split="train", role=role) for name, role in (("f", "X"), ("g", "y")))
+    for place in ("https://one.example/", "https://other.example/"):
+        found = locate(Recipe(name="m", format="idx", mirrors=(place,), files=files), None)
+        assert gzip.decompress(found["g"].read_bytes()).decode() == f"{place}g.gz"
+
+
 def test_without_a_network(monkeypatch, tmp_path):
     Web(monkeypatch, tmp_path, lambda url: OSError("unreachable"))
     with pytest.raises(DataError, match=r"could not be downloaded \(one.example: OSError; two.*--source DIR"):
@@ -211,7 +219,7 @@ def test_a_download_over_http(idx_dir, tmp_path, monkeypatch):
     sizes = sorted(path.stat().st_size for path in idx_dir.glob("*.gz"))
     assert sorted(calls[-1] for calls in downloads if calls) == [(n, n, "bytes") for n in sizes]
     assert store.digest == build(idx_dir / "tiny.toml", idx_dir, tmp_path / "b.zarr").digest
-    assert len(list((tmp_path / "cache/datasets/tiny").iterdir())) == 4
+    assert len(list((tmp_path / "cache/datasets/tiny").rglob("*.gz"))) == 4
 
 
 def test_a_published_md5_is_compared(monkeypatch, tmp_path):

@@ -113,7 +113,7 @@ def test_local_processes():
         assert set(client.nthreads().values()) == {1}
         for found in client.run(variables).values():
             assert found == dict.fromkeys(found, "1")
-        assert all(address.startswith("tcp://127.0.0.1") for address in client.nthreads())
+        assert all(address.startswith("unix://127.0.0.1/") for address in client.nthreads())
         victim = min(pids)
         os.kill(victim, signal.SIGKILL)
 

@@ -37,7 +37,7 @@ def test_it_trains_passes_the_status_on_and_leaves_nothing_running(tmp_path):
     status, err = run(tmp_path, 2, *words)
     assert status == 0, err
     # Training begins with the first worker; on a busy machine the second joins later.
-    assert re.search(", (1 worker|2 workers) × 1 thread\n", err)
+    assert re.search(r" at tls://127\.0\.0\.1:\d+, (1 worker|2 workers) × 1 thread\n", err)
     assert len(ledger.read(tmp_path / "r" / "ledger.jsonl")) == 2
     status, err = run(tmp_path, 1, "train", tmp_path / "none", "--hidden", "4")
     assert status == 1, err

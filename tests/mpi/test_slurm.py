@@ -263,3 +263,15 @@ def test_a_directory_of_others_is_refused(tmp_path):
         SlurmRanks(1, 3, 3, place).bcast({}, 1)
     with pytest.raises(ClusterError, match="cannot be made"):
         SlurmRanks(0, 3, 3, tmp_path / "none" / "meet")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_a_message_of_another_user_is_refused(tmp_path):
+    """The directory may have been replaced since it was checked, where others can write to the one above it."""
+    SlurmRanks(0, 3, 3, tmp_path / "meet")
+    message = tmp_path / "meet" / "001-message"
+    message.write_text("{}")
+    assert SlurmRanks(1, 3, 3, tmp_path / "meet").bcast(None, 0) == {}
+    os.chown(message, 65534, 65534)
+    with pytest.raises(ClusterError, match="belongs to another user"):
+        SlurmRanks(1, 3, 3, tmp_path / "meet").bcast(None, 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -79,12 +80,14 @@ class DaskEngine:
         self._workers = Workers(client, timeout_s, shared_memory)
         self._boxes, self._windows = VectorBoxes(), Windows()
         self._note = RecomputationNote()
+        self._process = os.getpid()
         check_memory(client)
         client.subscribe_topic(MEMORY_RESTARTS, warn_of_restart)
         client.register_plugin(RoundPlugin())
 
     def run(self, request: Round) -> Sums:
         """Return the sums of a round. Raises ClusterError if no worker is left, or answers stay unusable."""
+        self._refuse_fork()
         current, n = RoundInProgress(request), self._problem.source.n_partitions
         self._boxes.retain(request.vectors)
         while True:
@@ -101,6 +104,7 @@ class DaskEngine:
 
     def sharing(self) -> tuple[int, int]:
         """Return the numbers of workers that share memory with the client, and of all."""
+        self._refuse_fork()
         self._client.sync(self._workers.present, True)
         states = self._workers.states.values()
         return sum(state.shares_memory for state in states), len(states)
@@ -111,8 +115,16 @@ class DaskEngine:
 
     def close(self) -> None:
         """Have the workers drop this problem's rows."""
-        if self._client.status == "running":
+        if self._client.status == "running" and self._process == os.getpid():
             self._client.sync(self._call_all, FORGET, _FORGET_TIMEOUT_S)
+
+    def _refuse_fork(self) -> None:
+        """Refuse a process that was forked from that of the client: Dask would wait there for threads that are not."""
+        if self._process != os.getpid():
+            raise ClusterError(
+                f"this objective belongs to process {self._process}, from which this one was forked without its "
+                "connections; make a client and an objective here, or start processes by spawn instead of fork"
+            )
 
     async def _collect(self, current: RoundInProgress) -> None:
         """Ask until every partition's sum is there."""

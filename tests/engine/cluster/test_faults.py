@@ -139,7 +139,7 @@ def test_answers_that_stay_wrong_are_an_error_that_names_the_worker(own_client):
         # Processes that come anew would be honest.
         f._engine._workers.replace = lambda address: None
         f._engine._workers._replaced = Never()
-        with pytest.raises(ClusterError, match=r"worker tcp://127\.0\.0\.1:\d+ gave sums of shapes and dtypes"):
+        with pytest.raises(ClusterError, match=r"worker unix://127\.0\.0\.1/\S+:\d+ gave sums of shapes and dtypes"):
             f.value(np.zeros(f.n_params))
 
 
@@ -151,9 +151,10 @@ class Never(set):
 @contextmanager
 def late_worker(client, folder, preload):
     """A third worker, which runs some code before it takes part."""
-    (folder / "late.py").write_text(preload)
-    words = [sys.executable, "-m", "dask", "worker", client.scheduler.address, "--no-nanny", "--no-dashboard"]
-    words += ["--preload", str(folder / "late.py")]
+    (folder / "late.py").write_text(f"import hfnumba.launch.sockets\n{preload}")
+    address = client.scheduler.address
+    words = [sys.executable, "-m", "dask", "worker", address, "--no-nanny", "--no-dashboard"]
+    words += ["--preload", str(folder / "late.py"), "--host", address.rpartition(":")[0]]
     late = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     try:
         client.wait_for_workers(3, timeout=LIMIT_S)
