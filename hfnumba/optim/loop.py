@@ -117,8 +117,13 @@ class Optimizer[Point, Proposal](ABC):
         """Compute where to go from a point. The result must not refer to what the point retains on workers."""
 
     @abstractmethod
-    def evaluate(self, objective: Objective, proposal: Proposal, state: OptimizerState) -> tuple[Point, Evaluated]:
-        """Evaluate f where a proposal leads, accept or reject it, and return the next point and state."""
+    def evaluate(
+        self, objective: Objective, proposal: Proposal, state: OptimizerState
+    ) -> tuple[Point, Evaluated | OptimizerState]:
+        """Evaluate f where a proposal leads, accept or reject it, and return the next point and state.
+
+        A method whose iterations have several steps returns the bare state after each but the last of them.
+        """
 
 
 def _iterations[Point, Proposal](
@@ -144,9 +149,12 @@ def _iterations[Point, Proposal](
         proposal = method.propose(objective, point, state)
         # Workers retain a primal pass while anything refers to the old point: release it before the next is made.
         del point
-        point, evaluated = method.evaluate(objective, proposal, state)
+        point, result = method.evaluate(objective, proposal, state)
         del proposal
-        state = _with_cost(evaluated, meter)
+        if isinstance(result, OptimizerState):
+            state = result
+            continue
+        state, evaluated = _with_cost(result, meter), result
         yield _record(state, evaluated, objective, test)
         meter.restart_clock()
 
