@@ -103,7 +103,10 @@ class RoundObjective:
 
     def retain(self, vector: Vector) -> Retained:
         """Keep a vector on the workers, without sending it again, while the returned object exists. No round."""
-        return Retained(self.vectors, self.checked(vector))
+        retained = Retained(self.vectors, self.checked(vector))
+        # Counted now: a resumed run computes its cost from here on.
+        self.counters.nbytes += self.vectors.take_nbytes()
+        return retained
 
     def linearize(
         self, theta: Vector, curvature_rows: int | RowSample | None = None, *, preconditioner: str = "none"

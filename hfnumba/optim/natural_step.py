@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from hfnumba.krylov.kronecker import kfac
 from hfnumba.krylov.operator import dot
 from hfnumba.objective import Minibatch
@@ -133,7 +131,7 @@ def momentum_step(
     μ grows as 1 - 1/(1 + k/5) with the number k of steps, to 0.9.
     """
     direction: Vector = -kfac(damping, None, **factors).matvec(gradient)
-    along = direction * direction.dtype.type(RATE / math.exp(numbers.log_scale))
+    along = _times(direction, RATE / math.exp(numbers.log_scale))
     metric, momentum = -dot(gradient, direction), min(_MOMENTUM, 1 - 1 / (1 + numbers.step / _MOMENTUM_STEPS))
     u, restarted = along, False
     if velocity is not None:
