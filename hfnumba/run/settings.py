@@ -70,7 +70,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | None,
         Option(
             Group.SECOND_ORDER,
-            "Preconditioner: {choices} (Martens' diagonal; CG-type methods only).",
+            "Preconditioner: {choices} (Martens' diagonal; Kronecker factors); CG-type methods only.",
             "none",
             choices=("none", *PRECONDITIONERS),
         ),
@@ -104,10 +104,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.FIRST_ORDER, "Learning rate of a stochastic method.", "0.1; 0.03 for momentum, 0.001 for adam"),
     ] = None
     batch_rows: Annotated[
-        Count | None, Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64")
+        Count | None,
+        Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64; 4096 for kfac"),
     ] = None
     momentum: Annotated[
         Share | None, Option(Group.FIRST_ORDER, "Momentum of a stochastic method.", "0; 0.9 for momentum and adam")
+    ] = None
+    record_every: Annotated[
+        Count | None,
+        Option(Group.FIRST_ORDER, "Number of steps of kfac in an iteration, which ends with a record.", "an epoch"),
     ] = None
     history: Annotated[Count | None, Option(Group.FIRST_ORDER, "Number of past steps that lbfgs uses.", "10")] = None
     l2: Annotated[

@@ -18,7 +18,7 @@ from hfnumba.optim.updates import UPDATE_RULES, UpdateRule, descend
 
 def test_the_methods():
     assert (
-        *("sgd", "momentum", "asgd", "mvasgd", "adam", "lbfgs"),
+        *("sgd", "momentum", "asgd", "mvasgd", "adam", "kfac", "lbfgs"),
         *("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab", "hf-minres", "hf-steihaug", "hf-lanczos"),
     ) == tuple(METHODS)
     assert optimizer("lbfgs", history=5) == LBFGS(history=5)
@@ -82,6 +82,7 @@ def test_every_setting_of_every_method_can_be_given():
         "line_search": "backtracking",
         "batch_rows": 3,
         "history": 2,
+        "record_every": 2,
         "backtracking_ratio": 2.0,
     }
     values |= {"preconditioner": "fisher", "line_rows": 8}

@@ -6,10 +6,11 @@ import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.lapack import dtrttf
 
 from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
-from hfnumba.objective import Counters, RowSample
+from hfnumba.objective import Counters, Minibatch, RowSample
 
 
 @dataclass
@@ -242,6 +243,37 @@ class Network(Toy):
 
     def f(self, t, rows):
         return -(self.forward(t, rows)[1] * self.Y[rows]).sum() / len(rows)
+
+    def retain(self, vector):
+        return object()
+
+    def minibatch(self, theta, rows, *, factor_rows=None, factor_seed=None, trial=None):
+        """As one round: rows of all parts are charged as those of the minibatch."""
+        batch = self.rows(rows)
+        self.charge("gradient", len(batch))
+        value, gradient = self.loss(theta, batch), self.grad(theta, batch)
+        factors = self.factors(np.asarray(theta, float), self.rows(factor_rows)) if factor_seed is not None else None
+        if trial is None:
+            return Minibatch(value, gradient, factors, None, None, None)
+        compared, d = self.rows(trial.rows), np.asarray(trial.direction, float)
+        before, after = self.loss(trial.start, compared), self.loss(theta, compared)
+        form = float(d @ self.gnvp(np.asarray(theta, float), d, self.rows(trial.curvature_rows)))
+        if self.spy.hit("product"):
+            form = float("nan")
+        return Minibatch(value, gradient, factors, before, after, form)
+
+    def factors(self, t, rows):
+        """Kronecker factors with the expectation of the deltas' outer products."""
+        h, log_p = self.forward(t, rows)
+        p, W2, found = np.exp(log_p), self.split(t)[2], {}
+        Q = np.einsum("ni,ij->nij", p, np.eye(p.shape[1])) - np.einsum("ni,nj->nij", p, p)
+        J = W2 * (1 - h * h)[:, :, None]
+        below = np.einsum("nia,nab,njb->nij", J, Q, J)
+        for layer, (a, G) in enumerate(((self.X[rows], below), (h, Q)), start=1):
+            for name, moment in ((f"A{layer}", a.T @ a / len(rows)), (f"G{layer}", G.mean(0))):
+                found[name] = dtrttf(np.asfortranarray(moment), uplo="L")[0].astype(np.float32)
+            found[f"a{layer}"] = a.mean(0).astype(np.float32)
+        return found
 
     def error_of(self, t, rows):
         return float((self.forward(t, rows)[1].argmax(1) != self.labels[rows]).mean())
