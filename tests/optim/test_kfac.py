@@ -90,6 +90,33 @@ def test_resumed_from_every_iteration_to_the_same_bits(record_every):
             assert line | {"elapsed_s": 0} == expected_line | {"elapsed_s": 0}
 
 
+def ended_after(n_calls):
+    calls = itertools.count(1)
+    return lambda: next(calls) >= n_calls
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("n_calls", [1, 4, 8])
+def test_stopped_between_two_steps_it_continues_to_the_same_bits(n_calls):
+    f, theta = blobs()
+    method = KFAC(batch_rows=100, max_iterations=3, seed=3)
+    whole = list(method.iterate(f, theta))
+    iterations, seen = method.iterate(blobs()[0], theta, stop=ended_after(n_calls)), []
+    while True:
+        try:
+            seen.append(next(iterations))
+        except StopIteration as end:
+            state = end.value
+            break
+    # Six of the seven steps of an epoch are followed by another.
+    assert len(seen) == 1 + (n_calls - 1) // 6
+    scalars = json.loads(json.dumps(state.scalars(), allow_nan=False))
+    seen += method.iterate(blobs()[0], state=OptimizerState.restore(state.tensors(), scalars))
+    for it, expected in zip(seen, whole, strict=True):
+        np.testing.assert_array_equal(it.state.theta, expected.state.theta)
+        assert it.as_ledger_line() | {"elapsed_s": 0} == expected.as_ledger_line() | {"elapsed_s": 0}
+
+
 class Poisoned:
     """An objective whose minibatches are not finite from a step on, for some steps."""
 
