@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.lapack import cholesky, solve_triangular
+from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular
 from hfnumba.krylov.operator import Operator, Vector
 from hfnumba.processors import available_processors
 
@@ -70,28 +70,32 @@ class FactoredCurvature(Operator):
 
     def matvec(self, v: Vector) -> Vector:
         """Return F⁻¹ v."""
-        return self._solved(v, (False, True))
+        return self._applied(solve_triangular, v, (False, True))
 
     def solve_lower(self, v: Vector) -> Vector:
         """Return L⁻¹ v."""
-        return self._solved(v, (False,))
+        return self._applied(solve_triangular, v, (False,))
 
     def solve_upper(self, v: Vector) -> Vector:
         """Return L'⁻¹ v."""
-        return self._solved(v, (True,))
+        return self._applied(solve_triangular, v, (True,))
 
-    def _solved(self, v: Vector, transposes: tuple[bool, ...]) -> Vector:
+    def multiply_upper(self, v: Vector) -> Vector:
+        """Return L'v."""
+        return self._applied(multiply_triangular, v, (True,))
+
+    def _applied(self, apply: Callable[..., None], v: Vector, transposes: tuple[bool, ...]) -> Vector:
         x: Vector = np.array(v, self.dtype)
 
-        def solve(layer: FactoredLayer, part: Vector) -> None:
+        def change(layer: FactoredLayer, part: Vector) -> None:
             # Row-major (m, k) parameters are the transpose V' in Fortran's order: A acts on its right, G on its left.
             V = part.reshape(len(layer.A), len(layer.G)).T
             for transpose in transposes:
-                solve_triangular(layer.G, V, side="L", transpose=transpose)
-                solve_triangular(layer.A, V, side="R", transpose=not transpose)
+                apply(layer.G, V, side="L", transpose=transpose)
+                apply(layer.A, V, side="R", transpose=not transpose)
 
         parts = np.split(x, np.cumsum([layer.size for layer in self.layers])[:-1])
-        _on_threads([partial(solve, layer, part) for layer, part in zip(self.layers, parts, strict=True)])
+        _on_threads([partial(change, layer, part) for layer, part in zip(self.layers, parts, strict=True)])
         return x
 
 
@@ -125,7 +129,8 @@ def square_factors(factors: Mapping[str, Vector], layer: int) -> tuple[NDArray[A
     a = factors[f"a{layer}"]
     n = a.size
     A = np.zeros((n + 1, n + 1), a.dtype, order="F")
-    A[:n, :n] = _unpacked(factors[f"A{layer}"])
+    if n:
+        A[:n, :n] = _unpacked(factors[f"A{layer}"])
     A[n, :n], A[n, n] = a, 1
     G = _unpacked(factors[f"G{layer}"])
     return tuple(M if np.isfinite(M).all() else np.zeros_like(M, order="F") for M in (A, G))  # type: ignore[return-value]

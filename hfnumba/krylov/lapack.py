@@ -66,9 +66,18 @@ def solve_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, tr
     transpose : bool
         Whether op(L) is L'.
     """
+    _triangular("trsm", factor, right, side, transpose)
+
+
+def multiply_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, transpose: bool) -> None:
+    """Replace ``right`` (m, k) by op(L) right or right op(L), in place; see :func:`solve_triangular`."""
+    _triangular("trmm", factor, right, side, transpose)
+
+
+def _triangular(routine: str, factor: NDArray[Any], right: NDArray[Any], side: str, transpose: bool) -> None:
     m, k = right.shape
     one = (ctypes.c_float if right.dtype == np.float32 else ctypes.c_double)(1.0)
-    _routine("blas", f"{_prefix(right)}trsm", 11)(
+    _routine("blas", f"{_prefix(right)}{routine}", 11)(
         ctypes.c_char_p(side.encode()),
         ctypes.c_char_p(_LOWER),
         ctypes.c_char_p(b"T" if transpose else b"N"),

@@ -72,10 +72,12 @@ class HessianFree(Optimizer[Linearization, Step]):
     backtracking_ratio : float, default 1.3
         Ratio r of the indices 1, r, r², … (rounded up) of the solver iterates that become candidates (Martens' CG
         backtracking).
-    preconditioner : {"none", "fisher"}
-        "fisher": Martens' (2010, section 4.7), made of the diagonal of the empirical Fisher matrix on the curvature
-        sample and the damping; see :func:`hfnumba.krylov.preconditioners.martens`. ``hf-steihaug`` and ``hf-lanczos``
-        refuse it.
+    preconditioner : {"none", "fisher", "kfac"}
+        "kfac": the inverse of a Kronecker-factored approximation of the Gauss-Newton matrix, see
+        :func:`hfnumba.krylov.kronecker.kfac`. "fisher": Martens' (2010, section 4.7), see
+        :func:`hfnumba.krylov.preconditioners.martens`. Both are made on the curvature sample, with the damping. For
+        ``hf-steihaug`` and ``hf-lanczos`` it is the metric in which they measure, see
+        :mod:`hfnumba.krylov.metric`.
     candidates : {"kept", "last"}
         Candidates that compete: the iterates selected by ``backtracking_ratio``, or only the last iterate; the
         direction of negative curvature in either case.
@@ -141,8 +143,6 @@ class HessianFree(Optimizer[Linearization, Step]):
         require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
         require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
-        if self.preconditioner != "none" and (why := SECOND_ORDER_METHODS[self.method].without.get("preconditioner")):
-            raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
         require_choice("candidates", self.candidates, CANDIDATES)
         require_choice("line_search", self.line_search, SEARCH_RULES)
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
@@ -184,12 +184,15 @@ class HessianFree(Optimizer[Linearization, Step]):
         iteration, gauss_newton = state.iteration + 1, self._uses_gauss_newton(state)
         matrix = lin.gauss_newton() if gauss_newton else lin.hessian()
         x0 = None if state.probe_next else self._warm_start(state)
-        settings = trust.arguments(state, x0, float(self.backtracking_ratio)) | {
+        M = None
+        if self.preconditioner != "none":
+            M = lin.preconditioner(self.preconditioner, trust.metric_damping(state))
+        length = norm if M is None or not self._has_radius else partial(_length, M)
+        settings = trust.arguments(state, x0, float(self.backtracking_ratio), length) | {
             "rtol": _RTOL,
             "maxiter": int(self.krylov_iterations or self._components.default_iterations),
+            "M": M,
         }
-        if self.preconditioner != "none":
-            settings["M"] = lin.preconditioner(self.preconditioner, trust.shift(state))
         line_rows = line_sample(objective.n_rows, self.line_rows, self.seed, iteration, self.curvature_rows)
         common: dict[str, Any] = {
             "damping": trust.shift(state),
@@ -200,11 +203,12 @@ class HessianFree(Optimizer[Linearization, Step]):
         }
         if state.probe_next:
             result = probe(solver, matrix, common["damping"], (int(self.seed), iteration), **settings)
-            return escape_step(objective, lin, result, **common)
+            return replace(escape_step(objective, lin, result, **common), length=length)
         result = solve(solver, matrix, lin.gradient, common["damping"], **settings)
         # The iterates of a solver without backtracking are alternatives: all of them compete.
         last_only = self.candidates == "last" and "candidates" not in self._components.without
-        return newton_step(objective, lin, result, indefinite=not gauss_newton, last_only=last_only, **common)
+        step = newton_step(objective, lin, result, indefinite=not gauss_newton, last_only=last_only, **common)
+        return replace(step, length=length)
 
     def evaluate(self, objective: Objective, proposal: Step, state: OptimizerState) -> tuple[Linearization, Evaluated]:
         """Linearise at the new point, or at theta again if f is higher there. One or two rounds."""
@@ -270,3 +274,8 @@ class HessianFree(Optimizer[Linearization, Step]):
             stopped=stopped,
             **self._components.trust.following(before, step),
         )
+
+
+def _length(M: Any, v: Vector) -> float:
+    """Length of a vector in the metric of a preconditioner."""
+    return norm(M.multiply_upper(v))

@@ -86,9 +86,9 @@ class KFAC(Optimizer[object, Move]):
 
     Parameters
     ----------
-    batch_rows : int, default 4096
+    batch_rows : int, default 6144
         Number of rows of a minibatch, over all partitions; all rows if there are fewer than two minibatches.
-    damping : float, default 0.1
+    damping : float, default 0.01
         Initial damping, from 1e-4 to 100.
     record_every : int, optional
         Number of steps of an iteration. Default: those of an epoch.
@@ -118,16 +118,16 @@ class KFAC(Optimizer[object, Move]):
 
     memory_names: ClassVar = frozenset({"iterate", "start", "direction", "velocity", "numbers"})
 
-    batch_rows: int = 4096
-    damping: float = 0.1
+    batch_rows: int = 6144
+    damping: float = 0.01
     record_every: int | None = None
     seed: int = 0
     max_iterations: int | None = None
     target_error: float | None = None
 
     def __post_init__(self) -> None:
-        require_integer("batch_rows", self.batch_rows, 1, "4096 is a usual choice")
-        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
+        require_integer("batch_rows", self.batch_rows, 1, "6144 is a usual choice")
+        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.01 is a good start")
         if self.record_every is not None:
             require_integer("record_every", self.record_every, 1, "leave it out for one record an epoch")
         require_common(self.seed, self.max_iterations, self.target_error)

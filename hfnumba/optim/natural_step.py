@@ -20,8 +20,8 @@ TRUST = 0.15
 """Bound on a step's predicted decrease, as a share of the first loss."""
 
 _FACTOR_MEMORY = 0.9
-_SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 5.0
-_MOMENTUM, _MOMENTUM_STEPS = 0.9, 5.0
+_SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
+_MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
 
 
 class Numbers(NamedTuple):
@@ -128,7 +128,7 @@ def momentum_step(
 ) -> Momentum:
     """Return the next step: d = -F⁻¹g, u := μu + (rate/c) d, move μu + (rate/c) d, bounded by the trust in it.
 
-    μ grows as 1 - 1/(1 + k/5) with the number k of steps, to 0.9.
+    μ grows as 1 - 1/(1 + k/2) with the number k of steps, to 0.9.
     """
     direction: Vector = -kfac(damping, None, **factors).matvec(gradient)
     along = _times(direction, RATE / math.exp(numbers.log_scale))

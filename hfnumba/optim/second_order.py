@@ -9,6 +9,7 @@ from typing import Literal
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
 from hfnumba.krylov.lanczos import lanczos
+from hfnumba.krylov.metric import with_metric
 from hfnumba.krylov.minres import minres
 from hfnumba.krylov.result import KrylovResult
 from hfnumba.krylov.steihaug import steihaug
@@ -19,13 +20,11 @@ Matrix = Literal["exact", "gauss-newton", "hybrid"]
 _DAMPED = "its steps are bounded by a damping"
 _NOT_STEIHAUG = {
     "damping": "its steps are bounded by a trust radius",
-    "preconditioner": "the trust region would be an ellipsoid, and there is no damping to make the preconditioner of",
 }
 _NOT_LANCZOS = {
     "radius": _DAMPED,
     "backtracking_ratio": "its candidates are steps of several dampings",
     "candidates": "its candidates are steps of several dampings",
-    "preconditioner": "the absolute value of a scaled matrix is not that of the matrix, and its dampings share a basis",
 }
 
 
@@ -68,12 +67,12 @@ SECOND_ORDER_METHODS = {
     "hf-bicgstab": SecondOrderMethod("exact Hessian, Bi-CG-STAB", "exact", bicgstab, 5, in_paper=True),
     "hf-minres": SecondOrderMethod("exact Hessian, MINRES", "exact", minres, 10),
     "hf-steihaug": SecondOrderMethod(
-        "exact Hessian, Steihaug's CG in a trust region", "exact", steihaug, 10, Radius(), _NOT_STEIHAUG
+        "exact Hessian, Steihaug's CG in a trust region", "exact", with_metric(steihaug), 10, Radius(), _NOT_STEIHAUG
     ),
     "hf-lanczos": SecondOrderMethod(
         "absolute value of the exact Hessian on a Lanczos basis, five dampings compete",
         "exact",
-        lanczos,
+        with_metric(lanczos),
         12,
         DampingCandidates(),
         _NOT_LANCZOS,

@@ -51,7 +51,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     curvature_rows: Annotated[
         Count | None, Option(Group.SECOND_ORDER, "Number of rows in the curvature sample.", "4096")
     ] = None
-    damping: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial damping.", "0.1")] = None
+    damping: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial damping.", "0.1; 0.01 for kfac")] = None
     radius: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial trust radius of hf-steihaug.", "1")] = None
     krylov_iterations: Annotated[
         Count | None,
@@ -105,7 +105,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     batch_rows: Annotated[
         Count | None,
-        Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64; 4096 for kfac"),
+        Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64; 6144 for kfac"),
     ] = None
     momentum: Annotated[
         Share | None, Option(Group.FIRST_ORDER, "Momentum of a stochastic method.", "0; 0.9 for momentum and adam")

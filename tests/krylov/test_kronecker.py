@@ -49,6 +49,7 @@ def test_products_against_a_dense_inverse(rank, dtype, tolerance):
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
     # The two halves: F = LL'.
     np.testing.assert_allclose(M.solve_upper(M.solve_lower(v)), expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(M.solve_upper(M.multiply_upper(v)), v, atol=tolerance * np.abs(v).max())
     half = M.solve_lower(v).astype(np.float64)
     np.testing.assert_allclose(half @ half, v @ expected, rtol=10 * tolerance)
 
