@@ -59,13 +59,13 @@ class HessianFree(Optimizer[Linearization, Step]):
     curvature_rows : int or None, default 4096
         Size of the curvature sample, redrawn every iteration. None or a value >= n_rows uses all rows. Below 512 a
         sample may show negative curvature that the data do not have.
-    damping : float, default 0.1
-        Initial damping, from 1e-6 to 1e4.
+    damping : float, optional
+        Initial damping, from 1e-6 to 1e4. Default 0.1; 0.01 with the preconditioner "kfac".
     radius : float, default 1
         Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; the other methods have none.
     krylov_iterations : int, optional
         Maximum number of solver iterations per outer iteration. The default costs 10 products: 5 for Bi-CG-STAB, 10
-        otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings.
+        otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings. With the preconditioner "kfac" 2, 3 and 5.
     warm_start : float, default 0.95
         Factor of the last step taken, from which a solve starts, for one more product. With 0, and after a rejected
         step, a solve starts from zero.
@@ -117,7 +117,7 @@ class HessianFree(Optimizer[Linearization, Step]):
 
     method: str = "hf-bicgstab"
     curvature_rows: int | None = 4096
-    damping: float = 0.1
+    damping: float | None = None
     radius: float = 1.0
     krylov_iterations: int | None = None
     warm_start: float = 0.95
@@ -140,7 +140,8 @@ class HessianFree(Optimizer[Linearization, Step]):
             require_integer("line_rows", self.line_rows, 1, "leave it out for all rows")
         if self.krylov_iterations is not None:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
-        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
+        if self.damping is not None:
+            require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "leave it out for a usual start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
         require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
         require_choice("candidates", self.candidates, CANDIDATES)
@@ -165,7 +166,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         vanished = grad_norm == 0
         state = OptimizerState(
             theta,
-            damping=0.0 if self._has_radius else float(self.damping),
+            damping=self._initial_damping,
             radius=float(self.radius) if self._has_radius else None,
             probe_next=vanished,
             stopped=flat_stop(exact=self._exact, probed=False) if vanished else None,
@@ -190,7 +191,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         length = norm if M is None or not self._has_radius else partial(_length, M)
         settings = trust.arguments(state, x0, float(self.backtracking_ratio), length) | {
             "rtol": _RTOL,
-            "maxiter": int(self.krylov_iterations or self._components.default_iterations),
+            "maxiter": self.solver_iterations,
             "M": M,
         }
         line_rows = line_sample(objective.n_rows, self.line_rows, self.seed, iteration, self.curvature_rows)
@@ -228,6 +229,20 @@ class HessianFree(Optimizer[Linearization, Step]):
     @property
     def _components(self) -> SecondOrderMethod:
         return SECOND_ORDER_METHODS[self.method]
+
+    @property
+    def _initial_damping(self) -> float:
+        if self._has_radius:
+            return 0.0
+        usual = 0.01 if self.preconditioner == "kfac" else 0.1
+        return usual if self.damping is None else float(self.damping)
+
+    @property
+    def solver_iterations(self) -> int:
+        """Maximum number of solver iterations of an outer iteration."""
+        factored = self.preconditioner == "kfac"
+        usual = self._components.factored_iterations if factored else self._components.default_iterations
+        return int(self.krylov_iterations or usual)
 
     @property
     def _exact(self) -> bool:

@@ -51,12 +51,17 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     curvature_rows: Annotated[
         Count | None, Option(Group.SECOND_ORDER, "Number of rows in the curvature sample.", "4096")
     ] = None
-    damping: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial damping.", "0.1; 0.01 for kfac")] = None
+    damping: Annotated[
+        Positive | None,
+        Option(Group.SECOND_ORDER, "Initial damping.", "0.1; 0.01 for kfac, and with that preconditioner"),
+    ] = None
     radius: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial trust radius of hf-steihaug.", "1")] = None
     krylov_iterations: Annotated[
         Count | None,
         Option(
-            Group.SECOND_ORDER, "Maximum number of solver iterations in a step.", "about 10 products; 20 with --paper"
+            Group.SECOND_ORDER,
+            "Maximum number of solver iterations in a step.",
+            "10 products; 20 with --paper, 3 to 5 with kfac",
         ),
     ] = None
     warm_start: Annotated[
