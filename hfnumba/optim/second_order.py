@@ -77,7 +77,7 @@ SECOND_ORDER_METHODS = {
         "exact",
         with_metric(lanczos),
         12,
-        5,
+        3,
         DampingCandidates(),
         _NOT_LANCZOS,
     ),
