@@ -65,7 +65,8 @@ class HessianFree(Optimizer[Linearization, Step]):
         Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; the other methods have none.
     krylov_iterations : int, optional
         Maximum number of solver iterations per outer iteration. The default costs 10 products: 5 for Bi-CG-STAB, 10
-        otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings. With the preconditioner "kfac" 2 for Bi-CG-STAB, 3 otherwise.
+        otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings.
+        With the preconditioner "kfac" 2 for Bi-CG-STAB, 3 otherwise.
     warm_start : float, default 0.95
         Factor of the last step taken, from which a solve starts, for one more product. With 0, and after a rejected
         step, a solve starts from zero.
