@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from hfnumba import ledger
+from hfnumba.errors import UsageError
 from hfnumba.optim.direction import MAX_ITERATES, DirectionKind
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.kfac import KFAC
 from hfnumba.optim.line_search import step_lengths
 from hfnumba.optim.methods import Optimizer
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS
@@ -120,6 +122,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
     For the Hessian-free methods with CG or Bi-CG-STAB; for L-BFGS the first search, of steepest descent, is counted
     like the others.
     """
+    _require_closed_form(optimizer)
     if isinstance(optimizer, SGD):
         rows = rows_of(optimizer, n_rows)
         return Counts(losses=1 + iterations, minibatches=iterations * (n_rows // rows.minibatch))
@@ -127,8 +130,7 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
         lengths = len(step_lengths("newton"))
         return Counts(gradients=1 + iterations, searches=iterations, lengths=lengths * iterations)
     components = SECOND_ORDER_METHODS[optimizer.method]
-    inner = optimizer.krylov_iterations or components.default_iterations
-    products = iterations * inner * (2 if optimizer.method == "hf-bicgstab" else 1)
+    products = iterations * optimizer.solver_iterations * (2 if optimizer.method == "hf-bicgstab" else 1)
     if optimizer.warm_start > 0:
         products += max(0, iterations - 1)
     exact = components.matrix != "gauss-newton"
@@ -143,11 +145,18 @@ def planned(optimizer: Optimizer, iterations: int, n_rows: int) -> Counts:
     )
 
 
+def _require_closed_form(optimizer: Optimizer) -> None:
+    factored = isinstance(optimizer, HessianFree) and optimizer.preconditioner == "kfac"
+    if factored or isinstance(optimizer, KFAC):
+        raise UsageError("expected a method without Kronecker factors, whose bytes have no closed form here; got kfac")
+
+
 def counts_of(optimizer: Optimizer, lines: Sequence[ledger.Line], n_rows: int, n_params: int) -> list[Counts]:
     """Return the counts of each line of a ledger, line 0 first.
 
     A ledger does not have the number of candidates; it is the number that fits the bytes best.
     """
+    _require_closed_form(optimizer)
     found = []
     for number, line in enumerate(lines):
         choices = [_line(optimizer, line, n_rows, lengths) for lengths in _lengths(optimizer, line, n_rows)]

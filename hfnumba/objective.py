@@ -5,8 +5,9 @@ An optimiser depends on an :class:`Objective` only; the rows may lie in memory o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +38,47 @@ class RowSample:
     seed: int = 0
     draw: int = 0
     index: int = 0
+
+
+class Trial(NamedTuple):
+    """A step that was taken, to be judged in the next round.
+
+    Attributes
+    ----------
+    start : ndarray, shape (n_params,)
+        Theta before the step.
+    direction : ndarray, shape (n_params,)
+        Direction d whose curvature d'Gd is wanted.
+    rows, curvature_rows : RowSample
+        Rows on which f is compared at both ends of the step, and rows for d'Gd.
+    """
+
+    start: Vector
+    direction: Vector
+    rows: RowSample
+    curvature_rows: RowSample
+
+
+class Minibatch(NamedTuple):
+    """Result of :meth:`Objective.minibatch`.
+
+    Attributes
+    ----------
+    value : float
+        f over the minibatch.
+    gradient : ndarray, shape (n_params,)
+    factors : mapping of str to ndarray, or None
+        Kronecker factors by layer; see :class:`hfnumba.engine.evaluations.KroneckerFactors`.
+    before, after, curvature : float or None
+        f at both ends of the trial, and d'Gd at its end.
+    """
+
+    value: float
+    gradient: Vector
+    factors: Mapping[str, Vector] | None
+    before: float | None
+    after: float | None
+    curvature: float | None
 
 
 @dataclass
@@ -124,6 +166,35 @@ class Objective(Protocol):
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """Value of f and its gradient, over all rows or over a sample. One round."""
+        ...
+
+    def minibatch(
+        self,
+        theta: Vector,
+        rows: RowSample | None,
+        *,
+        factor_rows: RowSample | None = None,
+        factor_seed: tuple[int, ...] | None = None,
+        trial: Trial | None = None,
+    ) -> Minibatch:
+        """All that one stochastic second-order step needs, over samples of rows. One round.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+        rows : RowSample or None
+            Rows of value and gradient; None for all.
+        factor_rows : RowSample, optional
+            Rows of the Kronecker factors; None for all.
+        factor_seed : tuple of int, optional
+            Key of the factors' random deltas; without it no factors are computed.
+        trial : Trial, optional
+            The step that led to ``theta``.
+        """
+        ...
+
+    def retain(self, vector: Vector) -> object:
+        """Keep a vector on the workers, without sending it again, while the returned object exists. No round."""
         ...
 
     def linearize(

@@ -11,9 +11,10 @@ from numba import njit
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.kernels.blas import gemm, limit_blas_threads, uniform_rows
+from hfnumba.krylov.kronecker import kfac
 from hfnumba.krylov.operator import dot
 from hfnumba.network import Network
-from hfnumba.objective import RowSample
+from hfnumba.objective import RowSample, Trial
 from tests.limits import LIMIT_S
 
 pytestmark = pytest.mark.bits
@@ -87,7 +88,12 @@ def everything(n_threads, shift, dtype):
         products = point.hessian().matvec(v), point.gauss_newton().matvec(v)
         along = f.values_along(theta, [-v, products[0]], [1.0, 0.25])
         preconditioned = point.preconditioner("fisher", 0.1).matvec(v)
-        return np.concatenate([[point.value, point.error], point.gradient, preconditioned, *products, along.ravel()])
+        sample = RowSample(300, seed=1, draw=3)
+        step = f.minibatch(theta, sample, factor_rows=sample, factor_seed=(1,), trial=Trial(-theta, v, sample, sample))
+        judged = [step.before, step.after, step.curvature]
+        factored = kfac(0.1, **step.factors).matvec(v)
+        found = [point.gradient, preconditioned, *products, along.ravel(), step.gradient, *step.factors.values()]
+        return np.concatenate([[point.value, point.error], *found, judged, factored])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

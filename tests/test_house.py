@@ -21,7 +21,7 @@ ONLY = {
     "errors": set(),
     "activations": set(),
     "kernels": {"activations"},
-    "krylov": set(),
+    "krylov": {"processors"},
     "linux": set(),
     "processors": {"linux"},
     "network": {"activations"},

@@ -6,6 +6,7 @@ they are. One that a preconditioner is made of gets a line in :data:`OF_PRECONDI
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.protocol import Evaluation, Problem, Result, Vectors
 from hfnumba.engine.tree import Sums
-from hfnumba.kernels import fisher_diagonal, passes, products
+from hfnumba.kernels import fisher_diagonal, kronecker, passes, products
 from hfnumba.objective import RowSample
 
 _FLOAT64 = np.dtype(np.float64)
@@ -119,6 +120,59 @@ class FisherDiagonal(Evaluation):
 
 
 @dataclass(frozen=True)
+class QuadraticForm(Evaluation):
+    """The mean of v'Gv with the Gauss-Newton matrix G and the vector named ``v``: ``form`` (1,), float64."""
+
+    theta: str
+    v: str
+    rows: RowSample | None = None
+
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"form": Result((1,), _FLOAT64, "weight")}
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        theta, v = host.vectors[self.theta], host.vectors[self.v]
+        return (np.array([products.quadratic_form_pass(theta, *host.arguments(host.rows(j, self.rows)), v)]),)
+
+
+@dataclass(frozen=True)
+class KroneckerFactors(Evaluation):
+    """Kronecker factors of the Gauss-Newton matrix; three means for each layer l, counted from 1.
+
+    ``A1`` are the second moments of its inputs, n_in (n_in + 1) / 2 numbers, ``a1`` (n_in,) their means, ``G1`` the
+    second moments of its random deltas, n_out (n_out + 1) / 2 numbers; see :mod:`hfnumba.kernels.kronecker`.
+
+    Attributes
+    ----------
+    seed : tuple of int
+        Key of the random deltas, together with the partition's number.
+    """
+
+    theta: str
+    rows: RowSample | None = None
+    seed: tuple[int, ...] = ()
+
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shapes and dtypes."""
+        shapes: dict[str, Result] = {}
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(problem.network.sizes), start=1):
+            orders = {"A": n_in * (n_in + 1) // 2, "a": n_in, "G": n_out * (n_out + 1) // 2}
+            shapes |= {f"{name}{layer}": Result((n,), problem.dtype, "weight") for name, n in orders.items()}
+        return shapes
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        rows = host.rows(j, self.rows)
+        lengths = [result.shape[0] for result in self.results(host.problem, {}).values()]
+        out = (np.empty if len(rows.X) else np.zeros)(sum(lengths), host.dtype)
+        key = np.random.SeedSequence((*self.seed, j)).generate_state(1, np.uint64)[0]
+        kronecker.kronecker_pass(host.vectors[self.theta], *host.arguments(rows), key, out)
+        return tuple(np.split(out, np.cumsum(lengths)[:-1]))
+
+
+@dataclass(frozen=True)
 class LineLosses(Evaluation):
     """Mean ``losses`` at theta + alpha d: float64 (n_directions, n_alphas), for directions stacked in one vector."""
 
@@ -179,7 +233,10 @@ class WeightTotals(Evaluation):
         return (np.array([weights.sum(dtype=np.float64), np.count_nonzero(weights)]),)
 
 
-OF_PRECONDITIONER: Mapping[str, Callable[[str, RowSample | None], Evaluation]] = {"fisher": FisherDiagonal}
+OF_PRECONDITIONER: Mapping[str, Callable[[str, RowSample | None], Evaluation]] = {
+    "fisher": FisherDiagonal,
+    "kfac": lambda theta, rows: KroneckerFactors(theta, rows, (rows.seed, rows.draw, rows.index) if rows else ()),
+}
 """The evaluation, of theta's name and a sample, whose results a preconditioner of
 :data:`hfnumba.krylov.preconditioners.PRECONDITIONERS` is made of."""
 

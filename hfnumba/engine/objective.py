@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.engine.evaluations import OF_PRECONDITIONER, Gradient, LineLosses, Loss, WeightTotals
 from hfnumba.engine.linearization import Point, RoundLinearization
+from hfnumba.engine.minibatch import Retained, minibatch
 from hfnumba.engine.protocol import Engine, Evaluation, Problem, Round, Totals
 from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
 from hfnumba.kernels.blas import limit_blas_threads
-from hfnumba.objective import Counters, RowSample, Vector
+from hfnumba.objective import Counters, Minibatch, RowSample, Trial, Vector
 
 
 class RoundObjective:
@@ -79,14 +80,33 @@ class RoundObjective:
         theta = self.checked(theta)
         with self.vectors.using(theta) as name:
             (answer,) = self.evaluate(Loss(name))
-        return self._value_and_error(answer, theta)
+        return self.with_penalty(answer, theta)
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """Return f and its gradient (n_params,), over all rows or over a sample. One round."""
         theta = self.checked(theta)
         with self.vectors.using(theta) as name:
-            (answer,) = self.evaluate(Gradient(name, self._sample(rows)))
-        return self._value_and_error(answer, theta)[0], self._gradient(answer, theta)
+            (answer,) = self.evaluate(Gradient(name, self.sample(rows)))
+        return self.with_penalty(answer, theta)[0], self.gradient_with_penalty(answer, theta)
+
+    def minibatch(
+        self,
+        theta: Vector,
+        rows: RowSample | None,
+        *,
+        factor_rows: RowSample | None = None,
+        factor_seed: tuple[int, ...] | None = None,
+        trial: Trial | None = None,
+    ) -> Minibatch:
+        """Return all that one stochastic second-order step needs; see :mod:`hfnumba.engine.minibatch`. One round."""
+        return minibatch(self, theta, rows, factor_rows=factor_rows, factor_seed=factor_seed, trial=trial)
+
+    def retain(self, vector: Vector) -> Retained:
+        """Keep a vector on the workers, without sending it again, while the returned object exists. No round."""
+        retained = Retained(self.vectors, self.checked(vector))
+        # Counted now: a resumed run computes its cost from here on.
+        self.counters.nbytes += self.vectors.take_nbytes()
+        return retained
 
     def linearize(
         self, theta: Vector, curvature_rows: int | RowSample | None = None, *, preconditioner: str = "none"
@@ -102,7 +122,7 @@ class RoundObjective:
         if preconditioner != "none" and preconditioner not in OF_PRECONDITIONER:
             names = ", ".join(("none", *OF_PRECONDITIONER))
             raise UsageError(f"unknown preconditioner {preconditioner!r}; choose one of {names}")
-        sample = self._sample(RowSample(curvature_rows) if isinstance(curvature_rows, int) else curvature_rows)
+        sample = self.sample(RowSample(curvature_rows) if isinstance(curvature_rows, int) else curvature_rows)
         # A private copy: the caller may change its own while the workers still use this one.
         theta = self.checked(theta).copy()
         name = self.vectors.acquire(theta)
@@ -111,9 +131,9 @@ class RoundObjective:
             if preconditioner != "none":
                 evaluations.append(OF_PRECONDITIONER[preconditioner](name, sample))
             answer, *others = self.evaluate(*evaluations)
-            value, error = self._value_and_error(answer, theta)
+            value, error = self.with_penalty(answer, theta)
             sums = others[0] if others else {}
-            point = Point(name, sample, value, error, self._gradient(answer, theta), preconditioner, sums)
+            point = Point(name, sample, value, error, self.gradient_with_penalty(answer, theta), preconditioner, sums)
         except BaseException:
             self.vectors.release(name)
             raise
@@ -134,7 +154,7 @@ class RoundObjective:
                 f"expected directions of shape (n, {self.n_params}) and alphas of shape (m,), "
                 f"got {lines.shape} and {steps.shape}"
             )
-        theta, rows = self.checked(theta), self._sample(rows)
+        theta, rows = self.checked(theta), self.sample(rows)
         with self.vectors.using(theta) as name, self.vectors.using(lines.reshape(-1)) as line_name:
             (answer,) = self.evaluate(LineLosses(name, line_name, tuple(steps.tolist()), rows))
         values: NDArray[np.float64] = answer["losses"] + self._penalties_along(theta, lines, steps)
@@ -189,11 +209,13 @@ class RoundObjective:
             raise UsageError(f"expected a vector of shape ({self.n_params},) for this network, got {checked.shape}")
         return checked
 
-    def _value_and_error(self, answer: Mapping[str, NDArray[Any]], theta: Vector) -> tuple[float, float]:
+    def with_penalty(self, answer: Mapping[str, NDArray[Any]], theta: Vector) -> tuple[float, float]:
+        """Return f and the error rate at theta from the answer of a round."""
         loss, error = answer["loss_and_error"].tolist()
-        return loss + self._penalty(theta), error
+        return loss + self.penalty(theta), error
 
-    def _gradient(self, answer: Mapping[str, NDArray[Any]], theta: Vector) -> Vector:
+    def gradient_with_penalty(self, answer: Mapping[str, NDArray[Any]], theta: Vector) -> Vector:
+        """Return the gradient of f at theta from the answer of a round, in place."""
         gradient: Vector = answer["gradient"]
         if self.l2:
             gradient += self.dtype.type(self.l2) * self.network.weights_only(theta)
@@ -202,13 +224,14 @@ class RoundObjective:
     def _count(self, rows: RowSample | None) -> int:
         return self._n_rows if rows is None else rows.n_rows
 
-    def _sample(self, rows: RowSample | None) -> RowSample | None:
-        """A sample of as many rows as there are, or more, means all of them."""
+    def sample(self, rows: RowSample | None) -> RowSample | None:
+        """Return a sample as rounds take it: as many rows as there are, or more, means all of them, None."""
         if rows is not None and rows.n_rows < 1:
             raise UsageError(f"a sample must have at least one row, got {rows.n_rows}")
         return None if rows is None or rows.n_rows >= self._n_rows else rows
 
-    def _penalty(self, theta: Vector) -> float:
+    def penalty(self, theta: Vector) -> float:
+        """Return the penalty l2/2 · ‖weights‖² at theta."""
         if not self.l2:
             return 0.0
         weights = self.network.weights_only(theta).astype(np.float64)

@@ -1,7 +1,8 @@
-"""Single-threaded GEMM of SciPy's BLAS, callable from compiled code, for row-major matrices.
+"""Single-threaded GEMM and rank-k updates of SciPy's BLAS and LAPACK, callable from compiled code, row-major.
 
-The address of ``sgemm``/``dgemm`` comes from :mod:`scipy.linalg.cython_blas` and is declared as an external symbol;
-of the ways to reach BLAS from compiled code this is the one that Numba can still cache on disk.
+The addresses of ``sgemm``/``dgemm`` come from :mod:`scipy.linalg.cython_blas`, those of ``ssfrk``/``dsfrk`` from
+:mod:`scipy.linalg.cython_lapack`; they are declared as external symbols. Of the ways to reach BLAS from compiled code
+this is the one that Numba can still cache on disk.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from threadpoolctl import ThreadpoolController
 
 from hfnumba.kernels.jit import OPTIONS
 
-_N_ARGUMENTS = 13
-_NO_TRANSPOSE, _TRANSPOSE = np.int8(ord("N")), np.int8(ord("T"))
+_NO_TRANSPOSE, _TRANSPOSE, _LOWER = np.int8(ord("N")), np.int8(ord("T")), np.int8(ord("L"))
 
 
-def _external(name: str) -> Any:
-    """GEMM as an external symbol; every Fortran argument is a pointer, passed as an integer of its size."""
+def _external(module: str, name: str, n_arguments: int) -> Any:
+    """A Fortran routine as an external symbol; its arguments are pointers, passed as integers of their size."""
     symbol = f"hfnumba_{name}"
-    llvmlite.binding.add_symbol(symbol, get_cython_function_address("scipy.linalg.cython_blas", name))
-    return types.ExternalFunction(symbol, types.void(*[types.intp] * _N_ARGUMENTS))
+    llvmlite.binding.add_symbol(symbol, get_cython_function_address(f"scipy.linalg.{module}", name))
+    return types.ExternalFunction(symbol, types.void(*[types.intp] * n_arguments))
 
 
-_sgemm = _external("sgemm")
-_dgemm = _external("dgemm")
+_sgemm = _external("cython_blas", "sgemm", 13)
+_dgemm = _external("cython_blas", "dgemm", 13)
+_ssfrk = _external("cython_lapack", "ssfrk", 10)
+_dsfrk = _external("cython_lapack", "dsfrk", 10)
 
 
 @intrinsic
@@ -99,6 +101,41 @@ def _gemm_compiled(transpose_a: Any, transpose_b: Any, a: Any, b: Any, beta: Any
             _address(scalar(beta)),
             c.ctypes.data,
             _address(np.int32(c.shape[1])),
+        )
+
+    return compiled
+
+
+def add_outer_products(a: Any, beta: float, c: Any) -> None:
+    """C = A'A + beta C for a C-contiguous A (k, n) and a symmetric C in rectangular full packed format.
+
+    ``c`` has the n (n + 1) / 2 numbers of C's lower triangle in the order of LAPACK's RFP format (TRANSR = 'N'), which
+    ``scipy.linalg.lapack.stfttr`` turns into a square matrix. It costs k n² operations, half of a GEMM's.
+    """
+    from scipy.linalg import lapack  # noqa: PLC0415 - slow to import, and compiled code does not need it
+
+    update = lapack.ssfrk if c.dtype == np.float32 else lapack.dsfrk
+    c[...] = update(a.shape[1], a.shape[0], 1.0, a.T, beta, np.zeros_like(c) if beta == 0.0 else c, uplo="L")
+
+
+@overload(add_outer_products, jit_options=OPTIONS)
+def _add_outer_products_compiled(a: Any, beta: Any, c: Any) -> Any:
+    call = _ssfrk if a.dtype == types.float32 else _dsfrk
+    scalar = np.float32 if a.dtype == types.float32 else np.float64
+
+    def compiled(a: Any, beta: Any, c: Any) -> None:
+        # Fortran sees the row-major A as its transpose, (n, k): C = A'A needs no transposition there.
+        call(
+            _address(_NO_TRANSPOSE),
+            _address(_LOWER),
+            _address(_NO_TRANSPOSE),
+            _address(np.int32(a.shape[1])),
+            _address(np.int32(a.shape[0])),
+            _address(scalar(1.0)),
+            a.ctypes.data,
+            _address(np.int32(a.shape[1])),
+            _address(scalar(beta)),
+            c.ctypes.data,
         )
 
     return compiled

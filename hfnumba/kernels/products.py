@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hfnumba.kernels.activations import directional, times_derivative, times_derivative_plus
 from hfnumba.kernels.arguments import Layers, RowData, example
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import times_output_curvature, weigh
-from hfnumba.kernels.primal import add_row_sums, matrix, primal_of_block
+from hfnumba.kernels.primal import add_row_sums, forward, matrix, primal_of_block, read_block
 
 
 @kernel
 def _tangent_forward(
     theta: Any, v: Any, layers: Any, exact: bool, block: Any, primal: Any, tangent: Any
 ) -> None:  # fmt: skip
-    """R(A_1) .. R(A_{L-1}) of a block, what phi'' adds to R(D_l) (if exact), and Q R(Z_L), into ``tangent``."""
+    """R(A_1) .. R(A_{L-1}) of a block, what phi'' adds to R(D_l) (if exact), and R(Z_L), into ``tangent``.
+
+    R(Z_L) lacks the output's bias, which :func:`times_output_curvature` adds.
+    """
     sizes, rows, n_layers = layers.sizes, block.x.shape[0], layers.sizes.size - 1
     a, ra, at, position = block.x, block.x, 0, 0
     for layer in range(n_layers):
@@ -32,19 +37,40 @@ def _tangent_forward(
         gemm(False, False, a, matrix(v, at, n_in, n_out), 0.0, rz)
         if layer > 0:
             gemm(False, False, ra, matrix(theta, at, n_in, n_out), 1.0, rz)
-        if layer == n_layers - 1:
-            times_output_curvature(layers.loss, value, vbias, rz)
-            weigh(block.weights, rz)
-        elif exact:
+        if layer < n_layers - 1 and exact:
             delta = matrix(primal, position + rows * n_out, rows, n_out)
             second = matrix(tangent, position + rows * n_out, rows, n_out)
             directional(layers.activation, value, delta, rz, vbias, second)
-        else:
+        elif layer < n_layers - 1:
             rz += vbias
             times_derivative(layers.activation, value, rz)
         a, ra = value, rz
         at += (n_in + 1) * n_out
         position += 2 * rows * n_out
+
+
+@kernel
+def _output_tangent(v: Any, layers: Any, block: Any, primal: Any, tangent: Any, outputs: Any) -> Any:
+    """Turn R(Z_L) in ``tangent`` into Q R(Z_L); return R(Z_L)'Q R(Z_L) summed over a block's rows.
+
+    ``outputs`` is scratch memory for R(Z_L), or empty, if the sum is not wanted.
+    """
+    rows, n_out = block.x.shape[0], layers.sizes[layers.sizes.size - 1]
+    position = 2 * rows * layers.sizes[1:-1].sum()
+    rz, p, bias = matrix(tangent, position, rows, n_out), matrix(primal, position, rows, n_out), v[v.size - n_out :]
+    if outputs.size > 0:
+        r = matrix(outputs, 0, rows, n_out)
+        for i in range(rows):
+            for j in range(n_out):
+                r[i, j] = rz[i, j] + bias[j]
+    times_output_curvature(layers.loss, p, bias, rz)
+    weigh(block.weights, rz)
+    total = 0.0
+    if outputs.size > 0:
+        for i in range(rows):
+            for j in range(n_out):
+                total += np.float64(r[i, j]) * np.float64(rz[i, j])
+    return total
 
 
 @kernel
@@ -87,10 +113,30 @@ def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact
     for start in range(0, data.X.shape[0], data.block):
         block, primal, _ = primal_of_block(theta, layers, data, start, stored, stored.size > 0, stored[:0])
         _tangent_forward(theta, v, layers, exact, block, primal, tangent)
+        _output_tangent(v, layers, block, primal, tangent, stored[:0])
         _tangent_backward(theta, v, layers, exact, block.x, primal, tangent, out, start == 0)
 
 
+@kernel
+def quadratic_form_pass(theta: Any, network: Any, rows: Any, v: Any) -> Any:
+    """Return the sum over the rows of v'Gv, G the Gauss-Newton matrix: two forward passes and no backward one."""
+    layers, data = Layers(*network), RowData(*rows)
+    total, width = 0.0, 2 * layers.sizes[1:].sum()
+    primal = data.work[data.block * layers.sizes[0] :]
+    tangent = primal[data.block * width :]
+    for start in range(0, data.X.shape[0], data.block):
+        block = read_block(layers, data, start)
+        forward(theta, layers, block, primal)
+        _tangent_forward(theta, v, layers, False, block, primal, tangent)
+        # The place of the output layer's deltas, at the end of the block's primal pass, is free.
+        end = block.x.shape[0] * width
+        outputs = primal[end - block.x.shape[0] * layers.sizes[layers.sizes.size - 1] : end]
+        total += _output_tangent(v, layers, block, primal, tangent, outputs)
+    return total
+
+
 def exercise() -> None:
-    """Run the pass once on a tiny network, which compiles it."""
+    """Run the passes once on a tiny network, which compiles them."""
     theta, network, rows = example()
     product_pass(theta, network, rows, theta[:0], theta, True, theta.copy())
+    quadratic_form_pass(theta, network, rows, theta)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from hfnumba.krylov.kronecker import kfac
 from hfnumba.krylov.operator import LinearOperator, Vector
 from hfnumba.krylov.structured import DiagonalOperator
 
@@ -42,4 +43,4 @@ def martens(fisher_diagonal: Vector, damping: float, penalty: Vector | None = No
     return DiagonalOperator(1 / (root * np.sqrt(root)))
 
 
-PRECONDITIONERS: Mapping[str, Callable[..., LinearOperator]] = {"fisher": martens}
+PRECONDITIONERS: Mapping[str, Callable[..., LinearOperator]] = {"fisher": martens, "kfac": kfac}

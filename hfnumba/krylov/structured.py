@@ -65,6 +65,18 @@ class DiagonalOperator(Operator):
         product: Vector = self.diagonal * v
         return product
 
+    def solve_lower(self, v: Vector) -> Vector:
+        """Return L⁻¹ v, where LL' is the inverse of this matrix; it must be positive."""
+        product: Vector = np.sqrt(self.diagonal) * v
+        return product
+
+    solve_upper = solve_lower
+
+    def multiply_upper(self, v: Vector) -> Vector:
+        """Return L'v, where LL' is the inverse of this matrix; it must be positive."""
+        quotient: Vector = v / np.sqrt(self.diagonal)
+        return quotient
+
     def inverse(self) -> DiagonalOperator:
         """Return the inverse.
 

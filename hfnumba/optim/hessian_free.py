@@ -59,23 +59,26 @@ class HessianFree(Optimizer[Linearization, Step]):
     curvature_rows : int or None, default 4096
         Size of the curvature sample, redrawn every iteration. None or a value >= n_rows uses all rows. Below 512 a
         sample may show negative curvature that the data do not have.
-    damping : float, default 0.1
-        Initial damping, from 1e-6 to 1e4.
+    damping : float, optional
+        Initial damping, from 1e-6 to 1e4. Default 0.1; 0.01 with the preconditioner "kfac".
     radius : float, default 1
         Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; the other methods have none.
     krylov_iterations : int, optional
         Maximum number of solver iterations per outer iteration. The default costs 10 products: 5 for Bi-CG-STAB, 10
         otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings.
+        With the preconditioner "kfac" 2 for Bi-CG-STAB, 3 otherwise.
     warm_start : float, default 0.95
         Factor of the last step taken, from which a solve starts, for one more product. With 0, and after a rejected
         step, a solve starts from zero.
     backtracking_ratio : float, default 1.3
         Ratio r of the indices 1, r, r², … (rounded up) of the solver iterates that become candidates (Martens' CG
         backtracking).
-    preconditioner : {"none", "fisher"}
-        "fisher": Martens' (2010, section 4.7), made of the diagonal of the empirical Fisher matrix on the curvature
-        sample and the damping; see :func:`hfnumba.krylov.preconditioners.martens`. ``hf-steihaug`` and ``hf-lanczos``
-        refuse it.
+    preconditioner : {"none", "fisher", "kfac"}
+        "kfac": the inverse of a Kronecker-factored approximation of the Gauss-Newton matrix, see
+        :func:`hfnumba.krylov.kronecker.kfac`. "fisher": Martens' (2010, section 4.7), see
+        :func:`hfnumba.krylov.preconditioners.martens`. Both are made on the curvature sample, with the damping. For
+        ``hf-steihaug`` and ``hf-lanczos`` it is the metric in which they measure, see
+        :mod:`hfnumba.krylov.metric`.
     candidates : {"kept", "last"}
         Candidates that compete: the iterates selected by ``backtracking_ratio``, or only the last iterate; the
         direction of negative curvature in either case.
@@ -115,7 +118,7 @@ class HessianFree(Optimizer[Linearization, Step]):
 
     method: str = "hf-bicgstab"
     curvature_rows: int | None = 4096
-    damping: float = 0.1
+    damping: float | None = None
     radius: float = 1.0
     krylov_iterations: int | None = None
     warm_start: float = 0.95
@@ -138,11 +141,10 @@ class HessianFree(Optimizer[Linearization, Step]):
             require_integer("line_rows", self.line_rows, 1, "leave it out for all rows")
         if self.krylov_iterations is not None:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
-        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.1 is a good start")
+        if self.damping is not None:
+            require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "leave it out for a usual start")
         require_real("radius", self.radius, MIN_RADIUS, MAX_RADIUS, "1 is a good start")
         require_choice("preconditioner", self.preconditioner, ("none", *PRECONDITIONERS))
-        if self.preconditioner != "none" and (why := SECOND_ORDER_METHODS[self.method].without.get("preconditioner")):
-            raise UsageError(f"{self.method} cannot have a preconditioner: {why}; leave it out or take another method")
         require_choice("candidates", self.candidates, CANDIDATES)
         require_choice("line_search", self.line_search, SEARCH_RULES)
         require_real("warm_start", self.warm_start, 0.0, 1.0, "0.95 is a good choice, 0 switches it off")
@@ -165,7 +167,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         vanished = grad_norm == 0
         state = OptimizerState(
             theta,
-            damping=0.0 if self._has_radius else float(self.damping),
+            damping=self._initial_damping,
             radius=float(self.radius) if self._has_radius else None,
             probe_next=vanished,
             stopped=flat_stop(exact=self._exact, probed=False) if vanished else None,
@@ -184,12 +186,15 @@ class HessianFree(Optimizer[Linearization, Step]):
         iteration, gauss_newton = state.iteration + 1, self._uses_gauss_newton(state)
         matrix = lin.gauss_newton() if gauss_newton else lin.hessian()
         x0 = None if state.probe_next else self._warm_start(state)
-        settings = trust.arguments(state, x0, float(self.backtracking_ratio)) | {
-            "rtol": _RTOL,
-            "maxiter": int(self.krylov_iterations or self._components.default_iterations),
-        }
+        M = None
         if self.preconditioner != "none":
-            settings["M"] = lin.preconditioner(self.preconditioner, trust.shift(state))
+            M = lin.preconditioner(self.preconditioner, trust.metric_damping(state))
+        length = norm if M is None or not self._has_radius else partial(_length, M)
+        settings = trust.arguments(state, x0, float(self.backtracking_ratio), length) | {
+            "rtol": _RTOL,
+            "maxiter": self.solver_iterations,
+            "M": M,
+        }
         line_rows = line_sample(objective.n_rows, self.line_rows, self.seed, iteration, self.curvature_rows)
         common: dict[str, Any] = {
             "damping": trust.shift(state),
@@ -200,11 +205,12 @@ class HessianFree(Optimizer[Linearization, Step]):
         }
         if state.probe_next:
             result = probe(solver, matrix, common["damping"], (int(self.seed), iteration), **settings)
-            return escape_step(objective, lin, result, **common)
+            return replace(escape_step(objective, lin, result, **common), length=length)
         result = solve(solver, matrix, lin.gradient, common["damping"], **settings)
         # The iterates of a solver without backtracking are alternatives: all of them compete.
         last_only = self.candidates == "last" and "candidates" not in self._components.without
-        return newton_step(objective, lin, result, indefinite=not gauss_newton, last_only=last_only, **common)
+        step = newton_step(objective, lin, result, indefinite=not gauss_newton, last_only=last_only, **common)
+        return replace(step, length=length)
 
     def evaluate(self, objective: Objective, proposal: Step, state: OptimizerState) -> tuple[Linearization, Evaluated]:
         """Linearise at the new point, or at theta again if f is higher there. One or two rounds."""
@@ -224,6 +230,20 @@ class HessianFree(Optimizer[Linearization, Step]):
     @property
     def _components(self) -> SecondOrderMethod:
         return SECOND_ORDER_METHODS[self.method]
+
+    @property
+    def _initial_damping(self) -> float:
+        if self._has_radius:
+            return 0.0
+        usual = 0.01 if self.preconditioner == "kfac" else 0.1
+        return usual if self.damping is None else float(self.damping)
+
+    @property
+    def solver_iterations(self) -> int:
+        """Maximum number of solver iterations of an outer iteration."""
+        factored = self.preconditioner == "kfac"
+        usual = self._components.factored_iterations if factored else self._components.default_iterations
+        return int(self.krylov_iterations or usual)
 
     @property
     def _exact(self) -> bool:
@@ -270,3 +290,8 @@ class HessianFree(Optimizer[Linearization, Step]):
             stopped=stopped,
             **self._components.trust.following(before, step),
         )
+
+
+def _length(M: Any, v: Vector) -> float:
+    """Length of a vector in the metric of a preconditioner."""
+    return norm(M.multiply_upper(v))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -67,7 +67,8 @@ class Optimizer[Point, Proposal](ABC):
         *,
         test: Objective | None = None,
         state: OptimizerState | None = None,
-    ) -> Iterator[Iteration]:
+        stop: Callable[[], bool] | None = None,
+    ) -> Generator[Iteration, None, OptimizerState | None]:
         """Yield iteration 0 (the state before the first step), then every iteration as it is done.
 
         A plain generator: it may be abandoned at any time, and a later call continues from any ``iteration.state``
@@ -83,6 +84,14 @@ class Optimizer[Point, Proposal](ABC):
             Objective over test rows, evaluated once per iteration for the record; its rounds and time do not count.
         state : OptimizerState, optional
             State to continue from, which is not yielded again. Settings must be those of the run that it is from.
+        stop : callable, optional
+            Called between the steps of an iteration that has several of them; True ends the generator there.
+
+        Returns
+        -------
+        OptimizerState or None
+            What the generator returns at its end: the state at which ``stop`` ended it, from which a later call
+            continues with the same bits.
 
         Raises
         ------
@@ -93,7 +102,7 @@ class Optimizer[Point, Proposal](ABC):
         """
         if state is not None:
             self.check_state(state)
-        return _iterations(self, objective, starting_theta(objective, theta, state), test, state)
+        return _iterations(self, objective, starting_theta(objective, theta, state), test=test, state=state, stop=stop)
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""
@@ -117,19 +126,26 @@ class Optimizer[Point, Proposal](ABC):
         """Compute where to go from a point. The result must not refer to what the point retains on workers."""
 
     @abstractmethod
-    def evaluate(self, objective: Objective, proposal: Proposal, state: OptimizerState) -> tuple[Point, Evaluated]:
-        """Evaluate f where a proposal leads, accept or reject it, and return the next point and state."""
+    def evaluate(
+        self, objective: Objective, proposal: Proposal, state: OptimizerState
+    ) -> tuple[Point, Evaluated | OptimizerState]:
+        """Evaluate f where a proposal leads, accept or reject it, and return the next point and state.
+
+        A method whose iterations have several steps returns the bare state after each but the last of them.
+        """
 
 
 def _iterations[Point, Proposal](
     method: Optimizer[Point, Proposal],
     objective: Objective,
     theta: Vector,
+    *,
     test: Objective | None,
     state: OptimizerState | None,
-) -> Iterator[Iteration]:
+    stop: Callable[[], bool] | None,
+) -> Generator[Iteration, None, OptimizerState | None]:
     if state is not None and _is_over(method, state):
-        return
+        return None
     meter = Meter(objective)
     if state is None:
         point, evaluated = method.start(objective, theta)
@@ -144,11 +160,17 @@ def _iterations[Point, Proposal](
         proposal = method.propose(objective, point, state)
         # Workers retain a primal pass while anything refers to the old point: release it before the next is made.
         del point
-        point, evaluated = method.evaluate(objective, proposal, state)
+        point, result = method.evaluate(objective, proposal, state)
         del proposal
-        state = _with_cost(evaluated, meter)
+        if isinstance(result, OptimizerState):
+            state = result
+            if stop is not None and stop():
+                return replace(state, **meter.cost())
+            continue
+        state, evaluated = _with_cost(result, meter), result
         yield _record(state, evaluated, objective, test)
         meter.restart_clock()
+    return None
 
 
 def _is_over(method: Optimizer[Any, Any], state: OptimizerState) -> bool:

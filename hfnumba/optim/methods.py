@@ -9,6 +9,7 @@ from typing import Any
 from hfnumba.errors import UsageError
 from hfnumba.optim.first_order import SGD
 from hfnumba.optim.hessian_free import HessianFree
+from hfnumba.optim.kfac import KFAC
 from hfnumba.optim.lbfgs import LBFGS
 from hfnumba.optim.loop import Optimizer as Loop
 from hfnumba.optim.paper import paper
@@ -46,6 +47,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     **{name: Method(SGD, rule.summary, {"method": name}, rule.without) for name, rule in UPDATE_RULES.items()},
+    "kfac": Method(KFAC, "Kronecker-factored natural gradient with momentum, one round a step"),
     "lbfgs": Method(LBFGS, "limited-memory BFGS on the full gradient"),
     **{
         name: Method(HessianFree, parts.summary, {"method": name}, parts.without, parts.in_paper)

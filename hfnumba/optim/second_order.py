@@ -9,6 +9,7 @@ from typing import Literal
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
 from hfnumba.krylov.lanczos import lanczos
+from hfnumba.krylov.metric import with_metric
 from hfnumba.krylov.minres import minres
 from hfnumba.krylov.result import KrylovResult
 from hfnumba.krylov.steihaug import steihaug
@@ -19,13 +20,11 @@ Matrix = Literal["exact", "gauss-newton", "hybrid"]
 _DAMPED = "its steps are bounded by a damping"
 _NOT_STEIHAUG = {
     "damping": "its steps are bounded by a trust radius",
-    "preconditioner": "the trust region would be an ellipsoid, and there is no damping to make the preconditioner of",
 }
 _NOT_LANCZOS = {
     "radius": _DAMPED,
     "backtracking_ratio": "its candidates are steps of several dampings",
     "candidates": "its candidates are steps of several dampings",
-    "preconditioner": "the absolute value of a scaled matrix is not that of the matrix, and its dampings share a basis",
 }
 
 
@@ -43,6 +42,8 @@ class SecondOrderMethod:
     solver : callable
     default_iterations : int
         Number of solver iterations that cost about 10 products; see :class:`hfnumba.optim.hessian_free.HessianFree`.
+    factored_iterations : int
+        The same with the preconditioner "kfac", with which a few are enough.
     trust : TrustRule
     without : mapping of str to str
         Settings of :class:`hfnumba.optim.hessian_free.HessianFree` without a meaning for this method, and the reason.
@@ -54,6 +55,7 @@ class SecondOrderMethod:
     matrix: Matrix
     solver: Callable[..., KrylovResult]
     default_iterations: int
+    factored_iterations: int = 3
     trust: TrustRule = field(default_factory=Damped)
     without: Mapping[str, str] = field(default_factory=lambda: {"radius": _DAMPED})
     in_paper: bool = False
@@ -65,16 +67,17 @@ SECOND_ORDER_METHODS = {
     "hybrid-cg": SecondOrderMethod(
         "exact Hessian, or the Gauss-Newton matrix after negative curvature, CG", "hybrid", cg, 10, in_paper=True
     ),
-    "hf-bicgstab": SecondOrderMethod("exact Hessian, Bi-CG-STAB", "exact", bicgstab, 5, in_paper=True),
+    "hf-bicgstab": SecondOrderMethod("exact Hessian, Bi-CG-STAB", "exact", bicgstab, 5, 2, in_paper=True),
     "hf-minres": SecondOrderMethod("exact Hessian, MINRES", "exact", minres, 10),
     "hf-steihaug": SecondOrderMethod(
-        "exact Hessian, Steihaug's CG in a trust region", "exact", steihaug, 10, Radius(), _NOT_STEIHAUG
+        "exact Hessian, Steihaug's CG in a trust region", "exact", with_metric(steihaug), 10, 3, Radius(), _NOT_STEIHAUG
     ),
     "hf-lanczos": SecondOrderMethod(
         "absolute value of the exact Hessian on a Lanczos basis, five dampings compete",
         "exact",
-        lanczos,
+        with_metric(lanczos),
         12,
+        3,
         DampingCandidates(),
         _NOT_LANCZOS,
     ),

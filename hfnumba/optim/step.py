@@ -47,6 +47,8 @@ class Step:
         Result of the last line search; without a ``theta`` if nothing was acceptable.
     rho : float or None
         Reduction ratio of the best Krylov candidate, also where the step taken is another.
+    length : callable
+        Length of a vector in the metric of the solve.
     flat : bool
         Nothing was acceptable and the models predicted no decrease above the noise of the loss.
     note : str
@@ -60,6 +62,7 @@ class Step:
     rho: float | None = None
     flat: bool = False
     note: str = ""
+    length: Callable[[Vector], float] = norm
 
     def displacement(self) -> Vector | None:
         """Return alpha·d of the accepted step as a new vector, None without one."""

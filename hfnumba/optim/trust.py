@@ -7,21 +7,29 @@ A rule sets arguments of the solver and what the next iteration starts from. It 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hfnumba.errors import UsageError
 from hfnumba.optim.damping import MAX_DAMPING, MIN_DAMPING, updated
 from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.step import Step
-from hfnumba.optim.vectors import Vector, norm
+from hfnumba.optim.vectors import Vector
 
 MIN_RADIUS = 1e-6
 MAX_RADIUS = 1e6
 _INSIDE = 0.9
 """Largest length of a warm start, as a share of the radius; a longer one is shortened to it."""
 
+METRIC_DAMPING = 0.01
+"""Damping of a preconditioner that is the metric of a trust region."""
+
 FACTORS = (16.0, 4.0, 1.0, 1 / 4, 1 / 16)
 """Multiples of the last damping whose steps compete in the ranking round; the shortest step first."""
+
+
+Length = Callable[[Vector], float]
+"""Function that returns the length of a vector."""
 
 
 class TrustRule(Protocol):
@@ -31,8 +39,23 @@ class TrustRule(Protocol):
         """Return the multiple of the identity that is added to the curvature matrix."""
         ...
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
-        """Return the arguments of the solver except the system, ``rtol`` and ``maxiter``."""
+    def metric_damping(self, state: OptimizerState) -> float:
+        """Return the damping of the preconditioner."""
+        ...
+
+    def arguments(self, state: OptimizerState, x0: Vector | None, ratio: float, length: Length) -> dict[str, Any]:
+        """Return the arguments of the solver except the system, ``rtol`` and ``maxiter``.
+
+        Parameters
+        ----------
+        state : OptimizerState
+        x0 : ndarray or None
+            Starting point of the solve.
+        ratio : float
+            Backtracking ratio.
+        length : callable
+            Length of a vector in the metric of the solve.
+        """
         ...
 
     def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
@@ -47,9 +70,11 @@ class Damped:
         """Return the damping."""
         return damping_of(state)
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
+    metric_damping = shift
+
+    def arguments(self, state: OptimizerState, x0: Vector | None, ratio: float, length: Length) -> dict[str, Any]:
         """Start at x0."""
-        return {"x0": x0, "backtracking_ratio": backtracking_ratio}
+        return {"x0": x0, "backtracking_ratio": ratio}
 
     def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Adapt the damping, see :func:`hfnumba.optim.damping.updated`."""
@@ -67,12 +92,16 @@ class Radius:
         """Return 0: the matrix is not damped."""
         return 0.0
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
+    def metric_damping(self, state: OptimizerState) -> float:
+        """Return a constant: the radius alone bounds the steps."""
+        return METRIC_DAMPING
+
+    def arguments(self, state: OptimizerState, x0: Vector | None, ratio: float, length: Length) -> dict[str, Any]:
         """Start at x0, shortened to lie well within the region."""
         radius = radius_of(state)
-        if x0 is not None and (longest := norm(x0)) > _INSIDE * radius:
+        if x0 is not None and (longest := length(x0)) > _INSIDE * radius:
             x0 = x0 * x0.dtype.type(_INSIDE * radius / longest)
-        return {"x0": x0, "backtracking_ratio": backtracking_ratio, "radius": radius}
+        return {"x0": x0, "backtracking_ratio": ratio, "radius": radius}
 
     def following(self, state: OptimizerState, step: Step) -> dict[str, Any]:
         """Shrink the radius where the model was wrong, double it where it was right at the edge.
@@ -84,7 +113,7 @@ class Radius:
         if taken is None or step.candidate is None:
             radius /= 4
         else:
-            length, proposed = norm(taken), norm(step.candidate.d)
+            length, proposed = step.length(taken), step.length(step.candidate.d)
             if step.rho is None or step.rho < 1 / 4:
                 # Where the model predicts no decrease at length 1 a long step along negative curvature still counts.
                 radius = max(length, radius / 4)
@@ -101,7 +130,11 @@ class DampingCandidates:
         """Return 0: the solver applies the dampings itself."""
         return 0.0
 
-    def arguments(self, state: OptimizerState, x0: Vector | None, backtracking_ratio: float) -> dict[str, Any]:
+    def metric_damping(self, state: OptimizerState) -> float:
+        """Return the damping of the last step; in the metric the dampings that compete are multiples of it."""
+        return damping_of(state)
+
+    def arguments(self, state: OptimizerState, x0: Vector | None, ratio: float, length: Length) -> dict[str, Any]:
         """Request the step of every damping; there are no iterates to backtrack over."""
         return {"x0": x0, "dampings": self.dampings(damping_of(state))}
 

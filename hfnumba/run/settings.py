@@ -51,12 +51,17 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     curvature_rows: Annotated[
         Count | None, Option(Group.SECOND_ORDER, "Number of rows in the curvature sample.", "4096")
     ] = None
-    damping: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial damping.", "0.1")] = None
+    damping: Annotated[
+        Positive | None,
+        Option(Group.SECOND_ORDER, "Initial damping.", "0.1; 0.01 for kfac, and with that preconditioner"),
+    ] = None
     radius: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial trust radius of hf-steihaug.", "1")] = None
     krylov_iterations: Annotated[
         Count | None,
         Option(
-            Group.SECOND_ORDER, "Maximum number of solver iterations in a step.", "about 10 products; 20 with --paper"
+            Group.SECOND_ORDER,
+            "Maximum number of solver iterations in a step.",
+            "10 products; 20 with --paper, 3 to 5 with kfac",
         ),
     ] = None
     warm_start: Annotated[
@@ -70,7 +75,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | None,
         Option(
             Group.SECOND_ORDER,
-            "Preconditioner: {choices} (Martens' diagonal; CG-type methods only).",
+            "Preconditioner: {choices} (Martens' diagonal; Kronecker factors); CG-type methods only.",
             "none",
             choices=("none", *PRECONDITIONERS),
         ),
@@ -104,10 +109,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.FIRST_ORDER, "Learning rate of a stochastic method.", "0.1; 0.03 for momentum, 0.001 for adam"),
     ] = None
     batch_rows: Annotated[
-        Count | None, Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64")
+        Count | None,
+        Option(Group.FIRST_ORDER, "Number of rows in a minibatch, over all partitions.", "64; 6144 for kfac"),
     ] = None
     momentum: Annotated[
         Share | None, Option(Group.FIRST_ORDER, "Momentum of a stochastic method.", "0; 0.9 for momentum and adam")
+    ] = None
+    record_every: Annotated[
+        Count | None,
+        Option(Group.FIRST_ORDER, "Number of steps of kfac in an iteration, which ends with a record.", "an epoch"),
     ] = None
     history: Annotated[Count | None, Option(Group.FIRST_ORDER, "Number of past steps that lbfgs uses.", "10")] = None
     l2: Annotated[

@@ -17,6 +17,7 @@ from benchmarks.communication import (
 )
 from hfnumba import ledger
 from hfnumba.engine import ArrayObjective
+from hfnumba.errors import UsageError
 from hfnumba.network import Network
 from hfnumba.optim.methods import METHODS, optimizer
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS
@@ -39,7 +40,7 @@ def lines_of(made, theta=None, scale=1.0):
         return [it.as_ledger_line() for it in its]
 
 
-VARIANTS = [(method, {}) for method in METHODS]
+VARIANTS = [(method, {}) for method in METHODS if method != "kfac"]
 VARIANTS += [(method, {"paper": True}) for method in ("hf-bicgstab", "hf-cg", "gn-cg", "hybrid-cg")]
 VARIANTS += [
     ("hf-cg", {"preconditioner": "fisher"}),
@@ -133,3 +134,9 @@ def test_rows_of_a_method():
     assert rows_of(optimizer("hf-cg", line_rows=50), 180) == RowCounts(180, 180, 180, 50)
     assert rows_of(optimizer("hf-cg"), 180) == RowCounts(180, 180, 180, 180)
     assert rows_of(optimizer("adam", batch_rows=64), 180) == RowCounts(180, 180, 64, 180)
+
+
+def test_methods_without_a_closed_form_are_refused():
+    for made in (optimizer("kfac"), optimizer("hf-cg", preconditioner="kfac")):
+        with pytest.raises(UsageError, match="without Kronecker factors"):
+            planned(made, 3, 100)

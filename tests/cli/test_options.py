@@ -60,6 +60,7 @@ CASES = {
     "learning_rate": Case("0.02", 0.02),
     "batch_rows": Case("17", 17),
     "momentum": Case("0.5", 0.5),
+    "record_every": Case("2", 2),
     "history": Case("2", 2),
     "l2": Case("1e-1", 0.1),
     "class_weights": Case("1,2,3.5", (1.0, 2.0, 3.5)),
@@ -186,8 +187,8 @@ def test_the_help_names_the_defaults_of_the_methods(method):
         if default is None:
             assert text is not None
         else:
-            first = text.split(";")[0]
-            assert first == (default if isinstance(default, str) else f"{default:g}")
+            value = default if isinstance(default, str) else f"{default:g}"
+            assert text.split(";")[0] == value or f"{value} for {method}" in text
 
 
 def test_the_help_names_the_default_fan_in():
@@ -201,7 +202,7 @@ def trace_of(method, **given):
     usual = {"max_iterations": 15}
     if method in SECOND_ORDER_METHODS:
         usual |= {"curvature_rows": 48, "krylov_iterations": 7}
-    elif method in UPDATE_RULES:
+    elif method in UPDATE_RULES or method == "kfac":
         usual |= {"batch_rows": 16}
     settings = settings_from({"hidden": (5,), "method": method} | usual | given)
     toy = Network(seed=4)

@@ -7,6 +7,7 @@ import pytest
 
 from hfnumba.engine.rows import sample_indices
 from hfnumba.errors import NumericalError, UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.objective import RowSample
 from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.iteration import OptimizerState
@@ -18,9 +19,8 @@ from tests.optim.toys import Network, Quadratic, Rosenbrock, Saddle
 
 METHODS = list(SECOND_ORDER_METHODS)
 EXACT = [method for method in METHODS if method != "gn-cg"]
-PRECONDITIONED = [method for method in METHODS if "preconditioner" not in SECOND_ORDER_METHODS[method].without]
-# A method, and settings beside the defaults of a test: all methods, and those that can once more with a preconditioner.
-VARIANTS = [(method, {}) for method in METHODS] + [(method, {"preconditioner": "fisher"}) for method in PRECONDITIONED]
+# A method, and settings beside the defaults of a test.
+VARIANTS = [(method, {"preconditioner": name}) for method in METHODS for name in ("none", *PRECONDITIONERS)]
 
 
 def run(method, toy, theta, n=15, **settings):

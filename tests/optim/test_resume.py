@@ -54,6 +54,7 @@ def same(line, other):
 CASES = [(method, {"curvature_rows": 48, "seed": 2}) for method in SECOND_ORDER_METHODS]
 CASES += [(method, {"batch_rows": 16}) for method in UPDATE_RULES] + [("sgd", {"batch_rows": 16, "momentum": 0.9})]
 CASES += [(m, {"curvature_rows": 48, "preconditioner": "fisher"}) for m in ("hf-cg", "hf-bicgstab", "hf-minres")]
+CASES += [("kfac", {"batch_rows": 16}), ("kfac", {"batch_rows": 16, "record_every": 4})]
 CASES += [("lbfgs", {"history": 3}), ("hf-bicgstab", {"paper": True, "seed": 2})]
 
 

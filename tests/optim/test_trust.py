@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hfnumba.optim.iteration import OptimizerState
 from hfnumba.optim.line_search import LineSearchResult
 from hfnumba.optim.step import Step
 from hfnumba.optim.trust import FACTORS, MAX_RADIUS, MIN_RADIUS, Damped, DampingCandidates, Radius
+from hfnumba.optim.vectors import norm
 
 RESULT = KrylovResult(np.zeros(2), (), None, (), KrylovStatus.MAXITER, 3)
 
@@ -62,16 +65,23 @@ def test_radius_stays_in_its_range(radius, rho, alpha, length):
 
 def test_a_warm_start_is_shortened_to_lie_in_the_region():
     x0 = np.array([3.0, 4.0], np.float32)
-    inside = Radius().arguments(state(damping=0.0, radius=10.0), x0, 1.3)
+    inside = Radius().arguments(state(damping=0.0, radius=10.0), x0, 1.3, norm)
     assert inside["x0"] is x0
-    outside = Radius().arguments(state(damping=0.0, radius=1.0), x0, 1.3)
+    outside = Radius().arguments(state(damping=0.0, radius=1.0), x0, 1.3, norm)
     np.testing.assert_allclose(outside["x0"], [0.54, 0.72], rtol=1e-6)
     assert outside["radius"] == 1
+    in_metric = Radius().arguments(state(damping=0.0, radius=10.0), x0, 1.3, lambda v: 4 * norm(v))
+    np.testing.assert_allclose(in_metric["x0"], x0 * 0.9 * 10 / 20, rtol=1e-6)
+
+
+def test_the_radius_is_measured_in_the_metric():
+    taken = replace(step(0.1, 0.5, 2.0), length=lambda v: 3 * norm(v))
+    assert Radius().following(state(damping=0.0, radius=2.0), taken)["radius"] == pytest.approx(3.0)
 
 
 def test_the_best_candidate_determines_the_damping():
     rule, before = DampingCandidates(), state(damping=0.08)
-    assert rule.arguments(before, None, 1.3)["dampings"] == pytest.approx([0.08 * factor for factor in FACTORS])
+    assert rule.arguments(before, None, 1.3, norm)["dampings"] == pytest.approx([0.08 * factor for factor in FACTORS])
     for index, factor in enumerate(FACTORS, 1):
         after = rule.following(before, step(0.5, 1.0, index=index))["damping"]
         assert after == pytest.approx(0.08 * factor)

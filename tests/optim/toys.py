@@ -6,10 +6,11 @@ import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.lapack import dtrttf
 
 from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
-from hfnumba.objective import Counters, RowSample
+from hfnumba.objective import Counters, Minibatch, RowSample
 
 
 @dataclass
@@ -38,7 +39,7 @@ class ToyLinearization:
     gradient: np.ndarray
     toy: object
     rows: np.ndarray
-    fisher: np.ndarray | None = None
+    sums: dict = field(default_factory=dict)
 
     def _operator(self, product):
         def matvec(v):
@@ -60,7 +61,7 @@ class ToyLinearization:
         return self._operator(self.toy.gnvp)
 
     def preconditioner(self, name, damping):
-        return PRECONDITIONERS[name](fisher_diagonal=self.fisher, damping=damping)
+        return PRECONDITIONERS[name](damping=damping, **self.sums)
 
 
 class Toy:
@@ -121,6 +122,12 @@ class Toy:
         each = [self.g(np.asarray(theta, float), rows[[i]]) for i in range(len(rows))]
         return (np.stack(each) ** 2).mean(0).astype(np.float32)
 
+    def sums_of(self, preconditioner, theta, rows):
+        """What a preconditioner is made of."""
+        if preconditioner == "fisher":
+            return {"fisher_diagonal": self.fisher(theta, rows)}
+        return {} if preconditioner == "none" else self.factors(np.asarray(theta, float), rows)
+
     def linearize(self, theta, curvature_rows=None, *, preconditioner="none"):
         self.charge("linearize", self.n_rows)
         every = self.rows(None)
@@ -132,11 +139,35 @@ class Toy:
             gradient,
             self,
             rows := self.rows(curvature_rows),
-            self.fisher(theta, rows) if preconditioner == "fisher" else None,
+            self.sums_of(preconditioner, theta, rows),
         )
         self.spy.alive = [r for r in self.spy.alive if r() is not None] + [weakref.ref(lin)]
         self.spy.most_alive = max(self.spy.most_alive, len(self.spy.alive))
         return lin
+
+    def retain(self, vector):
+        return object()
+
+    def minibatch(self, theta, rows, *, factor_rows=None, factor_seed=None, trial=None):
+        """As one round: rows of all parts are charged as those of the minibatch."""
+        batch = self.rows(rows)
+        self.charge("gradient", len(batch))
+        value, gradient = self.loss(theta, batch), self.grad(theta, batch)
+        factors = self.factors(np.asarray(theta, float), self.rows(factor_rows)) if factor_seed is not None else None
+        if trial is None:
+            return Minibatch(value, gradient, factors, None, None, None)
+        compared, d = self.rows(trial.rows), np.asarray(trial.direction, float)
+        before, after = self.loss(trial.start, compared), self.loss(theta, compared)
+        form = float(d @ self.gnvp(np.asarray(theta, float), d, self.rows(trial.curvature_rows)))
+        if self.spy.hit("product"):
+            form = float("nan")
+        return Minibatch(value, gradient, factors, before, after, form)
+
+    def factors(self, t, rows):
+        """A layer of biases alone, whose factor G is the whole Gauss-Newton matrix."""
+        matrix = np.stack([self.gnvp(t, e, rows) for e in np.eye(self.n_params)])
+        none = np.zeros(0, np.float32)
+        return {"A1": none, "a1": none, "G1": dtrttf(np.asfortranarray(matrix), uplo="L")[0].astype(np.float32)}
 
     def values_along(self, theta, directions, alphas, rows=None):
         rows = self.rows(rows)
@@ -242,6 +273,19 @@ class Network(Toy):
 
     def f(self, t, rows):
         return -(self.forward(t, rows)[1] * self.Y[rows]).sum() / len(rows)
+
+    def factors(self, t, rows):
+        """Kronecker factors with the expectation of the deltas' outer products."""
+        h, log_p = self.forward(t, rows)
+        p, W2, found = np.exp(log_p), self.split(t)[2], {}
+        Q = np.einsum("ni,ij->nij", p, np.eye(p.shape[1])) - np.einsum("ni,nj->nij", p, p)
+        J = W2 * (1 - h * h)[:, :, None]
+        below = np.einsum("nia,nab,njb->nij", J, Q, J)
+        for layer, (a, G) in enumerate(((self.X[rows], below), (h, Q)), start=1):
+            for name, moment in ((f"A{layer}", a.T @ a / len(rows)), (f"G{layer}", G.mean(0))):
+                found[name] = dtrttf(np.asfortranarray(moment), uplo="L")[0].astype(np.float32)
+            found[f"a{layer}"] = a.mean(0).astype(np.float32)
+        return found
 
     def error_of(self, t, rows):
         return float((self.forward(t, rows)[1].argmax(1) != self.labels[rows]).mean())

@@ -16,7 +16,7 @@ from hfnumba.engine.protocol import Problem
 from hfnumba.engine.rows import ArraySource
 from hfnumba.errors import DataError
 from hfnumba.network import Network
-from hfnumba.objective import RowSample
+from hfnumba.objective import RowSample, Trial
 from tests.laws.objective_laws import check_objective, check_sample
 
 F32 = np.dtype(np.float32)
@@ -47,6 +47,11 @@ def everything(f, between=lambda step: None):
         out.append(v)
     between(5)
     out.append(f.values_along(theta, [v, -v], [1.0, 0.25]))
+    sample, part = RowSample(600, seed=1, draw=5), RowSample(200, seed=1, draw=5)
+    kept = f.retain(theta)
+    step = f.minibatch(theta + v, sample, factor_rows=part, factor_seed=(3,), trial=Trial(theta, v, part, part))
+    out += [step.value, step.gradient, step.before, step.after, step.curvature, *step.factors.values()]
+    del kept
     return out
 
 

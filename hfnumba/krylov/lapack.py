@@ -1,0 +1,92 @@
+"""LAPACK routines of SciPy that release the interpreter's lock, so that threads can factor matrices side by side.
+
+SciPy's own wrappers hold the lock. The routines are the same: their addresses come from
+:mod:`scipy.linalg.cython_lapack` and :mod:`scipy.linalg.cython_blas`, and ctypes releases the lock for a call.
+Matrices are in Fortran order, float32 or float64.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOWER, _UNIT = b"L", b"N"
+
+
+@functools.cache
+def _routine(module: str, name: str, n_arguments: int) -> Callable[..., None]:
+    from scipy.linalg import cython_blas, cython_lapack  # noqa: PLC0415 - slow to import
+
+    capsule = {"blas": cython_blas, "lapack": cython_lapack}[module].__pyx_capi__[name]
+    api = ctypes.pythonapi
+    api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    address = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(address)
+
+
+def _prefix(array: NDArray[Any]) -> str:
+    return "s" if array.dtype == np.float32 else "d"
+
+
+def _integer(number: int) -> Any:
+    return ctypes.byref(ctypes.c_int(number))
+
+
+def cholesky(matrix: NDArray[Any]) -> bool:
+    """Replace the lower triangle of a symmetric ``matrix`` (n, n) by its Cholesky factor L; n³/3 operations.
+
+    Returns
+    -------
+    bool
+        Whether the matrix is positive definite to rounding; if not, its contents are useless.
+    """
+    n, info = len(matrix), ctypes.c_int()
+    _routine("lapack", f"{_prefix(matrix)}potrf", 5)(
+        ctypes.c_char_p(_LOWER), _integer(n), matrix.ctypes.data, _integer(max(1, n)), ctypes.byref(info)
+    )
+    return info.value == 0
+
+
+def solve_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, transpose: bool) -> None:
+    """Replace ``right`` (m, k) by op(L)⁻¹ right (``side`` "L") or right op(L)⁻¹ ("R"), in place.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (n, n)
+        L in the lower triangle; n = m or k by the side.
+    right : ndarray, shape (m, k), in Fortran order
+    side : {"L", "R"}
+    transpose : bool
+        Whether op(L) is L'.
+    """
+    _triangular("trsm", factor, right, side, transpose)
+
+
+def multiply_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, transpose: bool) -> None:
+    """Replace ``right`` (m, k) by op(L) right or right op(L), in place; see :func:`solve_triangular`."""
+    _triangular("trmm", factor, right, side, transpose)
+
+
+def _triangular(routine: str, factor: NDArray[Any], right: NDArray[Any], side: str, transpose: bool) -> None:
+    m, k = right.shape
+    one = (ctypes.c_float if right.dtype == np.float32 else ctypes.c_double)(1.0)
+    _routine("blas", f"{_prefix(right)}{routine}", 11)(
+        ctypes.c_char_p(side.encode()),
+        ctypes.c_char_p(_LOWER),
+        ctypes.c_char_p(b"T" if transpose else b"N"),
+        ctypes.c_char_p(_UNIT),
+        _integer(m),
+        _integer(k),
+        ctypes.byref(one),
+        factor.ctypes.data,
+        _integer(max(1, len(factor))),
+        right.ctypes.data,
+        _integer(max(1, m)),
+    )

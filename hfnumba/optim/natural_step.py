@@ -1,0 +1,152 @@
+"""Parts of a natural-gradient step with Kronecker factors: judging the last step, averaging factors, and momentum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hfnumba.krylov.kronecker import kfac
+from hfnumba.krylov.operator import dot
+from hfnumba.objective import Minibatch
+from hfnumba.optim.vectors import Vector, step
+
+MIN_DAMPING, MAX_DAMPING = 1e-4, 100.0
+
+RATE = 0.3
+"""Length of a step along d, over the scale c."""
+
+TRUST = 0.15
+"""Bound on a step's predicted decrease, as a share of the first loss."""
+
+_FACTOR_MEMORY = 0.9
+_SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
+_MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
+
+
+class Numbers(NamedTuple):
+    """Numbers of a run between steps.
+
+    Attributes
+    ----------
+    step : float
+        Steps made.
+    n_factors : float
+        Factors in their running average.
+    log_scale : float
+        Logarithm of the scale c.
+    first_loss : float
+        Loss over the first minibatch.
+    slope : float
+        g'u of the last step, negative; 0 if there is none to judge.
+    metric : float
+        d'Fd of the last direction d.
+    n_judged : float
+        Directions whose scale is in the running mean.
+    n_retreats : float
+        Consecutive steps taken back.
+    """
+
+    step: float = 0.0
+    n_factors: float = 0.0
+    log_scale: float = 0.0
+    first_loss: float = 0.0
+    slope: float = 0.0
+    metric: float = 0.0
+    n_judged: float = 0.0
+    n_retreats: float = 0.0
+
+
+def reduction_ratio(numbers: Numbers, batch: Minibatch) -> float | None:
+    """Return the change of f by the last step over half its slope; None without a step, -inf if f is not finite."""
+    if batch.before is None or batch.after is None or numbers.slope >= 0:
+        return None
+    change = batch.after - batch.before
+    return change / (numbers.slope / 2) if math.isfinite(change) else -math.inf
+
+
+def adapted_damping(damping: float, rho: float | None) -> float:
+    """Return the next damping by Levenberg and Marquardt's rule, with a second increase below -1."""
+    if rho is not None:
+        factor = 2.25 if rho < -1 else 1.5 if rho < 1 / 4 else 2 / 3 if rho > 3 / 4 else 1.0
+        damping *= factor
+    return min(max(damping, MIN_DAMPING), MAX_DAMPING)
+
+
+def measured_scale(numbers: Numbers, batch: Minibatch) -> Numbers:
+    """Return the numbers with the curvature of the last direction in the running geometric mean of the scale."""
+    ratio = (batch.curvature or 0.0) / numbers.metric if numbers.metric > 0 else 0.0
+    if not (math.isfinite(ratio) and ratio > 0):
+        return numbers
+    memory = _SCALE_MEMORY if numbers.n_judged else 0.0
+    log_scale = memory * numbers.log_scale + (1 - memory) * math.log(ratio)
+    log_scale = min(max(log_scale, math.log(_MIN_SCALE)), math.log(_MAX_SCALE))
+    return numbers._replace(log_scale=log_scale, n_judged=numbers.n_judged + 1)
+
+
+def averaged_factors(
+    numbers: Numbers, factors: Mapping[str, Vector], new: Mapping[str, Vector] | None
+) -> tuple[Numbers, dict[str, Vector]]:
+    """Return the running average of the factors with ``new`` ones, of weight 1/k up to 10 and 1/10 from then on."""
+    if new is None:
+        return numbers, dict(factors)
+    numbers = numbers._replace(n_factors=numbers.n_factors + 1)
+    memory = min(_FACTOR_MEMORY, 1 - 1 / numbers.n_factors)
+    if not factors:
+        return numbers, dict(new)
+    return numbers, {name: step(old * old.dtype.type(memory), 1 - memory, new[name]) for name, old in factors.items()}
+
+
+class Momentum(NamedTuple):
+    """A step along d with momentum.
+
+    Attributes
+    ----------
+    move : ndarray, shape (n_params,)
+        Change of theta.
+    velocity, direction : ndarray, shape (n_params,)
+        u and d after the step.
+    slope, metric : float
+        g'u and d'Fd.
+    scaled : bool
+        Whether the bound on the predicted decrease made the step shorter.
+    restarted : bool
+        Whether u pointed uphill and starts anew.
+    """
+
+    move: Vector
+    velocity: Vector
+    direction: Vector
+    slope: float
+    metric: float
+    scaled: bool
+    restarted: bool
+
+
+def momentum_step(
+    gradient: Vector, velocity: Vector | None, factors: Mapping[str, Vector], damping: float, numbers: Numbers
+) -> Momentum:
+    """Return the next step: d = -F⁻¹g, u := μu + (rate/c) d, move μu + (rate/c) d, bounded by the trust in it.
+
+    μ grows as 1 - 1/(1 + k/2) with the number k of steps, to 0.9.
+    """
+    direction: Vector = -kfac(damping, None, **factors).matvec(gradient)
+    along = _times(direction, RATE / math.exp(numbers.log_scale))
+    metric, momentum = -dot(gradient, direction), min(_MOMENTUM, 1 - 1 / (1 + numbers.step / _MOMENTUM_STEPS))
+    u, restarted = along, False
+    if velocity is not None:
+        u = step(along, momentum, velocity)
+        if dot(gradient, u) >= 0:
+            u, restarted = along, True
+    move = step(along, momentum, u)
+    predicted, limit = -dot(gradient, move), TRUST * numbers.first_loss
+    scaled = predicted > limit
+    if scaled:
+        shorter = limit / predicted
+        move, u = _times(move, shorter), _times(u, shorter)
+    return Momentum(move, u, direction, dot(gradient, u), metric, scaled, restarted)
+
+
+def _times(vector: Vector, factor: float) -> Vector:
+    product: Vector = vector * vector.dtype.type(factor)
+    return product

@@ -1,0 +1,96 @@
+"""The K-FAC preconditioner: against dense matrices, and on factors that are singular, indefinite or not finite."""
+
+import numpy as np
+import pytest
+from scipy.linalg import block_diag, lapack
+
+from hfnumba.krylov import lapack as ours
+from hfnumba.krylov.kronecker import kfac
+
+SHAPES = ((7, 4), (4, 3), (3, 1))
+
+
+def packed(matrix, dtype):
+    return lapack.dtrttf(np.asfortranarray(matrix), uplo="L")[0].astype(dtype)
+
+
+def random_factors(dtype=np.float64, rank=None):
+    """Factors of three layers, and the damped dense matrices that they stand for."""
+    rng, factors, moments = np.random.default_rng(0), {}, []
+    for layer, (n_in, n_out) in enumerate(SHAPES, start=1):
+        rows = np.hstack([rng.normal(size=(rank or 50, n_in)), np.ones((rank or 50, 1))])
+        deltas = rng.normal(size=(rank or 50, n_out)) * 0.1
+        A, G = rows.T @ rows / len(rows), deltas.T @ deltas / len(deltas)
+        factors |= {f"A{layer}": packed(A[:-1, :-1], dtype), f"a{layer}": A[-1, :-1].astype(dtype)}
+        factors[f"G{layer}"] = packed(G, dtype)
+        moments.append((A, G))
+    return factors, moments
+
+
+def dense(moments, damping):
+    blocks = []
+    for A, G in moments:
+        ratio = np.sqrt((np.trace(A) / len(A)) / (np.trace(G) / len(G)))
+        left, right = A + ratio * np.sqrt(damping) * np.eye(len(A)), G + np.sqrt(damping) / ratio * np.eye(len(G))
+        blocks.append(np.kron(left, right))
+    return block_diag(*blocks)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-3)])
+@pytest.mark.parametrize("rank", [None, 2])
+def test_products_against_a_dense_inverse(rank, dtype, tolerance):
+    factors, moments = random_factors(dtype, rank)
+    M, F = kfac(0.1, **factors), dense(moments, 0.1)
+    v = np.random.default_rng(1).normal(size=len(F)).astype(dtype)
+    expected = np.linalg.solve(F, v)
+    found = M.matvec(v)
+    assert found.dtype == dtype
+    assert M.n_increased == 0
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    # The two halves: F = LL'.
+    np.testing.assert_allclose(M.solve_upper(M.solve_lower(v)), expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(M.solve_upper(M.multiply_upper(v)), v, atol=tolerance * np.abs(v).max())
+    half = M.solve_lower(v).astype(np.float64)
+    np.testing.assert_allclose(half @ half, v @ expected, rtol=10 * tolerance)
+
+
+def test_penalty_adds_to_the_damping():
+    factors, moments = random_factors()
+    v, penalty = np.ones(len(dense(moments, 1))), np.zeros(len(dense(moments, 1)))
+    penalty[0] = 0.4
+    np.testing.assert_allclose(kfac(0.1, penalty, **factors).matvec(v), kfac(0.5, **factors).matvec(v))
+
+
+@pytest.mark.parametrize("fault", ["zero", "nan", "indefinite"])
+def test_unusable_factors_leave_a_finite_positive_operator(fault):
+    factors, _ = random_factors(np.float32)
+    factors["G2"] = {
+        "zero": factors["G2"] * 0,
+        "nan": np.full_like(factors["G2"], np.nan),
+        "indefinite": packed(np.diag([1.0, -1.0, 1.0]), np.float32),
+    }[fault]
+    M = kfac(1e-4, **factors)
+    v = np.random.default_rng(2).normal(size=M.shape[0]).astype(np.float32)
+    product = M.matvec(v)
+    assert np.isfinite(product).all()
+    assert v @ product > 0
+    assert M.n_increased == (fault == "indefinite")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("side", ["L", "R"])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_lapack_against_numpy(side, transpose, dtype):
+    rng = np.random.default_rng(0)
+    n = 5 if side == "L" else 3
+    A = rng.normal(size=(n, n)) + n * np.eye(n)
+    factor = np.asfortranarray(A @ A.T, dtype=dtype)
+    expected = np.linalg.cholesky(A @ A.T)
+    assert ours.cholesky(factor)
+    np.testing.assert_allclose(np.tril(factor), expected, rtol=1e-5)
+    right = np.asfortranarray(rng.normal(size=(5, 3)), dtype=dtype)
+    L = expected.T if transpose else expected
+    solution = np.linalg.solve(L, right) if side == "L" else np.linalg.solve(L.T, right.T).T
+    ours.solve_triangular(factor, right, side=side, transpose=transpose)
+    np.testing.assert_allclose(right, solution, rtol=1e-4, atol=1e-6)
+    assert not ours.cholesky(np.asfortranarray(np.diag([1.0, -1.0, 1.0]), dtype=dtype))

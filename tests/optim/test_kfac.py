@@ -1,0 +1,229 @@
+"""K-FAC as a method: its rounds, its rules, resuming, and what it does where a loss is not finite."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from hfnumba.engine import ArrayObjective
+from hfnumba.errors import NumericalError, UsageError
+from hfnumba.network import Network
+from hfnumba.objective import Minibatch
+from hfnumba.optim.iteration import OptimizerState
+from hfnumba.optim.kfac import KFAC
+from hfnumba.optim.methods import optimizer
+from hfnumba.optim.natural_step import (
+    MAX_DAMPING,
+    MIN_DAMPING,
+    TRUST,
+    Numbers,
+    adapted_damping,
+    averaged_factors,
+    measured_scale,
+    momentum_step,
+    reduction_ratio,
+)
+
+
+def blobs(n_rows=700, *, loss="softmax_cross_entropy", activation="tanh", **settings):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 6))
+    labels = rng.integers(0, 4, n_rows)
+    X = centres[labels] + 0.5 * rng.normal(size=(n_rows, 6))
+    network = Network((6, 8, 4), activation, loss)
+    y = labels if network.takes_labels else np.eye(4)[labels]
+    return ArrayObjective(network, X, y, **settings), network.initialize(0)
+
+
+def answer(**fields):
+    values = {"value": 1.0, "gradient": np.zeros(1), "factors": None, "before": 1.0, "after": 0.9, "curvature": 2.0}
+    return Minibatch(**(values | fields))
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize("batch_rows", [64, 6144])
+def test_it_trains(batch_rows, activation, loss):
+    f, theta = blobs(loss=loss, activation=activation)
+    steps = 700 // 64 if batch_rows == 64 else 1
+    first, *_, last = optimizer("kfac", batch_rows=batch_rows, max_iterations=60 // steps + 1).iterate(f, theta)
+    assert last.loss < 0.5 * first.loss
+    assert math.isfinite(last.loss)
+
+
+def test_rounds_of_an_iteration_are_its_steps_and_one_evaluation():
+    f, theta = blobs()
+    for it in KFAC(batch_rows=100, max_iterations=3).iterate(f, theta):
+        assert it.rounds == 1 + it.iteration * (7 + 1)
+    for it in KFAC(batch_rows=100, record_every=2, max_iterations=3).iterate(f, theta):
+        assert it.rounds == 1 + it.iteration * (2 + 1)
+
+
+def test_a_vector_that_workers_have_is_not_sent_again():
+    f, theta = blobs()
+    n_bytes = theta.nbytes
+    lines = list(KFAC(batch_rows=100, record_every=1, max_iterations=7).iterate(f, theta))
+    factors = sum(v.nbytes for name, v in lines[-1].state.memory.items() if name[0] in "AaG")
+    for before, after in itertools.pairwise(lines[1:]):
+        # Out: the iterate, the direction, the average; back: the gradient, every second time the factors; losses.
+        with_factors = after.iteration % 2 == 1
+        expected = 4 * n_bytes + factors * with_factors
+        assert expected <= after.nbytes - before.nbytes < expected + 200
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("record_every", [None, 3])
+def test_resumed_from_every_iteration_to_the_same_bits(record_every):
+    f, theta = blobs()
+    method = KFAC(batch_rows=100, record_every=record_every, max_iterations=5, seed=3)
+    whole = list(method.iterate(f, theta))
+    for stop in range(5):
+        state = whole[stop].state
+        scalars = json.loads(json.dumps(state.scalars(), allow_nan=False))
+        resumed = list(method.iterate(blobs()[0], state=OptimizerState.restore(state.tensors(), scalars)))
+        for it, expected in zip(resumed, whole[stop + 1 :], strict=True):
+            np.testing.assert_array_equal(it.state.theta, expected.state.theta)
+            assert it.state.memory.keys() == expected.state.memory.keys()
+            line, expected_line = it.as_ledger_line(), expected.as_ledger_line()
+            assert line | {"elapsed_s": 0} == expected_line | {"elapsed_s": 0}
+
+
+def ended_after(n_calls):
+    calls = itertools.count(1)
+    return lambda: next(calls) >= n_calls
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("n_calls", [1, 4, 8])
+def test_stopped_between_two_steps_it_continues_to_the_same_bits(n_calls):
+    f, theta = blobs()
+    method = KFAC(batch_rows=100, max_iterations=3, seed=3)
+    whole = list(method.iterate(f, theta))
+    iterations, seen = method.iterate(blobs()[0], theta, stop=ended_after(n_calls)), []
+    while True:
+        try:
+            seen.append(next(iterations))
+        except StopIteration as end:
+            state = end.value
+            break
+    # Six of the seven steps of an epoch are followed by another.
+    assert len(seen) == 1 + (n_calls - 1) // 6
+    scalars = json.loads(json.dumps(state.scalars(), allow_nan=False))
+    seen += method.iterate(blobs()[0], state=OptimizerState.restore(state.tensors(), scalars))
+    for it, expected in zip(seen, whole, strict=True):
+        np.testing.assert_array_equal(it.state.theta, expected.state.theta)
+        assert it.as_ledger_line() | {"elapsed_s": 0} == expected.as_ledger_line() | {"elapsed_s": 0}
+
+
+class Poisoned:
+    """An objective whose minibatches are not finite from a step on, for some steps."""
+
+    def __init__(self, objective, bad):
+        self.objective, self.bad, self.n_steps, self.thetas = objective, bad, 0, []
+
+    def __getattr__(self, name):
+        return getattr(self.objective, name)
+
+    def minibatch(self, theta, *arguments, **named):
+        self.thetas.append(theta)
+        result = self.objective.minibatch(theta, *arguments, **named)
+        self.n_steps += 1
+        return result._replace(value=math.nan) if self.n_steps - 1 in self.bad else result
+
+
+def test_a_step_that_leads_out_of_range_is_taken_back():
+    f, theta = blobs()
+    poisoned = Poisoned(f, {3})
+    lines = list(KFAC(batch_rows=100, record_every=1, max_iterations=6).iterate(poisoned, theta))
+    np.testing.assert_array_equal(poisoned.thetas[4], poisoned.thetas[2])
+    assert lines[4].damping == 8 * lines[3].damping
+    assert "taken back" in lines[4].note
+    assert all(math.isfinite(it.loss) for it in lines)
+    with pytest.raises(NumericalError, match="scale the features"):
+        list(KFAC(batch_rows=100, max_iterations=4).iterate(Poisoned(f, range(3, 40)), theta))
+    with pytest.raises(NumericalError, match="scale the features"):
+        list(KFAC(batch_rows=100, max_iterations=4).iterate(Poisoned(f, {0}), theta))
+
+
+def test_no_step_decreases_the_model_by_more_than_the_trust():
+    f, theta = blobs()
+    with f.vectors.using(theta):
+        batch = f.minibatch(theta, None, factor_seed=(0,))
+    numbers = Numbers(first_loss=batch.value)
+    free = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers._replace(first_loss=1e9))
+    assert not free.scaled
+    bound = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers._replace(first_loss=1e-3))
+    assert bound.scaled
+    assert math.isclose(-float(batch.gradient @ bound.move), TRUST * 1e-3, rel_tol=1e-5)
+    np.testing.assert_array_equal(bound.direction, free.direction)
+
+
+def test_velocity_that_points_uphill_starts_anew():
+    f, theta = blobs()
+    batch = f.minibatch(theta, None, factor_seed=(0,))
+    numbers = Numbers(step=50.0, first_loss=1e9)
+    plain = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers)
+    uphill = momentum_step(batch.gradient, 100 * batch.gradient, batch.factors, 0.1, numbers)
+    assert uphill.restarted
+    np.testing.assert_array_equal(uphill.velocity, plain.velocity)
+
+
+def test_the_damping_follows_the_reduction_ratio():
+    numbers = Numbers(slope=-1.0)
+    assert reduction_ratio(Numbers(), answer()) is None
+    assert reduction_ratio(numbers, answer(after=0.5)) == 1.0
+    assert reduction_ratio(numbers, answer(after=math.inf)) == -math.inf
+    factors = {None: 1, 1.0: 2 / 3, 0.5: 1, 0.1: 1.5, -0.5: 1.5, -2.0: 2.25, -math.inf: 2.25}
+    for rho, factor in factors.items():
+        assert math.isclose(adapted_damping(0.1, rho), 0.1 * factor)
+    assert adapted_damping(MAX_DAMPING, -2.0) == MAX_DAMPING
+    assert adapted_damping(MIN_DAMPING, 2.0) == MIN_DAMPING
+
+
+def test_the_scale_is_a_running_geometric_mean_within_bounds():
+    numbers = measured_scale(Numbers(metric=1.0), answer(curvature=4.0))
+    assert math.isclose(numbers.log_scale, math.log(4.0))
+    numbers = measured_scale(numbers, answer(curvature=1.0))
+    assert math.isclose(numbers.log_scale, 0.7 * math.log(4.0))
+    for curvature in (0.0, -1.0, math.nan, math.inf):
+        assert measured_scale(numbers, answer(curvature=curvature)) == numbers
+    assert measured_scale(Numbers(metric=1.0), answer(curvature=1e9)).log_scale == math.log(20.0)
+
+
+def test_factors_are_a_plain_mean_at_first():
+    numbers, factors = Numbers(), {}
+    for k in range(5):
+        numbers, factors = averaged_factors(numbers, factors, {"A1": np.full(3, float(k))})
+    np.testing.assert_allclose(factors["A1"], 2.0)
+    assert averaged_factors(numbers, factors, None)[0] == numbers
+
+
+def test_a_state_of_another_method_is_refused():
+    f, theta = blobs()
+    *_, other = optimizer("adam", max_iterations=1).iterate(f, theta)
+    with pytest.raises(UsageError, match="resume with its own method"):
+        next(KFAC().iterate(f, state=other.state))
+    *_, mine = KFAC(max_iterations=1).iterate(f, theta)
+    for method in ("adam", "lbfgs", "hf-cg"):
+        with pytest.raises(UsageError, match="resume with its own method"):
+            next(optimizer(method).iterate(f, state=mine.state))
+
+
+@pytest.mark.parametrize("settings", [{"batch_rows": 0}, {"damping": 0.0}, {"record_every": 0}, {"damping": math.nan}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(UsageError, match="expected"):
+        KFAC(**settings)
+
+
+def test_constant_features_dead_units_and_a_class_of_one_row():
+    rng = np.random.default_rng(0)
+    X = np.hstack([rng.normal(size=(300, 3)), np.ones((300, 2)), np.zeros((300, 1))])
+    y = (X[:, 0] > 0).astype(np.int32)
+    y[0] = 2
+    network = Network((6, 8, 3), "relu")
+    theta = network.initialize(0)
+    next(network.layers(theta)).biases[:4] = -1e3
+    first, *_, last = KFAC(batch_rows=64, max_iterations=10).iterate(ArrayObjective(network, X, y), theta)
+    assert last.loss < 0.3 * first.loss
