@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -214,7 +214,9 @@ class _Loop:
                 writer.begin()
                 return Ending.SIGNAL
             reporter.begin(settings, last)
-            iterations = self.optimizer.iterate(objective, self.theta, test=test, state=state)
+            iterations = self.optimizer.iterate(
+                objective, self.theta, test=test, state=state, stop=lambda: self._interrupted(stop) is not None
+            )
             return self._iterate(iterations, last, writer, reporter, stop)
 
     def _companion(self, store: Store, name: str) -> Companion | None:
@@ -247,28 +249,41 @@ class _Loop:
 
     def _iterate(
         self,
-        iterations: Iterator[Iteration],
+        iterations: Generator[Iteration, None, OptimizerState | None],
         last: ledger.Line | None,
         writer: RunWriter,
         reporter: RunReporter,
         stop: StopSignals,
     ) -> Ending:
-        limit_s = self.record.settings.time_limit_s
-        for number, iteration in enumerate(iterations):
+        number, between = 0, None
+        while True:
+            try:
+                iteration = next(iterations)
+            except StopIteration as end:
+                between = end.value
+                break
             if number == 0:
                 # Not sooner: damaged data or an unreachable cluster leave nothing behind.
                 writer.begin()
+            number += 1
             last = iteration.as_ledger_line()
             if iteration.iteration == 0:
                 last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
             writer.save(iteration.state, last)
             reporter.iteration(last)
-            if self._reached(last) is None:
-                if stop.received is not None:
-                    return Ending.SIGNAL
-                if limit_s is not None and time.monotonic() - self.started >= limit_s:
-                    return Ending.TIME
+            if self._reached(last) is None and (ending := self._interrupted(stop)) is not None:
+                return ending
+        if between is not None:
+            writer.save_between(between)
+            return self._interrupted(stop) or Ending.SIGNAL
         return (None if last is None else self._reached(last)) or Ending.OPTIMIZER
+
+    def _interrupted(self, stop: StopSignals) -> Ending | None:
+        """Return why a run ends before its method does: a signal, or its time."""
+        if stop.received is not None:
+            return Ending.SIGNAL
+        limit_s = self.record.settings.time_limit_s
+        return Ending.TIME if limit_s is not None and time.monotonic() - self.started >= limit_s else None
 
     def _reached(self, line: ledger.Line) -> Ending | None:
         """Return the limit of the optimiser that a line meets; it comes first, as nothing is left to resume."""

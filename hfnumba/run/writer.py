@@ -70,7 +70,26 @@ class RunWriter:
         """
         removed = self._removed()
         self.lines.append(line)
-        self._newest = Checkpoint(
+        self._newest = self._checkpoint(state, line)
+        self._refuse(removed)
+        write_checkpoint(self._directory.checkpoints, self._newest)
+        ledger.append(self._directory.ledger, line)
+
+    def save_between(self, state: OptimizerState) -> None:
+        """Write a state between two iterations in the place of the checkpoint of the last one.
+
+        Raises
+        ------
+        CheckpointError
+            See :meth:`save`.
+        """
+        removed = self._removed()
+        self._newest = self._checkpoint(state, self.lines[-1])
+        self._refuse(removed)
+        write_checkpoint(self._directory.checkpoints, self._newest)
+
+    def _checkpoint(self, state: OptimizerState, line: ledger.Line) -> Checkpoint:
+        return Checkpoint(
             iteration=state.iteration,
             tensors=state.tensors(),
             scalars=state.scalars(),
@@ -78,9 +97,6 @@ class RunWriter:
             settings_digest=self._record.settings_digest,
             ledger_line=line,
         )
-        self._refuse(removed)
-        write_checkpoint(self._directory.checkpoints, self._newest)
-        ledger.append(self._directory.ledger, line)
 
     def finish(self) -> None:
         """Check that all files of the run are there, and that the ledger is what was written.

@@ -1,5 +1,6 @@
 """Runs by the Python interface: what is written, limits, resuming, and faults at every file operation."""
 
+import itertools
 import json
 import os
 
@@ -16,7 +17,7 @@ from hfnumba.run.config import settings_from
 from hfnumba.run.model import load_model
 from hfnumba.run.records import NetworkRecord, StoreRecord
 from hfnumba.run.settings import fixed
-from hfnumba.run.training import Ending
+from hfnumba.run.training import Ending, _Loop
 from tests.silent import Silent
 from tests.toy_store import write_toy_store
 
@@ -451,3 +452,23 @@ def test_a_model_that_does_not_fit_the_data(straight, tmp_path):
     store = write_store(tmp_path / "narrow.zarr", {"train": (X, np.arange(40) % 3)})
     with pytest.raises(DataError, match=r"8 features and 3 outputs.*with 5 features and 3 outputs"):
         load_model(straight).evaluate(open_store(store.path)["train"])
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("n_calls", [2, 5, 9])
+def test_a_run_that_stops_between_two_steps_continues_there(toy_store, tmp_path, monkeypatch, n_calls):
+    """Calls are made after each step but the last of an iteration, and after each iteration."""
+    settings = {"method": "kfac", "batch_rows": 16, "curvature_rows": None, "max_iterations": 3}
+    run(toy_store, tmp_path / "whole", **settings)
+    whole = ledger.read(tmp_path / "whole" / "ledger.jsonl")
+    calls = itertools.count(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(_Loop, "_interrupted", lambda *_: Ending.SIGNAL if next(calls) >= n_calls else None)
+        outcome = run(toy_store, tmp_path / "r", **settings)
+    assert outcome.ending is Ending.SIGNAL
+    before = newest_checkpoint(tmp_path / "r" / "checkpoints")
+    assert before.ledger_line == outcome.lines[-1]
+    assert before.scalars["rounds"] > before.ledger_line["rounds"]
+    run(toy_store, tmp_path / "r", resume=True)
+    assert comparable(ledger.read(tmp_path / "r" / "ledger.jsonl")) == comparable(whole)
+    assert theta(tmp_path / "r") == theta(tmp_path / "whole")
