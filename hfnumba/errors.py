@@ -6,13 +6,14 @@ MAX_MESSAGE = 4000
 """Largest number of characters of a message; of a longer one the middle is left out."""
 
 
-def printable(text: str) -> str:
-    r"""Text as a terminal can show it, on one line.
+def printable(text: str | bytes) -> str:
+    r"""Text, or the bytes of one in UTF-8, as a terminal can show it, on one line.
 
     Texts from data and names of files may hold control characters, among them the escapes that change what a terminal
     shows, and bytes that are not UTF-8. These are written as Python writes them (``\x1b``), and line breaks as spaces.
     """
-    line = " ".join(text.splitlines())
+    whole = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
+    line = " ".join(whole.splitlines())
     if len(line) > MAX_MESSAGE:
         line = f"{line[: MAX_MESSAGE // 2]} … {line[-MAX_MESSAGE // 2 :]}"
     return line if line.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in line)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, printable
 from hfnumba.formats.ark_compression import CELL_NBYTES, decompressed
 from hfnumba.formats.numbers import plain
 
@@ -147,7 +147,9 @@ def _token(path: Path, file: BinaryIO, at: int) -> bytes:
         token += byte
     if token not in DTYPES and token not in COMPRESSED:
         known = ", ".join(key.decode() for key in (*DTYPES, *COMPRESSED))
-        raise DataError(f"{path}: the object at byte {at} is of type {token!r}, expected {known} or whole numbers")
+        raise DataError(
+            f"{path}: the object at byte {at} is of type '{printable(token)}', expected {known} or whole numbers"
+        )
     return token
 
 
@@ -173,7 +175,9 @@ def _text(path: Path, file: BinaryIO) -> bytes:
 def _text_matrix(entry: Entry, text: bytes) -> NDArray[np.float32]:
     body = text.strip()
     if not (body.startswith(b"[") and body.endswith(b"]")):
-        raise DataError(f"{entry.path}: expected a matrix in brackets at byte {entry.offset}, got {text[:20]!r}")
+        raise DataError(
+            f"{entry.path}: expected a matrix in brackets at byte {entry.offset}, got '{printable(text[:20])}'"
+        )
     try:
         rows = [[float(word) for word in line.split()] for line in plain(body[1:-1]).splitlines() if line.strip()]
         with np.errstate(over="ignore"):
@@ -210,7 +214,7 @@ def decode(path: Path, text: bytes) -> str:
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
-        raise DataError(f"{path} holds a key that is not text: {text[:20]!r}") from None
+        raise DataError(f"{path} holds a key that is not text: '{printable(text[:20])}'") from None
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hfnumba.errors import printable
+
 
 def plain[Text: (str, bytes)](text: Text) -> Text:
     """Check a text of one or more numbers, and return it for Python to convert.
@@ -12,7 +14,7 @@ def plain[Text: (str, bytes)](text: Text) -> Text:
         If it has characters that only Python accepts in numbers.
     """
     if not text.isascii() or (b"_" if isinstance(text, bytes) else "_") in text:
-        raise ValueError(f"{text[:40]!r} is not a number")
+        raise ValueError(f"'{printable(text[:40])}' is not a number")
     return text
 
 

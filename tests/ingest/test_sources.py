@@ -273,6 +273,8 @@ def test_npz_without_what_is_needed(tmp_path):
         read(npz(tmp_path, X=np.zeros((3, 2)), y=np.zeros(2)))
     with pytest.raises(DataError, match=r"got shapes \(\)"):
         read(npz(tmp_path, X=np.float64(1), y=np.zeros(2)))
+    with pytest.raises(DataError, match=r"got shapes .* \(\)|X with rows and features and y with a row"):
+        build(npz(tmp_path, X_train=np.zeros((3, 2)), y_train=np.float64(1)), out=tmp_path / "s.zarr")
     (tmp_path / "b.npz").write_bytes(b"not a zip")
     with pytest.raises(DataError, match=r"not an .npz archive"):
         read(tmp_path / "b.npz")

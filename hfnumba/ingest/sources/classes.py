@@ -53,6 +53,8 @@ def numbered(recipe: Recipe, splits: Mapping[str, Pair]) -> tuple[dict[str, Pair
     Labels that are not all from 0 to 99,999 are names, such as -1 and 1.
     """
     same = dict(splits)
+    if any(not y.ndim for _, y in splits.values()):
+        return same, ()  # refused later, as all rows of a wrong shape
     labels = {name: y.reshape(-1) for name, (_, y) in splits.items()}
     if is_regression(recipe, (y for _, y in splits.values())) or any(
         len(own) != len(splits[name][1]) or own.dtype.kind not in "buif" or not _whole(own)
