@@ -96,7 +96,7 @@ class Ranges:
             tiny = differs & (span < MIN_STEPS * _spacing32(span))
         if low.dtype.kind == "f":
             differs &= (span >= MIN_STEPS * fine) | (largest >= LARGEST_WHOLE)
-        lost = self.parsed & (largest >= LARGEST_WHOLE) & (span < MIN_STEPS * fine)
+        lost = self.parsed & (largest >= LARGEST_WHOLE) & (largest <= 2.0**64) & (span < MIN_STEPS * fine)
         for bad, steps, of, what in (
             (lost, fine, "float64", "subtract an offset in the file"),
             (tiny, step, "float32", "multiply by a factor first"),

@@ -249,6 +249,12 @@ def test_a_test_split_has_the_origin_of_the_training_rows(tmp_path):
             np.testing.assert_allclose(np.sort(store[name].load(0)[0][:, 0]), values, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "libsvm"])
+def test_a_constant_that_is_no_number_of_64_bits(tmp_path, kind):
+    X = np.stack([np.arange(N), np.full(N, 1e20)], axis=1)
+    np.testing.assert_array_equal(stored_rows(SOURCES[kind](tmp_path, X, LABELS, ""))[0], X.astype("f4"))
+
+
 def test_frames_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"feature 0 .* of the training frames goes from 1700000000 to 1700000199"):
         write_frames(tmp_path / "s.zarr", {"train": [(TIMES[:, None].astype("f8"), LABELS)]})

@@ -17,7 +17,7 @@ from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.raw import RawData
-from hfnumba.ingest.sources.survey import Batch, Columns, Survey
+from hfnumba.ingest.sources.survey import Batch, Columns, Survey, shown
 from hfnumba.ingest.sources.table import Block, gather, located, options_of
 from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.columns import Column, canonical, encoded
@@ -66,7 +66,7 @@ def read_columns(
             found = titles(path).names
             missing = set(columns.named) - set(found)
             if missing:
-                absent = ", ".join(sorted(missing))
+                absent = ", ".join(map(shown, sorted(missing)))
                 raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{_hint(found)}")
     progress = FileProgress(reporter.progress("Reading columns", "bytes"), files)
     survey = _read_files(Survey(columns, missing_label), files, batches, progress)
