@@ -109,7 +109,7 @@ def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypa
         unused = everything(f)
         assert f.counters == counters
         assert f._engine.sharing() == (0, 2)
-    monkeypatch.setattr("hfnumba.engine.cluster.membership.Box", _no_box)
+    monkeypatch.setattr("hfnumba.engine.cluster.greeting.Box", _no_box)
     with objective(client) as f:
         sent, shared = everything(f), f._engine.sharing()
         assert f.counters == counters

@@ -16,7 +16,6 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hfnumba.engine.cluster.membership import Workers
-from hfnumba.engine.cluster.messages import OPERATION
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
 from hfnumba.errors import ClusterError
 from hfnumba.launch import local
@@ -34,8 +33,10 @@ def reference():
 
 
 @pytest.fixture
-def own_client():
+def own_client(caplog):
     with local(2) as client:
+        # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
+        caplog.handler.setLevel(logging.NOTSET)
         yield client
 
 
@@ -297,7 +298,7 @@ def none_is_frozen(client, n_workers=2):
 
 
 def takes_part(dask_worker):
-    return OPERATION in dask_worker.handlers
+    return "hfnumba" in dask_worker.plugins and dask_worker.plugins["hfnumba"]._server._warming.done()
 
 
 @pytest.mark.slow
@@ -362,7 +363,7 @@ def test_a_silent_cut_of_the_network_is_noticed_and_mended(reference, sees, monk
 
     monkeypatch.setattr(Workers, "lose", recorded)
     if not sees:
-        monkeypatch.setattr("hfnumba.engine.cluster.membership.Box", no_box)
+        monkeypatch.setattr("hfnumba.engine.cluster.greeting.Box", no_box)
     rng, cuts = random.Random(4), 0
     with Link() as link:
         cluster = LocalCluster(
