@@ -31,9 +31,10 @@ def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator
     Raises
     ------
     ClusterError
-        If the scheduler does not answer.
+        If the scheduler does not answer, or Dask reports a connection that has broken.
     """
     from distributed import Client  # noqa: PLC0415 - slow to import
+    from distributed.comm.core import CommClosedError  # noqa: PLC0415
 
     try:
         client = Client(to, timeout=timeout_s)
@@ -43,6 +44,10 @@ def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator
         ) from error
     try:
         yield client
+    except CommClosedError as error:
+        raise ClusterError(
+            f"a connection of the cluster is broken ({sentence(error)}); see the scheduler's log, then use --resume"
+        ) from error
     finally:
         try:
             client.close(timeout=_CLOSE_TIMEOUT_S)

@@ -91,7 +91,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1, timeout_s: float 
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
                 memory_limit=1 / n_workers,
                 worker_class=_made_into(nannies, timeout_s),
@@ -212,11 +212,11 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Log only errors of Dask about workers, because lost workers are replaced."""
+    """Silence Dask about workers: those that are lost are replaced, and their client reports it."""
     loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 # Where the client's link is what limits, the fewest messages one after another but for 4, which needs more levels; see
 # docs/scaling.md.
 FAN_IN = 8
-_FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 10.0, 5.0
+_FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 3.0, 3.0
 _MAX_ATTEMPTS = 50
 # Answers that may be refused within one round.
 _MAX_REFUSED = 3
@@ -143,6 +143,8 @@ class DaskEngine:
     async def _fit(self, refresh: bool, current: RoundInProgress) -> Mapping[str, int]:
         """Return the workers that have been lost least often in this round, with their threads."""
         present = await self._workers.present(refresh)
+        if not current.losses:
+            return present
         return least_lost(present, {a: current.losses[self._workers.name(a)] for a in present}, current.last_reason)
 
     def _branches(self, runs: Mapping[str, tuple[int, ...]], request: Round, relayed: bool) -> tuple[Branch, ...]:

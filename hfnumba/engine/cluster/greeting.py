@@ -107,7 +107,7 @@ class Greetings:
         probe = None if self._probe is None else list(self._probe.place)
         try:
             call = getattr(self._client.rpc(address), GREET)(probe=probe)
-            answer = await asyncio.wait_for(call, _GREETING_TIMEOUT_S)
+            answer = await asyncio.wait_for(call, max(_GREETING_TIMEOUT_S, self._silence_s / 4))
             # Dask answers None where there is no such handler.
             if answer is None and self._registration is not None and self._registration.done():
                 await self._set_up(address)

@@ -22,7 +22,7 @@ from hfnumba.engine.cluster.shared_memory import SharedMemoryError
 from hfnumba.errors import ClusterError, StoppedError
 from hfnumba.launch import local
 from hfnumba.stop import StopSignals
-from tests.engine.cluster.test_engine import assert_same_bits, everything, objective
+from tests.engine.cluster.test_engine import assert_same_bits, everything, objective, source
 from tests.limits import LIMIT_S, until
 
 # Long enough that a worker on a busy machine is heard.
@@ -453,12 +453,19 @@ class Link:
     def set(self, state):
         self.ip("link", "set", self.device, state)
 
-    def lose_large_packets(self, lose=True):
-        """Lose packets of more than 1000 bytes in both directions, as behind a router with a smaller MTU."""
-        change = ["root", "tbf", "rate", "1gbit", "burst", "1000", "limit", "1000000"] if lose else ["root"]
+    def shape(self, *how):
+        """Limit what passes in each direction."""
         for space, device in (([], self.device), (["ip", "netns", "exec", self.space], "inside")):
-            words = [*space, "tc", "qdisc", "add" if lose else "del", "dev", device, *change]
+            words = [*space, "tc", "qdisc", "replace", "dev", device, "root", "tbf", *how]
             subprocess.run(words, check=True, capture_output=True, timeout=LIMIT_S)
+
+    def lose_large_packets(self):
+        """Lose packets of more than 1000 bytes, as behind a router with a smaller MTU."""
+        self.shape("rate", "1gbit", "burst", "1000", "limit", "1000000")
+
+    def pass_all_packets(self):
+        """Be as fast as the machine again."""
+        self.shape("rate", "10gbit", "burst", "10000000", "limit", "10000000")
 
     def __exit__(self, *_):
         for words in (("link", "del", self.device), ("netns", "del", self.space)):
@@ -518,7 +525,20 @@ def test_a_network_that_loses_large_packets_only_is_noticed_and_mended(reference
             got = everything(f, lambda step, at=at: step == at and link.lose_large_packets())
             assert 1 <= sum(link.there in address for address in lost) <= 6 - at
             assert_same_bits(got, reference)
-            link.lose_large_packets(False)
+            link.pass_all_packets()
+
+
+@pytest.mark.slow
+def test_a_slow_network_is_no_silence(monkeypatch):
+    """The rows travel for several times as long as a worker may be silent."""
+    lost, rows = loses(monkeypatch), source(13_200)
+    options = {"timeout_s": SILENCE_S, "shared_memory": False}
+    with Link() as link, remote_worker(link, 0) as client, objective(client, rows, **options) as f:
+        f._engine.sharing()
+        link.shape("rate", "60kbit", "burst", "1600", "limit", "1000000")
+        with objective(rows=rows) as here:
+            assert f.value(np.zeros(f.n_params)) == here.value(np.zeros(f.n_params))
+        assert not lost
 
 
 @pytest.mark.slow
