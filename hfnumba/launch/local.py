@@ -166,7 +166,7 @@ def _ended(cluster: LocalCluster, nannies: list[WatchedNanny]) -> Iterator[None]
     finally:
         for nanny in nannies:
             cluster.loop.add_callback(nanny.give_up)
-        closing = threading.Thread(target=cluster.close, name="hfnumba-close", daemon=True)
+        closing = threading.Thread(target=_close, args=[cluster], name="hfnumba-close", daemon=True)
         closing.start()
         closing.join(_CLOSE_S)
         if closing.is_alive():
@@ -175,6 +175,14 @@ def _ended(cluster: LocalCluster, nannies: list[WatchedNanny]) -> Iterator[None]
             closing.join(_CLOSE_S)
             if closing.is_alive():
                 _log.error("the local cluster does not close; these processes may still run: %s", _pids(nannies))
+
+
+def _close(cluster: LocalCluster) -> None:
+    """Close a cluster; what Dask meets in that, after the processes have ended, is of no use to a user."""
+    try:
+        cluster.close()
+    except Exception as error:
+        _log.debug("the local cluster is not closed in order: %r", error)
 
 
 def _pids(nannies: Iterable[WatchedNanny]) -> str:

@@ -133,6 +133,7 @@ class WatchedNanny(Nanny):
 
     def give_up(self) -> None:
         """Start no other process, and kill one that starts yet: it cannot close by itself."""
-        if self.process is None or self.process.status != Status.running:
+        starting = self.process is None or self.process.status != Status.running
+        if starting and self.status in (Status.init, Status.running):
             self.close_gracefully()
             self.kill_process()

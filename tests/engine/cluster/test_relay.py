@@ -1,6 +1,7 @@
 """Rounds that workers pass on: the bits of one process, whichever worker dies, freezes or answers wrongly."""
 
 import itertools
+import logging
 import random
 
 import numpy as np
@@ -198,9 +199,11 @@ def test_overflow_is_an_answer_through_a_relay(client):
 
 
 @pytest.fixture(scope="module")
-def three():
+def three(caplog):
     """A chain: the first passes on to the second, that to the third."""
     with local(3) as client:
+        # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
+        caplog.handler.setLevel(logging.NOTSET)
         yield client
 
 
