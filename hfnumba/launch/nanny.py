@@ -23,7 +23,7 @@ _MAX_STARTS = 3
 _IDLE_S = 60.0
 _POLL_S = 0.5
 # Of a frozen worker in a round its client knows sooner, and says so.
-_LATER = 1.5
+_LATER = 2.0
 
 
 class WatchedNanny(Nanny):

@@ -8,7 +8,7 @@ from typing import Any
 
 from hfnumba.engine.cluster.calls import Calls
 
-# At most this share of the time goes into asking the scheduler.
+# At most this share of the time goes into asking the scheduler, unless that would be too rare to notice silence.
 _INTERVAL_S, _SHARE = 0.5, 0.01
 
 
@@ -60,7 +60,7 @@ async def await_answers(
                 break
             asked = loop.time()
             there = await present(pending)
-            wait_s = max(_INTERVAL_S, (loop.time() - asked) / _SHARE)
+            wait_s = max(_INTERVAL_S, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():
                 if task.done():
                     continue
