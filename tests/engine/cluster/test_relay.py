@@ -199,17 +199,17 @@ def test_overflow_is_an_answer_through_a_relay(client):
 
 
 @pytest.fixture(scope="module")
-def three(caplog):
+def three():
     """A chain: the first passes on to the second, that to the third."""
     with local(3) as client:
-        # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
-        caplog.handler.setLevel(logging.NOTSET)
         yield client
 
 
 @pytest.mark.slow
 def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
     rng, struck = random.Random(11), []
+    # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
+    caplog.handler.setLevel(logging.NOTSET)
     with objective(three, fan_in=1, shared_memory=False) as f:
         everything(f)
         for kind, place in (("dtype", 0), ("nan", 1), ("stale", 2)):
