@@ -48,9 +48,21 @@ class ClusterError(HfnumbaError):
     """The cluster could not be reached, lost its workers, or answered with something unusable."""
 
 
+class StoppedError(HfnumbaError):
+    """A signal has arrived while the run waited for its cluster; the last checkpoint remains."""
+
+
 class CheckpointError(HfnumbaError):
     """A run directory or a checkpoint is missing, damaged, or belongs to other settings."""
 
 
 class NumericalError(HfnumbaError, ArithmeticError):
     """The loss, the gradient or a product is not finite where it must be."""
+
+
+def sentence(error: BaseException) -> str:
+    """Return the words of an error on one line; some of other libraries have none."""
+    text = " ".join(str(error).split())
+    if isinstance(error, TimeoutError) and not text:
+        return "no answer came in time"
+    return text or type(error).__name__

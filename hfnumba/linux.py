@@ -1,4 +1,4 @@
-"""What only Linux has: processors of threads, huge pages, malloc's thresholds, shared memory, limits of control groups.
+"""What only Linux has: processors of threads, huge pages, malloc, shared memory, control groups, a connection's counts.
 
 Elsewhere these functions do nothing more than is possible, or raise OSError where their result is needed; callers have
 another way then.
@@ -12,6 +12,8 @@ import functools
 import math
 import mmap
 import os
+import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,9 @@ _POPULATE_WRITE = 23
 # Numbers of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_MMAP_THRESHOLD = 1 << 25
+
+# Where the kernel's tcp_info has the numbers of bytes acknowledged and received, since Linux 4.1.
+_TCP_COUNTS, _TCP_INFO_SIZE = 120, 136
 
 # Bytes of an array that gets pages of its own, and of a huge page.
 _LARGE, _HUGE = 2**20, 2**21
@@ -94,6 +99,17 @@ if sys.platform == "linux":
             raise
         return found
 
+    def transferred(connection: socket.socket) -> tuple[int, int] | None:
+        """Return the bytes of a TCP connection that the other side has received, and those that it has sent.
+
+        None where they are not counted.
+        """
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        except OSError:
+            return None
+        return struct.unpack_from("QQ", info, _TCP_COUNTS) if len(info) == _TCP_INFO_SIZE else None
+
 else:
 
     def current_processor() -> int:
@@ -116,6 +132,10 @@ else:
     def open_shared(name: str, pid: int, fd: int, nbytes: int) -> int:
         """Raise OSError."""
         raise OSError("this system has no memory of this kind")
+
+    def transferred(connection: socket.socket) -> tuple[int, int] | None:
+        """Return None: this system does not count."""
+        return None
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:

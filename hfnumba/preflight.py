@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hfnumba.errors import HfnumbaError
+from hfnumba.errors import HfnumbaError, sentence
 from hfnumba.network import Network
 from hfnumba.versions import as_text, installed
 
@@ -53,7 +53,7 @@ def _checked(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
     except HfnumbaError as error:
         return Check(name, False, str(error))
     except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}")
+        return Check(name, False, f"{type(error).__name__}: {sentence(error)}")
 
 
 def _kernels() -> tuple[bool, str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from hfnumba.errors import StoppedError
+
+_POLL_S = 0.1
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Ctrl-C; the end of the time limit of a batch system; the warning that some batch systems send before it; the end of
@@ -24,6 +29,36 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+def end_if_stopped() -> None:
+    """Raise StoppedError if a run has received a signal; called by what waits, in any thread."""
+    current = StopSignals.current
+    if current is not None and current.received is not None:
+        raise StoppedError(f"stopped by {current.received}")
+
+
+async def unless_stopped[T](waited_for: Awaitable[T], timeout_s: float) -> T:
+    """Return the result of what is waited for, which is cancelled at a signal or when the time is over.
+
+    Raises
+    ------
+    StoppedError
+        Soon after a run has received a signal.
+    TimeoutError
+    """
+    task = asyncio.ensure_future(waited_for)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    try:
+        while True:
+            done, _ = await asyncio.wait([task], timeout=_POLL_S)
+            if done:
+                return task.result()
+            end_if_stopped()
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError
+    finally:
+        task.cancel()
+
+
 class StopSignals:
     """Context in which the first signal only sets ``received``, and a second SIGINT raises KeyboardInterrupt.
 
@@ -37,13 +72,17 @@ class StopSignals:
         streams.
     """
 
+    current: ClassVar[StopSignals | None] = None
+
     def __init__(self, on_signal: Callable[[str], None]) -> None:
         self.received: str | None = None
         self._on_signal = on_signal
         self._before: dict[signal.Signals, Any] = {}
         self._mask: Any = ()
+        self._outer: StopSignals | None = None
 
     def __enter__(self) -> Self:
+        self._outer, StopSignals.current = StopSignals.current, self
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _by_nohup(number)}
             self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -52,6 +91,7 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        StopSignals.current = self._outer
         if self._before:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from hfnumba.errors import ClusterError
+from hfnumba.errors import ClusterError, sentence
+from hfnumba.stop import unless_stopped
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,10 +47,11 @@ def difference(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     return as_text({name: theirs.get(name, _MISSING) for name in ours if theirs.get(name) != ours[name]})
 
 
-def check_versions(client: Client, where: str) -> None:
+async def check_versions(client: Client, where: str, timeout_s: float) -> None:
     """Raise if a worker of a cluster has other versions than this process.
 
-    Costs one message to each worker. Workers that join later are checked before their first round.
+    Costs one message to each worker. Workers that are gone, or do not answer in time, and those that join later are
+    checked before their first round. Runs on the client's event loop.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def check_versions(client: Client, where: str) -> None:
         Client of a cluster with workers.
     where : str
         Name of the cluster in messages, such as its address.
+    timeout_s : float
+        Seconds to wait for the answers.
 
     Raises
     ------
@@ -65,13 +69,19 @@ def check_versions(client: Client, where: str) -> None:
     """
     ours = installed()
     try:
-        found = client.run(installed)
-    except Exception as error:
-        raise ClusterError(
-            f"the workers of the {where} cannot import hfnumba ({type(error).__name__}: {error}); "
-            f"install version {ours['hfnumba']} there"
-        ) from error
-    wrong = {worker: theirs for worker, theirs in sorted(found.items()) if theirs != ours}
+        answers = await unless_stopped(client.run(installed, on_error="return"), timeout_s)
+    except (TimeoutError, OSError):
+        return
+    found = {}
+    for worker, answer in sorted(answers.items()):
+        if isinstance(answer, Exception) and not isinstance(answer, OSError):
+            raise ClusterError(
+                f"worker {worker} of the {where} cannot import hfnumba ({type(answer).__name__}: {sentence(answer)}); "
+                f"install version {ours['hfnumba']} there"
+            ) from answer
+        if not isinstance(answer, Exception):
+            found[worker] = answer
+    wrong = {worker: theirs for worker, theirs in found.items() if theirs != ours}
     if not wrong:
         return
     named = [f"{worker} has {difference(theirs, ours)}" for worker, theirs in list(wrong.items())[:_MAX_NAMED]]

@@ -14,7 +14,7 @@ import click
 
 from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
 from hfnumba.cli.streams import protect_streams
-from hfnumba.errors import HfnumbaError, UsageError
+from hfnumba.errors import HfnumbaError, UsageError, sentence
 from hfnumba.stop import block_signals
 
 
@@ -107,8 +107,7 @@ def _unexpected(error: Exception) -> str:
         return f"the disk is full ({error.filename or 'unknown file'}); free some space and try again"
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({error}); use more worker processes on more machines, or fewer rows"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} (set HFNUMBA_DEBUG=1 for the traceback)"
+    return f"{type(error).__name__}: {sentence(error)} (set HFNUMBA_DEBUG=1 for the traceback)"
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

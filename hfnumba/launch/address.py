@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.connection import connection
 from hfnumba.processors import check_memory
+from hfnumba.stop import unless_stopped
 from hfnumba.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client
 
+_log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 8.0
-WORKERS_TIMEOUT_S = 60.0
+WORKERS_TIMEOUT_S = 600.0
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Client]:
+def connected(address: str, timeout_s: float) -> Iterator[Client]:
     """Connect to the scheduler at ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; it is left running afterwards.
+
+    Parameters
+    ----------
+    address : str
+    timeout_s : float
+        Seconds to wait for the versions of workers; those without an answer are checked before their first round.
 
     Raises
     ------
     UsageError
         If the address has another form.
     ClusterError
-        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a minute, or its
-        workers have too little memory or other versions than this process.
+        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within ten minutes, or
+        its workers have too little memory or other versions than this process.
 
     Notes
     -----
@@ -41,10 +52,9 @@ def connected(address: str) -> Iterator[Client]:
             f"{address} is a Dask {str(identity.get('type', 'process')).lower()}, expected a scheduler; "
             f"use the address that `dask scheduler` printed"
         )
-    from distributed import Client  # noqa: PLC0415 - slow to import
-
-    with Client(address, timeout=CONNECT_TIMEOUT_S) as client:
-        _check_workers(client, address)
+    with connection(address, CONNECT_TIMEOUT_S) as client:
+        client.sync(_check_workers, client, address, timeout_s)
+        check_memory(client)
         yield client
 
 
@@ -57,7 +67,9 @@ def _check_address(address: str) -> None:
 def _identity(address: str) -> dict[str, Any]:
     """Ask for the identity of the listener; a failed Dask client would keep trying to connect in its destructor."""
     try:
-        return asyncio.run(_ask(address))
+        # In a thread of its own: in a notebook this one runs an event loop already.
+        with ThreadPoolExecutor(1, "hfnumba-identity") as executor:
+            return executor.submit(asyncio.run, _ask(address)).result()
     except (TimeoutError, OSError):
         raise ClusterError(
             f"no Dask scheduler answers at {address} within {CONNECT_TIMEOUT_S:g} s; check the address, "
@@ -93,13 +105,14 @@ async def _ask(address: str) -> dict[str, Any]:
     return await asyncio.wait_for(ask(), CONNECT_TIMEOUT_S)
 
 
-def _check_workers(client: Client, address: str) -> None:
+async def _check_workers(client: Client, address: str, timeout_s: float) -> None:
+    if not await client.scheduler.ncores():
+        _log.warning("the cluster at %s has no workers yet; waiting up to %.0f s for one", address, WORKERS_TIMEOUT_S)
     try:
-        client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
+        await unless_stopped(client.wait_for_workers(1), WORKERS_TIMEOUT_S)
     except TimeoutError:
         raise ClusterError(
             f"the cluster at {address} has no workers after {WORKERS_TIMEOUT_S:g} s; "
             f"start some with `dask worker {address}`"
         ) from None
-    check_memory(client)
-    check_versions(client, f"cluster at {address}")
+    await check_versions(client, f"cluster at {address}", timeout_s)

@@ -7,6 +7,7 @@ which has the settings of the cluster, or ends the job. Its last message is the 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -14,14 +15,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.connection import connection
 from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.nannies import without_semaphores
-from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
+from hfnumba.launch.ranks import CLIENT, PATIENCE_S, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys, private_folder
 from hfnumba.launch.slurm import slurm_ranks
 from hfnumba.processors import available_memory, check_memory
-from hfnumba.stop import SIGNALS
+from hfnumba.stop import SIGNALS, unless_stopped
 from hfnumba.versions import check_versions
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ KINDS: tuple[Kind, ...] = ("mpi", "slurm")
 INTERFACE_VARIABLE = "HFNUMBA_INTERFACE"
 """Environment variable with the network interface to use between machines, such as ib0."""
 
-_CONNECT_TIMEOUT_S, _WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 60.0, 120.0, 120.0
+_WORKERS_TIMEOUT_S, _STATUS_TIMEOUT_S = 120.0, 120.0
+_log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 
 
@@ -52,30 +55,32 @@ class RankCluster:
         self._state: Literal["waiting", "forming", "gone"] = "waiting"
 
     @contextmanager
-    def client(self, n_threads: int) -> Iterator[Client]:
+    def client(self, n_threads: int, timeout_s: float) -> Iterator[Client]:
         """Form the cluster, yield a client of it, and shut it down; only once per job.
 
         Parameters
         ----------
         n_threads : int
             Number of threads of each worker.
+        timeout_s : float
+            Seconds without a sign of life after which a worker that starts is replaced.
 
         Raises
         ------
         ClusterError
-            If a rank fails, a worker does not connect within two minutes, or it has too little memory or other
-            versions.
+            If a rank fails, no worker connects within ten minutes, or one has too little memory or other versions.
+        StoppedError
+            If a signal arrives that ends a run.
         """
         if self._state != "waiting":
             raise ClusterError(f"the ranks of this job have already formed a cluster; start {self.kind} again")
-        self._ranks.bcast({"n_threads": n_threads, "encrypted": self.encrypted}, CLIENT)
+        self._ranks.bcast({"n_threads": n_threads, "encrypted": self.encrypted, "timeout_s": timeout_s}, CLIENT)
         self._state = "forming"
-        _form(self._ranks, n_threads, self.encrypted)
-        from distributed import Client  # noqa: PLC0415 - slow to import
-
-        with Client(timeout=_CONNECT_TIMEOUT_S) as client:
+        _form(self._ranks, n_threads, self.encrypted, timeout_s)
+        with connection() as client:
             try:
-                self._check(client)
+                client.sync(self._check, client, timeout_s)
+                check_memory(client)
                 yield client
             finally:
                 # Without a scheduler, shutdown would try to reach it for half a minute.
@@ -83,20 +88,24 @@ class RankCluster:
                     client.shutdown()
                 self._state = "gone"
 
-    def _check(self, client: Client) -> None:
+    async def _check(self, client: Client, timeout_s: float) -> None:
+        """Wait for the workers: two minutes for all, then for the first."""
         from hfnumba.launch.lifeline import Lifeline  # noqa: PLC0415 - distributed is slow to import
 
-        client.register_plugin(Lifeline())
+        await client.register_plugin(Lifeline())
         n_workers = self._ranks.size - 2
         try:
-            client.wait_for_workers(n_workers, timeout=_WORKERS_TIMEOUT_S)
+            await unless_stopped(client.wait_for_workers(n_workers), _WORKERS_TIMEOUT_S)
+        except TimeoutError:
+            _log.warning("some workers have not connected within %.0f s; the run begins without", _WORKERS_TIMEOUT_S)
+        try:
+            await unless_stopped(client.wait_for_workers(1), PATIENCE_S - _WORKERS_TIMEOUT_S)
         except TimeoutError:
             raise ClusterError(
-                f"{len(client.nthreads())} of {n_workers} workers connected within {_WORKERS_TIMEOUT_S:.0f} s; if the "
-                f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
+                f"none of {n_workers} workers connected within {PATIENCE_S:.0f} s; if the machines cannot reach each "
+                f"other, name their network interface in {INTERFACE_VARIABLE}"
             ) from None
-        check_memory(client)
-        check_versions(client, f"{self.kind} cluster")
+        await check_versions(client, f"{self.kind} cluster", timeout_s)
 
     def end(self, status: int) -> None:
         """End all ranks with an exit status; the last call of the client."""
@@ -194,7 +203,7 @@ def serve(ranks: Ranks) -> int:
     """
     message = ranks.bcast(None, CLIENT)
     if "status" not in message:
-        _form(ranks, message["n_threads"], message["encrypted"])
+        _form(ranks, message["n_threads"], message["encrypted"], message["timeout_s"])
         message = ranks.bcast(None, CLIENT, _STATUS_TIMEOUT_S)
     status = int(message["status"])
     ranks.close(status)
@@ -202,7 +211,7 @@ def serve(ranks: Ranks) -> int:
 
 
 @private_folder()
-def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
+def _form(ranks: Ranks, n_threads: int, encrypted: bool, timeout_s: float) -> None:
     """Start the scheduler or worker of this rank and return when it ends; in the client return at once."""
     from dask_mpi import initialize  # noqa: PLC0415 - slow to import
 
@@ -218,12 +227,13 @@ def _form(ranks: Ranks, n_threads: int, encrypted: bool) -> None:
         dashboard=has_dashboard(),
         dashboard_address=f"{_LOOPBACK}:0",
         # The nanny restarts a killed worker; without it MPI would end the whole job.
-        worker_class="distributed.Nanny",
+        worker_class="hfnumba.launch.nanny.WatchedNanny",
         memory_limit=_worker_memory(ranks),
         worker_options={
             "env": dict.fromkeys(THREAD_VARIABLES, "1"),
             "dashboard_address": f"{_LOOPBACK}:0",
-            "death_timeout": _WORKERS_TIMEOUT_S,
+            "death_timeout": PATIENCE_S,
+            "silence_s": timeout_s,
         },
     )
 

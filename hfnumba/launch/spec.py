@@ -60,7 +60,7 @@ def parse(spec: str) -> tuple[str, int | None]:
 
 
 @contextmanager
-def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]:
+def open_cluster(spec: str, n_threads: int | None = None, timeout_s: float = 60.0) -> Iterator[Placement]:
     """Yield the place to compute, and shut down what was started for it.
 
     Parameters
@@ -71,6 +71,8 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
         ``slurm``: the ranks of the job whose client is this process; once per process.
     n_threads : int, optional
         Number of threads of this process (default one per processor) or of each worker (default 1).
+    timeout_s : float
+        Seconds without a sign of life after which a worker that starts is replaced, or not waited for.
 
     Yields
     ------
@@ -82,6 +84,8 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
         If ``spec`` is invalid, ``n_threads`` is given for a running cluster, or this process is no client of a job.
     ClusterError
         If the cluster does not start or cannot be reached.
+    StoppedError
+        If a signal arrives that ends a run.
     """
     kind, n_workers = parse(spec)
     if n_threads is not None and n_threads < 1:
@@ -90,17 +94,17 @@ def open_cluster(spec: str, n_threads: int | None = None) -> Iterator[Placement]
         n = n_threads or available_processors()
         yield Placement(None, f"this process, {n} thread{'s' if n > 1 else ''}")
     elif kind == "local":
-        with local(n_workers, n_threads=n_threads or 1) as client:
+        with local(n_workers, n_threads=n_threads or 1, timeout_s=timeout_s) as client:
             link = f", dashboard {client.dashboard_link}" if has_dashboard() else ""
             yield Placement(client, _description(client, "local cluster") + link)
     elif kind in KINDS:
-        with current(kind).client(n_threads or 1) as client:
+        with current(kind).client(n_threads or 1, timeout_s) as client:
             where = f"{kind} cluster at {client.scheduler.address}"
             yield Placement(client, _description(client, where) + _link(client))
     elif n_threads is not None:
         raise UsageError(f"the workers at {spec} have their own number of threads; leave --threads out")
     else:
-        with connected(spec) as client:
+        with connected(spec, timeout_s) as client:
             yield Placement(client, _description(client, f"cluster at {spec}"))
 
 

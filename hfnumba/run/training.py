@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from hfnumba import ledger
-from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.errors import CheckpointError, StoppedError, UsageError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
@@ -192,7 +192,14 @@ class _Loop:
     started: float
 
     def run(self, store: Store, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
-        """Open the cluster, and iterate until there is a reason to stop."""
+        """Open the cluster, and iterate until there is a reason to stop; a signal ends all waiting for a cluster."""
+        try:
+            return self._run(store, writer, reporter, stop)
+        except StoppedError:
+            writer.begin()
+            return Ending.SIGNAL
+
+    def _run(self, store: Store, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
         from hfnumba.kernels.cache import warm_up  # noqa: PLC0415 - slow to import
         from hfnumba.launch import open_cluster  # noqa: PLC0415
 
@@ -200,7 +207,7 @@ class _Loop:
         state = None if checkpoint is None else OptimizerState.restore(checkpoint.tensors, checkpoint.scalars)
         last = None if checkpoint is None else checkpoint.ledger_line
         with ExitStack() as stack:
-            placement = stack.enter_context(open_cluster(settings.cluster, settings.threads))
+            placement = stack.enter_context(open_cluster(settings.cluster, settings.threads, settings.worker_timeout_s))
             reporter.note(f"running on {placement.description}")
             if settings.curvature_rows is not None and "curvature_rows" not in settings_of(settings.method):
                 reporter.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")

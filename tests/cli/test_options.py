@@ -343,7 +343,7 @@ THERE = {
     "cluster": lambda asked, engine: f"local:{asked['n_workers']}",
     "threads": lambda asked, engine: asked["n_threads"],
     "memory": lambda asked, engine: engine["problem"].memory,
-    "worker_timeout_s": lambda asked, engine: engine["timeout_s"],
+    "worker_timeout_s": lambda asked, engine: min(asked["timeout_s"], engine["timeout_s"]),
     "fan_in": lambda asked, engine: engine["fan_in"],
 }
 ARRIVES_AS = {"memory": 64 * 2**20}
@@ -368,5 +368,5 @@ def test_placement_reaches_the_cluster(outcome_of, placed, cluster, name):
 def test_placement_that_is_not_given_is_as_the_table_says(placed, cluster):
     placed("--cluster", "local")
     (asked,), (engine,) = cluster
-    assert asked == {"n_workers": None, "n_threads": 1}
+    assert asked == {"n_workers": None, "n_threads": 1, "timeout_s": 60.0}
     assert (engine["timeout_s"], engine["fan_in"], engine["problem"].memory) == (60.0, FAN_IN, None)

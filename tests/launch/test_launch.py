@@ -15,14 +15,19 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, Status
+from distributed.comm.core import CommClosedError
 
 from hfnumba import versions
+from hfnumba.engine import DaskObjective
 from hfnumba.engine.cluster.worker import RoundPlugin
-from hfnumba.errors import ClusterError, UsageError
+from hfnumba.errors import ClusterError, StoppedError, UsageError
 from hfnumba.launch import address, local, open_cluster
 from hfnumba.launch.nannies import PipeQueue
+from hfnumba.launch.nanny import WatchedNanny
 from hfnumba.launch.spec import parse
+from hfnumba.network import Network
+from hfnumba.stop import StopSignals
 from tests.limits import LIMIT_S, until
 
 
@@ -209,7 +214,9 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
     monkeypatch.setattr(module, "_CLOSE_S", 0.1)
     never = threading.Event()
     child = subprocess.Popen(["sleep", "infinity"])
-    with module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait)):
+    nanny = SimpleNamespace(pid=child.pid, kill_process=child.kill, give_up=lambda: None)
+    loop = SimpleNamespace(add_callback=lambda call: call())
+    with module._ended(SimpleNamespace(loop=loop, close=never.wait), [nanny]):
         pass
     assert child.wait(LIMIT_S) == -signal.SIGKILL
     assert f"these processes may still run: {child.pid}" in caplog.text
@@ -244,25 +251,27 @@ class Answers:
     def __init__(self, found):
         self.found = found
 
-    def run(self, function):
-        assert function is versions.installed
-        if isinstance(self.found, Exception):
-            raise self.found
+    async def run(self, function, on_error):
+        assert function is versions.installed and on_error == "return"
         return self.found
+
+
+def check(found):
+    asyncio.run(versions.check_versions(Answers(found), "cluster", LIMIT_S))
 
 
 def test_workers_with_other_versions_are_named():
     ours = versions.installed()
     assert set(ours) == {"hfnumba", "numpy", "scipy", "numba"} and "missing" not in ours.values()
-    versions.check_versions(Answers({"tcp://a": ours, "tcp://b": dict(ours)}), "cluster")
+    check({"tcp://a": ours, "tcp://b": dict(ours), "tcp://c": CommClosedError("it was killed meanwhile")})
     found = {f"tcp://{name}": ours | {"numpy": "1.0"} for name in "bcde"} | {"tcp://a": ours}
     with pytest.raises(ClusterError) as caught:
-        versions.check_versions(Answers(found), "cluster")
+        check(found)
     message = str(caught.value)
     assert "4 of 5 workers" in message and "and 1 more" in message and "tcp://a" not in message
     assert "tcp://b has numpy 1.0; tcp://c has numpy 1.0; tcp://d has numpy 1.0" in message
-    with pytest.raises(ClusterError, match="cannot import hfnumba"):
-        versions.check_versions(Answers(ModuleNotFoundError("hfnumba")), "cluster")
+    with pytest.raises(ClusterError, match="worker tcp://b of the cluster cannot import hfnumba"):
+        check({"tcp://a": ours, "tcp://b": ModuleNotFoundError("hfnumba")})
 
 
 def test_a_scheduler_without_workers(monkeypatch):
@@ -311,3 +320,107 @@ def test_something_else_listens(monkeypatch, answer):
 def test_tls_needs_certificates():
     with pytest.raises(ClusterError, match="needs certificates"), open_cluster("tls://127.0.0.1:9"):
         pass
+
+
+def test_in_a_notebook_where_an_event_loop_runs():
+    """What a cell calls is on the thread of a running event loop."""
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        for spec in (cluster.scheduler_address, "local:1"):
+
+            async def cell(spec=spec):
+                with open_cluster(spec) as placement:
+                    return placement.client.run(os.getpid)
+
+            assert len(asyncio.run(cell())) == 1
+
+
+def test_an_asynchronous_client_is_refused_with_what_to_do(store):
+    split = store["train"]
+
+    async def cell(address):
+        async with Client(address, asynchronous=True) as client:
+            with pytest.raises(UsageError, match=r"asynchronous.*make the client with asynchronous=False"):
+                DaskObjective(Network([12, 3]), split, client)
+
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        asyncio.run(cell(cluster.scheduler_address))
+
+
+def children():
+    """Worker processes of this one, also those that start yet."""
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if "spawn_main" in " ".join(words(child))]
+
+
+def words(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+class Strike(threading.Thread):
+    """Sends a signal to the first worker process that comes after the start."""
+
+    def __init__(self, number):
+        super().__init__(daemon=True)
+        self.number, self.before, self.victim = number, set(children()), None
+
+    def run(self):
+        self.victim = until(lambda: next(iter(set(children()) - self.before), None), every_s=0.001)
+        self.victim.send_signal(self.number)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)], ids=["killed", "frozen"]
+)
+def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(number, caplog):
+    strike = Strike(number)
+    strike.start()
+    with local(1, timeout_s=2.0) as client:
+        strike.join()
+        (pid,) = client.run(os.getpid).values()
+        assert pid != strike.victim.pid
+    assert not psutil.pid_exists(strike.victim.pid)
+
+
+def test_workers_that_never_start_are_an_error_with_what_became_of_them(monkeypatch):
+    monkeypatch.setattr(WatchedNanny, "_watch", killing)
+    why = "no worker process has started on this machine: was killed by signal 9"
+    with pytest.raises(ClusterError, match=why), local(1):
+        pass
+    assert not children()
+
+
+async def killing(nanny):
+    """Kill every process of a nanny while it starts."""
+    while nanny.status is Status.init:
+        nanny.kill_process()
+        await asyncio.sleep(0.001)
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from hfnumba.launch import local\nwith local(2) as client:\n    print(client)\n")
+    ended = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=LIMIT_S)
+    assert ended.returncode == 1
+    *_, last = ended.stderr.splitlines()
+    assert 'put what it does under `if __name__ == "__main__":`' in last
+    assert ended.stderr.count("Traceback") == 1, "that of the script itself"
+
+
+def test_a_signal_ends_the_wait_for_a_cluster_at_once(monkeypatch):
+    """The worker is frozen while it starts, and would be waited for."""
+    strike = Strike(signal.SIGSTOP)
+    strike.start()
+    with StopSignals(lambda name: None) as stop:
+
+        def send():
+            strike.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=send, daemon=True).start()
+        with pytest.raises(StoppedError, match="SIGTERM"), local(1, timeout_s=LIMIT_S):
+            pass
+        assert stop.received == "SIGTERM"
+    assert not psutil.pid_exists(strike.victim.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -76,12 +77,13 @@ class WorkerAnswer:
 
 @dataclass
 class RoundInProgress:
-    """Partial results of a round in progress."""
+    """Partial results of a round in progress, and the losses of workers in it by their names."""
 
     request: Round
     answers: list[WorkerAnswer] = field(default_factory=list)
     n_refused: int = 0
     last_reason: str = ""
+    losses: Counter[str] = field(default_factory=Counter)
 
     def nodes(self) -> dict[Node, Sums]:
         """All sums that have been received."""

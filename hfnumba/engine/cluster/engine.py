@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 
 from hfnumba.engine.cluster.answers import RoundInProgress, WorkerAnswer, doubtful, fault, is_finite
 from hfnumba.engine.cluster.assignment import arrange, assign
-from hfnumba.engine.cluster.membership import MEMORY_RESTARTS, Workers, WorkerState, warn_of_restart
+from hfnumba.engine.cluster.calls import Calls, call_all
+from hfnumba.engine.cluster.client import check_client, refuse_fork
+from hfnumba.engine.cluster.losses import least_lost
+from hfnumba.engine.cluster.membership import Workers, WorkerState
 from hfnumba.engine.cluster.messages import (
     DONE,
     FORGET,
@@ -33,21 +36,19 @@ from hfnumba.engine.cluster.messages import (
     Lost,
     RefusedError,
     RoundMessage,
-    exchange,
 )
 from hfnumba.engine.cluster.shared_memory import Parcel, SharedMemoryError, VectorBoxes, Windows
-from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.engine.memory import RecomputationNote
 from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Node, Sums, add_up, leaves
-from hfnumba.errors import ClusterError, UsageError
-from hfnumba.processors import check_memory
+from hfnumba.errors import ClusterError, UsageError, sentence
+from hfnumba.stop import end_if_stopped
 
 _log = logging.getLogger(__name__)
 # Where the client's link is what limits, the fewest messages one after another but for 4, which needs more levels; see
 # docs/scaling.md.
 FAN_IN = 8
-_FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 10.0, 5.0
+_FORGET_TIMEOUT_S, _DONE_TIMEOUT_S = 3.0, 3.0
 _MAX_ATTEMPTS = 50
 # Answers that may be refused within one round.
 _MAX_REFUSED = 3
@@ -75,19 +76,17 @@ class DaskEngine:
     ) -> None:
         if fan_in < 1:
             raise UsageError(f"fan_in must be at least 1, got {fan_in}")
+        check_client(client)
         self._problem, self._client, self._fan_in = problem, client, fan_in
         self._numbers = itertools.count()
         self._workers = Workers(client, timeout_s, shared_memory)
         self._boxes, self._windows = VectorBoxes(), Windows()
         self._note = RecomputationNote()
         self._process = os.getpid()
-        check_memory(client)
-        client.subscribe_topic(MEMORY_RESTARTS, warn_of_restart)
-        client.register_plugin(RoundPlugin())
 
     def run(self, request: Round) -> Sums:
         """Return the sums of a round. Raises ClusterError if no worker is left, or answers stay unusable."""
-        self._refuse_fork()
+        refuse_fork(self._process)
         current, n = RoundInProgress(request), self._problem.source.n_partitions
         self._boxes.retain(request.vectors)
         while True:
@@ -104,7 +103,7 @@ class DaskEngine:
 
     def sharing(self) -> tuple[int, int]:
         """Return the numbers of workers that share memory with the client, and of all."""
-        self._refuse_fork()
+        refuse_fork(self._process)
         self._client.sync(self._workers.present, True)
         states = self._workers.states.values()
         return sum(state.shares_memory for state in states), len(states)
@@ -118,14 +117,6 @@ class DaskEngine:
         if self._client.status == "running" and self._process == os.getpid():
             self._client.sync(self._call_all, FORGET, _FORGET_TIMEOUT_S)
 
-    def _refuse_fork(self) -> None:
-        """Refuse a process that was forked from that of the client: Dask would wait there for threads that are not."""
-        if self._process != os.getpid():
-            raise ClusterError(
-                f"this objective belongs to process {self._process}, from which this one was forked without its "
-                "connections; make a client and an objective here, or start processes by spawn instead of fork"
-            )
-
     async def _collect(self, current: RoundInProgress) -> None:
         """Ask until every partition's sum is there."""
         n = self._problem.source.n_partitions
@@ -135,6 +126,7 @@ class DaskEngine:
             if not todo:
                 return
             if attempt or there:
+                end_if_stopped()
                 _log.warning("%d partitions are computed again by other workers", len(todo))
                 for answer in current.answers:
                     answer.copy_from_box()
@@ -143,11 +135,18 @@ class DaskEngine:
                     f"{current.last_reason}; that was the third unusable answer in one round, so a hardware fault is "
                     "unlikely; see the workers' logs"
                 )
-            runs = assign(todo, await self._workers.present(refresh=bool(attempt or there)))
+            runs = assign(todo, await self._fit(bool(attempt or there), current))
             await self._ask_all(self._branches(runs, current.request, relayed=not there), current)
         raise ClusterError(
             f"workers were lost {_MAX_ATTEMPTS} times within one round; see the workers' logs, then use --resume"
         )
+
+    async def _fit(self, refresh: bool, current: RoundInProgress) -> Mapping[str, int]:
+        """Return the workers that have been lost least often in this round, with their threads."""
+        present = await self._workers.present(refresh)
+        if not current.losses:
+            return present
+        return least_lost(present, {a: current.losses[self._workers.name(a)] for a in present}, current.last_reason)
 
     def _branches(self, runs: Mapping[str, tuple[int, ...]], request: Round, relayed: bool) -> tuple[Branch, ...]:
         """Return the workers to ask, with their partitions and the workers that they relay the round to."""
@@ -164,22 +163,27 @@ class DaskEngine:
 
     async def _ask_all(self, branches: Iterable[Branch], current: RoundInProgress) -> None:
         """One attempt: call each worker, and collect the answers."""
-        tasks = {branch.address: asyncio.ensure_future(self._ask(branch, current.request)) for branch in branches}
+        calls, asked = Calls(self._client.rpc), {branch.address: branch for branch in branches}
+        tasks = {a: asyncio.ensure_future(self._ask(branch, current.request, calls)) for a, branch in asked.items()}
         try:
-            await self._workers.await_answers(tasks)
+            given_up = await self._workers.await_answers(tasks, calls)
         finally:
             for task in tasks.values():
                 task.cancel()
             found = await asyncio.gather(*tasks.values(), return_exceptions=True)
         for address, result in zip(tasks, found, strict=True):
-            if isinstance(result, RefusedError):
-                self._refuse(current, WorkerAnswer(address, -1, {}), str(result))
-            elif isinstance(result, GONE):
-                self._workers.lose(address, str(result))
-            elif isinstance(result, tuple):
+            if isinstance(result, tuple):
                 answers, lost = result
                 current.answers += answers
+                for member in asked[address].members([one.address for one in lost]):
+                    self._workers.answered(member.address)
                 self._lose(current, lost)
+            elif address in given_up:
+                self._lose(current, [Lost.after(address, given_up[address])])
+            elif isinstance(result, RefusedError):
+                self._refuse(current, WorkerAnswer(address, -1, {}), str(result))
+            elif isinstance(result, GONE):
+                self._lose(current, [Lost(address, sentence(result))])
             elif not isinstance(result, asyncio.CancelledError):
                 raise result
 
@@ -189,6 +193,9 @@ class DaskEngine:
             if one.refused:
                 self._refuse(current, WorkerAnswer(one.address, -1, {}), one.why)
             else:
+                name = self._workers.name(one.address)
+                current.losses[name] += 1
+                current.last_reason = f"worker {name} at {one.address} is lost: {one.why}"
                 self._workers.lose(one.address, one.why, one.silent)
 
     def _refuse(self, current: RoundInProgress, answer: WorkerAnswer, why: str) -> None:
@@ -198,7 +205,7 @@ class DaskEngine:
         current.last_reason = f"worker {answer.address} gave {why}"
         self._client.loop.add_callback(self._workers.refuse, answer.address, why)
 
-    async def _ask(self, branch: Branch, request: Round) -> tuple[list[WorkerAnswer], tuple[Lost, ...]]:
+    async def _ask(self, branch: Branch, request: Round, calls: Calls) -> tuple[list[WorkerAnswer], tuple[Lost, ...]]:
         """Return the answers for the partitions of one worker and of those below it, and the workers without one."""
         for _ in range(MAX_EXCHANGES):
             state = self._workers.states.get(branch.address)
@@ -208,7 +215,7 @@ class DaskEngine:
             for member in branch.members():
                 if (one := self._workers.states.get(member.address)) is not None:
                     one.has_problem, one.vectors = True, set(request.vectors)
-            answer = await exchange(self._client.rpc, branch.address, message)
+            answer = await calls.exchange(branch.address, message)
             if not answer.lacks:
                 answers = self._opened(branch, state, request, answer)
                 if answers is not None:
@@ -274,9 +281,9 @@ class DaskEngine:
             answer.copy_from_box()
         is_true = True
         for answer, node in doubts:
-            present = await self._workers.present(refresh=False)
+            present = await self._fit(False, current)
             others = sorted(set(present) - {answer.address}) or sorted(present)
-            again = RoundInProgress(current.request)
+            again = RoundInProgress(current.request, losses=current.losses)
             run = tuple(leaves(node, self._problem.source.n_partitions))
             # The next in order, so that not one alone is asked by all.
             judge = next((a for a in others if a > answer.address), others[0])
@@ -290,9 +297,4 @@ class DaskEngine:
 
     async def _call_all(self, operation: str, timeout_s: float) -> list[Any]:
         """Return the workers' answers to a message about this problem; errors of workers that are gone among them."""
-        rpcs = map(self._client.rpc, self._workers.states)
-        calls = (getattr(rpc, operation)(problem_id=self._problem.id) for rpc in rpcs)
-        try:
-            return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), timeout_s)
-        except TimeoutError:
-            return []
+        return await call_all(self._client.rpc, self._workers.states, operation, timeout_s, problem_id=self._problem.id)

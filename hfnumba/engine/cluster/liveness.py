@@ -6,20 +6,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-# At most this share of the time goes into asking the scheduler.
+from hfnumba.engine.cluster.calls import Calls
+
+# At most this share of the time goes into asking the scheduler, unless that would be too rare to notice silence.
 _INTERVAL_S, _SHARE = 0.5, 0.01
 
 
 async def await_answers(
     tasks: Mapping[str, asyncio.Future[Any]],
     present: Callable[[Collection[str]], Awaitable[Collection[str]]],
-    rpc: Callable[[str], Any],
+    calls: Calls,
     silence_s: float,
 ) -> dict[str, float | None]:
     """Return when all tasks are done; those of workers that are gone or silent are cancelled.
 
-    A connection to a dead process is retried for half a minute; the scheduler notices the death at once. A worker
-    that computes answers a request for its identity; one that is stopped or cut off does not.
+    A connection to a dead process is retried for half a minute; the scheduler notices the death at once. A worker is
+    silent if neither data of its call move nor it says that it has the message in hand. So one that computes is heard
+    however long that takes, and so is a large message on a slow network; one that is stopped is not, and neither is one
+    that a network cuts off, also if only large messages are lost there.
 
     Parameters
     ----------
@@ -27,8 +31,8 @@ async def await_answers(
         Pending answers by the addresses of the workers.
     present : callable
         Returns those of some addresses that the scheduler has.
-    rpc : callable
-        Opens calls to an address.
+    calls : Calls
+        The calls that the tasks make.
     silence_s : float
         Seconds without a sign of life after which a worker is given up.
 
@@ -39,13 +43,15 @@ async def await_answers(
     """
     loop = asyncio.get_running_loop()
     heard = dict.fromkeys(tasks, loop.time())
+    moved = {address: calls.moved(address) for address in tasks}
     signs: dict[str, asyncio.Future[None]] = {}
     given_up: dict[str, float | None] = {}
     wait_s = _INTERVAL_S
 
     async def listen(address: str) -> None:
-        await rpc(address).identity()
-        heard[address] = loop.time()
+        # Where data are not counted, any answer has to do.
+        if await calls.works(address) or calls.moved(address) is None:
+            heard[address] = loop.time()
 
     try:
         while pending := {a: task for a, task in tasks.items() if not task.done() and a not in given_up}:
@@ -54,17 +60,23 @@ async def await_answers(
                 break
             asked = loop.time()
             there = await present(pending)
-            wait_s = max(_INTERVAL_S, (loop.time() - asked) / _SHARE)
+            wait_s = max(_INTERVAL_S, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():
                 if task.done():
                     continue
+                if (count := calls.moved(address)) != moved[address]:
+                    heard[address], moved[address] = loop.time(), count
                 quiet_s = loop.time() - heard[address]
                 if address not in there or quiet_s > silence_s:
                     given_up[address] = quiet_s if address in there else None
+                    calls.abort(address)
                     task.cancel()
                 elif quiet_s > silence_s / 4 and (address not in signs or signs[address].done()):
                     signs[address] = asyncio.ensure_future(listen(address))
     finally:
+        for address, task in tasks.items():
+            if not task.done():
+                calls.abort(address)
         for sign in signs.values():
             sign.cancel()
         await asyncio.gather(*signs.values(), return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,33 +13,24 @@ from typing import Any
 from distributed import Client
 from distributed.comm.core import CommClosedError
 
+from hfnumba.engine.cluster.calls import Calls
+from hfnumba.engine.cluster.greeting import Greeting, Greetings
 from hfnumba.engine.cluster.liveness import await_answers
-from hfnumba.engine.cluster.messages import GONE, GREET
-from hfnumba.engine.cluster.shared_memory import Box, SharedMemoryError
-from hfnumba.errors import ClusterError
-from hfnumba.processors import mebibytes
+from hfnumba.engine.cluster.losses import Losses
+from hfnumba.engine.cluster.messages import GONE
+from hfnumba.errors import ClusterError, sentence
+from hfnumba.stop import end_if_stopped
 from hfnumba.versions import as_text, difference, installed
 
 _log = logging.getLogger(__name__)
-_NO_WORKER_TIMEOUT_S = 60.0
-_GREETING_TIMEOUT_S, _RESTART_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 5.0, 30.0, 30.0
+# Time without a sign of any worker after which a round ends: new processes take minutes to start on a busy machine.
+_NO_WORKER_TIMEOUT_S = 600.0
+_RESTART_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 30.0, 30.0
 _POLL_S, _REFRESH_S = 0.1, 2.0
 # At most this share of the time goes into asking the scheduler for its workers.
 _SHARE = 0.01
 # Unusable answers after which a worker of one name is left out; its nanny replaces the process each time.
 _MAX_REFUSALS = 3
-MEMORY_RESTARTS = "worker-restart-memory"
-"""Topic of Dask's events about workers that exceed their memory limit."""
-
-
-def warn_of_restart(event: tuple[float, Mapping[str, Any]]) -> None:
-    """Warn of a worker that Dask restarts because of its memory, by the event of the topic above."""
-    found = event[1]
-    _log.warning(
-        "worker %s took %s of memory, which is more than its memory limit allows, and Dask restarts it; give it a "
-        "higher limit, start fewer workers on a machine, or limit its rows with --memory",
-        *(found["worker"], mebibytes(found["rss"])),
-    )
 
 
 @dataclass
@@ -83,56 +75,62 @@ class Workers:
         self._client, self._versions = client, installed()
         self._threads: dict[str, int] = {}
         self._ask_at = 0.0
-        # Those that are never asked, with the reason; those whose process is being replaced; greetings in progress.
+        self._greetings = Greetings(client, silence_s, shared_memory)
+        # Names of all workers so far; new processes keep them.
+        self._names: dict[str, str] = {}
+        # Those that are never asked, with the reason; those whose process is being replaced.
         self._left_out: dict[str, str] = {}
         self._replaced: set[str] = set()
-        self._greetings: dict[str, asyncio.Future[None]] = {}
-        # Times since which workers have not answered a greeting.
-        self._unanswered: dict[str, float] = {}
+        self._losses = Losses(silence_s, time.monotonic)
         self._refusals: Counter[str] = Counter()
         self._arithmetics: list[str] = []
         self._background: set[asyncio.Future[Any]] = set()
-        try:
-            self._probe: Box | None = Box(0) if shared_memory else None
-        except SharedMemoryError as error:
-            _log.debug("vectors travel by the network: %s", error)
-            self._probe = None
+
+    def name(self, address: str) -> str:
+        """Name of a worker, which the process that replaces it keeps."""
+        return self._names.get(address, address)
 
     async def present(self, refresh: bool) -> dict[str, int]:
         """Return the threads of each worker; asked for anew after a loss, and at times for new workers."""
-        loop = asyncio.get_running_loop()
-        if self._threads and not refresh and loop.time() < self._ask_at:
+        if self._threads and not refresh and time.monotonic() < self._ask_at:
             return self._threads
-        deadline = loop.time() + _NO_WORKER_TIMEOUT_S
+        begun, told = time.monotonic(), not self._threads
         while True:
-            asked = loop.time()
-            there = await self._scheduled()
-            self._ask_at = loop.time() + max(_REFRESH_S, (loop.time() - asked) / _SHARE)
-            self.states = {address: state for address, state in self.states.items() if address in there}
-            self._left_out = {address: why for address, why in self._left_out.items() if address in there}
-            self._replaced &= set(there)
-            self._unanswered = {address: since for address, since in self._unanswered.items() if address in there}
-            await self._greet_new(there)
+            there = await self._look()
             present = {address: threads for address, threads in there.items() if address in self.states}
-            if present:
-                self._threads = present
-                return present
+            # At first all that start are waited for; later they do not delay the others.
+            if present and (self._threads or not self._greetings.expected(there)):
+                fit = {address: n for address, n in present.items() if not self._losses.rests(self.name(address))}
+                self._threads = fit or present
+                return self._threads
+            end_if_stopped()
             if self._left_out and len(self._left_out) == len(there):
                 raise ClusterError("no worker can be used: " + "; ".join(sorted(self._left_out.values())))
-            if loop.time() > deadline:
+            if time.monotonic() > max(begun, self._greetings.heard_at) + _NO_WORKER_TIMEOUT_S:
                 raise ClusterError(
                     f"no worker connected within {_NO_WORKER_TIMEOUT_S:.0f} s; start workers, then use --resume"
                 )
+            if not told:
+                told = True
+                _log.warning("no worker is left; waiting up to %.0f s for one to connect", _NO_WORKER_TIMEOUT_S)
             await asyncio.sleep(_POLL_S)
 
-    async def _greet_new(self, there: Collection[str]) -> None:
-        """Greet new workers; a slow one does not delay the others."""
-        for address in set(there) - set(self.states) - set(self._left_out) - self._replaced - set(self._greetings):
-            greeting = asyncio.ensure_future(self._greet(address))
-            self._greetings[address] = greeting
-            greeting.add_done_callback(lambda _, a=address: self._greetings.pop(a))  # type: ignore[misc]
-        if self._greetings:
-            await asyncio.wait(self._greetings.values(), timeout=_POLL_S if self.states else _GREETING_TIMEOUT_S)
+    async def _look(self) -> dict[str, int]:
+        """Return the threads of each worker of the scheduler, and greet those that are new."""
+        asked = time.monotonic()
+        there = await self._scheduled()
+        self._ask_at = time.monotonic() + max(_REFRESH_S, (time.monotonic() - asked) / _SHARE)
+        self.states = {address: state for address, state in self.states.items() if address in there}
+        self._left_out = {address: why for address, why in self._left_out.items() if address in there}
+        self._replaced &= set(there)
+        new = set(there) - set(self.states) - set(self._left_out) - self._replaced
+        for address, greeting in (await self._greetings.send(new, _POLL_S)).items():
+            self._admit(address, greeting)
+        for address in self._greetings.silent():
+            _log.warning("worker %s does not answer and is restarted", self._known_as(address))
+            self._replaced.add(address)
+            self.replace(address)
+        return there
 
     async def _scheduled(self, _: Collection[str] = ()) -> dict[str, int]:
         """Return the threads of each worker of the scheduler. It has no shorter answer; there may be thousands."""
@@ -140,41 +138,34 @@ class Workers:
             # The client notices at once that it has lost the scheduler, where a new connection would be tried for long.
             if self._client.status != "running":
                 raise CommClosedError(f"the client is {self._client.status}")
-            workers: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(), _SCHEDULER_TIMEOUT_S)
+            limit_s = max(_SCHEDULER_TIMEOUT_S, self.silence_s)
+            workers: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(), limit_s)
         except (*GONE, TimeoutError) as error:
             raise ClusterError("the scheduler is gone; start a cluster again and use --resume") from error
         return workers
 
-    async def _greet(self, address: str) -> None:
-        """Let a worker take part if it answers, has the client's versions, and has not been refused too often."""
-        probe = None if self._probe is None else list(self._probe.place)
-        call = getattr(self._client.rpc(address), GREET)(probe=probe)
-        try:
-            answer = await asyncio.wait_for(call, _GREETING_TIMEOUT_S)
-        except (*GONE, TimeoutError) as error:
-            _log.debug("worker %s does not answer yet: %s", address, error)
-            now = asyncio.get_running_loop().time()
-            if now - self._unanswered.setdefault(address, now) > self.silence_s:
-                _log.warning("worker %s has never answered and is restarted", address)
-                del self._unanswered[address]
-                self._replaced.add(address)
-                self.replace(address)
-            return
-        self._unanswered.pop(address, None)
-        # Dask answers None where there is no such handler: the plugin is still being set up.
-        if answer is None:
-            return
-        if answer["versions"] != self._versions:
-            other, ours = difference(answer["versions"], self._versions), as_text(self._versions)
-            self._left_out[address] = f"worker {address} has {other}; install {ours} everywhere"
-            _log.warning("a worker is left out: %s", self._left_out[address])
-            return
-        name = answer["name"]
-        if self._refusals[name] >= _MAX_REFUSALS:
-            self._left_out[address] = f"worker {name} ({address}) has given unusable answers {_MAX_REFUSALS} times"
-            return
-        self._compare(address, answer["arithmetic"])
-        self.states[address] = WorkerState(bool(answer["sees"]), name)
+    def _admit(self, address: str, greeting: Greeting) -> None:
+        """Let a worker take part if it has the client's versions, and has not been refused too often."""
+        self._names[address] = greeting.name or address
+        if greeting.failure is not None:
+            self._leave_out(address, f"worker {address} {greeting.failure}")
+        elif greeting.versions != self._versions:
+            other, ours = difference(greeting.versions, self._versions), as_text(self._versions)
+            self._leave_out(address, f"worker {address} has {other}; install {ours} everywhere")
+        elif self._refusals[greeting.name] >= _MAX_REFUSALS:
+            known_as = self._known_as(address)
+            self._left_out[address] = f"worker {known_as} has given unusable answers {_MAX_REFUSALS} times"
+        else:
+            self._compare(address, greeting.arithmetic)
+            self.states[address] = WorkerState(greeting.shares_memory, greeting.name)
+
+    def _leave_out(self, address: str, why: str) -> None:
+        self._left_out[address] = why
+        _log.warning("a worker is left out: %s", why)
+
+    def _known_as(self, address: str) -> str:
+        name = self.name(address)
+        return address if name == address else f"{name} ({address})"
 
     def _compare(self, address: str, arithmetic: str) -> None:
         """Warn of a worker that rounds differently from those before."""
@@ -187,26 +178,26 @@ class Workers:
                 *(address, arithmetic, self._arithmetics[0]),
             )
 
-    async def await_answers(self, tasks: Mapping[str, asyncio.Future[Any]]) -> None:
-        """Return when all tasks are done; those of workers that are gone or silent are cancelled."""
-        given_up = await await_answers(tasks, self._scheduled, self._client.rpc, self.silence_s)
-        for address, quiet_s in given_up.items():
-            if quiet_s is None:
-                self.lose(address, "it disconnected")
-            else:
-                self.lose(address, f"silent for {quiet_s:.0f} s", silent=True)
+    async def await_answers(self, tasks: Mapping[str, asyncio.Future[Any]], calls: Calls) -> dict[str, float | None]:
+        """Return when all tasks are done; those of workers that are gone or silent are cancelled, and named."""
+        return await await_answers(tasks, self._scheduled, calls, self.silence_s)
+
+    def answered(self, address: str) -> None:
+        """Record that a worker has finished its part of a round."""
+        self._losses.answered(self.name(address))
 
     def lose(self, address: str, why: str, silent: bool = False) -> None:
         """Remove a worker that gave no answer; one that is only silent is restarted."""
-        _log.warning("worker %s is lost: %s%s", address, why, "; it is restarted" if silent else "")
+        rest_s = self._losses.lost(self.name(address))
+        rest = f"; it is not asked for {rest_s:.0f} s if there are others" if rest_s else ""
+        _log.warning("worker %s is lost: %s%s%s", address, why, "; it is restarted" if silent else "", rest)
         self.states.pop(address, None)
         if silent:
             self.replace(address)
 
     def refuse(self, address: str, why: str) -> None:
         """Count an answer that cannot be used, and restart its worker."""
-        name = self.states[address].name if address in self.states else address
-        self._refusals[name] += 1
+        self._refusals[self.name(address)] += 1
         _log.warning("the answer of worker %s is refused: %s; the worker is restarted", address, why)
         self._replaced.add(address)
         self.replace(address)
@@ -222,4 +213,6 @@ class Workers:
         try:
             await self._client.restart_workers([address], timeout=_RESTART_TIMEOUT_S, raise_for_error=False)
         except Exception as error:
-            _log.warning("worker %s could not be restarted: %s", address, error)
+            # It may be there still, and is greeted again.
+            self._replaced.discard(address)
+            _log.warning("worker %s could not be restarted: %s", address, sentence(error))

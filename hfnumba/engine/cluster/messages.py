@@ -1,4 +1,4 @@
-"""The messages of a round between client and workers, and one exchange of them.
+"""The messages of a round between client and workers.
 
 A message carries its problem's id, the names of the live vectors, and the vectors that the worker is assumed to lack.
 What it lacks nevertheless it names, and gets with the next message. So no answer ever rests on state that the message
@@ -8,7 +8,7 @@ and the messages have their places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pickle import PickleBuffer
 from typing import Any, cast
@@ -26,6 +26,7 @@ GREET = "hfnumba_greet"
 OPERATION = "hfnumba_round"
 FORGET = "hfnumba_forget"
 DONE = "hfnumba_done"
+WORKING = "hfnumba_working"
 GONE = (CommClosedError, OSError)
 # First what the worker is assumed to lack, then the problem it turned out to lack, then vectors, then without boxes.
 MAX_EXCHANGES = 4
@@ -112,6 +113,12 @@ class Lost:
     silent: bool = False
     refused: bool = False
 
+    @classmethod
+    def after(cls, address: str, quiet_s: float | None) -> Lost:
+        """Return the loss of a worker after a time of silence; None for one that has gone."""
+        why = "it disconnected" if quiet_s is None else f"silent for {quiet_s:.0f} s"
+        return cls(address, why, silent=quiet_s is not None)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -156,27 +163,3 @@ def packed(message: RoundMessage | Answer) -> Any:
 def unpacked(message: Any) -> Any:
     """Undo :func:`packed`, on the other side."""
     return pickle.loads(message) if isinstance(message, bytes) else message
-
-
-async def exchange(rpc: Callable[[str], Any], address: str, message: RoundMessage) -> Answer:
-    """Send a message and return the answer to it.
-
-    Raises
-    ------
-    CommClosedError, OSError
-        If the worker is gone.
-    RefusedError
-        If what came cannot be the answer.
-    HfnumbaError
-        If the worker raised it.
-    """
-    answer = unpacked(await getattr(rpc(address), OPERATION)(request=packed(message)))
-    if answer is None:
-        raise CommClosedError("it no longer serves rounds")
-    if not isinstance(answer, Answer) or answer.number != message.number:
-        raise RefusedError("a stale answer")
-    if answer.error is not None:
-        raise answer.error
-    if answer.failure is not None:
-        raise RefusedError(f"no answer but {answer.failure}")
-    return answer

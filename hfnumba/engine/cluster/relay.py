@@ -7,13 +7,15 @@ Workers that are gone, silent or wrong are left out of the sum and reported to t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from distributed.comm.core import CommClosedError
+from distributed.core import ConnectionPool
 
 from hfnumba.engine.cluster.answers import fault, is_finite
+from hfnumba.engine.cluster.calls import Calls
 from hfnumba.engine.cluster.liveness import await_answers
 from hfnumba.engine.cluster.messages import (
     GONE,
@@ -23,13 +25,10 @@ from hfnumba.engine.cluster.messages import (
     Lost,
     RefusedError,
     RoundMessage,
-    exchange,
 )
 from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Node, join
-from hfnumba.errors import HfnumbaError
-
-Rpc = Callable[[str], Any]
+from hfnumba.errors import HfnumbaError, sentence
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,10 @@ class Supply:
     vectors: Mapping[str, Any]
 
 
-async def ask_below(message: RoundMessage, supply: Supply, rpc: Rpc, scheduler: Any) -> list[Answer | Lost]:
+async def ask_below(message: RoundMessage, supply: Supply, pool: ConnectionPool, scheduler: Any) -> list[Answer | Lost]:
     """Return the answer of each worker just below, or the reason for its absence."""
-    tasks = {branch.address: asyncio.ensure_future(_ask(branch, message, supply, rpc)) for branch in message.below}
+    calls = Calls(pool)
+    tasks = {branch.address: asyncio.ensure_future(_ask(branch, message, supply, calls)) for branch in message.below}
 
     async def present(some: Collection[str]) -> Collection[str]:
         try:
@@ -52,7 +52,7 @@ async def ask_below(message: RoundMessage, supply: Supply, rpc: Rpc, scheduler: 
         return there
 
     try:
-        given_up = await await_answers(tasks, present, rpc, message.silence_s)
+        given_up = await await_answers(tasks, present, calls, message.silence_s)
     finally:
         for task in tasks.values():
             task.cancel()
@@ -61,25 +61,21 @@ async def ask_below(message: RoundMessage, supply: Supply, rpc: Rpc, scheduler: 
 
 
 def _outcome(address: str, result: Answer | BaseException, given_up: Mapping[str, float | None]) -> Answer | Lost:
-    if isinstance(result, RefusedError):
-        return Lost(address, str(result), refused=True)
+    if isinstance(result, Answer):
+        return result
+    if address in given_up:
+        return Lost.after(address, given_up[address])
     if isinstance(result, HfnumbaError):
         return Answer(-1, error=result)
-    if isinstance(result, asyncio.CancelledError):
-        quiet_s = given_up.get(address)
-        return Lost(
-            address, "it disconnected" if quiet_s is None else f"silent for {quiet_s:.0f} s", silent=quiet_s is not None
-        )
     if isinstance(result, GONE):
-        return Lost(address, str(result))
-    if isinstance(result, BaseException):
-        return Lost(address, f"an answer that could not be read: {result!r}", refused=True)
-    return result
+        return Lost(address, sentence(result))
+    why = str(result) if isinstance(result, RefusedError) else f"an answer that could not be read: {result!r}"
+    return Lost(address, why, refused=True)
 
 
-async def _ask(branch: Branch, message: RoundMessage, supply: Supply, rpc: Rpc) -> Answer:
+async def _ask(branch: Branch, message: RoundMessage, supply: Supply, calls: Calls) -> Answer:
     for _ in range(MAX_EXCHANGES):
-        answer = await exchange(rpc, branch.address, message.relayed(branch, supply.vectors, supply.problem))
+        answer = await calls.exchange(branch.address, message.relayed(branch, supply.vectors, supply.problem))
         if not answer.lacks:
             wrong = _fault(answer, branch, message, supply)
             if wrong is not None:

@@ -14,12 +14,22 @@ from typing import Any
 from distributed import Status, Worker, WorkerPlugin
 from numpy.typing import NDArray
 
-from hfnumba.engine.cluster.messages import DONE, FORGET, GREET, OPERATION, Answer, RoundMessage, packed, unpacked
+from hfnumba.engine.cluster.messages import (
+    DONE,
+    FORGET,
+    GREET,
+    OPERATION,
+    WORKING,
+    Answer,
+    RoundMessage,
+    packed,
+    unpacked,
+)
 from hfnumba.engine.cluster.relay import Supply, ask_below, combined
 from hfnumba.engine.cluster.shared_memory import AnswerBox, Parcel, Place, SharedMemoryError, Window, Windows
 from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.tree import Node, Sums
-from hfnumba.errors import HfnumbaError
+from hfnumba.errors import HfnumbaError, StoreError
 from hfnumba.kernels import blas, cache
 from hfnumba.linux import reuse_freed_memory
 from hfnumba.versions import installed
@@ -73,9 +83,19 @@ class RoundServer:
         self._worker = worker
         self._problems: dict[str, _ProblemState] = {}
         self._executor = ThreadPoolExecutor(1, "hfnumba-round")
+        self._in_hand: set[tuple[str, int]] = set()
+        self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up)
+
+    @property
+    def _address(self) -> str:
+        return str(self._worker.contact_address or self._worker.address)
 
     async def greet(self, probe: tuple[Any, ...] | None) -> dict[str, Any]:
-        """Return what computes here, and whether this process can open the client's box."""
+        """Return what computes here, and whether this process can open the client's box; before, that it starts."""
+        if not self._warming.done():
+            return {"starts": True}
+        if (error := self._warming.exception()) is not None:
+            return {"failure": f"cannot compile its kernels ({type(error).__name__}: {error})"}
         sees = False
         if probe is not None:
             try:
@@ -87,7 +107,17 @@ class RoundServer:
 
     async def answer(self, request: Any) -> Any:
         """Answer a round, with those below if there are any; both as they travel."""
-        return packed(await self._answered(unpacked(request)))
+        message: RoundMessage = unpacked(request)
+        key = message.problem_id, message.number
+        self._in_hand.add(key)
+        try:
+            return packed(await self._answered(message))
+        finally:
+            self._in_hand.discard(key)
+
+    async def working(self, problem_id: str, number: int) -> bool:
+        """Whether a message has come and is not answered yet."""
+        return (problem_id, number) in self._in_hand
 
     async def _answered(self, message: RoundMessage) -> Answer:
         supply = self._supply(message) if message.below else None
@@ -101,8 +131,7 @@ class RoundServer:
             mine = await own
             if mine.failure is not None or mine.lacks:
                 return mine
-            address = self._worker.contact_address or self._worker.address
-            work = partial(combined, mine, address, found, message, supply)
+            work = partial(combined, mine, self._address, found, message, supply)
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except Exception:
             return Answer(message.number, failure=traceback.format_exc(limit=-3))
@@ -139,9 +168,18 @@ class RoundServer:
             _log.debug("a box could not be opened: %s", error)
             return Answer(message.number, lacks_boxes=True)
         except HfnumbaError as error:
-            return Answer(message.number, error=error)
+            return Answer(message.number, error=self._named(error))
         except Exception:
             return Answer(message.number, failure=traceback.format_exc(limit=-3))
+
+    def _named(self, error: HfnumbaError) -> HfnumbaError:
+        """Return an error of the store with the name of this worker: others may see another store."""
+        if not isinstance(error, StoreError):
+            return error
+        return StoreError(
+            f"{error} (on worker {self._worker.name} at {self._address}; every worker must be able to read the store "
+            "at the same path)"
+        )
 
     def _state(self, message: RoundMessage) -> _ProblemState | None:
         if message.problem_id not in self._problems:
@@ -174,7 +212,10 @@ def _hush_heartbeat(worker: Worker) -> None:
 
 
 class RoundPlugin(WorkerPlugin):
-    """Gives every worker, present or future, the handler. Kernels are compiled before a worker takes part."""
+    """Gives every worker, present or future, the handler.
+
+    Kernels are compiled before a worker takes part, but not before it answers greetings: these are its signs of life.
+    """
 
     name = "hfnumba"
     idempotent = True
@@ -183,16 +224,16 @@ class RoundPlugin(WorkerPlugin):
         """Called by Dask on each worker."""
         reuse_freed_memory(_REUSED_BYTES)
         _hush_heartbeat(worker)
-        await asyncio.get_running_loop().run_in_executor(None, cache.warm_up)
         self._server = RoundServer(worker)
         worker.handlers[GREET] = self._server.greet
         worker.handlers[OPERATION] = self._server.answer
         worker.handlers[FORGET] = self._server.forget
         worker.handlers[DONE] = self._server.done
+        worker.handlers[WORKING] = self._server.working
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes."""
-        for operation in (GREET, OPERATION, FORGET, DONE):
+        for operation in (GREET, OPERATION, FORGET, DONE, WORKING):
             worker.handlers.pop(operation, None)
         if hasattr(self, "_server"):
             self._server.close()

@@ -1,11 +1,13 @@
 """The Dask engine on real worker processes: the bits of one process, also when workers die."""
 
+import shutil
 import uuid
 
 import numpy as np
 import pytest
 from distributed.protocol import Serialize, dumps, loads
 
+from hfnumba.engine import DaskObjective
 from hfnumba.engine.cluster.assignment import assign
 from hfnumba.engine.cluster.engine import DaskEngine
 from hfnumba.engine.cluster.messages import Answer, packed, unpacked
@@ -14,9 +16,10 @@ from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
 from hfnumba.engine.protocol import Problem
 from hfnumba.engine.rows import ArraySource
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, StoreError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample, Trial
+from hfnumba.store import open_store
 from tests.laws.objective_laws import check_objective, check_sample
 
 F32 = np.dtype(np.float32)
@@ -89,6 +92,16 @@ def test_an_error_on_a_worker_keeps_its_class_and_words(client):
         f.value(NETWORK.initialize(0))
 
 
+def test_a_worker_that_cannot_see_the_store_is_named(client, toy_store, tmp_path):
+    path = shutil.copytree(toy_store, tmp_path / "toy.zarr")
+    split = open_store(path)["train"]
+    path.rename(tmp_path / "elsewhere.zarr")
+    network = Network([split.n_features, 5, split.n_outputs])
+    named = r"toy\.zarr.*\(on worker \d at tcp://127\.0\.0\.1:\d+; every worker must be able to read the store"
+    with DaskObjective(network, split, client) as f, pytest.raises(StoreError, match=named):
+        f.value(network.initialize(0))
+
+
 def test_assignment_covers_all_partitions_in_contiguous_runs():
     for n in (1, 5, 16, 17):
         for threads in (
@@ -114,7 +127,7 @@ def test_the_same_bits_and_bytes_with_and_without_shared_memory(client, monkeypa
         unused = everything(f)
         assert f.counters == counters
         assert f._engine.sharing() == (0, 2)
-    monkeypatch.setattr("hfnumba.engine.cluster.membership.Box", _no_box)
+    monkeypatch.setattr("hfnumba.engine.cluster.greeting.Box", _no_box)
     with objective(client) as f:
         sent, shared = everything(f), f._engine.sharing()
         assert f.counters == counters

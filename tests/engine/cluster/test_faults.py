@@ -1,5 +1,6 @@
 """What happens to rounds when workers lie, die, freeze, are cut off, come and go; the faults are counted."""
 
+import asyncio
 import logging
 import os
 import random
@@ -18,9 +19,10 @@ from distributed import Client, LocalCluster
 from hfnumba.engine.cluster.membership import Workers
 from hfnumba.engine.cluster.messages import OPERATION
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
-from hfnumba.errors import ClusterError
+from hfnumba.errors import ClusterError, StoppedError
 from hfnumba.launch import local
-from tests.engine.cluster.test_engine import assert_same_bits, everything, objective
+from hfnumba.stop import StopSignals
+from tests.engine.cluster.test_engine import assert_same_bits, everything, objective, source
 from tests.limits import LIMIT_S, until
 
 # Long enough that a worker on a busy machine is heard.
@@ -34,8 +36,10 @@ def reference():
 
 
 @pytest.fixture
-def own_client():
+def own_client(caplog):
     with local(2) as client:
+        # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
+        caplog.handler.setLevel(logging.NOTSET)
         yield client
 
 
@@ -298,7 +302,7 @@ def none_is_frozen(client, n_workers=2):
 
 
 def takes_part(dask_worker):
-    return OPERATION in dask_worker.handlers
+    return "hfnumba" in dask_worker.plugins and dask_worker.plugins["hfnumba"]._server._warming.done()
 
 
 @pytest.mark.slow
@@ -313,6 +317,111 @@ def test_workers_that_join_and_leave_at_random_moments_change_no_bit(own_client,
 
     with objective(own_client) as f:
         under_fire(f, reference, Rounds(rescale, 8, 0.3, rng, lambda: None))
+
+
+def hang(dask_worker):
+    """Let a worker never answer a round, as where a network loses large messages only."""
+
+    async def never(request):
+        await asyncio.Event().wait()
+
+    dask_worker.handlers[OPERATION] = never
+
+
+def loses(monkeypatch):
+    """Addresses of the workers that are lost from now on; not from the log, which a quiet LocalCluster silences."""
+    lost, lose = [], Workers.lose
+
+    def recorded(workers, address, why, silent=False):
+        lost.append(address)
+        lose(workers, address, why, silent)
+
+    monkeypatch.setattr(Workers, "lose", recorded)
+    return lost
+
+
+def stay(workers):
+    """Let processes stay that would be replaced."""
+    workers.replace = lambda address: workers.states.pop(address, None)
+
+
+def test_healthy_workers_take_over_from_one_that_greets_but_never_answers(own_client, reference, monkeypatch):
+    lost = loses(monkeypatch)
+    with objective(own_client, timeout_s=2.0) as f:
+        f.value(np.zeros(f.n_params))
+        stay(f._engine._workers)
+        hanging = min(pids(own_client))
+        own_client.run(hang, workers=[hanging])
+        assert_same_bits(everything(f), reference)
+        # Of 6 rounds; after the second loss it rests.
+        assert 1 <= lost.count(hanging) <= 6
+
+
+def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, monkeypatch):
+    lost = loses(monkeypatch)
+    with objective(own_client, timeout_s=1.0) as f:
+        f.value(np.zeros(f.n_params))
+        stay(f._engine._workers)
+        own_client.run(hang)
+        with pytest.raises(ClusterError, match=r"worker \d at tcp.* is lost: silent for .*lost 3 times in one round"):
+            f.value(np.zeros(f.n_params))
+    assert 3 <= len(lost) <= 6
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)], ids=["killed", "frozen"]
+)
+def test_a_worker_that_is_killed_or_frozen_before_it_is_greeted_is_replaced(reference, number):
+    """In the moment in which it would get the handler of rounds."""
+    with local(2, timeout_s=SILENCE_S) as client:
+        victim = min(pids(client).values())
+        os.kill(victim, number)
+        with objective(client, timeout_s=SILENCE_S) as f:
+            assert_same_bits(everything(f), reference)
+            until(lambda: f._engine.sharing()[1] == 2)
+            assert victim not in pids(client).values()
+
+
+@pytest.mark.slow
+def test_all_workers_frozen_at_once_are_replaced(own_client, reference):
+    with objective(own_client, timeout_s=SILENCE_S) as f:
+
+        def freeze(step):
+            if step == 2:
+                for pid in pids(own_client).values():
+                    os.kill(pid, signal.SIGSTOP)
+
+        assert_same_bits(everything(f, freeze), reference)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_round_whose_workers_are_silent(own_client):
+    with objective(own_client, timeout_s=SILENCE_S) as f, StopSignals(lambda name: None):
+        f.value(np.zeros(f.n_params))
+        for pid in pids(own_client).values():
+            os.kill(pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        with pytest.raises(StoppedError):
+            f.value(np.zeros(f.n_params))
+
+
+def test_a_worker_that_starts_for_longer_than_it_may_be_silent_is_not_replaced(own_client, tmp_path):
+    """First it cannot answer, as while it imports packages; then it compiles, and says so. It has no nanny."""
+    slow = """
+import time
+from hfnumba.engine.cluster import worker
+from hfnumba.kernels import cache
+def begin(self, worker, begin=worker.RoundServer.__init__):
+    time.sleep(1.5)
+    begin(self, worker)
+worker.RoundServer.__init__ = begin
+cache.warm_up = lambda: time.sleep(1.5)
+"""
+    with objective(own_client, timeout_s=1.0) as f:
+        f.value(np.zeros(f.n_params))
+        with late_worker(own_client, tmp_path, slow):
+            late = max(set(own_client.nthreads()) - set(f._engine._workers.states))
+            until(lambda: f._engine.sharing() and late in f._engine._workers.states)
 
 
 class Link:
@@ -345,52 +454,103 @@ class Link:
     def set(self, state):
         self.ip("link", "set", self.device, state)
 
+    def shape(self, *how):
+        """Limit what passes in each direction."""
+        for space, device in (([], self.device), (["ip", "netns", "exec", self.space], "inside")):
+            words = [*space, "tc", "qdisc", "replace", "dev", device, "root", "tbf", *how]
+            subprocess.run(words, check=True, capture_output=True, timeout=LIMIT_S)
+
+    def lose_large_packets(self):
+        """Lose packets of more than 1000 bytes, as behind a router with a smaller MTU."""
+        self.shape("rate", "1gbit", "burst", "1000", "limit", "1000000")
+
+    def pass_all_packets(self):
+        """Be as fast as the machine again."""
+        self.shape("rate", "10gbit", "burst", "10000000", "limit", "10000000")
+
     def __exit__(self, *_):
         for words in (("link", "del", self.device), ("netns", "del", self.space)):
             subprocess.run(["ip", *words], check=False, capture_output=True, timeout=LIMIT_S)
+
+
+@contextmanager
+def remote_worker(link, n_here):
+    """Yield a client of some workers here and one behind a link."""
+    cluster = LocalCluster(
+        n_workers=n_here, threads_per_worker=1, host=link.here, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+    with cluster, Client(cluster) as client:
+        words = ["ip", "netns", "exec", link.space, sys.executable, "-m", "dask", "worker"]
+        words += [cluster.scheduler_address, "--host", link.there, "--nthreads", "1", "--no-dashboard"]
+        remote = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            client.wait_for_workers(n_here + 1, timeout=LIMIT_S)
+            yield client
+        finally:
+            link.set("up")
+            remote.terminate()
+            remote.wait(LIMIT_S)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sees", [True, False])
 def test_a_silent_cut_of_the_network_is_noticed_and_mended(reference, sees, monkeypatch):
     """Nothing is closed: packets are lost. Partitions move; the worker that is back is used again."""
-    # Not from the log, which a quiet LocalCluster silences.
-    lost, lose = [], Workers.lose
-
-    def recorded(workers, address, why, silent=False):
-        lost.append(address)
-        lose(workers, address, why, silent)
-
-    monkeypatch.setattr(Workers, "lose", recorded)
+    lost = loses(monkeypatch)
     if not sees:
-        monkeypatch.setattr("hfnumba.engine.cluster.membership.Box", no_box)
+        monkeypatch.setattr("hfnumba.engine.cluster.greeting.Box", no_box)
     rng, cuts = random.Random(4), 0
-    with Link() as link:
-        cluster = LocalCluster(
-            n_workers=1, threads_per_worker=1, host=link.here, dashboard_address=None, silence_logs=logging.CRITICAL
-        )
-        with cluster, Client(cluster) as client:
-            words = ["ip", "netns", "exec", link.space, sys.executable, "-m", "dask", "worker"]
-            words += [cluster.scheduler_address, "--host", link.there, "--nthreads", "1", "--no-dashboard"]
-            remote = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                client.wait_for_workers(2, timeout=LIMIT_S)
-                with objective(client, timeout_s=SILENCE_S) as f:
-                    for _ in range(3):
-                        until(lambda: f._engine.sharing() == (2 * sees, 2))
-                        at = rng.randrange(1, 5)
-                        lost.clear()
-                        got = everything(f, lambda step, at=at: step == at and link.set("down"))
-                        cuts += 1
-                        # No connection breaks, and the kernel would try for many minutes.
-                        assert any(link.there in address for address in lost)
-                        assert_same_bits(got, reference)
-                        link.set("up")
-            finally:
-                link.set("up")
-                remote.terminate()
-                remote.wait(LIMIT_S)
+    with Link() as link, remote_worker(link, 1) as client, objective(client, timeout_s=SILENCE_S) as f:
+        for _ in range(3):
+            until(lambda: f._engine.sharing() == (2 * sees, 2))
+            at = rng.randrange(1, 5)
+            lost.clear()
+            got = everything(f, lambda step, at=at: step == at and link.set("down"))
+            cuts += 1
+            # No connection breaks, and the kernel would try for many minutes.
+            assert any(link.there in address for address in lost)
+            assert_same_bits(got, reference)
+            link.set("up")
     assert cuts == 3
+
+
+@pytest.mark.slow
+def test_a_network_that_loses_large_packets_only_is_noticed_and_mended(reference, monkeypatch):
+    """The worker answers all greetings, but no round reaches it, or no answer the client."""
+    lost = loses(monkeypatch)
+    options = {"timeout_s": SILENCE_S, "shared_memory": False}
+    with Link() as link, remote_worker(link, 1) as client, objective(client, **options) as f:
+        for at in (1, 3):
+            until(lambda: f._engine.sharing()[1] == 2)
+            lost.clear()
+            got = everything(f, lambda step, at=at: step == at and link.lose_large_packets())
+            assert 1 <= sum(link.there in address for address in lost) <= 6 - at
+            assert_same_bits(got, reference)
+            link.pass_all_packets()
+
+
+@pytest.mark.slow
+def test_a_slow_network_is_no_silence(monkeypatch):
+    """The rows travel for several times as long as a worker may be silent."""
+    lost, rows = loses(monkeypatch), source(13_200)
+    options = {"timeout_s": SILENCE_S, "shared_memory": False}
+    with Link() as link, remote_worker(link, 0) as client, objective(client, rows, **options) as f:
+        f._engine.sharing()
+        link.shape("rate", "60kbit", "burst", "1600", "limit", "1000000")
+        with objective(rows=rows) as here:
+            assert f.value(np.zeros(f.n_params)) == here.value(np.zeros(f.n_params))
+        assert not lost
+
+
+@pytest.mark.slow
+def test_a_round_over_a_network_that_loses_large_packets_ends():
+    options = {"timeout_s": SILENCE_S, "shared_memory": False}
+    with Link() as link, remote_worker(link, 0) as client, objective(client, **options) as f:
+        f.value(np.zeros(f.n_params))
+        stay(f._engine._workers)
+        link.lose_large_packets()
+        with pytest.raises(ClusterError, match="lost 3 times in one round"):
+            f.value(np.ones(f.n_params))
 
 
 def no_box(*_):

@@ -1,6 +1,7 @@
 """Rounds that workers pass on: the bits of one process, whichever worker dies, freezes or answers wrongly."""
 
 import itertools
+import logging
 import random
 
 import numpy as np
@@ -207,6 +208,8 @@ def three():
 @pytest.mark.slow
 def test_no_wrong_answer_is_added_by_a_relay(three, reference, caplog):
     rng, struck = random.Random(11), []
+    # A quiet cluster silences the handlers that pytest gives to Dask's logger, and this one is also ours.
+    caplog.handler.setLevel(logging.NOTSET)
     with objective(three, fan_in=1, shared_memory=False) as f:
         everything(f)
         for kind, place in (("dtype", 0), ("nan", 1), ("stale", 2)):

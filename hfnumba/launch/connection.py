@@ -1,0 +1,55 @@
+"""Client of a scheduler, with errors in sentences and an end in bounded time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hfnumba.errors import ClusterError, sentence
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_log = logging.getLogger(__name__)
+CONNECT_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator[Client]:
+    """Yield a client, and close it; what is left of it after ten seconds ends with this process.
+
+    Parameters
+    ----------
+    to : str or distributed.deploy.Cluster, optional
+        Address of the scheduler, or the cluster; by default that of Dask's configuration.
+    timeout_s : float
+        Seconds to wait for the scheduler.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler does not answer, or Dask reports a connection that has broken.
+    """
+    from distributed import Client  # noqa: PLC0415 - slow to import
+    from distributed.comm.core import CommClosedError  # noqa: PLC0415
+
+    try:
+        client = Client(to, timeout=timeout_s)
+    except OSError as error:
+        raise ClusterError(
+            f"the scheduler does not answer ({sentence(error)}); see that it runs and can be reached from this machine"
+        ) from error
+    try:
+        yield client
+    except CommClosedError as error:
+        raise ClusterError(
+            f"a connection of the cluster is broken ({sentence(error)}); see the scheduler's log, then use --resume"
+        ) from error
+    finally:
+        try:
+            client.close(timeout=_CLOSE_TIMEOUT_S)
+        except OSError as error:
+            _log.debug("the client is not closed in order: %s", error)
