@@ -22,16 +22,16 @@ _MAX_STARTS = 3
 # A worker that is not stopped may wait for a slow disk.
 _IDLE_S = 60.0
 _POLL_S = 0.5
-# Of a frozen worker in a round its client knows sooner, and says so.
-_LATER = 2.0
+# A frozen worker that has started: where it is in a round its client knows sooner, and says so.
+_LATER = 2
 
 
 class WatchedNanny(Nanny):
     """Nanny of a worker process that may die or freeze at any time.
 
-    A worker that is starting or serves is killed, and so replaced, if the system has stopped it for longer than the
-    client would wait for it. One that starts is also replaced if it has used no processor for as long, at least a
-    minute: a sign of life that does not depend on how fast the machine is.
+    A worker that starts is killed, and so replaced, if the system has stopped it for as long as a round would wait for
+    it, or if it has used no processor for as long, at least a minute: a sign of life that does not depend on how fast
+    the machine is. One that serves is killed if it has been stopped for twice that time.
 
     Parameters
     ----------
@@ -65,6 +65,10 @@ class WatchedNanny(Nanny):
             self.n_failed += 1
             self.reason = self._ending()
             if self.unguarded or self.n_failed == _MAX_STARTS:
+                if not self.unguarded:
+                    _log.warning(
+                        "a worker process %s while it started, after others before it; none follows", self.reason
+                    )
                 raise ClusterError(self.reason)
             _log.warning("a worker process %s while it started; another one is started", self.reason)
             result = await self._instantiate()
@@ -117,7 +121,7 @@ class WatchedNanny(Nanny):
     def _patience_s(self, signs: tuple[Any, ...]) -> float:
         starting = self.process is not None and self.process.status == Status.starting
         if signs[1]:
-            return self._silence_s * _LATER
+            return self._silence_s * (1 if starting else _LATER)
         return max(self._silence_s, _IDLE_S) if starting else float("inf")
 
     def kill_process(self) -> None:

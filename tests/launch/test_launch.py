@@ -384,6 +384,7 @@ def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(numb
     assert not psutil.pid_exists(strike.victim.pid)
 
 
+@pytest.mark.slow
 def test_workers_that_never_start_are_an_error_with_what_became_of_them(monkeypatch):
     monkeypatch.setattr(WatchedNanny, "_watch", killing)
     why = "no worker process has started on this machine: was killed by signal 9"

@@ -357,6 +357,7 @@ def test_healthy_workers_take_over_from_one_that_greets_but_never_answers(own_cl
         assert 1 <= lost.count(hanging) <= 6
 
 
+@pytest.mark.slow
 def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, monkeypatch):
     lost = loses(monkeypatch)
     with objective(own_client, timeout_s=1.0) as f:
@@ -405,6 +406,7 @@ def test_a_signal_ends_a_round_whose_workers_are_silent(own_client):
             f.value(np.zeros(f.n_params))
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_for_longer_than_it_may_be_silent_is_not_replaced(own_client, tmp_path):
     """First it cannot answer, as while it imports packages; then it compiles, and says so. It has no nanny."""
     slow = """
