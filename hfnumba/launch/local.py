@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ THREAD_VARIABLES = (
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1}
 # Time limit for Dask to close a cluster, after which its workers are killed.
 _CLOSE_S = 30.0
+# Folders that are removed with this process.
+_UNCLOSED: list[ExitStack] = []
 
 
 def has_dashboard() -> bool:
@@ -72,9 +74,9 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
         raise UsageError(f"expected at least 1 worker and 1 thread, got {n_workers} workers of {n_threads} threads")
     from distributed import Client  # noqa: PLC0415 - slow to import
 
-    with private_folder() as folder:
-        cluster = _start(n_workers, n_threads, folder)
-        with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster), Client(cluster) as client:
+    with ExitStack() as folder:
+        cluster = _start(n_workers, n_threads, folder.enter_context(private_folder()))
+        with _quiet_loggers(), _long_lost_worker_timeout(), _ended(cluster, folder), Client(cluster) as client:
             yield client
 
 
@@ -104,8 +106,11 @@ def _start(n_workers: int, n_threads: int, folder: str) -> LocalCluster:
 
 
 @contextmanager
-def _ended(cluster: LocalCluster) -> Iterator[None]:
-    """Close the cluster in bounded time; Dask may wait forever for a process that is just being replaced."""
+def _ended(cluster: LocalCluster, folder: ExitStack) -> Iterator[None]:
+    """Close the cluster in bounded time; Dask may wait forever for a process that is just being replaced.
+
+    Processes that are still starting then need the folder, to connect and to be told to end.
+    """
     try:
         yield
     finally:
@@ -121,6 +126,7 @@ def _ended(cluster: LocalCluster) -> Iterator[None]:
             closing.join(_CLOSE_S)
             if closing.is_alive():
                 _log.error("the local cluster does not close; these processes may still run: %s", _pids(nannies))
+                _UNCLOSED.append(folder.pop_all())
 
 
 def _pids(nannies: Iterable[Nanny]) -> str:

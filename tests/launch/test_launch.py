@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import psutil
@@ -142,8 +143,14 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
     monkeypatch.setattr(module, "_CLOSE_S", 0.1)
     never = threading.Event()
     child = subprocess.Popen(["sleep", "infinity"])
-    with module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait)):
+    folder, closed = ExitStack(), []
+    folder.callback(closed.append, 1)
+    with folder, module._ended(SimpleNamespace(workers={0: SimpleNamespace(pid=child.pid)}, close=never.wait), folder):
         pass
+    # Processes that end later need the folder until then.
+    assert not closed
+    module._UNCLOSED.pop().close()
+    assert closed
     assert child.wait(LIMIT_S) == -signal.SIGKILL
     assert f"these processes may still run: {child.pid}" in caplog.text
     never.set()
