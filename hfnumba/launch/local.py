@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGUSR1, signal.SIGHUP}
 # Time limit for Dask to close a cluster, after which its workers are killed.
 _CLOSE_S = 30.0
 _POLL_S = 0.1
+# Folders that are removed with this process.
+_UNCLOSED: list[ExitStack] = []
 
 
 def has_dashboard() -> bool:
@@ -92,14 +94,13 @@ def local(n_workers: int | None = None, *, n_threads: int = 1, timeout_s: float 
         )
     end_if_imported()
     nannies: list[WatchedNanny] = []
-    with private_folder() as folder:
-        cluster = _scheduler(
-            folder, threads_per_worker=n_threads, memory_limit=memory, worker_class=_made_into(nannies, timeout_s)
-        )
+    with ExitStack() as folder:
+        place, nanny = folder.enter_context(private_folder()), _made_into(nannies, timeout_s)
+        cluster = _scheduler(place, threads_per_worker=n_threads, memory_limit=memory, worker_class=nanny)
         with (
             _quiet_loggers(),
             _long_lost_worker_timeout(),
-            _ended(cluster, nannies),
+            _ended(cluster, nannies, folder),
             connection(cluster) as client,
         ):
             client.sync(_start, cluster, nannies, n_workers)
@@ -180,8 +181,11 @@ def _reason(nannies: list[WatchedNanny], error: BaseException | None) -> str:
 
 
 @contextmanager
-def _ended(cluster: LocalCluster, nannies: list[WatchedNanny]) -> Iterator[None]:
-    """Close the cluster in bounded time; Dask may wait forever for a process that is just being replaced."""
+def _ended(cluster: LocalCluster, nannies: list[WatchedNanny], folder: ExitStack) -> Iterator[None]:
+    """Close the cluster in bounded time; Dask may wait forever for a process that is just being replaced.
+
+    Processes that are still starting then need the folder, to connect and to be told to end.
+    """
     try:
         yield
     finally:
@@ -196,6 +200,7 @@ def _ended(cluster: LocalCluster, nannies: list[WatchedNanny]) -> Iterator[None]
             closing.join(_CLOSE_S)
             if closing.is_alive():
                 _log.error("the local cluster does not close; these processes may still run: %s", _pids(nannies))
+                _UNCLOSED.append(folder.pop_all())
 
 
 def _close(cluster: LocalCluster) -> None:

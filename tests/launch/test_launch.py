@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import psutil
@@ -215,9 +216,15 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
     never = threading.Event()
     child = subprocess.Popen(["sleep", "infinity"])
     nanny = SimpleNamespace(pid=child.pid, kill_process=child.kill, give_up=lambda: None)
-    loop = SimpleNamespace(add_callback=lambda call: call())
-    with module._ended(SimpleNamespace(loop=loop, close=never.wait), [nanny]):
+    cluster = SimpleNamespace(loop=SimpleNamespace(add_callback=lambda call: call()), close=never.wait)
+    folder, closed = ExitStack(), []
+    folder.callback(closed.append, 1)
+    with folder, module._ended(cluster, [nanny], folder):
         pass
+    # Processes that end later need the folder until then.
+    assert not closed
+    module._UNCLOSED.pop().close()
+    assert closed
     assert child.wait(LIMIT_S) == -signal.SIGKILL
     assert f"these processes may still run: {child.pid}" in caplog.text
     never.set()

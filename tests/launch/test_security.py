@@ -162,7 +162,7 @@ def test_ranks_of_a_job_have_private_folders_too(monkeypatch):
         seen["mode"] = stat.S_IMODE(seen["folder"].stat().st_mode)
 
     monkeypatch.setattr(dask_mpi, "initialize", initialize)
-    job._form(SimpleNamespace(rank=2, size=3, one_host=False, n_here=1), 1, encrypted=False)
+    job._form(SimpleNamespace(rank=2, size=3, one_host=False, n_here=1), 1, encrypted=False, timeout_s=60.0)
     assert (seen["safe"], seen["mode"]) == ("1", 0o700)
     assert not seen["folder"].exists()
 
