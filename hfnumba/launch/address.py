@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.processors import check_memory
 from hfnumba.versions import check_versions
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def connected(address: str) -> Iterator[Client]:
         If the address has another form.
     ClusterError
         If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within a minute, or its
-        workers have too little memory or other versions than this process.
+        workers have other versions than this process.
 
     Notes
     -----
@@ -101,5 +100,4 @@ def _check_workers(client: Client, address: str) -> None:
             f"the cluster at {address} has no workers after {WORKERS_TIMEOUT_S:g} s; "
             f"start some with `dask worker {address}`"
         ) from None
-    check_memory(client)
     check_versions(client, f"cluster at {address}")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
-from hfnumba.launch.nannies import without_semaphores
+from hfnumba.launch.pipe_queue import without_semaphores
 from hfnumba.launch.ranks import CLIENT, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys
 from hfnumba.launch.slurm import slurm_ranks
-from hfnumba.processors import available_memory, check_memory
+from hfnumba.processors import available_memory
 from hfnumba.stop import SIGNALS
 from hfnumba.versions import check_versions
 
@@ -63,8 +63,7 @@ class RankCluster:
         Raises
         ------
         ClusterError
-            If a rank fails, a worker does not connect within two minutes, or it has too little memory or other
-            versions.
+            If a rank fails, a worker does not connect within two minutes, or it has other versions.
         """
         if self._state != "waiting":
             raise ClusterError(f"the ranks of this job have already formed a cluster; start {self.kind} again")
@@ -95,7 +94,6 @@ class RankCluster:
                 f"{len(client.nthreads())} of {n_workers} workers connected within {_WORKERS_TIMEOUT_S:.0f} s; if the "
                 f"machines cannot reach each other, name their network interface in {INTERFACE_VARIABLE}"
             ) from None
-        check_memory(client)
         check_versions(client, f"{self.kind} cluster")
 
     def end(self, status: int) -> None:

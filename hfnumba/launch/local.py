@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.nannies import without_semaphores
+from hfnumba.launch.pipe_queue import without_semaphores
 from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1) -> Iterator[Clien
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-                silence_logs=_log_level(),
+                silence_logs=logging.CRITICAL,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
             )
     except (OSError, RuntimeError) as error:
@@ -153,20 +153,13 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _log_level() -> int:
-    """Level of Dask's messages: its errors are about workers that are replaced, or about connections at the end."""
-    asked = any(name.startswith("DASK_LOGGING") for name in os.environ)
-    return logging.INFO if asked else logging.CRITICAL
-
-
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Log nothing of Dask about workers that are lost, also while the cluster closes, unless the environment asks."""
-    names = ("nanny", "scheduler", "core", "comm", "worker", "deploy", "client", "utils")
-    loggers = [logging.getLogger(f"distributed.{name}") for name in names]
+    """Silence Dask about workers: those that are lost are replaced, and their client reports it."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(_log_level())
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
