@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.connection import connection
-from hfnumba.processors import check_memory
 from hfnumba.stop import unless_stopped
 from hfnumba.versions import check_versions
 
@@ -39,7 +38,7 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
         If the address has another form.
     ClusterError
         If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within ten minutes, or
-        its workers have too little memory or other versions than this process.
+        its workers have other versions than this process.
 
     Notes
     -----
@@ -54,7 +53,6 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
         )
     with connection(address, CONNECT_TIMEOUT_S) as client:
         client.sync(_check_workers, client, address, timeout_s)
-        check_memory(client)
         yield client
 
 

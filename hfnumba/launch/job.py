@@ -18,11 +18,11 @@ from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.connection import connection
 from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
 from hfnumba.launch.mpi import announced, mpi_ranks
-from hfnumba.launch.nannies import without_semaphores
+from hfnumba.launch.pipe_queue import without_semaphores
 from hfnumba.launch.ranks import CLIENT, PATIENCE_S, SCHEDULER, Ranks, end_with_parent
 from hfnumba.launch.security import configure, make_keys, private_folder
 from hfnumba.launch.slurm import slurm_ranks
-from hfnumba.processors import available_memory, check_memory
+from hfnumba.processors import available_memory
 from hfnumba.stop import SIGNALS, unless_stopped
 from hfnumba.versions import check_versions
 
@@ -68,7 +68,7 @@ class RankCluster:
         Raises
         ------
         ClusterError
-            If a rank fails, no worker connects within ten minutes, or one has too little memory or other versions.
+            If a rank fails, no worker connects within ten minutes, or one has other versions.
         StoppedError
             If a signal arrives that ends a run.
         """
@@ -80,7 +80,6 @@ class RankCluster:
         with connection() as client:
             try:
                 client.sync(self._check, client, timeout_s)
-                check_memory(client)
                 yield client
             finally:
                 # Without a scheduler, shutdown would try to reach it for half a minute.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hfnumba.errors import ClusterError, UsageError, sentence
 from hfnumba.launch.connection import connection
 from hfnumba.launch.guard import end_if_imported
-from hfnumba.launch.nannies import without_semaphores
+from hfnumba.launch.pipe_queue import without_semaphores
 from hfnumba.launch.security import private_folder
 from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 from hfnumba.stop import end_if_stopped
@@ -122,7 +121,7 @@ def _scheduler(folder: str, **of_workers: Any) -> LocalCluster:
                 host=sockets.host(folder),
                 preload=[sockets.__name__],
                 dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-                silence_logs=_log_level(),
+                silence_logs=logging.CRITICAL,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
                 **of_workers,
             )
@@ -244,20 +243,13 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _log_level() -> int:
-    """Level of Dask's messages: its errors are about workers that are replaced, or about connections at the end."""
-    asked = any(name.startswith("DASK_LOGGING") for name in os.environ)
-    return logging.INFO if asked else logging.CRITICAL
-
-
 @contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Log nothing of Dask about workers that are lost, also while the cluster closes, unless the environment asks."""
-    names = ("nanny", "scheduler", "core", "comm", "worker", "deploy", "client", "utils")
-    loggers = [logging.getLogger(f"distributed.{name}") for name in names]
+    """Silence Dask about workers: those that are lost are replaced, and their client reports it."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(_log_level())
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -24,8 +24,8 @@ from hfnumba.engine import DaskObjective
 from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, StoppedError, UsageError
 from hfnumba.launch import address, local, open_cluster
-from hfnumba.launch.nannies import PipeQueue
 from hfnumba.launch.nanny import WatchedNanny
+from hfnumba.launch.pipe_queue import PipeQueue
 from hfnumba.launch.spec import parse
 from hfnumba.network import Network
 from hfnumba.stop import StopSignals
@@ -89,16 +89,6 @@ def test_workers_share_the_memory_of_a_container(monkeypatch):
         assert [worker["memory_limit"] for worker in found] == [2**30, 2**30]
 
 
-def test_a_worker_that_could_not_load_the_libraries_is_refused(monkeypatch):
-    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
-    with (
-        LocalCluster(n_workers=1, memory_limit="200MB", processes=True, dashboard_address=None) as cluster,
-        pytest.raises(ClusterError, match=r"1 of 1 workers have a memory limit below the .* has 191MiB"),
-        open_cluster(cluster.scheduler_address),
-    ):
-        pass
-
-
 def variables():
     return {name: os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
@@ -153,17 +143,13 @@ def test_no_shared_memory_is_needed(monkeypatch):
         until(lambda: (now := list(client.run(os.getpid, on_error="ignore").values())) and now != [pid])
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_messages_of_dask_about_handled_faults_are_shown_only_on_request(monkeypatch, caplog, asked):
+def test_messages_of_dask_about_handled_faults_are_not_shown(caplog):
     """Dask reports a worker that does not come back in time as an error, with a traceback of its own."""
-    monkeypatch.delenv("DASK_LOGGING__DISTRIBUTED", raising=False)
-    if asked:
-        monkeypatch.setenv("DASK_LOGGING__DISTRIBUTED", "info")
     with local(1) as client:
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGSTOP)
         client.restart_workers(list(client.nthreads()), timeout=0.1, raise_for_error=False)
-    assert any("did not shut down" in record.getMessage() for record in caplog.records) == asked
+    assert not any("did not shut down" in record.getMessage() for record in caplog.records)
 
 
 def test_the_queue_of_a_nanny():

@@ -5,6 +5,7 @@ import uuid
 
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 from distributed.protocol import Serialize, dumps, loads
 
 from hfnumba.engine import DaskObjective
@@ -16,7 +17,7 @@ from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
 from hfnumba.engine.protocol import Problem
 from hfnumba.engine.rows import ArraySource
-from hfnumba.errors import DataError, StoreError
+from hfnumba.errors import ClusterError, DataError, StoreError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample, Trial
 from hfnumba.store import open_store
@@ -61,6 +62,15 @@ def everything(f, between=lambda step: None):
 def assert_same_bits(a, b):
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_a_worker_that_could_not_load_the_libraries_is_refused():
+    with (
+        LocalCluster(n_workers=1, memory_limit="200MB", processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        pytest.raises(ClusterError, match=r"1 of 1 workers have a memory limit below the .* has 191MiB"),
+    ):
+        objective(client)
 
 
 @pytest.mark.bits
