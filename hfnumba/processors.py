@@ -55,6 +55,6 @@ def check_memory(client: Client) -> None:
         more = f" and {len(small) - 3} more" if len(small) > 3 else ""
         raise ClusterError(
             f"{len(small)} of {len(limits)} workers have a memory limit below the {mebibytes(LEAST_MEMORY)} that a "
-            f"worker needs before it has any rows ({named}{more}); give dask worker a higher --memory-limit, or start "
-            "fewer workers on a machine"
+            f"worker needs before it has any rows ({named}{more}); start fewer workers on a machine, or give them more "
+            "memory (dask worker has --memory-limit)"
         )
