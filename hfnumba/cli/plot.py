@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import FAILED, AnyPath, Failure
 from hfnumba.cli.tables import number, percent, print_table
 from hfnumba.errors import CheckpointError
 
@@ -46,11 +46,13 @@ def runs(directory: Path) -> None:
         try:
             rows.append(_row(RunDirectory(config.parent)))
         except CheckpointError as error:
-            faults.append(str(error))
+            faults.append(Failure(str(error), FAILED))
     if rows:
         print_table(["run", "method", "hidden", "iterations", "loss", "error", "test error"], rows)
+    for fault in faults[:-1]:
+        fault.show()
     if faults:
-        raise CheckpointError("\nerror: ".join(faults))
+        raise faults[-1]
 
 
 def _row(run: RunDirectory) -> list[str]:
