@@ -1,6 +1,7 @@
 """Signs of life of a call over a connection of this machine."""
 
 import asyncio
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from distributed.comm import connect, listen
 
 from hfnumba.engine.cluster.calls import Calls
 from hfnumba.engine.cluster.messages import OPERATION
+from hfnumba.linux import transferred
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "inproc"])
@@ -46,3 +48,11 @@ def test_data_that_move_are_seen_where_they_are_counted(protocol):
     else:
         (before,), (between,), (after,) = counts
         assert between[0] >= before[0] + 10_000 and after[1] >= between[1] + 10_000
+
+
+def test_data_within_a_machine_are_not_counted():
+    """They are on the way for no time, so that only the worker's word is a sign of life."""
+    ours, others = socket.socketpair(socket.AF_UNIX)
+    with ours, others:
+        ours.send(b"1")
+        assert transferred(ours) == (0, 0)
