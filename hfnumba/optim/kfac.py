@@ -17,11 +17,12 @@ from hfnumba.errors import NumericalError
 from hfnumba.objective import Objective, RowSample, Trial
 from hfnumba.optim.checks import require_common, require_integer, require_real
 from hfnumba.optim.iteration import OptimizerState
-from hfnumba.optim.limits import MAX_REJECTED, START_NOT_FINITE
+from hfnumba.optim.limits import START_NOT_FINITE
 from hfnumba.optim.loop import Evaluated, Optimizer
 from hfnumba.optim.natural_step import (
     MAX_DAMPING,
     MIN_DAMPING,
+    RATE,
     Numbers,
     adapted_damping,
     averaged_factors,
@@ -170,7 +171,7 @@ class KFAC(Optimizer[object, Move]):
         if numbers.step == 0:
             numbers = numbers._replace(first_loss=batch.value)
         made = momentum_step(batch.gradient, state.memory.get("velocity"), factors, damping, numbers)
-        numbers = numbers._replace(step=numbers.step + 1, slope=made.slope, metric=made.metric, n_retreats=0.0)
+        numbers = numbers._replace(step=numbers.step + 1, slope=made.slope, metric=made.metric)
         moved = step(iterate, 1.0, made.move)
         memory = {"iterate": moved, "start": iterate, "direction": made.direction, "velocity": made.velocity}
         following = replace(
@@ -182,7 +183,7 @@ class KFAC(Optimizer[object, Move]):
         fields = {
             "damping": damping,
             "rho": rho,
-            "alpha": math.exp(-numbers.log_scale),
+            "alpha": RATE / math.exp(numbers.log_scale),
             "grad_norm": norm(batch.gradient),
         }
         return Move(following, retained, fields)
@@ -205,13 +206,13 @@ class KFAC(Optimizer[object, Move]):
     def _retreat(self, objective: Objective, state: OptimizerState) -> Move:
         """Go back to the start of the last step, without velocity and with more damping."""
         numbers, start = _numbers(state), state.memory.get("start")
-        if start is None or numbers.n_retreats >= MAX_REJECTED:
+        if start is None:
             raise NumericalError(
-                "expected a finite loss and gradient on a minibatch, got NaN or infinity, also after going back; "
-                + _REMEDY
+                "expected a finite loss and gradient on a minibatch, got NaN or infinity, with no step to take "
+                "back; " + _REMEDY
             )
         damping = min(_RETREAT * damping_of(state), MAX_DAMPING)
-        numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0, n_retreats=numbers.n_retreats + 1)
+        numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0)
         memory = {"iterate": start, "numbers": np.array(numbers)} | _factors(state)
         note = "a step was taken back: the loss or its gradient was not finite; damping is raised"
         following = replace(state, theta=start, damping=damping, memory=memory)

@@ -43,8 +43,6 @@ class Numbers(NamedTuple):
         d'Fd of the last direction d.
     n_judged : float
         Directions whose scale is in the running mean.
-    n_retreats : float
-        Consecutive steps taken back.
     """
 
     step: float = 0.0
@@ -54,7 +52,6 @@ class Numbers(NamedTuple):
     slope: float = 0.0
     metric: float = 0.0
     n_judged: float = 0.0
-    n_retreats: float = 0.0
 
 
 def reduction_ratio(numbers: Numbers, batch: Minibatch) -> float | None:
