@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ class TrainedModel:
                 n_rows += len(rows)
 
 
-def load_model(path: Path) -> TrainedModel:
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     """Read a run's newest checkpoint.
 
     Raises
@@ -158,7 +159,7 @@ def load_model(path: Path) -> TrainedModel:
     CheckpointError
         If this is not a run, it has no checkpoint, or that is damaged or of another run.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(Path(path))
     record = directory.record()
     checkpoint = directory.newest()
     directory.refuse_other(record, checkpoint)

@@ -126,6 +126,25 @@ def test_running_numbers_are_named(root, kind):
     assert ("Warning: column no is a running number" in said) == running and "column x" not in said
 
 
+@pytest.mark.parametrize("kind", RUNNING)
+def test_numbers_that_give_the_order_of_rows_are_named(root, kind):
+    values, running = RUNNING[kind]
+    write_csv(root / "a", {"x": X, "no": values, "k": LABELS})
+    _, said = built(root, "csv")
+    assert ("Warning: column no" in said) == (running or kind in {"a gap", "steps of two"})
+
+
+def test_categories_of_the_test_rows_alone_are_named(root):
+    write_csv(root / "a", {"c": ["1", "2"] * (N // 2), "k": LABELS})
+    write_csv(root / "b", {"c": ["1.0", "two", "2", "two"], "k": LABELS[:4]})
+    path = recipe(root, "csv", 'categorical = ["c"]')
+    path.write_text(path.read_text().replace("[table]", '[table]\ntest = ["b"]'))
+    reporter = Silent()
+    build(path, root, root.parent / "s.zarr", reporter=reporter)
+    said = "\n".join(reporter.notes)
+    assert "2 of 4 rows of test have a category of column c that no row of train has: 'two'; is it" in said
+
+
 def test_running_numbers_of_several_files(root, monkeypatch):
     from hfnumba.ingest.sources import csv
 

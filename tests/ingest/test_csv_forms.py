@@ -185,3 +185,23 @@ def test_patterns_that_match_nothing_or_lead_elsewhere(root, train, complaint):
     (root / "link").symlink_to(root.parent)
     with pytest.raises(DataError, match=complaint):
         built(root, 'label = "k"', train=train)
+
+
+@pytest.mark.parametrize("note", ["a\n# b", "a\n# b\nc", 'a ""b"",\n# c'])
+def test_lines_within_quotes_are_no_comments(root, note):
+    lines = ["# made up", PLAIN[0] + ",note", *(f'{line},"{note}"' for line in PLAIN[1:]), '# "more']
+    (root / "a.csv").write_text("\n".join(lines) + "\n")
+    check(built(root, 'label = "k"', 'comment = "#"', 'numeric = ["x", "z"]')[0])
+
+
+def test_a_quote_within_a_word_opens_nothing(root):
+    lines = [PLAIN[0] + ",note", *(f'{line},5" wide' for line in PLAIN[1:11]), "# more", *(f"{x}," for x in PLAIN[11:])]
+    (root / "a.csv").write_text("\n".join(lines) + "\n")
+    check(built(root, 'label = "k"', 'comment = "#"', 'numeric = ["x", "z"]')[0])
+
+
+@pytest.mark.parametrize("missing", ["?", " ?", "? ", " ? "])
+def test_spaces_around_what_stands_for_missing_numbers(root, missing):
+    (root / "a.csv").write_text("\n".join([*PLAIN, f"{missing},4,0"]) + "\n")
+    _, said = built(root, 'label = "k"', 'missing_values = ["?"]', 'missing = "mean"')
+    assert "Feature x: number from 0 to 9.5, 1 missing" in said

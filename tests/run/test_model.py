@@ -16,7 +16,7 @@ from tests.utterances import load_utterances
 
 def trained(store, path):
     train(store, RunDirectory(path), {"hidden": [4], "max_iterations": 1}, Silent())
-    return load_model(path)
+    return load_model(str(path))
 
 
 def test_frames_are_standardised_and_spliced(tmp_path):

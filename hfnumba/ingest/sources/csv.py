@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ _HINTS = {
     " columns, got ": "delimiter and comment in [table] say what is between columns and before lines to leave out",
 }
 """What to do, by a part of Arrow's messages."""
+
+_CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
+"""Rest of a quoted field with the quote that ends it."""
 
 
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
@@ -77,11 +81,12 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert |= {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
     if options.missing_values is not msgspec.UNSET:
-        convert["null_values"] = ["", *(space + text for text in options.missing_values for space in ("", " "))]
+        spaced = ("{}", " {}", "{} ", " {} ")
+        convert["null_values"] = ["", *(form.format(text) for text in options.missing_values for form in spaced)]
     try:
         # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
         # Python code at exit.
-        with _without_comments(path, options.comment or "") as name:
+        with _without_comments(path, options.comment or "", options.delimiter) as name:
             file = arrow.OSFile(os.fsencode(name))
             plain = arrow.CompressedInputStream(file, "gzip") if name.endswith(".gz") else file
             with csv.open_csv(
@@ -99,20 +104,29 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
 
 
 @contextmanager
-def _without_comments(path: Path, comment: str) -> Iterator[str]:
-    """Name of the file, or of a temporary copy without its comment lines."""
+def _without_comments(path: Path, comment: str, delimiter: str) -> Iterator[str]:
+    """Name of the file, or of a temporary copy without its comment lines; lines within quotes are none."""
     if not comment:
         yield str(path)
         return
     beginning = comment.encode()
+    opening = re.compile(rb"(?:^|" + re.escape(delimiter.encode()) + rb')"')
     with tempfile.NamedTemporaryFile(prefix="hfnumba-") as copy, opened(path) as file:
-        goes_on = False
+        goes_on = quoted = False
         while piece := file.readline(BLOCK_NBYTES):
             if goes_on:
                 raise DataError(f"{path} has a line longer than {BLOCK_NBYTES} bytes")
-            left_out = piece.startswith(beginning)
-            if not left_out:
+            if quoted or not piece.startswith(beginning):
                 copy.write(piece)
+                quoted = _ends_quoted(piece, opening, quoted=quoted)
             goes_on = not piece.endswith(b"\n")
         copy.flush()
         yield copy.name
+
+
+def _ends_quoted(line: bytes, opening: re.Pattern[bytes], *, quoted: bool) -> bool:
+    """Whether a quoted field goes on after a line; ``quoted`` says whether one goes on before it."""
+    place = 0
+    while found := _CLOSING.match(line, place) if quoted else opening.search(line, place):
+        quoted, place = not quoted, found.end()
+    return quoted

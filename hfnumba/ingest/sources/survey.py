@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ class Survey:
         self.columns, self._missing_label = columns, missing_label
         self.spellings: dict[str, dict[str | None, set[str]]] = {name: {} for name in columns.words}
         numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
+        self.learnt: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
+        self.others: dict[str, dict[str, dict[str | None, int]]] = {}
         self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
         self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
         self.fractional: set[str] = set()
@@ -99,18 +102,23 @@ class Survey:
                 for name, numberings in self.numberings.items():
                     numberings[-1].update(batch[name])
             for name, values in batch.items():
-                missing = self._spell(name, values) if name in self.spellings else np.isnan(values)
+                missing = self._spell(split, name, values) if name in self.spellings else np.isnan(values)
                 if missing.any():
                     self._miss(name, missing, path, row)
                 if name in self.counts:
                     self._measure(name, values[training & ~missing])
             row += n
 
-    def _spell(self, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def _spell(self, split: str, name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Collect categories in all their spellings; return which are missing."""
         found, words = self.spellings[name], values.tolist()
-        for word in dict.fromkeys(words):
+        own = self.others.setdefault(split, {}).setdefault(name, {}) if name in self.learnt else {}
+        for word, n in Counter(words).items():
             category = canonical(word)
+            if name in self.learnt and split == "train":
+                self.learnt[name].add(category)
+            elif name in self.learnt:
+                own[category] = own.get(category, 0) + n
             if category in found or len(found) <= MAX_CATEGORIES:
                 found.setdefault(category, set()).add(word)
         if len(found) > MAX_CATEGORIES and name in self.columns.categorical:
@@ -176,13 +184,32 @@ class Survey:
             if several:
                 example = " and ".join(map(shown, several[0][:3]))
                 notes.append(f"Column {shown(name)} spells values in several ways: {example} are taken for the same")
+        notes.extend(self._unseen())
         for name, numberings in self.numberings.items():
-            if all(found.consecutive for found in numberings) and sum(found.n for found in numberings) >= MIN_RUNNING:
+            if sum(found.n for found in numberings) < MIN_RUNNING:
+                continue
+            running = all(found.consecutive for found in numberings)
+            if running or all(found.ordered for found in numberings):
+                what = "is a running number" if running else "has larger (or smaller) whole numbers from row to row"
                 notes.append(
-                    f"Warning: column {shown(name)} is a running number, which may give away labels by the order of "
-                    f"the rows; to leave it out, name the columns to take in numeric"
+                    f"Warning: column {shown(name)} {what}, which may give away labels by the order of the rows; to "
+                    f"leave it out, name the columns to take in numeric"
                 )
         return tuple(notes)
+
+    def _unseen(self) -> Iterator[str]:
+        """Warnings of categories in files of other splits that no row of the training files has."""
+        for split, columns in self.others.items():
+            for name, counts in columns.items():
+                unseen = {value: n for value, n in counts.items() if value not in self.learnt[name]}
+                if unseen:
+                    words = ["a missing value" if value is None else repr(value[:40]) for value in unseen]
+                    more = ", …" if len(words) > MAX_SHOWN_CATEGORIES else ""
+                    yield (
+                        f"Warning: {sum(unseen.values())} of {sum(counts.values())} rows of {split} have a category of "
+                        f"column {shown(name)} that no row of train has: {', '.join(words[:MAX_SHOWN_CATEGORIES])}"
+                        f"{more}; is it spelled in another way in train?"
+                    )
 
     def _describe(self, name: str) -> str:
         missing = f", {self.missing[name]} missing" if name in self.missing else ""
@@ -207,11 +234,21 @@ class _Numbering:
     high: float = -np.inf
     total: float = 0.0
     squares: float = 0.0
+    last: float | None = None
+    rises: bool = True
+    falls: bool = True
 
     def update(self, values: NDArray[np.float64]) -> None:
         """Add values; a fraction, a missing or an infinite one makes the sums NaN."""
         if not len(values):
             return
+        before = values[:-1] if self.last is None else np.concatenate([[self.last], values[:-1]])
+        after = values[len(values) - len(before) :]
+        self.rises, self.falls = (
+            self.rises and bool((after > before).all()),
+            self.falls and bool((after < before).all()),
+        )
+        self.last = float(values[-1])
         if not self.n:
             self.base = float(values[0])
         with np.errstate(invalid="ignore", over="ignore"):
@@ -220,6 +257,11 @@ class _Numbering:
             self.low, self.high = min(self.low, float(from_base.min())), max(self.high, float(from_base.max()))
             self.total += float(from_base.sum())
             self.squares += float(np.square(from_base).sum())
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are whole numbers, each larger than the one before it, or each smaller."""
+        return bool(np.isfinite(self.squares)) and (self.rises or self.falls)
 
     @property
     def consecutive(self) -> bool:
