@@ -75,7 +75,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | None,
         Option(
             Group.SECOND_ORDER,
-            "Preconditioner: {choices} (Martens' diagonal; Kronecker factors); CG-type methods only.",
+            "Preconditioner: {choices}; fisher is Martens' diagonal, kfac has Kronecker factors.",
             "none",
             choices=("none", *PRECONDITIONERS),
         ),
