@@ -215,4 +215,7 @@ class Workers:
         except Exception as error:
             # It may be there still, and is greeted again.
             self._replaced.discard(address)
+            if self._client.status != "running":
+                # The run has ended meanwhile, and its client closes the connection that would bring the answer.
+                return
             _log.warning("worker %s could not be restarted: %s", address, sentence(error))
