@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+NOT_REGULAR = "a folder, pipe or device is in the place of the file"
+_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 RESUME = "run again with --resume"
 """Remedy in messages about a failed write within a run."""
 
@@ -65,28 +73,59 @@ def write_file(
         sync_folder(path.parent)
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """Read a regular file that has at most ``limit`` bytes.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read; anything else in its place is refused at once.
 
-    Anything else in its place is refused at once: a pipe would be waited for, and a device may never end.
+    A pipe would be waited for, and a device may never end.
+
+    Raises
+    ------
+    OSError
+        Error of the operating system, or one whose ``strerror`` is :data:`NOT_REGULAR`.
+    """
+    # Not to block: opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    return open(descriptor, "rb")  # noqa: PTH123 - a descriptor has no path
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a regular file that has at most ``limit`` bytes; see :func:`open_regular`.
 
     Raises
     ------
     OSError
         Error of the operating system, or one whose ``strerror`` says that the file is not regular or too large.
     """
-    # Not to block: opening a pipe waits for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}", str(path))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as file:
+        nbytes = os.fstat(file.fileno()).st_size
+        if nbytes > limit:
+            raise OSError(errno.EFBIG, f"it has {nbytes} bytes, expected at most {limit}", str(path))
+        return file.read()
+
+
+def file_lock(path: Path) -> tuple[BaseFileLock, bool]:
+    """Make a lock of a file in an existing folder, and whether it is one of the file system (flock).
+
+    Where the file system has none, the file itself is the lock: it has the process that made it, and stays if that is
+    killed. filelock's own choice of it, made after the file exists, could let a second machine in.
+    """
+    from filelock import FileLock, SoftFileLock  # noqa: PLC0415 - not needed to read files
+
+    with_flock = _has_flock(path.parent)
+    return (FileLock(path) if with_flock else SoftFileLock(path)), with_flock
+
+
+def _has_flock(folder: Path) -> bool:
+    """Return whether files of a folder can be locked; some file systems of clusters cannot, or not as mounted."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_FLOCK
+    return True
 
 
 def sync(path: Path) -> None:

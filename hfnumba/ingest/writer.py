@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
-from hfnumba.atomic import explain
+from hfnumba.atomic import explain, file_lock, read_regular
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest.corpus import Catalogue
 from hfnumba.ingest.recipes import Recipe
@@ -80,18 +80,21 @@ def locked(out: Path, wait_s: float = 0) -> Iterator[None]:
     StoreError
         If another process has the lock, or something other than a store is there.
     """
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to write a partition
+    from filelock import Timeout  # noqa: PLC0415 - not needed to write a partition
 
     _refuse_other(out)
     existed, path = out.exists(), out / SCRATCH / LOCK
-    lock = FileLock(path)
+    lock, with_flock = None, True
     try:
         if not is_complete(out):
             path.parent.mkdir(parents=True, exist_ok=True)
+            lock, with_flock = file_lock(path)
             lock.acquire(timeout=wait_s)
     except Timeout:
+        killed = "" if with_flock else f"; if it was killed, delete {path} and give the same command again"
         raise StoreError(
             f"another process is building {out} (it has locked {path}); wait for it to end, or name another folder"
+            f"{killed}"
         ) from None
     except OSError as error:
         if not is_complete(out):  # The other process may just have completed the store, and deleted its scratch files.
@@ -105,7 +108,8 @@ def locked(out: Path, wait_s: float = 0) -> Iterator[None]:
                 path.unlink()
                 path.parent.rmdir()
                 out.rmdir()
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _refuse_other(out: Path) -> None:
@@ -142,7 +146,7 @@ def begin(out: Path, plan: WritePlan) -> None:
 def read_plan(out: Path) -> WritePlan:
     """Read the plan of an unfinished store."""
     try:
-        return msgspec.json.decode(files.read_small(_plan_path(out), manifests.MAX_NBYTES), type=WritePlan)
+        return msgspec.json.decode(read_regular(_plan_path(out), manifests.MAX_NBYTES), type=WritePlan)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no store was begun at {out}; run `hfnumba data init RECIPE --out {out}` first") from None
     except OSError as error:
@@ -255,7 +259,7 @@ def _read_records(out: Path, header: Header, j: int) -> dict[str, FileRecord] | 
     """Read the records of a partition; None if it is not written or the records are damaged."""
     try:
         records = msgspec.json.decode(
-            files.read_small(_records_path(out, j), manifests.MAX_NBYTES), type=dict[str, FileRecord]
+            read_regular(_records_path(out, j), manifests.MAX_NBYTES), type=dict[str, FileRecord]
         )
     except (OSError, msgspec.MsgspecError, ValueError):
         return None

@@ -52,6 +52,9 @@ class FactoredCurvature(Operator):
     -----
     A product costs 4 triangular solves a layer, 2 m k (m + k) operations for factors of order m and k. Layers are
     solved on threads, each by one of them, so the bits do not depend on the number of threads.
+
+    A :class:`~hfnumba.krylov.structured.BlockDiagonalOperator` of Kronecker operators is the same matrix; its inverse
+    has explicit inverses, made in float64 on one thread, and no factor L.
     """
 
     def __init__(self, layers: Iterable[FactoredLayer], n_increased: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Operators with an inverse: diagonal, Kronecker product, block diagonal. The parts of a factored preconditioner.
+"""Operators with an inverse: diagonal, Kronecker product, block diagonal.
 
 Source for Kronecker factors as curvature of a network's layers: Martens and Grosse, "Optimizing neural networks with
 Kronecker-factored approximate curvature" (ICML 2015), sections 3 and 6.3.

@@ -24,11 +24,10 @@ from hfnumba.optim.natural_step import (
     MIN_DAMPING,
     RATE,
     Numbers,
-    adapted_damping,
     averaged_factors,
+    judged,
     measured_scale,
     momentum_step,
-    reduction_ratio,
 )
 from hfnumba.optim.trust import damping_of
 from hfnumba.optim.vectors import Vector, all_finite, norm, step
@@ -106,8 +105,9 @@ class KFAC(Optimizer[object, Move]):
     Notes
     -----
     Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows for the gradient and
-    3.5 · 1,024 for the rest on average. On the client it factors matrices of order n_in + 1 and n_out for each layer.
-    Memory on the client: six n-vectors, and two times the factors.
+    3,072 for the rest on average. On the client it factors matrices of order n_in + 1 and n_out for each layer.
+    Memory on the client: about nine n-vectors, and three times the
+    factors (their mean, new ones, and Cholesky's).
 
     Departures from Martens and Grosse (2015): momentum and one scale c instead of their quadratic model in two
     directions, which costs another round; a bound on the predicted decrease; random deltas by signs, see
@@ -165,8 +165,7 @@ class KFAC(Optimizer[object, Move]):
         )
         if not (math.isfinite(batch.value) and all_finite(batch.gradient)):
             return self._retreat(objective, state)
-        rho = reduction_ratio(numbers, batch)
-        damping = adapted_damping(damping_of(state), rho)
+        rho, damping = judged(numbers, batch, damping_of(state))
         numbers, factors = averaged_factors(measured_scale(numbers, batch), _factors(state), batch.factors)
         if numbers.step == 0:
             numbers = numbers._replace(first_loss=batch.value)
@@ -185,6 +184,7 @@ class KFAC(Optimizer[object, Move]):
             "rho": rho,
             "alpha": RATE / math.exp(numbers.log_scale),
             "grad_norm": norm(batch.gradient),
+            "note": made.note,
         }
         return Move(following, retained, fields)
 

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from hfnumba.krylov.kronecker import kfac
 from hfnumba.krylov.operator import dot
 from hfnumba.objective import Minibatch
+from hfnumba.optim.damping import reduction_ratio, updated
 from hfnumba.optim.vectors import Vector, step
 
 MIN_DAMPING, MAX_DAMPING = 1e-4, 100.0
+"""Bounds of the damping, narrower than those of the Hessian-free methods."""
 
 RATE = 0.3
 """Length of a step along d, over the scale c."""
@@ -54,20 +56,19 @@ class Numbers(NamedTuple):
     n_judged: float = 0.0
 
 
-def reduction_ratio(numbers: Numbers, batch: Minibatch) -> float | None:
-    """Return the change of f by the last step over half its slope; None without a step, -inf if f is not finite."""
+def judged(numbers: Numbers, batch: Minibatch, damping: float) -> tuple[float | None, float]:
+    """Return the reduction ratio of the last step, and the next damping, within the bounds of this module.
+
+    The ratio is the change of f over half the slope along u. The damping follows
+    :func:`hfnumba.optim.damping.updated`, twice where the ratio is below -1 or f is not finite.
+    """
     if batch.before is None or batch.after is None or numbers.slope >= 0:
-        return None
-    change = batch.after - batch.before
-    return change / (numbers.slope / 2) if math.isfinite(change) else -math.inf
-
-
-def adapted_damping(damping: float, rho: float | None) -> float:
-    """Return the next damping by Levenberg and Marquardt's rule, with a second increase below -1."""
-    if rho is not None:
-        factor = 2.25 if rho < -1 else 1.5 if rho < 1 / 4 else 2 / 3 if rho > 3 / 4 else 1.0
-        damping *= factor
-    return min(max(damping, MIN_DAMPING), MAX_DAMPING)
+        return None, damping
+    rho = reduction_ratio(batch.before, batch.after, numbers.slope / 2)
+    damping = updated(damping, rho, 1.0)
+    if rho is None or rho < -1:
+        damping = updated(damping, rho, 1.0)
+    return rho, min(max(damping, MIN_DAMPING), MAX_DAMPING)
 
 
 def measured_scale(numbers: Numbers, batch: Minibatch) -> Numbers:
@@ -109,6 +110,8 @@ class Momentum(NamedTuple):
         Whether the bound on the predicted decrease made the step shorter.
     restarted : bool
         Whether u pointed uphill and starts anew.
+    n_increased : int
+        Number of factors that needed more damping.
     """
 
     move: Vector
@@ -118,6 +121,20 @@ class Momentum(NamedTuple):
     metric: float
     scaled: bool
     restarted: bool
+    n_increased: int
+
+    @property
+    def note(self) -> str:
+        """What a record should say of the step."""
+        return "; ".join(
+            text
+            for applies, text in (
+                (self.scaled, "the step was shortened to the trusted decrease"),
+                (self.restarted, "the velocity pointed uphill and starts anew"),
+                (self.n_increased, f"{self.n_increased} factors needed more damping"),
+            )
+            if applies
+        )
 
 
 def momentum_step(
@@ -127,7 +144,8 @@ def momentum_step(
 
     μ grows as 1 - 1/(1 + k/2) with the number k of steps, to 0.9.
     """
-    direction: Vector = -kfac(damping, None, **factors).matvec(gradient)
+    inverse = kfac(damping, None, **factors)
+    direction: Vector = -inverse.matvec(gradient)
     along = _times(direction, RATE / math.exp(numbers.log_scale))
     metric, momentum = -dot(gradient, direction), min(_MOMENTUM, 1 - 1 / (1 + numbers.step / _MOMENTUM_STEPS))
     u, restarted = along, False
@@ -141,7 +159,7 @@ def momentum_step(
     if scaled:
         shorter = limit / predicted
         move, u = _times(move, shorter), _times(u, shorter)
-    return Momentum(move, u, direction, dot(gradient, u), metric, scaled, restarted)
+    return Momentum(move, u, direction, dot(gradient, u), metric, scaled, restarted, inverse.n_increased)
 
 
 def _times(vector: Vector, factor: float) -> Vector:

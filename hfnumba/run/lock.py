@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hfnumba.atomic import explain, read_regular
+from hfnumba.atomic import explain, file_lock, read_regular
 from hfnumba.errors import CheckpointError
 
 LOCK = ".lock"
 """Name of the lock file."""
 
 _MAX_BYTES = 4096
-_NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 class DirectoryLock:
@@ -42,13 +38,12 @@ class DirectoryLock:
         CheckpointError
             If another process trains there, or the lock file cannot be written or locked.
         """
-        from filelock import FileLock, SoftFileLock, Timeout  # noqa: PLC0415 - not needed to read a run
+        from filelock import Timeout  # noqa: PLC0415 - not needed to read a run
 
         self.release()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with_flock = _has_flock(self._folder)
-            lock = FileLock(self._file) if with_flock else SoftFileLock(self._file)
+            lock, with_flock = file_lock(self._file)
             lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(self._who_trains(with_flock)) from None
@@ -96,16 +91,6 @@ class DirectoryLock:
         except (OSError, ValueError):
             return ""
         return f" of process {pid} on {host}" if pid.isdecimal() and host.isprintable() else ""
-
-
-def _has_flock(folder: Path) -> bool:
-    """Return whether files of a folder can be locked; some file systems of clusters cannot, or not as mounted."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in _NO_FLOCK
-    return True
 
 
 @contextmanager

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import stat
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Self
+from typing import Self
 
 import blake3
 import msgspec
 import numpy as np
 
-from hfnumba.atomic import TEMPORARY, explain, sync, sync_folder, write_file
+from hfnumba.atomic import NOT_REGULAR, TEMPORARY, explain, open_regular, sync, sync_folder, write_file
 from hfnumba.errors import StoreError
 from hfnumba.linux import empty
 from hfnumba.progress import Advance
 
 Data = bytes | memoryview
 REMEDY = "run the same command again (it continues where it stopped)"
-NOT_PLAIN = "a folder, pipe or device is in the place of the file"
 # Number of threads; a file system writes files to disk together whose syncs are pending at the same time.
 _SYNCS = 8
 
@@ -60,30 +57,6 @@ def read_verified(path: Path, expected: FileRecord) -> Data:
     return found
 
 
-def read_small(path: Path, limit: int) -> bytes:
-    """Read a file of unknown size; a pipe in its place would wait for a writer, and a device might never end.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read, is no plain file, or has more than ``limit`` bytes.
-    """
-    with _open_plain(path) as file:
-        nbytes = os.fstat(file.fileno()).st_size
-        if nbytes > limit:
-            raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
-        return file.read(nbytes)
-
-
-def _open_plain(path: Path) -> BinaryIO:
-    """Open a plain file; raise OSError for anything else, without waiting."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, NOT_PLAIN)
-    return open(descriptor, "rb")  # noqa: PTH123 - a descriptor has no path
-
-
 def size_fault(path: Path, expected: FileRecord) -> str | None:
     """Return a fault that shows without reading the file, as text, or None."""
     try:
@@ -93,7 +66,7 @@ def size_fault(path: Path, expected: FileRecord) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
-        return f"cannot be read ({NOT_PLAIN})"
+        return f"cannot be read ({NOT_REGULAR})"
     nbytes = status.st_size
     return None if nbytes == expected.nbytes else f"has {nbytes} bytes, expected {expected.nbytes}"
 
@@ -181,7 +154,7 @@ def _read(path: Path, expected: FileRecord) -> Data | str:
     if found is not None:
         return found
     try:
-        with _open_plain(path) as file:
+        with open_regular(path) as file:
             room = empty((expected.nbytes + 1,), np.uint8)
             data = memoryview(room)[: file.readinto(room)]  # type: ignore[attr-defined]
     except FileNotFoundError:

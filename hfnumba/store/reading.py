@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from hfnumba.atomic import read_regular
 from hfnumba.errors import StoreError
 from hfnumba.store import codec, files
 from hfnumba.store import manifest as manifests
@@ -30,7 +31,7 @@ class Place(NamedTuple):
 def read_manifest(root: Path) -> tuple[Manifest, str]:
     """Read the manifest of a store, and its digest."""
     try:
-        data = files.read_small(root / manifests.NAME, manifests.MAX_NBYTES)
+        data = read_regular(root / manifests.NAME, manifests.MAX_NBYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(_absence(root)) from None
     except OSError as error:

@@ -19,11 +19,10 @@ from hfnumba.optim.natural_step import (
     MIN_DAMPING,
     TRUST,
     Numbers,
-    adapted_damping,
     averaged_factors,
+    judged,
     measured_scale,
     momentum_step,
-    reduction_ratio,
 )
 
 
@@ -167,19 +166,22 @@ def test_velocity_that_points_uphill_starts_anew():
     plain = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers)
     uphill = momentum_step(batch.gradient, 100 * batch.gradient, batch.factors, 0.1, numbers)
     assert uphill.restarted
+    assert uphill.note == "the velocity pointed uphill and starts anew"
+    assert not plain.note
     np.testing.assert_array_equal(uphill.velocity, plain.velocity)
 
 
 def test_the_damping_follows_the_reduction_ratio():
-    numbers = Numbers(slope=-1.0)
-    assert reduction_ratio(Numbers(), answer()) is None
-    assert reduction_ratio(numbers, answer(after=0.5)) == 1.0
-    assert reduction_ratio(numbers, answer(after=math.inf)) == -math.inf
-    factors = {None: 1, 1.0: 2 / 3, 0.5: 1, 0.1: 1.5, -0.5: 1.5, -2.0: 2.25, -math.inf: 2.25}
-    for rho, factor in factors.items():
-        assert math.isclose(adapted_damping(0.1, rho), 0.1 * factor)
-    assert adapted_damping(MAX_DAMPING, -2.0) == MAX_DAMPING
-    assert adapted_damping(MIN_DAMPING, 2.0) == MIN_DAMPING
+    assert judged(Numbers(), answer(), 0.1) == (None, 0.1)
+    assert judged(Numbers(slope=-1.0), answer(before=None, after=None), 0.1) == (None, 0.1)
+    for rho, factor in {1.0: 2 / 3, 0.5: 1, 0.1: 1.5, -0.5: 1.5, -2.0: 2.25}.items():
+        found, damping = judged(Numbers(slope=-1.0), answer(after=1.0 - rho / 2), 0.1)
+        assert math.isclose(found, rho)
+        assert math.isclose(damping, 0.1 * factor)
+    for after in (math.inf, math.nan):
+        assert judged(Numbers(slope=-1.0), answer(after=after), 0.1) == (None, 0.1 * 1.5 * 1.5)
+    assert judged(Numbers(slope=-1.0), answer(after=3.0), MAX_DAMPING)[1] == MAX_DAMPING
+    assert judged(Numbers(slope=-1.0), answer(after=0.0), MIN_DAMPING)[1] == MIN_DAMPING
 
 
 def test_the_scale_is_a_running_geometric_mean_within_bounds():
