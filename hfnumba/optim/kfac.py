@@ -34,7 +34,7 @@ from hfnumba.optim.vectors import Vector, all_finite, norm, step
 
 _FACTOR_ROWS, _CURVATURE_ROWS = 1024, 512
 _FACTOR_EVERY = 2
-_AVERAGE = 0.8
+_AVERAGE = 4
 _RETREAT = 8.0
 _REMEDY = "scale the features to about unit size, or give a larger damping"
 _FACTOR = re.compile(r"[AaG]\d+")
@@ -175,7 +175,7 @@ class KFAC(Optimizer[object, Move]):
         memory = {"iterate": moved, "start": iterate, "direction": made.direction, "velocity": made.velocity}
         following = replace(
             state,
-            theta=moved if numbers.step == 1 else step(state.theta * np.float32(_AVERAGE), 1 - _AVERAGE, moved),
+            theta=_averaged(state.theta, moved, numbers.step),
             damping=damping,
             memory=memory | {"numbers": np.array(numbers)} | factors,
         )
@@ -253,6 +253,15 @@ def _iterate(state: OptimizerState) -> Vector:
 
 def _factors(state: OptimizerState) -> dict[str, Vector]:
     return {name: vector for name, vector in state.memory.items() if _FACTOR.fullmatch(name)}
+
+
+def _averaged(average: Vector, iterate: Vector, n_steps: float) -> Vector:
+    """Return the polynomial-decay average of the iterates, in which the k-th has weight 5 / (k + 4).
+
+    So the average is over about the last fifth of the steps. Shamir and Zhang (2013), with η = 4.
+    """
+    weight = (_AVERAGE + 1) / (n_steps + _AVERAGE)
+    return step(average * average.dtype.type(1 - weight), weight, iterate)
 
 
 def _trial(state: OptimizerState, rows: Rows) -> Trial | None:
