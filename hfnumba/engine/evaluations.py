@@ -142,7 +142,8 @@ class KroneckerFactors(Evaluation):
     """Kronecker factors of the Gauss-Newton matrix; three means for each layer l, counted from 1.
 
     ``A1`` are the second moments of its inputs, n_in (n_in + 1) / 2 numbers, ``a1`` (n_in,) their means, ``G1`` the
-    second moments of its random deltas, n_out (n_out + 1) / 2 numbers; see :mod:`hfnumba.kernels.kronecker`.
+    second moments of its random deltas, n_out (n_out + 1) / 2 numbers; see :mod:`hfnumba.kernels.kronecker`. Where n_in
+    or n_out is above :data:`~hfnumba.kernels.kronecker.MAX_ORDER`, ``diag_A1`` or ``diag_G1`` has the diagonal instead.
 
     Attributes
     ----------
@@ -158,8 +159,9 @@ class KroneckerFactors(Evaluation):
         """Shapes and dtypes."""
         shapes: dict[str, Result] = {}
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(problem.network.sizes), start=1):
-            orders = {"A": n_in * (n_in + 1) // 2, "a": n_in, "G": n_out * (n_out + 1) // 2}
-            shapes |= {f"{name}{layer}": Result((n,), problem.dtype, "weight") for name, n in orders.items()}
+            sizes = {_factor("A", n_in): kronecker.factor_size(n_in), "a": n_in}
+            sizes |= {_factor("G", n_out): kronecker.factor_size(n_out)}
+            shapes |= {f"{name}{layer}": Result((n,), problem.dtype, "weight") for name, n in sizes.items()}
         return shapes
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
@@ -239,6 +241,10 @@ OF_PRECONDITIONER: Mapping[str, Callable[[str, RowSample | None], Evaluation]] =
 }
 """The evaluation, of theta's name and a sample, whose results a preconditioner of
 :data:`hfnumba.krylov.preconditioners.PRECONDITIONERS` is made of."""
+
+
+def _factor(name: str, order: int) -> str:
+    return name if order <= kronecker.MAX_ORDER else f"diag_{name}"
 
 
 def _output(host: PartitionHost, n_rows: int) -> NDArray[Any]:

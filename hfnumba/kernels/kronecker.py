@@ -31,6 +31,15 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _ONE = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(1)
 _WORD = 64
 
+MAX_ORDER = 8192
+"""Largest order of a factor that is computed whole; of a larger one the pass computes the diagonal."""
+
+
+@kernel
+def factor_size(order: int) -> Any:
+    """Return how many numbers a factor of an order has: those of a packed triangle, or of a diagonal."""
+    return order * (order + 1) // 2 if order <= MAX_ORDER else order
+
 
 @kernel
 def _random_word(key: Any, counter: Any) -> Any:
@@ -102,6 +111,28 @@ def _add_weighted_row_sums(scaled: Any, weights: Any, out: Any, first: bool) -> 
 
 
 @kernel
+def _add_squares(source: Any, beta: Any, out: Any) -> None:
+    """Diagonal of A'A + beta diag(out) for A (rows, n), into ``out`` (n,)."""
+    rows, n = source.shape
+    if beta == 0:
+        for j in range(n):
+            out[j] = 0
+    for i in range(rows):
+        row = source[i]
+        for j in range(n):
+            out[j] += row[j] * row[j]
+
+
+@kernel
+def _add_factor(source: Any, beta: Any, out: Any) -> None:
+    """Add the outer products of the rows of ``source`` (rows, n) to a factor, whole or only its diagonal."""
+    if source.shape[1] <= MAX_ORDER:
+        add_outer_products(source, beta, out)
+    else:
+        _add_squares(source, beta, out)
+
+
+@kernel
 def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> None:
     """Write the (weighted) sums over the rows of each layer's outer products into ``out``.
 
@@ -111,7 +142,8 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
         Key of the random deltas of this partition; rows are counted from its first.
     out : ndarray, flat
         For each layer the packed matrix Σ a a' of its inputs, their sum Σ a (n_in,), and the packed matrix Σ d d' of
-        its deltas; packed as :func:`hfnumba.kernels.blas.add_outer_products` does.
+        its deltas; packed as :func:`hfnumba.kernels.blas.add_outer_products` does. Of a matrix of an order above
+        :data:`MAX_ORDER` it has the diagonal.
     """
     layers, data = Layers(*network), RowData(*rows)
     sizes, width = layers.sizes, 2 * layers.sizes[1:].sum()
@@ -130,7 +162,7 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
             n_in, n_out = sizes[layer], sizes[layer + 1]
             below = block.x if layer == 0 else matrix(primal, position - 2 * n * n_in, n, n_in)
             delta = matrix(primal, position + n * n_out, n, n_out)
-            sums = out[at + n_in * (n_in + 1) // 2 :][:n_in]
+            sums = out[at + factor_size(n_in) :][:n_in]
             if block.weights.size == 0:
                 add_row_sums(below, sums, first)
             else:
@@ -139,10 +171,10 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
                 )
                 delta = _scaled_rows(delta, block.weights, primal[position + n * n_out :])
                 _add_weighted_row_sums(below, block.weights, sums, first)
-            add_outer_products(below, beta, out[at : at + n_in * (n_in + 1) // 2])
-            at += n_in * (n_in + 1) // 2 + n_in
-            add_outer_products(delta, beta, out[at : at + n_out * (n_out + 1) // 2])
-            at += n_out * (n_out + 1) // 2
+            _add_factor(below, beta, out[at : at + factor_size(n_in)])
+            at += factor_size(n_in) + n_in
+            _add_factor(delta, beta, out[at : at + factor_size(n_out)])
+            at += factor_size(n_out)
             position += 2 * n * n_out
 
 

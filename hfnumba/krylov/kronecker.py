@@ -6,6 +6,8 @@ sections 3 and 6.3.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +22,17 @@ from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangula
 from hfnumba.krylov.operator import Operator, Vector
 from hfnumba.processors import available_processors
 
+_log = logging.getLogger(__name__)
 _MORE, _MAX_INCREASES = 10.0, 12
 """Factor of a layer's damping where rounding has made a factor indefinite, and how often it is applied."""
 
 
 @dataclass(frozen=True)
 class FactoredLayer:
-    """Cholesky factors of a layer's damped A (n_in + 1) and G (n_out), in the lower triangles of Fortran arrays."""
+    """Cholesky factors of a layer's damped A (n_in + 1) and G (n_out), in the lower triangles of Fortran arrays.
+
+    Of a factor of which only the diagonal is known, a vector with the Cholesky factor's diagonal.
+    """
 
     A: NDArray[Any]
     G: NDArray[Any]
@@ -94,12 +100,20 @@ class FactoredCurvature(Operator):
             # Row-major (m, k) parameters are the transpose V' in Fortran's order: A acts on its right, G on its left.
             V = part.reshape(len(layer.A), len(layer.G)).T
             for transpose in transposes:
-                apply(layer.G, V, side="L", transpose=transpose)
-                apply(layer.A, V, side="R", transpose=not transpose)
+                for factor, side, transposed in ((layer.G, "L", transpose), (layer.A, "R", not transpose)):
+                    if factor.ndim == 1:
+                        _scale(V, factor if apply is multiply_triangular else 1 / factor, side)
+                    else:
+                        apply(factor, V, side=side, transpose=transposed)
 
         parts = np.split(x, np.cumsum([layer.size for layer in self.layers])[:-1])
         _on_threads([partial(change, layer, part) for layer, part in zip(self.layers, parts, strict=True)])
         return x
+
+
+def _scale(matrix: NDArray[Any], scale: Vector, side: str) -> None:
+    """Multiply the rows ("L") or columns ("R") of a matrix by those of ``scale``, in place."""
+    matrix *= scale[:, None] if side == "L" else scale
 
 
 def kfac(damping: float, penalty: Vector | None = None, **factors: Vector) -> FactoredCurvature:
@@ -114,7 +128,8 @@ def kfac(damping: float, penalty: Vector | None = None, **factors: Vector) -> Fa
     penalty : ndarray, shape (n_params,), optional
         Diagonal of the penalty's curvature, at least 0. Its largest entry is added to the damping of all parameters.
     **factors : ndarray
-        For each layer ``A1``, ``a1``, ``G1``, … as :class:`hfnumba.engine.evaluations.KroneckerFactors` has them.
+        For each layer ``A1``, ``a1``, ``G1``, … as :class:`hfnumba.engine.evaluations.KroneckerFactors` has them, or
+        ``diag_A1``, ``diag_G1`` with the diagonals of those that are too large.
 
     Notes
     -----
@@ -128,14 +143,20 @@ def kfac(damping: float, penalty: Vector | None = None, **factors: Vector) -> Fa
 
 
 def square_factors(factors: Mapping[str, Vector], layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return A and G of a layer as Fortran arrays with valid lower triangles; 0 where a factor is not finite."""
+    """Return A and G of a layer as Fortran arrays with valid lower triangles; 0 where a factor is not finite.
+
+    The diagonal as a vector where only that is known.
+    """
     a = factors[f"a{layer}"]
     n = a.size
-    A = np.zeros((n + 1, n + 1), a.dtype, order="F")
-    if n:
-        A[:n, :n] = _unpacked(factors[f"A{layer}"])
-    A[n, :n], A[n, n] = a, 1
-    G = _unpacked(factors[f"G{layer}"])
+    if f"diag_A{layer}" in factors:
+        A = np.append(factors[f"diag_A{layer}"], a.dtype.type(1))
+    else:
+        A = np.zeros((n + 1, n + 1), a.dtype, order="F")
+        if n:
+            A[:n, :n] = _unpacked(factors[f"A{layer}"])
+        A[n, :n], A[n, n] = a, 1
+    G = factors[f"diag_G{layer}"] if f"diag_G{layer}" in factors else _unpacked(factors[f"G{layer}"])
     return tuple(M if np.isfinite(M).all() else np.zeros_like(M, order="F") for M in (A, G))  # type: ignore[return-value]
 
 
@@ -152,7 +173,7 @@ def _unpacked(packed: Vector) -> NDArray[Any]:
 def _factored(factors: Mapping[str, Vector], layer: int, shift: float) -> tuple[FactoredLayer, int]:
     """Return the Cholesky factors of a damped layer, and how many needed more damping."""
     A, G = square_factors(factors, layer)
-    mean_a, mean_g = (float(np.trace(M, dtype=np.float64)) / len(M) for M in (A, G))
+    mean_a, mean_g = (float((M if M.ndim == 1 else M.diagonal()).mean(dtype=np.float64)) for M in (A, G))
     ratio = math.sqrt(mean_a / mean_g) if mean_a > 0 and mean_g > 0 else 1.0
     left, n_left = _damped_cholesky(A, shift * ratio)
     right, n_right = _damped_cholesky(G, shift / ratio)
@@ -160,6 +181,9 @@ def _factored(factors: Mapping[str, Vector], layer: int, shift: float) -> tuple[
 
 
 def _damped_cholesky(M: NDArray[Any], damping: float) -> tuple[NDArray[Any], int]:
+    if M.ndim == 1:
+        _note_diagonal(len(M))
+        return np.sqrt(M + M.dtype.type(damping)), 0
     for n_increased in range(_MAX_INCREASES):
         factor = M.copy(order="F")
         factor[np.diag_indices(len(M))] += M.dtype.type(damping * _MORE**n_increased)
@@ -167,6 +191,16 @@ def _damped_cholesky(M: NDArray[Any], damping: float) -> tuple[NDArray[Any], int
             return factor, min(n_increased, 1)
     # Only a matrix far from positive semi-definite gets here: it counts as 0.
     return np.asfortranarray(np.eye(len(M), dtype=M.dtype) * M.dtype.type(math.sqrt(damping))), 1
+
+
+@functools.cache
+def _note_diagonal(order: int) -> None:
+    """Say once for each order that only the diagonal of a factor is used."""
+    _log.warning(
+        "a layer has a Kronecker factor of order %d, too large to compute whole: its diagonal stands in for it; fewer "
+        "features or units make it whole",
+        order,
+    )
 
 
 def _on_threads[T](tasks: list[Callable[[], T]]) -> list[T]:

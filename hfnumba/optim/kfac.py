@@ -37,7 +37,7 @@ _FACTOR_EVERY = 2
 _AVERAGE = 4
 _RETREAT = 8.0
 _REMEDY = "scale the features to about unit size, or give a larger damping"
-_FACTOR = re.compile(r"[AaG]\d+")
+_FACTOR = re.compile(r"((diag_)?[AG]|a)\d+")
 
 
 class Rows(NamedTuple):

@@ -8,8 +8,9 @@ from scipy.linalg import lapack
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.evaluations import KroneckerFactors, QuadraticForm
-from hfnumba.kernels.kronecker import random_deltas
+from hfnumba.kernels.kronecker import MAX_ORDER, random_deltas
 from hfnumba.kernels.losses import LOSS_CODES
+from hfnumba.krylov.kronecker import kfac
 from hfnumba.network import LOSSES, Network
 from hfnumba.objective import RowSample
 
@@ -133,3 +134,17 @@ def test_quadratic_form_is_that_of_the_gauss_newton_matrix(loss, weighted):
     with f.vectors.using(theta) as at, f.vectors.using(v) as name:
         (answer,) = f.evaluate(QuadraticForm(at, name))
     np.testing.assert_allclose(answer["form"], v @ (f.linearize(theta).gauss_newton() @ v), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_of_a_wide_layer_there_is_the_diagonal(weighted):
+    n = MAX_ORDER + 1
+    network = Network((n, 2, 2), loss="softmax_cross_entropy")
+    rng = np.random.default_rng(0)
+    X, weights = rng.standard_normal((300, n)).astype(np.float32), rng.uniform(0, 2, 300)
+    f = ArrayObjective(network, X, rng.integers(0, 2, 300), weights=weights if weighted else None, n_partitions=2)
+    factors = factors_of(f, network.initialize(0))
+    assert set(factors) == {"diag_A1", "a1", "G1", "A2", "a2", "G2"}
+    expected = np.average(X.astype(np.float64) ** 2, axis=0, weights=weights if weighted else None)
+    np.testing.assert_allclose(factors["diag_A1"], expected, rtol=1e-5)
+    assert np.isfinite(kfac(0.1, **factors).matvec(np.ones(network.n_params, np.float32))).all()

@@ -94,3 +94,19 @@ def test_lapack_against_numpy(side, transpose, dtype):
     ours.solve_triangular(factor, right, side=side, transpose=transpose)
     np.testing.assert_allclose(right, solution, rtol=1e-4, atol=1e-6)
     assert not ours.cholesky(np.asfortranarray(np.diag([1.0, -1.0, 1.0]), dtype=dtype))
+
+
+@pytest.mark.parametrize("names", [("A1",), ("G1",), ("A2", "G2")])
+def test_a_factor_known_by_its_diagonal_is_a_diagonal_matrix(names):
+    factors, moments = random_factors()
+    for name in names:
+        kind, layer = "AG".index(name[0]), int(name[1])
+        diagonal = moments[layer - 1][kind].diagonal().copy()
+        moments[layer - 1] = tuple(np.diag(M.diagonal()) if i == kind else M for i, M in enumerate(moments[layer - 1]))
+        del factors[name]
+        factors[f"diag_{name}"] = diagonal[:-1] if kind == 0 else diagonal
+    M, F = kfac(0.1, **factors), dense(moments, 0.1)
+    v = np.random.default_rng(1).normal(size=len(F))
+    np.testing.assert_allclose(M.matvec(v), np.linalg.solve(F, v), rtol=1e-8)
+    np.testing.assert_allclose(M.solve_upper(M.solve_lower(v)), np.linalg.solve(F, v), rtol=1e-8)
+    np.testing.assert_allclose(M.solve_upper(M.multiply_upper(v)), v, rtol=1e-8)
