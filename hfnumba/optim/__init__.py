@@ -54,10 +54,10 @@ One iteration of ``hf-cg`` by hand, fitting the line y = w·x + b, so that theta
    >>> round(rho, 3), round(updated(damping, rho, found.alpha), 3)
    (1.0, 0.067)
 
-The same as an iteration of the outer loop:
+The same as an iteration of the outer loop, without the preconditioner:
 
 >>> from hfnumba import optimizer
->>> _, iteration = optimizer("hf-cg", max_iterations=1).iterate(objective, theta)
+>>> _, iteration = optimizer("hf-cg", preconditioner="none", max_iterations=1).iterate(objective, theta)
 >>> bool((iteration.state.theta == found.theta).all()), iteration.rho == rho, round(iteration.state.damping, 3)
 (True, True, 0.067)
 

@@ -73,7 +73,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     backtracking_ratio : float, default 1.3
         Ratio r of the indices 1, r, r², … (rounded up) of the solver iterates that become candidates (Martens' CG
         backtracking).
-    preconditioner : {"none", "fisher", "kfac"}
+    preconditioner : {"kfac", "fisher", "none"}
         "kfac": the inverse of a Kronecker-factored approximation of the Gauss-Newton matrix, see
         :func:`hfnumba.krylov.kronecker.kfac`. "fisher": Martens' (2010, section 4.7), see
         :func:`hfnumba.krylov.preconditioners.martens`. Both are made on the curvature sample, with the damping. For
@@ -85,10 +85,9 @@ class HessianFree(Optimizer[Linearization, Step]):
     line_search : {"lowest", "backtracking"}
         "lowest" takes the step length with the lowest loss, from 2^-7 to 2, or 2^8 along negative curvature;
         "backtracking" the longest sufficient one of 1, 1/2, 1/4, … Both evaluate all lengths in one round.
-    line_rows : int or None, default None
+    line_rows : int or None, default 4096
         Number of rows used to evaluate step lengths, drawn after those of the curvature sample; all rows if None.
-        Worth it where there are many rows and the layers above the first are wide, so that evaluating nine lengths
-        costs more than a gradient. A step that raises f over all rows is taken back when it is linearised.
+        A step that raises f over all rows is taken back when it is linearised.
     seed : int
         Seed for the curvature samples.
     max_iterations, target_error : optional
@@ -123,10 +122,10 @@ class HessianFree(Optimizer[Linearization, Step]):
     krylov_iterations: int | None = None
     warm_start: float = 0.95
     backtracking_ratio: float = 1.3
-    preconditioner: str = "none"
+    preconditioner: str = "kfac"
     candidates: Candidates = "kept"
     line_search: SearchRule = "lowest"
-    line_rows: int | None = None
+    line_rows: int | None = 4096
     seed: int = 0
     max_iterations: int | None = None
     target_error: float | None = None

@@ -30,6 +30,8 @@ def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
                                                   and the direction of negative curvature are compared by their loss.
     line_search           ``"backtracking"``      Armijo's condition from step length 1 downwards, first fit. The
                                                   constants, which are not given, are 1e-4 and 1/2.
+    preconditioner        ``"none"``              The paper has none.
+    line_rows             None                    The objective is evaluated over all rows.
     damping               0.1                     The damping has an initial value and is never updated in print;
                                                   with a constant one nothing bounds a step where the model is wrong.
                                                   So Levenberg and Marquardt's rule stays.
@@ -52,5 +54,7 @@ def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
         "warm_start": 0.0,
         "candidates": "kept",
         "line_search": "backtracking",
+        "preconditioner": "none",
+        "line_rows": None,
     }
     return HessianFree(method=method, **(choices | settings))

@@ -27,6 +27,8 @@ _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distribute
 
 
 _RECORDED = ("network", "store")
+_LATER = ("optimizer", "digests")
+"""Tables that the first versions did not write."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class RunDirectory:
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
         tables = {name: msgspec.to_builtins(getattr(record, name)) for name in _RECORDED}
         digests = {"network_and_store": _digest(tables)}
-        text += toml(as_dict(record.settings) | tables | {"versions": installed(_PACKAGES), "digests": digests})
+        tables |= {"optimizer": record.optimizer, "versions": installed(_PACKAGES), "digests": digests}
+        text += toml(as_dict(record.settings) | tables)
         try:
             write_file(self.config, text.encode())
         except OSError as error:
@@ -94,7 +97,7 @@ class RunDirectory:
         """
         try:
             document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
-            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name != "digests" or name in document}
+            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name not in _LATER or name in document}
             # An earlier version wrote no digest.
             digest = tables.get("digests", {}).get("network_and_store", _digest(tables))
             if digest != _digest(tables):
@@ -104,6 +107,7 @@ class RunDirectory:
                 settings=settings_from({RENAMED.get(name, name): value for name, value in document.items()}),
                 network=msgspec.convert(tables["network"], NetworkRecord),
                 store=msgspec.convert(tables["store"], StoreRecord),
+                optimizer=msgspec.convert(tables.get("optimizer", {}), dict[str, int | float | str]),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -78,11 +80,15 @@ class StoreRecord(msgspec.Struct, frozen=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """The content of ``config.toml``."""
+    """The content of ``config.toml``.
+
+    ``optimizer`` has all settings of the method, those with default values too; runs of earlier versions have none.
+    """
 
     settings: TrainSettings
     network: NetworkRecord
     store: StoreRecord
+    optimizer: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:
         data, network = self.store, self.network.network()

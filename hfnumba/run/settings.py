@@ -53,7 +53,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     damping: Annotated[
         Positive | None,
-        Option(Group.SECOND_ORDER, "Initial damping.", "0.1; 0.01 for kfac, and with that preconditioner"),
+        Option(Group.SECOND_ORDER, "Initial damping.", "0.01; 0.1 without kfac"),
     ] = None
     radius: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial trust radius of hf-steihaug.", "1")] = None
     krylov_iterations: Annotated[
@@ -61,7 +61,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(
             Group.SECOND_ORDER,
             "Maximum number of solver iterations in a step.",
-            "10 products; 20 with --paper, 3 to 5 with kfac",
+            "3, 2 of Bi-CG-STAB; 10 products without kfac, 20 with --paper",
         ),
     ] = None
     warm_start: Annotated[
@@ -76,7 +76,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(
             Group.SECOND_ORDER,
             "Preconditioner: {choices}; fisher is Martens' diagonal, kfac has Kronecker factors.",
-            "none",
+            "kfac; none with --paper",
             choices=("none", *PRECONDITIONERS),
         ),
     ] = None
@@ -99,7 +99,8 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = None
     line_rows: Annotated[
-        Count | None, Option(Group.SECOND_ORDER, "Number of rows used to evaluate step lengths.", "all")
+        Count | None,
+        Option(Group.SECOND_ORDER, "Number of rows used to evaluate step lengths.", "4096; all with --paper"),
     ] = None
     paper: Annotated[bool | None, Option(Group.SECOND_ORDER, "Use the paper's choices for all settings not given.")] = (
         None

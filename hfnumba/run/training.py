@@ -16,15 +16,16 @@ from hfnumba import ledger
 from hfnumba.errors import CheckpointError, StoppedError, UsageError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
-from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.optim.methods import Optimizer, settings_of
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, refuse_address, settings_from
 from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
 from hfnumba.run.inputs import store_record
 from hfnumba.run.lock import locked
+from hfnumba.run.method_settings import method_settings, optimizer_of
 from hfnumba.run.options import Callee
 from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings
+from hfnumba.run.settings import TrainSettings, arguments, as_dict
 from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
 
@@ -137,10 +138,12 @@ def train(
             f"{directory.path} was trained on a store with digest {expected} "
             f"({recorded.store.path}), but {store.path} has {found}; give the same data"
         )
+    made = optimizer_of(settings, recorded)
+    record = msgspec.structs.replace(record, optimizer=method_settings(settings.method, made))
     network = record.network.network()
     loop = _Loop(
         record,
-        optimizer(settings.method, **optimizer_settings(settings)),
+        made,
         network,
         network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
         started,

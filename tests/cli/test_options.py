@@ -201,7 +201,7 @@ def test_the_help_names_the_default_fan_in():
 def trace_of(method, **given):
     usual = {"max_iterations": 15}
     if method in SECOND_ORDER_METHODS:
-        usual |= {"curvature_rows": 48, "krylov_iterations": 7}
+        usual |= {"curvature_rows": 48, "krylov_iterations": 7, "preconditioner": "none"}
     elif method in UPDATE_RULES or method == "kfac":
         usual |= {"batch_rows": 16}
     settings = settings_from({"hidden": (5,), "method": method} | usual | given)
@@ -241,7 +241,7 @@ def test_the_paper_has_choices_that_are_not_those_of_the_defaults():
         literal, usual = optimizer(method, paper=True), optimizer(method)
         names = set(settings_of(method)) - {"paper"}
         differ = {name for name in names if getattr(literal, name) != getattr(usual, name)}
-        assert differ == {"krylov_iterations", "warm_start", "line_search"}
+        assert differ == {"krylov_iterations", "warm_start", "line_search", "preconditioner", "line_rows"}
 
 
 # Options of the network, of the objective, and limits.

@@ -89,7 +89,14 @@ def test_every_setting_of_every_method_can_be_given():
 
 def test_the_literal_reading_of_the_paper():
     literal = optimizer("hf-bicgstab", paper=True, curvature_rows=2048)
-    assert literal == HessianFree(krylov_iterations=10, warm_start=0.0, line_search="backtracking", curvature_rows=2048)
+    assert literal == HessianFree(
+        krylov_iterations=10,
+        warm_start=0.0,
+        line_search="backtracking",
+        preconditioner="none",
+        line_rows=None,
+        curvature_rows=2048,
+    )
     assert optimizer("hf-cg", paper=True).krylov_iterations == 20
     assert optimizer("gn-cg", paper=True, warm_start=0.5) == paper("gn-cg", warm_start=0.5)
     assert paper("gn-cg", warm_start=0.5).warm_start == 0.5

@@ -1,0 +1,44 @@
+"""The optimiser's settings that a run records, so that it continues with them when the defaults are others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfnumba.optim.methods import Optimizer, optimizer, settings_of
+from hfnumba.run.records import RunRecord
+from hfnumba.run.settings import CHANGEABLE, TrainSettings, optimizer_settings
+
+_NONE = "unset"
+"""How a record spells None, which TOML does not have."""
+
+_EARLIER_DEFAULTS = {"preconditioner": "none", "line_rows": None}
+"""Defaults of the versions that recorded only what the user had set."""
+
+
+def method_settings(method: str, made: Optimizer) -> dict[str, Any]:
+    """Return all settings of an optimiser, but for the limits, in types that TOML has."""
+    values = {name: getattr(made, name) for name in settings_of(method) if name not in (*CHANGEABLE, "paper")}
+    return {name: _NONE if value is None else value for name, value in values.items()}
+
+
+def optimizer_of(settings: TrainSettings, recorded: RunRecord | None) -> Optimizer:
+    """Make the optimiser of a run: by the settings and today's defaults, or as an earlier part of the run had it.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    recorded : RunRecord or None
+        Record of the run to continue; None for a new one.
+
+    Raises
+    ------
+    UsageError
+        If a setting is out of its range.
+    """
+    kept: dict[str, Any] = {}
+    if recorded is not None:
+        kept = {name: None if value == _NONE else value for name, value in recorded.optimizer.items()}
+        kept = kept or _EARLIER_DEFAULTS
+    names = settings_of(settings.method)
+    kept = {name: value for name, value in kept.items() if name in names}
+    return optimizer(settings.method, **(kept | optimizer_settings(settings)))
