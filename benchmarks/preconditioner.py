@@ -1,4 +1,4 @@
-"""Effect of Martens' preconditioner: rounds to reach a training error with and without it, from ledgers.
+"""Effect of preconditioners: rounds and passes to a training error with each and without one, from ledgers.
 
     hfnumba data build mnist --rows 15000 --out mnist15.zarr
     hfnumba data build digits --out digits.zarr
@@ -18,24 +18,27 @@ from pathlib import Path
 
 from pages import insert
 
-METHODS = ("hf-cg", "gn-cg", "hf-bicgstab")
-HIDDEN = ("400,150",)
-PRECONDITIONERS = ("none", "fisher")
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
+
+METHODS = tuple(SECOND_ORDER_METHODS)
+HIDDEN = "400,150"
+DAMPINGS = {"none": 0.1, "fisher": 0.001, "kfac": 0.01}
+"""Preconditioners, and a first damping that suits each."""
 ERRORS = (0.04, 0.02, 0.01)
-DAMPINGS = (0.1, 0.001)
 HEADER = (
-    "| data | hidden layers | method | first damping | preconditioner | seeds | 4 % | 2 % | 1 % | loss at the end |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| data | method | preconditioner | 4 % | 2 % | 1 % | passes to 1 % | loss at the end |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
 def train(options, cell, seed):
     """Make one run by the command line, continuing an interrupted one, and return its ledger."""
-    store, hidden, method, damping, preconditioner = cell
-    run = options.runs / f"{store.stem}-{hidden.replace(',', '-')}-{method}-{damping:g}-{preconditioner}-{seed}"
-    command = [sys.executable, "-m", "hfnumba", "train", store, "--hidden", hidden, "--method", method]
-    command += ["--seed", seed, "--damping", damping, "--preconditioner", preconditioner]
-    command += ["--curvature-rows", options.curvature_rows]
+    store, method, preconditioner = cell
+    run = options.runs / f"{store.stem}-{method}-{preconditioner}-{seed}"
+    command = [sys.executable, "-m", "hfnumba", "train", store, "--hidden", HIDDEN, "--method", method]
+    command += ["--seed", seed, "--preconditioner", preconditioner, "--curvature-rows", options.curvature_rows]
+    if method != "hf-steihaug":  # It has a trust radius in place of damping.
+        command += ["--damping", DAMPINGS[preconditioner]]
     command += ["--max-iterations", options.iterations, "--target-error", ERRORS[-1], "--run", run, "--resume"]
     ledger = run / "ledger.jsonl"
     lines = read(ledger) if ledger.exists() else []
@@ -51,32 +54,38 @@ def read(ledger):
 
 
 def reached(ledgers, error):
-    """Format median rounds (with their range) and iterations to an error, or the number of runs that reach it."""
-    firsts = [line for ledger in ledgers if (line := next((x for x in ledger if x["error"] <= error), None))]
-    if len(firsts) < len(ledgers):
-        return f"{len(firsts)} of {len(ledgers)} runs reach it"
-    rounds = [line["rounds"] for line in firsts]
+    """Return the first line of each ledger with an error, or None if some have none."""
+    firsts = [next((line for line in ledger if line["error"] <= error), None) for ledger in ledgers]
+    return None if None in firsts else firsts
+
+
+def rounds(ledgers, error):
+    """Format median rounds, with their range, and iterations to an error."""
+    firsts = reached(ledgers, error)
+    if firsts is None:
+        return "not by all"
+    numbers = [line["rounds"] for line in firsts]
     iterations = statistics.median(line["iteration"] for line in firsts)
-    return f"{statistics.median(rounds):g} ({min(rounds)}–{max(rounds)}); {iterations:g} it."
+    return f"{statistics.median(numbers):g} ({min(numbers)}–{max(numbers)}); {iterations:g} it."
 
 
 def rows(options):
-    for cell in itertools.product(options.stores, options.hidden, METHODS, options.damping, PRECONDITIONERS):
+    for cell in itertools.product(options.stores, METHODS, options.preconditioners):
         ledgers = [train(options, cell, seed) for seed in range(options.seeds)]
-        figures = [reached(ledgers, error) for error in ERRORS]
+        firsts = reached(ledgers, ERRORS[-1])
+        passes = "–" if firsts is None else f"{statistics.median(line['epoch'] for line in firsts):.0f}"
         loss = statistics.median(ledger[-1]["loss"] for ledger in ledgers)
-        store, hidden, method, damping, preconditioner = cell
-        name = store.stem.partition("-")[0]
-        names = (name, hidden.replace(",", "-"), f"`{method}`", f"{damping:g}", preconditioner, options.seeds)
-        yield "| " + " | ".join(map(str, (*names, *figures, f"{loss:.4f}"))) + " |"
+        store, method, preconditioner = cell
+        names = (store.stem.partition("-")[0], f"`{method}`", preconditioner)
+        figures = [rounds(ledgers, error) for error in ERRORS]
+        yield "| " + " | ".join(map(str, (*names, *figures, passes, f"{loss:.4f}"))) + " |"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stores", type=Path, nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/preconditioner"))
-    parser.add_argument("--hidden", nargs="+", default=HIDDEN, help="networks, in the form of hfnumba train")
-    parser.add_argument("--damping", nargs="+", type=float, default=DAMPINGS, help="initial dampings")
+    parser.add_argument("--preconditioners", nargs="+", default=list(DAMPINGS), choices=list(DAMPINGS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--curvature-rows", type=int, default=2048)
