@@ -57,8 +57,7 @@ def steps(split, activation, changes, seed, limit):
             module = natural_step if hasattr(natural_step, name) else kfac
             stack.enter_context(mock.patch.object(module, name, changes[name]))
         try:
-            for last in method.iterate(SplitObjective(network, split), network.initialize(seed)):
-                pass
+            *_, last = method.iterate(SplitObjective(network, split), network.initialize(seed))
         except NumericalError:
             return math.inf
     return last.iteration if last.error <= ERROR else math.inf
