@@ -25,9 +25,10 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.config import read_config, settings_from, toml
 from hfnumba.run.directory import RunDirectory, resumed_settings
+from hfnumba.run.loop import Ending
 from hfnumba.run.options import Callee, Group, flag
 from hfnumba.run.settings import CHANGEABLE, OPTIONS, TrainSettings, as_dict, fixed, optimizer_settings
-from hfnumba.run.training import Ending, train
+from hfnumba.run.training import train
 from tests.cli.test_commands import given_by, hf
 from tests.optim.toys import Network
 from tests.silent import Silent
