@@ -107,6 +107,8 @@ class Loop:
             reporter.note(f"running on {placement.description}")
             if settings.curvature_rows is not None and "curvature_rows" not in settings_of(settings.method):
                 reporter.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
+            if not settings.early_stopping and (settings.patience, settings.min_improvement) != (None, None):
+                reporter.note("--patience and --min-improvement have no effect without --early-stopping")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
             warm_up(reporter.note)
             objectives = {name: stack.enter_context(self._objective(name, placement, reporter)) for name in self.rows}
@@ -207,7 +209,7 @@ class Loop:
         if iteration.iteration == 0 and loss is not None and not math.isfinite(loss):
             raise NumericalError(
                 f"the loss over the {self.rows['validation'].n_rows} validation rows is {loss} at the starting point; "
-                "check that their features and targets are not too large, and that some have a weight above 0"
+                "correct their features and targets, which are too large"
             )
 
     def _interrupted(self, stop: StopSignals) -> Ending | None:
