@@ -145,6 +145,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         words = []
         for field in self.__struct_fields__:
             here, there = getattr(self, field), getattr(other, field)
+            if field == "validation":
+                here, there = (None if value is msgspec.UNSET else value for value in (here, there))
             if here == there or msgspec.UNSET in (here, there):
                 continue
             plain = field != "recipe" and all(isinstance(value, str | int | float | None) for value in (here, there))

@@ -188,10 +188,10 @@ def test_options_that_do_not_fit_are_refused(store, without, tmp_path):
 
 def test_validation_rows_without_a_finite_loss_are_refused(tmp_path):
     X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    rows = {"train": (X, X[:, :1]), "validation": (X * np.float32(1e38), X[:, :1])}
+    rows = {"train": (X, X[:, :1]), "validation": (np.full_like(X, 3e38), X[:, :1])}
     write_store(tmp_path / "s.zarr", rows, task="regression", n_partitions=2)
     with pytest.raises(NumericalError, match=r"the loss over the 20 validation rows is (inf|nan) at the start"):
-        run(tmp_path / "s.zarr", tmp_path / "r", activation="relu")
+        run(tmp_path / "s.zarr", tmp_path / "r", activation="relu", init="he", hidden=(60, 60))
     assert not (tmp_path / "r" / "config.toml").exists()
 
 
