@@ -107,7 +107,7 @@ class PlainReporter:
             f"loss {number(line['loss'])}",
             f"error {percent(line['error'])}",
         ]
-        if line["validation_loss"] is not None:
+        if line.get("validation_loss") is not None:
             parts.append(f"validation loss {number(line['validation_loss'])}")
         if line["test_error"] is not None:
             parts.append(f"test error {percent(line['test_error'])}")
@@ -176,7 +176,7 @@ class BarReporter:
         """Show the numbers of an iteration."""
         parts = [f"{line['iteration']}/{self._limit}", f"loss {number(line['loss'])}"]
         parts.append(f"error {percent(line['error'])}")
-        if line["validation_loss"] is not None:
+        if line.get("validation_loss") is not None:
             parts.append(f"validation loss {number(line['validation_loss'])}")
         if line["test_error"] is not None:
             parts.append(f"test {percent(line['test_error'])}")

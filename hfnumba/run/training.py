@@ -98,17 +98,8 @@ def train(
     record = _record(store, settings, reporter)
     if recorded is None:
         directory.refuse_used()
-    elif recorded.store.digest != store.digest:
-        expected, found = shortened(recorded.store.digest, store.digest)
-        raise CheckpointError(
-            f"{directory.path} was trained on a store with digest {expected} "
-            f"({recorded.store.path}), but {store.path} has {found}; give the same data"
-        )
-    elif recorded.settings.validation_fraction != record.settings.validation_fraction:
-        raise CheckpointError(
-            f"{directory.path} was trained on all training rows, of which --early-stopping would hold out some; "
-            "leave it out, or start another run"
-        )
+    else:
+        _refuse_other(directory, recorded, record)
     network = record.network.network()
     loop = Loop(
         record,
@@ -128,6 +119,21 @@ def train(
         ending = Ending.SIGNAL if stop.received else loop.run(writer, reporter, stop)
         writer.finish()
     return Outcome(ending, tuple(writer.lines))
+
+
+def _refuse_other(directory: RunDirectory, recorded: RunRecord, record: RunRecord) -> None:
+    """Refuse to continue a run on other training rows."""
+    if recorded.store.digest != record.store.digest:
+        expected, found = shortened(recorded.store.digest, record.store.digest)
+        raise CheckpointError(
+            f"{directory.path} was trained on a store with digest {expected} "
+            f"({recorded.store.path}), but {record.store.path} has {found}; give the same data"
+        )
+    if recorded.settings.validation_fraction != record.settings.validation_fraction:
+        raise CheckpointError(
+            f"{directory.path} was trained on all training rows, of which --early-stopping would hold out some; "
+            "leave it out, or start another run"
+        )
 
 
 def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
