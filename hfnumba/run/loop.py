@@ -186,6 +186,7 @@ class Loop:
                 last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
             if best is not None:
                 best = rule.after(best, iteration.iteration, last["validation_loss"])
+                last["best_iteration"] = best.iteration
             writer.save(iteration.state, last, best)
             reporter.iteration(last)
             if (ending := self._reached(last, best)) is not None:

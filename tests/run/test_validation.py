@@ -79,6 +79,8 @@ def test_the_best_iteration_is_kept_beside_the_newest(straight):
     best = int(np.argmin(found))
     # The rows are fitted too closely, or this tests nothing.
     assert 0 < best < len(found) - 3
+    named = [line["best_iteration"] for line in ledger.read(straight / "ledger.jsonl")]
+    assert named == [int(np.argmin(found[:n])) for n in range(1, 14)]
     assert load_model(straight).iteration == best
     assert load_model(straight, "newest").iteration == 12
     assert iterations(straight / "checkpoints") == [11, 12]
@@ -100,7 +102,7 @@ def test_the_validation_loss_is_that_of_the_split_without_the_penalty(store, tmp
 def test_validation_rows_do_not_change_the_steps(store, without, straight, tmp_path):
     run(without, tmp_path / "r")
     assert theta(tmp_path / "r") == theta(straight)
-    added = {"validation_loss": None, "validation_error": None, "store_digest": None}
+    added = {"validation_loss": None, "validation_error": None, "best_iteration": None, "store_digest": None}
     plain, beside = (comparable(ledger.read(path / "ledger.jsonl")) for path in (tmp_path / "r", straight))
     assert [line | added for line in plain] == [line | added for line in beside]
     assert not (tmp_path / "r" / "checkpoints" / "best").exists()
