@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfnumba import ledger
-from hfnumba.checkpoint import iterations, newest_checkpoint, read_checkpoint
+from hfnumba.checkpoint import iterations, newest_checkpoint, read_checkpoint, write_checkpoint
 from hfnumba.engine import SplitObjective
 from hfnumba.errors import CheckpointError, NumericalError, UsageError
 from hfnumba.ingest import write_store
@@ -214,6 +214,35 @@ def test_the_best_checkpoint_is_that_of_the_one_that_is_left(store, straight, tm
     assert load_model(tmp_path / "r").iteration == int(np.argmin(losses(straight)[:best]))
     resumed(store, tmp_path / "r", max_iterations=12)
     assert files(tmp_path / "r") == files(straight)
+
+
+@pytest.mark.slow
+def test_a_run_whose_disk_is_full_anywhere_has_its_best_checkpoint(store, straight, tmp_path, monkeypatch):
+    """Each checkpoint is written in turn, the best before the newest; then the disk is full."""
+    for n_written in itertools.count():
+        path, calls = tmp_path / f"{n_written}", itertools.count()
+
+        def write(folder, checkpoint, calls=calls, n_written=n_written):
+            if next(calls) == n_written:
+                raise CheckpointError("the disk is full")
+            return write_checkpoint(folder, checkpoint)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("hfnumba.run.writer.write_checkpoint", write)
+            try:
+                run(store, path)
+            except CheckpointError as error:
+                assert str(error) == "the disk is full"
+            else:
+                break
+        lines = ledger.read(path / "ledger.jsonl") if path.exists() else []
+        if lines:
+            assert load_model(path).iteration == int(np.argmin([line["validation_loss"] for line in lines]))
+        run(store, path, resume=True)
+        assert files(path) == files(straight)
+    # One of each iteration, and one of each that was the best.
+    found = [line["best_iteration"] for line in ledger.read(straight / "ledger.jsonl")]
+    assert n_written == len(found) + len(set(found))
 
 
 def test_a_state_that_no_run_writes_is_refused(straight, tmp_path):
