@@ -197,12 +197,13 @@ def test_validation_rows_without_a_finite_loss_are_refused(tmp_path):
     assert not (tmp_path / "r" / "config.toml").exists()
 
 
-def test_a_best_checkpoint_that_is_gone_is_named(straight, tmp_path):
+def test_a_best_checkpoint_that_is_gone_is_named(store, straight, tmp_path):
     shutil.copytree(straight, tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / "checkpoints" / "best")
     with pytest.raises(CheckpointError, match=r"the best checkpoint of .*, of iteration .*take the newest"):
         load_model(tmp_path / "r")
     assert load_model(tmp_path / "r", "newest").iteration == 12
+    assert resumed(store, tmp_path / "r", max_iterations=13).lines[-1]["iteration"] == 13
 
 
 def test_the_best_checkpoint_is_that_of_the_one_that_is_left(store, straight, tmp_path):
