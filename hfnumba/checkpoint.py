@@ -123,6 +123,25 @@ def iterations(folder: Path) -> list[int]:
         raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
 
 
+def discard_after(folder: Path, iteration: int) -> None:
+    """Delete the checkpoints of later iterations, which a run left that is continued from an earlier one.
+
+    Raises
+    ------
+    CheckpointError
+        If one cannot be deleted.
+    """
+    for later in iterations(folder):
+        path = json_path(folder, later)
+        try:
+            if later > iteration:
+                # The JSON file first: without it there is no checkpoint.
+                path.unlink()
+                path.with_suffix(".safetensors").unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(explain(error, path, RESUME)) from error
+
+
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """Read the newest checkpoint of a folder; None if there is none.
 

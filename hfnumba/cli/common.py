@@ -12,6 +12,15 @@ from hfnumba.errors import printable
 AnyPath = click.Path(path_type=Path)
 """Type of parameters that are paths, existing or not."""
 
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "newest"]),
+    default="best",
+    show_default=True,
+    help="Checkpoint of RUN: the one with the lowest validation loss (the newest, without validation rows), or the "
+    "newest.",
+)
+
 FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; 75 (EX_TEMPFAIL) means stopped at a checkpoint, to be resumed."""
 

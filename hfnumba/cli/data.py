@@ -41,6 +41,13 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
         ),
         click.option(
+            "--validation",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="FRACTION",
+            help="Share of the training rows (for speech, utterances), drawn by the seed, for a split validation that "
+            "is not trained on.  [default: none]",
+        ),
+        click.option(
             "--partitions",
             type=click.IntRange(min=1),
             help="Number of partitions, the units of parallel work; at least workers times threads.  "
@@ -71,7 +78,14 @@ def list_command(as_json: bool) -> None:
 @data.command()
 @_build_options
 def build(
-    *, recipe: str, source: Path | None, out: Path | None, partitions: int | None, rows: int | None, seed: int
+    *,
+    recipe: str,
+    source: Path | None,
+    out: Path | None,
+    partitions: int | None,
+    rows: int | None,
+    validation: float | None,
+    seed: int,
 ) -> None:
     """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
 
@@ -84,7 +98,16 @@ def build(
 
     try:
         with stderr_reporter() as reporter:
-            store = build_store(recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, reporter=reporter)
+            store = build_store(
+                recipe,
+                source,
+                out,
+                n_partitions=partitions,
+                rows=rows,
+                seed=seed,
+                validation=validation,
+                reporter=reporter,
+            )
     except KeyboardInterrupt:
         raise Failure("interrupted; the same command continues the build", INTERRUPTED) from None
     sizes = ", ".join(f"{split.n_rows} {name}" for name, split in store.splits.items())
@@ -95,7 +118,14 @@ def build(
 @data.command()
 @_build_options
 def init(
-    *, recipe: str, source: Path | None, out: Path | None, partitions: int | None, rows: int | None, seed: int
+    *,
+    recipe: str,
+    source: Path | None,
+    out: Path | None,
+    partitions: int | None,
+    rows: int | None,
+    validation: float | None,
+    seed: int,
 ) -> None:
     """Begin a store whose partitions are written by separate jobs; print the number of partitions.
 
@@ -106,7 +136,7 @@ def init(
 
     with stderr_reporter() as reporter:
         path, n_partitions = init_store(
-            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, reporter=reporter
+            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, validation=validation, reporter=reporter
         )
     _note(f"The store {path} is begun: write partitions 0 to {n_partitions - 1}, then finalise")
     click.echo(n_partitions)

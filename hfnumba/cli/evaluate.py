@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, checkpoint_option
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, percent, print_table
 
@@ -16,9 +17,10 @@ from hfnumba.cli.tables import number, percent, print_table
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
 @click.option("--split", default="test", show_default=True, help="Name of the split.")
+@checkpoint_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
-    """Print loss and error of RUN's newest checkpoint on a split of STORE.
+def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
+    """Print loss and error of RUN's best checkpoint on a split of STORE.
 
     The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be another one than
     that of the run.
@@ -27,7 +29,7 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     from hfnumba.run.model import load_model
     from hfnumba.store import open_store
 
-    model = load_model(run)
+    model = load_model(run, checkpoint)
     opened = open_store(store)
     rows = opened[split]
     with stderr_reporter() as reporter:

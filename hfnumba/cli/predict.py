@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, checkpoint_option
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import HfnumbaError, UsageError
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     type=AnyPath,
     help="Write an array of all probabilities (or outputs) to this .npy file instead.",
 )
-def predict(run: Path, file: Path, out: Path | None) -> None:
-    """Predict the rows of FILE with RUN's newest checkpoint; print one line of JSON per row.
+@checkpoint_option
+def predict(run: Path, file: Path, out: Path | None, checkpoint: Literal["best", "newest"]) -> None:
+    """Predict the rows of FILE with RUN's best checkpoint; print one line of JSON per row.
 
     FILE is .npy, .npz (its array X, or its only array) or IDX, plain or .gz. Features are in the units of the source of
     the training store, in the order of its columns, and are standardised and scaled in the same way. A line has the
@@ -47,7 +48,7 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
 
     if out is not None and out.suffix != ".npy":
         raise UsageError(f"expected --out to end in .npy, got {out}")
-    model = load_model(run)
+    model = load_model(run, checkpoint)
     rows = open_rows(file)
     blocks = model.predict_blocks(rows.blocks(), rows.n_features)
     with stderr_reporter() as reporter:

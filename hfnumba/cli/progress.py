@@ -107,6 +107,9 @@ class PlainReporter:
             f"loss {number(line['loss'])}",
             f"error {percent(line['error'])}",
         ]
+        if line.get("validation_loss") is not None:
+            best = f"(best in iteration {line['best_iteration']})"
+            parts.append(f"validation loss {number(line['validation_loss'])} {best}")
         if line["test_error"] is not None:
             parts.append(f"test error {percent(line['test_error'])}")
         if line["damping"] is not None:
@@ -174,6 +177,8 @@ class BarReporter:
         """Show the numbers of an iteration."""
         parts = [f"{line['iteration']}/{self._limit}", f"loss {number(line['loss'])}"]
         parts.append(f"error {percent(line['error'])}")
+        if line.get("validation_loss") is not None:
+            parts.append(f"validation {number(line['validation_loss'])} (best: {line['best_iteration']})")
         if line["test_error"] is not None:
             parts.append(f"test {percent(line['test_error'])}")
         left = self._clock.left_s(line["iteration"])

@@ -80,7 +80,9 @@ class SettingOption(click.Option):
         if metavar is None and not isinstance(of_click, click.Choice):
             metavar = of_click.name.upper().removesuffix(" RANGE")
         is_flag = isinstance(kind, inspect.BoolType)
-        super().__init__([flag(name)], type=of_click, is_flag=is_flag, default=None, help=option.help, metavar=metavar)
+        # What may change within a run may also be switched off again.
+        words = f"{flag(name)}/{flag(f'no-{name}')}" if is_flag and option.group.changeable else flag(name)
+        super().__init__([words], type=of_click, is_flag=is_flag, default=None, help=option.help, metavar=metavar)
         self.heading = option.group.value
         self._default_text = option.default_text(default)
 
@@ -99,7 +101,8 @@ def _click_type(kind: inspect.Type, option: Option) -> click.ParamType[Any]:
         case inspect.IntType():
             return click.IntRange(kind.ge, kind.le)
         case inspect.FloatType():
-            return click.FloatRange(kind.ge if kind.gt is None else kind.gt, kind.le, min_open=kind.gt is not None)
+            low, high = (kind.ge if kind.gt is None else kind.gt), (kind.le if kind.lt is None else kind.lt)
+            return click.FloatRange(low, high, min_open=kind.gt is not None, max_open=kind.lt is not None)
         case inspect.BoolType():
             return click.BOOL
         case _:

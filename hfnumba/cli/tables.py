@@ -45,16 +45,21 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], err: bool
     console.print(table)
 
 
+def best_by_validation(lines: Sequence[Line]) -> Line | None:
+    """Return the first line with the lowest validation loss; None if there is none."""
+    known = [line for line in lines if line.get("validation_loss") is not None]
+    return min(known, key=lambda line: line["validation_loss"]) if known else None
+
+
 def print_summary(lines: Sequence[Line]) -> None:
-    """Print the first, the best and the last iteration of a run on stderr."""
+    """Print the first, the best by validation loss (where there is one) and the last iteration of a run on stderr."""
     if not lines:
         return
-    chosen = [("start", lines[0])]
-    if any(line["test_error"] is not None for line in lines):
-        best = min((line for line in lines if line["test_error"] is not None), key=lambda line: line["test_error"])
-        chosen.append(("best test error", best))
-    chosen.append(("end", lines[-1]))
-    columns = ["", "iteration", "loss", "error", "test loss", "test error", "passes", "rounds", "MB", "seconds"]
+    best = best_by_validation(lines)
+    chosen = [("start", lines[0]), *([] if best is None else [("best validation loss", best)]), ("end", lines[-1])]
+    validation = [] if best is None else ["validation loss", "validation error"]
+    columns = ["", "iteration", "loss", "error", *validation, "test loss", "test error"]
+    columns += ["passes", "rounds", "MB", "seconds"]
     print_table(
         columns,
         [
@@ -63,6 +68,7 @@ def print_summary(lines: Sequence[Line]) -> None:
                 str(line["iteration"]),
                 number(line["loss"]),
                 percent(line["error"]),
+                *([number(line.get("validation_loss")), percent(line.get("validation_error"))] if validation else []),
                 number(line["test_loss"]),
                 percent(line["test_error"]),
                 f"{line['epoch']:.1f}",

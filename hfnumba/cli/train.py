@@ -84,10 +84,10 @@ def run_and_report(
 ) -> Outcome:
     """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
     from hfnumba.cli.progress import stderr_reporter
-    from hfnumba.cli.tables import print_summary
+    from hfnumba.cli.tables import best_by_validation, print_summary
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
-    from hfnumba.run.training import Ending
+    from hfnumba.run.loop import Ending
 
     directory = RunDirectory(path)
     try:
@@ -103,6 +103,8 @@ def run_and_report(
     if outcome.ending is Ending.OPTIMIZER and outcome.lines:
         why = outcome.lines[-1]["note"] or why
     click.echo(f"Finished: {why}.", err=True)
+    if (best := best_by_validation(outcome.lines)) is not None:
+        click.echo(f"Predictions use iteration {best['iteration']}, which has the lowest validation loss.", err=True)
     run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
     click.echo(f"The run is in {path}. Next: hfnumba plot {run}; hfnumba evaluate {run} {data}", err=True)
     return outcome

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.engine.held_out import SplitPart
 from hfnumba.engine.rows import RowSource
 from hfnumba.errors import UsageError
 from hfnumba.store.class_weights import checked_class_weights
@@ -88,7 +89,7 @@ class ClassWeighted:
         return self.source.expand(compact)
 
 
-def with_class_weights(split: Split, class_weights: Sequence[float] | None) -> RowSource:
+def with_class_weights(split: Split | SplitPart, class_weights: Sequence[float] | None) -> RowSource:
     """The split, or its rows weighted by their classes.
 
     Raises

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from hfnumba.engine.class_weights import with_class_weights
+from hfnumba.engine.held_out import SplitPart
 from hfnumba.engine.local import LocalEngine
 from hfnumba.engine.objective import RoundObjective
 from hfnumba.engine.progress import CountingEngine, FirstRoundProgress
@@ -41,7 +42,7 @@ def _problem(
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
 
 
-def _reporting(engine: CountingEngine, split: Split, reporter: Reporter) -> Engine:
+def _reporting(engine: CountingEngine, split: Split | SplitPart, reporter: Reporter) -> Engine:
     if reporter is SILENT:
         return engine
     return FirstRoundProgress(engine, f"First pass over {split.name}", split.n_partitions, reporter)
@@ -114,7 +115,7 @@ class SplitObjective(RoundObjective):
     Parameters
     ----------
     network : Network
-    split : Split
+    split : Split or SplitPart
     l2 : float
     n_threads : int, optional
     memory : int, optional
@@ -134,7 +135,7 @@ class SplitObjective(RoundObjective):
     def __init__(
         self,
         network: Network,
-        split: Split,
+        split: Split | SplitPart,
         *,
         l2: float = 0.0,
         n_threads: int | None = None,
@@ -159,7 +160,7 @@ class DaskObjective(RoundObjective):
     Parameters
     ----------
     network : Network
-    split : Split
+    split : Split or SplitPart
     client : distributed.Client
     l2 : float
     timeout_s : float
@@ -177,7 +178,7 @@ class DaskObjective(RoundObjective):
     def __init__(
         self,
         network: Network,
-        split: Split,
+        split: Split | SplitPart,
         client: Client,
         *,
         l2: float = 0.0,

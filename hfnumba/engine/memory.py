@@ -90,10 +90,11 @@ class HostMemory:
         if companion is None:
             return self.total
         if self.problem.memory is None:
-            return self.total if companion.yields else int(_SECOND_SHARE / _MEMORY_SHARE * self.total)
+            share = _SECOND_SHARE / (1 + len(companion.others))
+            return self.total if companion.yields else int(share / _MEMORY_SHARE * self.total)
         if companion.yields:
-            return divide_memory(network, source, companion.source, self.total)[0]
-        return divide_memory(network, companion.source, source, self.total)[1]
+            return divide_memory(network, source, companion.source, self.total, companion.others)[0]
+        return divide_memory(network, companion.source, source, self.total, companion.others)[1]
 
     def _refusal(self, needed: int) -> UsageError:
         """Return the error that names what is needed and what there is."""
@@ -183,27 +184,30 @@ class RecomputationNote:
             )
 
 
-def divide_memory(network: Network, train: RowSource, test: RowSource, memory: int) -> tuple[int, int | None]:
-    """Bytes for the problems of two splits that share a memory; None if the second has none to cache rows in."""
+def divide_memory(
+    network: Network, train: RowSource, test: RowSource, memory: int, others: Sequence[RowSource] = ()
+) -> tuple[int, int | None]:
+    """Bytes for the problems of two splits that share a memory; None if the second has none to cache rows in.
+
+    ``others`` have as much a right to it as the second.
+    """
     dtype = np.dtype(np.float32)
-    sizes = [
-        sum(expanded_nbytes(network, source, dtype, j) for j in range(source.n_partitions)) for source in (train, test)
-    ]
+    sizes = [whole_nbytes(network, source, dtype) for source in (train, test, *others)]
     # The second only reads its rows: more would not be used, and so much has room for all, on any number of threads.
     enough = 2 * sizes[1] + reserved_nbytes(network, test, dtype, test.n_partitions)
-    return (memory - sizes[1], enough) if sum(sizes) <= _ROWS_SHARE * memory else (memory, None)
+    return (memory - sum(sizes[1:]), enough) if sum(sizes) <= _ROWS_SHARE * memory else (memory, None)
 
 
 def least_memory(problem: Problem, n_threads: int, needed: int = 0) -> int:
     """Bytes that suffice for a problem and its companion on a host, whichever partitions it has."""
     network, dtype, companion = problem.network, problem.dtype, problem.companion
-    sources = [problem.source] if companion is None else [problem.source, companion.source]
+    sources = [problem.source] if companion is None else [problem.source, companion.source, *companion.others]
     least = max(_least(network, source, dtype, n_threads, needed) for source in sources)
     if companion is not None:
-        first, second = sources if companion.yields else sources[::-1]
-        # Of so much memory the rows of the second are taken off, and what is left must do for the first.
-        if divide_memory(network, first, second, least)[1] is not None:
-            least += sum(expanded_nbytes(network, second, dtype, j) for j in range(second.n_partitions))
+        first, second = sources[:2] if companion.yields else sources[1::-1]
+        # Of so much memory the rows of the second and the others are taken off; what is left must do for the first.
+        if divide_memory(network, first, second, least, companion.others)[1] is not None:
+            least += sum(whole_nbytes(network, source, dtype) for source in (second, *companion.others))
     return least
 
 
@@ -279,6 +283,11 @@ def round_nbytes(problem: Problem, evaluations: Sequence[Evaluation], vectors: V
     for vector in vectors.values():
         needed += vector.nbytes
     return needed + results * _n_sums(problem.source, n_threads)
+
+
+def whole_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any]) -> int:
+    """Bytes of all rows of a source as kernels take them."""
+    return sum(expanded_nbytes(network, source, dtype, j) for j in range(source.n_partitions))
 
 
 def expanded_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any], j: int) -> int:

@@ -38,7 +38,7 @@ class Problem:
     cache_rows : bool
         Whether anything stays in memory between rounds.
     companion : Companion or None
-        Split whose problem shares the memory of a host with this one.
+        Splits whose problems share the memory of a host with this one.
     """
 
     id: str
@@ -56,17 +56,20 @@ class Problem:
 
 
 class Companion(NamedTuple):
-    """Rows of another problem that shares a memory with one.
+    """Rows of other problems that share a memory with one.
 
     Attributes
     ----------
     source : RowSource
     yields : bool
         Whether it is the other problem whose rows are read in each round where not all rows fit.
+    others : tuple of RowSource
+        Rows of further problems that yield.
     """
 
     source: RowSource
     yields: bool
+    others: tuple[RowSource, ...] = ()
 
 
 class Totals(NamedTuple):

@@ -55,7 +55,7 @@ def draw(curves: list[Curves], out: Path) -> None:
     Parameters
     ----------
     curves : list of Curves
-        Curves; a run has the same colour in all panels, and its test curves are dashed.
+        Curves; a run has the same colour in all panels, its test curves are dashed, and those of validation dotted.
     out : Path
         File to write, ``.png``, ``.svg`` or ``.pdf``; its folder must exist.
 
@@ -91,6 +91,10 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float
         x, y = curve.points(cost, f"test_{field}", scale)
         axes.plot(x, y, color=style.look(k)["color"], linewidth=1.8, linestyle=style.DASHED, alpha=0.85)
         everything += y
+        x, y = curve.points(cost, f"validation_{field}", scale)
+        if y:
+            axes.plot(x, y, color=style.look(k)["color"], linewidth=1.8, linestyle=style.DOTTED, alpha=0.85)
+            everything += y
     if field == "loss" and everything and min(everything) > 0 and max(everything) > 3 * min(everything):
         axes.set_yscale("log")
     elif scale == 100 and everything and max(everything) > 5:
@@ -118,7 +122,9 @@ def _legend(figure: Any, curves: list[Curves]) -> None:
         Line2D([], [], color="0.35", label="training"),
         Line2D([], [], color="0.35", linestyle=style.DASHED, label="test"),
     ]
+    if any(curve.points("iteration", "validation_loss", 1.0)[1] for curve in curves):
+        kinds.append(Line2D([], [], color="0.35", linestyle=style.DOTTED, label="validation"))
     names = figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 3), frameon=False)
     for text in names.get_texts():
         text.set_parse_math(False)  # A dollar sign in the name of a directory is one.
-    figure.legend(handles=kinds, loc="outside upper right", ncols=2, frameon=False)
+    figure.legend(handles=kinds, loc="outside upper right", ncols=len(kinds), frameon=False)

@@ -144,7 +144,8 @@ class Laboratory:
         return any(map(experiment.ends_at, lines)) or (bool(lines) and bool(directory.newest().scalars.get("stopped")))
 
     def _train(self, experiment: Experiment, title: str) -> None:
-        from hfnumba.run.training import Ending, train  # noqa: PLC0415 - slow to import
+        from hfnumba.run.loop import Ending  # noqa: PLC0415 - slow to import
+        from hfnumba.run.training import train  # noqa: PLC0415
 
         directory = self._directory(experiment)
         settings = msgspec.structs.replace(experiment.settings, cluster=self.cluster)

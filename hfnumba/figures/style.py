@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHED = (0, (4, 2))
+DOTTED = (0, (1, 1.2))
 SUFFIXES = (".png", ".svg", ".pdf")
 _TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 

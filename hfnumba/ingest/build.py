@@ -48,6 +48,7 @@ def init(
     n_partitions: int | None = None,
     rows: int | None = None,
     seed: int = 0,
+    validation: float | None = None,
     reporter: Reporter = SILENT,
 ) -> tuple[Path, int]:
     """Begin a store: check all rows of the source, and write the plan and the empty arrays.
@@ -67,6 +68,9 @@ def init(
         Number of training rows to take, the first of the shuffled order; for speech, the whole utterances that fit.
     seed : int
         Seed of the shuffle, and of the hold-out where the source has no test split.
+    validation : float, optional
+        Share of the training rows (for speech, of the training utterances) that the seed draws for a split
+        ``validation``, above 0 and below 1; they are not trained on.
     reporter : Reporter
         Receiver of messages and progress.
 
@@ -84,7 +88,7 @@ def init(
         If ``out`` holds anything but the same store, begun or complete, or another process builds there. Nothing is
         ever deleted.
     """
-    out, plan, _ = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    out, plan, _ = _planned(recipe, source, out, Settings(n_partitions, rows, seed, validation), reporter)
     # Jobs of an array may all begin with this.
     with writer.locked(out, INIT_WAIT_S):
         writer.begin(out, plan)
@@ -121,7 +125,9 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
         corpus = sources.open_corpus(plan.recipe, paths, plan.header.seed)
         writer.write_partition(out, plan.header, CorpusContent(corpus, plan.catalogue), j)
         return
-    settings = Settings(plan.header.n_partitions, plan.header.rows, plan.header.seed)
+    header = plan.header
+    validation = None if header.validation is msgspec.UNSET else header.validation
+    settings = Settings(header.n_partitions, header.rows, header.seed, validation)
     opened = _open(plan.recipe, paths, settings, reporter)
     differences = plan.header.differences(opened.header)
     if differences:
@@ -152,6 +158,7 @@ def build(
     n_partitions: int | None = None,
     rows: int | None = None,
     seed: int = 0,
+    validation: float | None = None,
     reporter: Reporter = SILENT,
 ) -> Store:
     """Build a store: :func:`init`, :func:`write_partition` and :func:`finalise` in one, reading the source once.
@@ -159,7 +166,7 @@ def build(
     The bytes are the same as in steps. An interrupted build is continued. A complete store with the same settings is
     opened and left as it is. Parameters and errors are those of :func:`init`.
     """
-    out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed), reporter)
+    out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed, validation), reporter)
     with writer.locked(out):
         writer.begin(out, plan)
         return writer.write_all(out, plan.header, content, reporter)
@@ -195,7 +202,9 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
     texts["recipe"] = msgspec.json.encode(msgspec.structs.replace(recipe, mirrors=())).decode()
     if recipe.format in CORPORA:
         corpus = sources.open_corpus(recipe, paths, settings.seed, reporter)
-        survey = survey_corpus(corpus, rows=settings.rows, seed=settings.seed, reporter=reporter)
+        survey = survey_corpus(
+            corpus, rows=settings.rows, seed=settings.seed, validation=settings.validation, reporter=reporter
+        )
         metadata = Metadata(texts, corpus.sources(reporter), recipe.context, recipe.standardise)
         header = frames_header(metadata, survey, corpus.classes, settings)
         return _Opened(header, CorpusContent(corpus, survey.catalogue), survey.class_counts, survey.catalogue)
@@ -215,6 +224,7 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
         weights=raw.weights,
         standardise=recipe.standardise,
         origin=raw.origin,
+        validation=settings.validation,
     )
     metadata = Metadata(texts, raw.sources, standardise=recipe.standardise, columns=raw.columns, targets=raw.targets)
     header = rows_header(metadata, prepared, settings, raw.classes, reporter)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, UsageError
 from hfnumba.ingest.remarks import Faults, Seen
-from hfnumba.ingest.shuffle import shuffle
+from hfnumba.ingest.shuffle import divided, refuse_second, shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, label_dtype, unmasked
 from hfnumba.store.layout import SPLITS, SplitLayout
@@ -88,7 +88,14 @@ class Survey:
     class_counts: Mapping[str, Mapping[int, int]]
 
 
-def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, reporter: Reporter = SILENT) -> Survey:
+def survey_corpus(
+    corpus: Corpus,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    validation: float | None = None,
+    reporter: Reporter = SILENT,
+) -> Survey:
     """Read every utterance once (twice if normalised by speaker), check it, and shuffle the utterances.
 
     Parameters
@@ -98,6 +105,8 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
         Largest number of training frames: the first whole utterances of the shuffled order are taken.
     seed : int
         Seed of the shuffle.
+    validation : float, optional
+        Share of the training utterances, the last of the shuffled order, that make the split ``validation``.
     reporter : Reporter
         Receiver of the progress of each pass over the utterances.
 
@@ -113,7 +122,7 @@ def survey_corpus(corpus: Corpus, *, rows: int | None = None, seed: int = 0, rep
     -----
     One utterance at a time is in memory.
     """
-    names = _orders(corpus, seed)
+    names = _orders(corpus, seed, validation)
     speakers = _speakers(corpus, names, reporter)
     moments: Moments | None = None
     found: dict[str, list[Utterance]] = {split: [] for split in names}
@@ -234,12 +243,15 @@ class ArrayCorpus:
         return None
 
 
-def _orders(corpus: Corpus, seed: int) -> dict[str, list[str]]:
+def _orders(corpus: Corpus, seed: int, validation: float | None) -> dict[str, list[str]]:
     """Names of the utterances of each split, shuffled."""
     names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
     if not names.get("train"):
         raise DataError("there are no training utterances")
-    return names
+    if validation is not None:
+        refuse_second(names)
+        names["train"], names["validation"] = divided(names["train"], validation)
+    return {split: names[split] for split in SPLITS if split in names}
 
 
 def _shuffled(corpus: Corpus, split: str, seed: int) -> list[str]:

@@ -35,6 +35,7 @@ class Settings:
     n_partitions: int | None
     rows: int | None
     seed: int
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _header(metadata: Metadata, settings: Settings, **fields: Any) -> Header:
             sources=metadata.sources,
             seed=settings.seed,
             rows=settings.rows,
+            validation=msgspec.UNSET if settings.validation is None else settings.validation,
             n_partitions=settings.n_partitions or N_PARTITIONS,
             **fields,
         )

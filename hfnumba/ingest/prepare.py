@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.errors import DataError, UsageError
-from hfnumba.ingest.shuffle import shuffle
+from hfnumba.ingest.shuffle import divided, refuse_second, shuffle
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_features, checked_labels, checked_weights, label_dtype, refuse
 from hfnumba.store.layout import SPLITS, SplitLayout
@@ -74,6 +74,7 @@ def prepare(
     weights: Mapping[str, ArrayLike] | None = None,
     standardise: bool = False,
     origin: NDArray[np.float64] | None = None,
+    validation: float | None = None,
 ) -> Prepared:
     """Check rows and convert them to their stored form.
 
@@ -99,6 +100,8 @@ def prepare(
         Whether an origin may be subtracted from features that rounding to float32 would make the same.
     origin : ndarray of float64, optional
         Origin that was already subtracted.
+    validation : float, optional
+        Share of the training rows, the last of the shuffled order, that make the split ``validation``.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def prepare(
         For features or targets that are not finite, invalid labels, invalid weights, unequal lengths, no rows, or
         splits that do not match. The message says how many values are invalid and where the first one is.
     UsageError
-        If ``rows`` or ``seed`` is out of range.
+        If ``rows``, ``seed`` or ``validation`` is out of range, or there is a split ``validation`` already.
     """
     if "train" not in splits or not set(splits) <= set(SPLITS):
         raise DataError(f"expected a split train and at most {', '.join(SPLITS)}, got {sorted(splits)}")
@@ -136,16 +139,35 @@ def prepare(
         targets = {name: _targets(name, y) for name, (_, y) in raw.items()}
         if len({y.shape[1] for y in targets.values()}) > 1:
             raise DataError("the splits have targets of unequal width, expected the same number of outputs")
-    orders = {name: _order(name, len(X), seed, (subsets or {}).get(name)) for name, X in features.items()}
+    orders = _orders({name: len(X) for name, X in features.items()}, seed, subsets or {}, rows, validation)
+    # Rows that are held out for validation are in the arrays of the training rows.
+    arrays = {name: name if name in features else "train" for name in orders}
+    own = {
+        name: _stored_weights(name, weights[array], len(features[array]), orders[name])
+        for name, array in arrays.items()
+        if weights and array in weights
+    }
+    found = {name: (features[array], targets[array]) for name, array in arrays.items()}
+    return Prepared(found, orders, task, n_classes, own, origin)
+
+
+def _orders(
+    sizes: Mapping[str, int],
+    seed: int,
+    subsets: Mapping[str, NDArray[np.intp]],
+    rows: int | None,
+    validation: float | None,
+) -> dict[str, NDArray[np.intp]]:
+    """Row numbers of each split in stored order: shuffled, some held out for validation, the training split cut."""
+    orders = {name: _order(name, n, seed, subsets.get(name)) for name, n in sizes.items()}
+    if validation is not None:
+        refuse_second(orders)
+        orders["train"], orders["validation"] = divided(orders["train"], validation)
     if rows is not None:
         if not 1 <= rows <= len(orders["train"]):
             raise UsageError(f"expected rows from 1 to the {len(orders['train'])} training rows there are, got {rows}")
         orders["train"] = orders["train"][:rows]
-    own = {
-        name: _stored_weights(name, given, len(features[name]), orders[name]) for name, given in (weights or {}).items()
-    }
-    found = {name: (features[name], targets[name]) for name in features}
-    return Prepared(found, orders, task, n_classes, own, origin)
+    return {name: orders[name] for name in SPLITS if name in orders}
 
 
 def _order(name: str, n: int, seed: int, subset: NDArray[np.intp] | None) -> NDArray[np.intp]:

@@ -1,8 +1,9 @@
-"""Seeded shuffling of rows, and hold-out of rows or utterances for the test split."""
+"""Seeded shuffling of rows, and hold-out of rows or utterances for the splits ``test`` and ``validation``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,38 @@ def hold_out(X: NDArray[Any], y: NDArray[Any], seed: int) -> dict[str, tuple[NDA
     n_test = -(-len(X) // 5)
     test, train = order[:n_test], order[n_test:]
     return {"train": (X[train], y[train]), "test": (X[test], y[test])}
+
+
+def divided[Order: NDArray[Any] | list[Any]](order: Order, fraction: float) -> tuple[Order, Order]:
+    """Divide shuffled rows or utterances into those to train on, and a share for validation from their end.
+
+    At least one of each.
+
+    Raises
+    ------
+    UsageError
+        If the share is not above 0 and below 1.
+    DataError
+        If there are fewer than 2.
+    """
+    n = len(order)
+    if not 0 < fraction < 1:
+        raise UsageError(f"expected a share of the training rows for validation above 0 and below 1, got {fraction}")
+    if n < 2:
+        raise DataError(f"expected at least 2 training rows or utterances to hold some out for validation, got {n}")
+    n_validation = min(n - 1, math.ceil(n * fraction))
+    return order[: n - n_validation], order[n - n_validation :]  # type: ignore[return-value]  # slices of an array or a list
+
+
+def refuse_second(names: Collection[str]) -> None:
+    """Refuse to hold out training rows for validation if the source has a split for it.
+
+    Raises
+    ------
+    UsageError
+    """
+    if "validation" in names:
+        raise UsageError("the source has a split validation already; leave out --validation")
 
 
 def hold_out_names(names: Sequence[str], seed: int, fraction: float) -> tuple[list[str], list[str]]:

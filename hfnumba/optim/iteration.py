@@ -139,6 +139,8 @@ class Iteration:
         f (with its penalty) and the error rate over all training rows, after this iteration.
     test_loss, test_error : float or None
         Loss and error rate of the test objective; None without one.
+    validation_loss, validation_error : float or None
+        Loss and error rate of the validation objective; None without one.
     grad_norm : float or None
         ‖g‖ over all rows after this iteration. Stochastic methods: ‖g‖ of the epoch's last minibatch, None at 0.
     damping : float or None
@@ -158,10 +160,10 @@ class Iteration:
     n_matvec : int
         Number of products in this iteration.
     rounds, nbytes : int
-        Cumulative numbers of exchanges and bytes since iteration 0 began, without those of a test objective.
+        Cumulative numbers of exchanges and bytes since iteration 0 began, without those of test and validation.
     elapsed_s : float
-        Seconds inside the optimiser, including those before an interruption; the test objective and the time
-        between two yields do not count.
+        Seconds inside the optimiser, including those before an interruption; test, validation and the time between
+        two yields do not count.
     n_negative_curvature : int
         Number of Rayleigh quotients of the undamped matrix below zero (beyond rounding) that the solve met.
     lowest_rayleigh : float or None
@@ -180,6 +182,8 @@ class Iteration:
     error: float
     test_loss: float | None
     test_error: float | None
+    validation_loss: float | None = None
+    validation_error: float | None = None
     grad_norm: float | None = None
     damping: float | None = None
     radius: float | None = None

@@ -31,6 +31,7 @@ class StopReason(Enum):
 
     ITERATIONS = "the limit of iterations is reached"
     TARGET_ERROR = "the target error is reached"
+    VALIDATION = "the validation loss no longer improves"
     STUCK = (
         f"stopped: {MAX_REJECTED} iterations in a row found no step that lowers the loss; take this point as "
         "converged, or go on with more curvature rows or another seed"

@@ -37,6 +37,27 @@ class Evaluated:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Objectives over rows that are not trained on, evaluated for the record of each iteration.
+
+    Attributes
+    ----------
+    test, validation : Objective or None
+    """
+
+    test: Objective | None = None
+    validation: Objective | None = None
+
+    def fields(self, theta: Vector) -> dict[str, Any]:
+        """Return loss and error rate of each by the names of the fields; a round for each there is."""
+        found: dict[str, Any] = {}
+        for name, objective in (("test", self.test), ("validation", self.validation)):
+            pair = (None, None) if objective is None else objective.value_and_error(theta)
+            found[f"{name}_loss"], found[f"{name}_error"] = pair
+        return found
+
+
 class Optimizer[Point, Proposal](ABC):
     """A method of optimisation: a frozen dataclass of settings, and the functions that the outer loop calls.
 
@@ -66,6 +87,7 @@ class Optimizer[Point, Proposal](ABC):
         theta: Vector | None = None,
         *,
         test: Objective | None = None,
+        validation: Objective | None = None,
         state: OptimizerState | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Generator[Iteration, None, OptimizerState | None]:
@@ -82,6 +104,8 @@ class Optimizer[Point, Proposal](ABC):
             Starting point; copied as float32. Ignored if ``state`` is given.
         test : Objective, optional
             Objective over test rows, evaluated once per iteration for the record; its rounds and time do not count.
+        validation : Objective, optional
+            Objective over validation rows, evaluated likewise; see :mod:`hfnumba.optim.early_stopping`.
         state : OptimizerState, optional
             State to continue from, which is not yielded again. Settings must be those of the run that it is from.
         stop : callable, optional
@@ -102,7 +126,9 @@ class Optimizer[Point, Proposal](ABC):
         """
         if state is not None:
             self.check_state(state)
-        return _iterations(self, objective, starting_theta(objective, theta, state), test=test, state=state, stop=stop)
+        theta = starting_theta(objective, theta, state)
+        held_out = HeldOut(test, validation)
+        return _iterations(self, objective, theta, held_out=held_out, state=state, stop=stop)
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""
@@ -140,7 +166,7 @@ def _iterations[Point, Proposal](
     objective: Objective,
     theta: Vector,
     *,
-    test: Objective | None,
+    held_out: HeldOut,
     state: OptimizerState | None,
     stop: Callable[[], bool] | None,
 ) -> Generator[Iteration, None, OptimizerState | None]:
@@ -150,7 +176,7 @@ def _iterations[Point, Proposal](
     if state is None:
         point, evaluated = method.start(objective, theta)
         state = _with_cost(evaluated, meter)
-        yield _record(state, evaluated, objective, test)
+        yield _record(state, evaluated, objective, held_out)
         meter.restart_clock()
     else:
         state = replace(state, theta=theta)
@@ -168,7 +194,7 @@ def _iterations[Point, Proposal](
                 return replace(state, **meter.cost())
             continue
         state, evaluated = _with_cost(result, meter), result
-        yield _record(state, evaluated, objective, test)
+        yield _record(state, evaluated, objective, held_out)
         meter.restart_clock()
     return None
 
@@ -245,16 +271,14 @@ def starting_theta(objective: Objective, theta: Vector | None, state: OptimizerS
     return vector
 
 
-def _record(state: OptimizerState, evaluated: Evaluated, objective: Objective, test: Objective | None) -> Iteration:
-    """Return the record of a state; the test objective costs one round of its own, which the state does not count."""
-    test_loss, test_error = (None, None) if test is None else test.value_and_error(state.theta)
+def _record(state: OptimizerState, evaluated: Evaluated, objective: Objective, held_out: HeldOut) -> Iteration:
+    """Return the record of a state; test and validation cost a round each, which the state does not count."""
     return Iteration(
         iteration=state.iteration,
         epoch=state.row_reads / objective.n_rows,
         loss=float(evaluated.loss),
         error=float(evaluated.error),
-        test_loss=test_loss,
-        test_error=test_error,
+        **held_out.fields(state.theta),
         rounds=state.rounds,
         nbytes=state.nbytes,
         elapsed_s=state.elapsed_s,

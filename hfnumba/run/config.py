@@ -163,7 +163,7 @@ def _value(value: Any) -> str:
 
 
 _TYPES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list"}
-_BOUNDS = {" >= ": " of at least ", " <= ": " of at most ", " > ": " above "}
+_BOUNDS = {" >= ": " of at least ", " <= ": " of at most ", " > ": " above ", " < ": " below "}
 
 
 def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:

@@ -14,13 +14,14 @@ import msgspec
 
 from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY, explain, read_regular, write_file
-from hfnumba.checkpoint import Checkpoint, iterations, newest_checkpoint
+from hfnumba.checkpoint import Checkpoint, iterations, json_path, newest_checkpoint, read_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ledger import Line
 from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
 from hfnumba.run.records import NetworkRecord, RunRecord, StoreRecord
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, fixed
+from hfnumba.run.validation import best_of
 from hfnumba.versions import installed
 
 _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distributed", "zarr")
@@ -51,6 +52,14 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Folder of the newest two checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def best_checkpoints(self) -> Path:
+        """Folder of the two checkpoints with the lowest validation loss, of a run with validation rows.
+
+        The second is the best of the checkpoint before the newest.
+        """
+        return self.checkpoints / "best"
 
     def refuse_used(self) -> None:
         """Refuse a directory that holds anything besides the leftovers of a process that was killed before it began.
@@ -138,6 +147,26 @@ class RunDirectory:
                 f"{self.path} has no checkpoint yet; let it train for an iteration with `hfnumba train … --resume`"
             )
         return checkpoint
+
+    def best(self) -> Checkpoint:
+        """Read the checkpoint with the lowest validation loss; the newest of a run without validation rows.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none or it is damaged.
+        """
+        newest = self.newest()
+        best = best_of(newest)
+        if best is None or best.iteration is None:
+            return newest
+        path = json_path(self.best_checkpoints, best.iteration)
+        if not path.is_file():
+            raise CheckpointError(
+                f"the best checkpoint of {self.path}, of iteration {best.iteration}, is not in "
+                f"{self.best_checkpoints}; restore it from a copy, or take the newest checkpoint instead"
+            )
+        return read_checkpoint(path)
 
     def rewind(self, record: RunRecord) -> tuple[Checkpoint | None, list[Line]]:
         """Cut the ledger at the newest checkpoint and return both; none for a run that has not begun.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ _BLOCK_NBYTES = 2**22
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The network and the parameters of the newest checkpoint of a run."""
+    """The network and the parameters of a checkpoint of a run."""
 
     record: RunRecord
     network: Network
@@ -151,24 +151,32 @@ class TrainedModel:
                 n_rows += len(rows)
 
 
-def load_model(path: str | os.PathLike[str]) -> TrainedModel:
-    """Read a run's newest checkpoint.
+def load_model(path: str | os.PathLike[str], checkpoint: Literal["best", "newest"] = "best") -> TrainedModel:
+    """Read a network that a run has trained.
+
+    Parameters
+    ----------
+    path : path
+        Directory of the run.
+    checkpoint : {"best", "newest"}
+        Which parameters: those with the lowest validation loss, or those of the newest iteration, which a run without
+        validation rows has only.
 
     Raises
     ------
     CheckpointError
-        If this is not a run, it has no checkpoint, or that is damaged or of another run.
+        If this is not a run, it has no such checkpoint, or that is damaged or of another run.
     """
     directory = RunDirectory(Path(path))
     record = directory.record()
-    checkpoint = directory.newest()
-    directory.refuse_other(record, checkpoint)
+    found = directory.best() if checkpoint == "best" else directory.newest()
+    directory.refuse_other(record, found)
     record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
-    theta = checkpoint.tensors.get("theta")
+    theta = found.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,) or theta.dtype != np.float32 or not np.isfinite(theta).all():
         raise CheckpointError(
-            f"the newest checkpoint of {path} holds no parameters of its network ({network.n_params} finite numbers in "
-            f"theta); restore {directory.config} or the checkpoint"
+            f"the {checkpoint} checkpoint of {path} holds no parameters of its network ({network.n_params} finite "
+            f"numbers in theta); restore {directory.config} or the checkpoint"
         )
-    return TrainedModel(record, network, theta, checkpoint.iteration)
+    return TrainedModel(record, network, theta, found.iteration)

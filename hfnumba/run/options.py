@@ -50,7 +50,7 @@ class Option:
         Values of a text; any text if empty.
     callee : Callee, optional
         Function that takes the option. By default :attr:`Callee.OPTIMIZER` for options of methods, none for others,
-        which :mod:`hfnumba.run.training` uses by name.
+        which :mod:`hfnumba.run` uses by name.
     argument : str, optional
         Name of the argument there, if not that of the setting.
     """

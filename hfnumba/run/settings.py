@@ -19,6 +19,7 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Ratio = Annotated[float, msgspec.Meta(gt=1)]
 # A worker is asked for a sign of life after a quarter of this time, and the answers are checked twice a second.
 Silence = Annotated[float, msgspec.Meta(ge=2)]
@@ -136,6 +137,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             choices=("balanced",),
         ),
     ] = None
+    validation_fraction: Annotated[
+        Fraction | None,
+        Option(
+            Group.OBJECTIVE,
+            "Share of the training rows, drawn by the seed, that is held out for validation where the store has no "
+            "split for it.",
+            "0.1 with --early-stopping, otherwise none",
+        ),
+    ] = None
     seed: Annotated[
         Natural, Option(Group.METHOD, "Seed for the initial parameters and for all samples.", callee=Callee.OPTIMIZER)
     ] = 0
@@ -150,6 +160,22 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     target_error: Annotated[
         Share | None,
         Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", callee=Callee.OPTIMIZER),
+    ] = None
+    early_stopping: Annotated[
+        bool | None,
+        Option(
+            Group.LIMITS,
+            "End when the loss over validation rows no longer improves. These are the store's split validation, or "
+            "else a share of the training rows.",
+        ),
+    ] = None
+    patience: Annotated[
+        Count | None,
+        Option(Group.LIMITS, "Number of iterations without an improvement after which early stopping ends.", "10"),
+    ] = None
+    min_improvement: Annotated[
+        Share | None,
+        Option(Group.LIMITS, "Smallest improvement that counts, as a share of the validation loss.", "0.0001"),
     ] = None
     time_limit_s: Annotated[
         Positive | None, Option(Group.LIMITS, "Run time after which no further iteration begins.", metavar="SECONDS")

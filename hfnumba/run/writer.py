@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from hfnumba import ledger
-from hfnumba.checkpoint import Checkpoint, iterations, json_path, write_checkpoint
+from hfnumba.checkpoint import Checkpoint, discard_after, iterations, json_path, write_checkpoint
 from hfnumba.errors import CheckpointError
+from hfnumba.optim.early_stopping import BestSoFar
 from hfnumba.optim.iteration import OptimizerState
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.lock import DirectoryLock
 from hfnumba.run.records import RunRecord
+from hfnumba.run.validation import BEST
 
 
 class RunWriter:
@@ -59,8 +62,8 @@ class RunWriter:
         self._refuse(self._removed())
         self._directory.write_config(self._record)
 
-    def save(self, state: OptimizerState, line: ledger.Line) -> None:
-        """Write the checkpoint of an iteration, then its line of the ledger.
+    def save(self, state: OptimizerState, line: ledger.Line, best: BestSoFar | None = None) -> None:
+        """Write the checkpoint of an iteration, first as the best if it is that, and then its line of the ledger.
 
         Raises
         ------
@@ -70,12 +73,16 @@ class RunWriter:
         """
         removed = self._removed()
         self.lines.append(line)
-        self._newest = self._checkpoint(state, line)
+        self._newest = self._checkpoint(state, line, best)
         self._refuse(removed)
+        if best is not None and best.iteration == state.iteration:
+            # The newest names the best by its iteration, so the best is there before it.
+            discard_after(self._directory.best_checkpoints, state.iteration)
+            write_checkpoint(self._directory.best_checkpoints, self._newest)
         write_checkpoint(self._directory.checkpoints, self._newest)
         ledger.append(self._directory.ledger, line)
 
-    def save_between(self, state: OptimizerState) -> None:
+    def save_between(self, state: OptimizerState, best: BestSoFar | None = None) -> None:
         """Write a state between two iterations in the place of the checkpoint of the last one.
 
         Raises
@@ -84,15 +91,15 @@ class RunWriter:
             See :meth:`save`.
         """
         removed = self._removed()
-        self._newest = self._checkpoint(state, self.lines[-1])
+        self._newest = self._checkpoint(state, self.lines[-1], best)
         self._refuse(removed)
         write_checkpoint(self._directory.checkpoints, self._newest)
 
-    def _checkpoint(self, state: OptimizerState, line: ledger.Line) -> Checkpoint:
+    def _checkpoint(self, state: OptimizerState, line: ledger.Line, best: BestSoFar | None) -> Checkpoint:
         return Checkpoint(
             iteration=state.iteration,
             tensors=state.tensors(),
-            scalars=state.scalars(),
+            scalars=state.scalars() | ({} if best is None else {BEST: asdict(best)}),
             store_digest=self._record.store.digest,
             settings_digest=self._record.settings_digest,
             ledger_line=line,

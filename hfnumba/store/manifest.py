@@ -75,6 +75,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         versions, is left out of the manifest.
     targets : tuple of str or UNSET
         Names of the columns of a regression target; UNSET as for ``columns``.
+    validation : float or UNSET
+        Requested share of the training rows (or utterances) for the split ``validation``; UNSET for none.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recipe: str = ""
     columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
     targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    validation: float | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.splits or not set(self.splits) <= set(SPLITS):
@@ -142,6 +145,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         words = []
         for field in self.__struct_fields__:
             here, there = getattr(self, field), getattr(other, field)
+            if field == "validation":
+                here, there = (None if value is msgspec.UNSET else value for value in (here, there))
             if here == there or msgspec.UNSET in (here, there):
                 continue
             plain = field != "recipe" and all(isinstance(value, str | int | float | None) for value in (here, there))

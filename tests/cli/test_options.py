@@ -20,14 +20,17 @@ from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine
 from hfnumba.engine.host import PartitionHost
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ingest import write_store
+from hfnumba.optim.early_stopping import EarlyStopping
 from hfnumba.optim.methods import METHODS, optimizer, settings_of
 from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.config import read_config, settings_from, toml
 from hfnumba.run.directory import RunDirectory, resumed_settings
+from hfnumba.run.loop import Ending
 from hfnumba.run.options import Callee, Group, flag
 from hfnumba.run.settings import CHANGEABLE, OPTIONS, TrainSettings, as_dict, fixed, optimizer_settings
-from hfnumba.run.training import Ending, train
+from hfnumba.run.training import train
+from hfnumba.run.validation import HELD_OUT
 from tests.cli.test_commands import given_by, hf
 from tests.optim.toys import Network
 from tests.silent import Silent
@@ -64,9 +67,13 @@ CASES = {
     "history": Case("2", 2),
     "l2": Case("1e-1", 0.1),
     "class_weights": Case("1,2,3.5", (1.0, 2.0, 3.5)),
+    "validation_fraction": Case("0.25", 0.25),
     "seed": Case("1", 1),
     "max_iterations": Case("2", 2),
     "target_error": Case("1", 1.0),
+    "early_stopping": Case(None, True),
+    "patience": Case("1", 1),
+    "min_improvement": Case("1", 1.0),
     "time_limit_s": Case("1e-9", 1e-9),
     "cluster": Case("local:3", "local:3"),
     "threads": Case("3", 3),
@@ -282,7 +289,10 @@ def test_an_option_of_the_network_or_the_objective_changes_a_run(outcome_of, nam
     assert usual[1] != other[1]
 
 
-@pytest.mark.parametrize("name", LIMITS)
+OF_EARLY_STOPPING = ["early_stopping", "patience", "min_improvement"]
+
+
+@pytest.mark.parametrize("name", [name for name in LIMITS if name not in OF_EARLY_STOPPING])
 def test_a_limit_ends_a_run(outcome_of, name):
     endings = {
         "max_iterations": (Ending.ITERATIONS, 3),
@@ -293,6 +303,37 @@ def test_a_limit_ends_a_run(outcome_of, name):
     assert (usual.ending, len(usual.lines)) == (Ending.ITERATIONS, 4)
     assert (other.ending, len(other.lines)) == endings[name]
     assert losses(other) == losses(usual)[: len(other.lines)]
+
+
+def test_options_of_early_stopping_end_a_run(outcome_of):
+    """Labels at random: the loss over rows that are not trained on rises."""
+    usual = {"validation_fraction": 0.25, "max_iterations": 14}
+    whole = outcome_of("labels", **usual)
+    assert (whole.ending, len(whole.lines)) == (Ending.ITERATIONS, 15)
+    ends = {}
+    for names in (OF_EARLY_STOPPING[:1], OF_EARLY_STOPPING[:2], [*OF_EARLY_STOPPING[:1], "min_improvement"]):
+        other = outcome_of("labels", **usual, **{name: CASES[name].value for name in names})
+        assert other.ending is Ending.VALIDATION
+        assert losses(other) == losses(whole)[: len(other.lines)]
+        ends[names[-1]] = len(other.lines) - 1
+    rows = [line["validation_loss"] for line in whole.lines]
+    assert ends == {
+        "early_stopping": rows.index(min(rows)) + 10,
+        "patience": next(i for i in range(1, 15) if rows[i] > min(rows[:i])),
+        # No loss is lower by more than all of it.
+        "min_improvement": 10,
+    }
+
+
+def test_what_early_stopping_has_by_itself():
+    rule = EarlyStopping()
+    assert OPTIONS["patience"].default == str(rule.patience)
+    assert float(OPTIONS["min_improvement"].default) == rule.min_improvement
+    assert OPTIONS["validation_fraction"].default.startswith(f"{HELD_OUT} with --early-stopping")
+
+
+def test_early_stopping_can_be_switched_off_again():
+    assert given_by("s.zarr", "--no-early-stopping")[1] == {"early_stopping": False}
 
 
 # Placement.

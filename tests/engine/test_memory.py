@@ -11,7 +11,7 @@ from hfnumba.engine import SplitObjective
 from hfnumba.engine import memory as engine_memory
 from hfnumba.engine.evaluations import Loss
 from hfnumba.engine.host import PartitionHost
-from hfnumba.engine.memory import HostMemory, divide_memory, plan_memory, reserved_nbytes
+from hfnumba.engine.memory import HostMemory, divide_memory, expanded_nbytes, plan_memory, reserved_nbytes
 from hfnumba.engine.protocol import Companion, Problem
 from hfnumba.errors import StoreError, UsageError
 from hfnumba.ingest import write_frames, write_store
@@ -229,6 +229,39 @@ def test_a_damaged_chunk_is_named_and_ends_the_round(split, n_threads):
             f.value(network.initialize(0))
         bad.write_bytes(data)
         f.value(network.initialize(0))
+
+
+@pytest.mark.parametrize("sizes", [(900, 9000, 900), (9000, 900, 900), (9000, 900, 9000)])
+def test_the_least_memory_named_is_enough_for_three_splits(tmp_path, sizes):
+    rng = np.random.default_rng(0)
+    names = ("train", "validation", "test")
+    rows = {
+        name: (rng.standard_normal((n, 200), np.float32), np.arange(n) % 3)
+        for name, n in zip(names, sizes, strict=True)
+    }
+    store = write_store(tmp_path / "s.zarr", rows, n_partitions=4)
+    network = Network([200, 5, 3])
+
+    def evaluate(name, memory):
+        first, *others = (store[other] for other in names if other != name)
+        companion = Companion(first, name == "train", tuple(others))
+        with SplitObjective(network, store[name], n_threads=1, memory=memory, companion=companion) as f:
+            return f.value(network.initialize(0))
+
+    for name in names:
+        with pytest.raises(UsageError, match="100000 bytes of memory are too few") as caught:
+            evaluate(name, 100_000)
+        least = int(re.search(r"give --memory (\d+)MiB", str(caught.value))[1]) * 2**20
+        assert all(evaluate(other, least) == evaluate(other, None) for other in names)
+
+
+def test_all_rows_of_three_splits_fit_or_those_of_training_alone(split):
+    network = Network([split.n_features, 9, split.n_outputs])
+    size = sum(expanded_nbytes(network, split, np.dtype(np.float32), j) for j in range(N_PARTITIONS))
+    for memory in (2 * size, 4 * size, 5 * size - 8, 5 * size + 8, 2**30):
+        train, other = divide_memory(network, split, split, memory, [split])
+        assert (other is not None) == (3 * size <= 0.6 * memory)
+        assert train == memory - (0 if other is None else 2 * size)
 
 
 def test_two_splits_share_a_memory(split):

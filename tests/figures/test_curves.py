@@ -38,6 +38,18 @@ def test_every_run_and_axis_is_named(tmp_path):
     assert {"effective passes over the data", "seconds"} <= texts
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_validation_curves_are_named_where_there_are_any(tmp_path, validated):
+    import matplotlib as mpl
+
+    rows = {"validation_loss": 0.7, "validation_error": 0.2} if validated else {}
+    runs = [read_curves(make(tmp_path / "a", [line(i) for i in range(3)]))]
+    runs.append(read_curves(make(tmp_path / "b", [line(i, **rows) for i in range(3)])))
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw(runs, tmp_path / "c.svg")
+    assert (">validation</text>" in (tmp_path / "c.svg").read_text()) == validated
+
+
 @pytest.mark.parametrize("error", [0.0, 3.7])
 def test_errors_that_are_no_shares_and_losses_of_zero(tmp_path, error):
     run = make(tmp_path / "r", [line(i, error=error, loss=0.0) for i in range(2)])

@@ -148,7 +148,52 @@ def test_rows_are_a_prefix_of_all_rows(idx_dir, tmp_path):
     assert not (tmp_path / "c.zarr").exists()
 
 
-@pytest.mark.parametrize("options", [{"n_partitions": 0}, {"seed": -1}, {"rows": 0}, {"seed": 2**63}])
+def test_training_rows_are_held_out_for_validation(idx_dir, tmp_path, read_tree):
+    recipe, options = idx_dir / "tiny.toml", {"n_partitions": 3, "seed": 5}
+    plain = build(recipe, idx_dir, tmp_path / "a.zarr", **options)
+    store = build(recipe, idx_dir, tmp_path / "b.zarr", validation=0.125, **options)
+    assert list(store.splits) == ["train", "validation", "test"]
+    found = {
+        name: [np.concatenate(rows) for rows in zip(*map(split.load, range(split.n_partitions)), strict=True)]
+        for name, split in store.splits.items()
+    }
+    train, test = (
+        [np.concatenate(rows) for rows in zip(*map(plain[name].load, range(3)), strict=True)]
+        for name in ("train", "test")
+    )
+    # 13 of 100 rows, from the end of the shuffled order.
+    for i in (0, 1):
+        np.testing.assert_array_equal(found["train"][i], train[i][:87])
+        np.testing.assert_array_equal(found["validation"][i], train[i][87:])
+        np.testing.assert_array_equal(found["test"][i], test[i])
+    parts = steps(recipe, tmp_path / "c.zarr", validation=0.125, **options)
+    assert read_tree(parts.path) == read_tree(store.path)
+    fewer = build(recipe, idx_dir, tmp_path / "d.zarr", validation=0.125, rows=10, **options)
+    assert [split.n_rows for split in fewer.splits.values()] == [10, 13, 37]
+    for requested in (0.5, None):
+        word = "not given" if requested is None else "0.5"
+        with pytest.raises(StoreError, match=rf"\(splits differ; validation is 0.125, requested {word}\)"):
+            build(recipe, idx_dir, store.path, validation=requested, **options)
+
+
+def test_a_second_split_for_validation_is_refused(tmp_path):
+    X, y = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
+    for name in ("train", "validation", "test"):
+        np.save(tmp_path / f"{name}-X.npy", X)
+        np.save(tmp_path / f"{name}-y.npy", y)
+    lines = ['name = "three"', 'format = "npy"']
+    for name in ("train", "validation", "test"):
+        lines += [f"[arrays.{name}]", f'features = ["{name}-X.npy"]', f'labels = ["{name}-y.npy"]']
+    (tmp_path / "three.toml").write_text("\n".join(lines))
+    assert list(build(tmp_path / "three.toml", tmp_path, tmp_path / "a.zarr").splits) == ["train", "validation", "test"]
+    with pytest.raises(UsageError, match="has a split validation already; leave out --validation"):
+        build(tmp_path / "three.toml", tmp_path, tmp_path / "b.zarr", validation=0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_partitions": 0}, {"seed": -1}, {"rows": 0}, {"seed": 2**63}, {"validation": 0.0}, {"validation": 1.0}],
+)
 def test_impossible_settings(idx_dir, tmp_path, options):
     with pytest.raises(UsageError):
         build(idx_dir / "tiny.toml", idx_dir, tmp_path / "c.zarr", **options)

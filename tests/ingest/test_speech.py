@@ -183,6 +183,31 @@ def test_the_steps_of_a_voice_give_the_bytes_of_build(voice, tmp_path, read_tree
     assert read_tree(finalise(out).path) == read_tree(whole.path)
 
 
+def test_utterances_are_held_out_whole_for_validation(voice, tmp_path, read_tree):
+    options = {"n_partitions": 2, "seed": 1, "validation": 0.3}
+    store = build("festvox-ru", voice, tmp_path / "v.zarr", **options)
+    # 2 of 5 utterances of 98 frames; standardisation is that of the other three.
+    assert {name: split.n_rows for name, split in store.splits.items()} == {"train": 294, "validation": 196, "test": 98}
+    plain = build("festvox-ru", voice, tmp_path / "p.zarr", n_partitions=2, seed=1)
+    frames = {name: stored_utterances(split) for name, split in store.splits.items()}
+    assert [len(frames[name]) for name in ("train", "validation", "test")] == [3, 2, 1]
+    assert sorted(frames["train"] + frames["validation"]) == sorted(stored_utterances(plain["train"]))
+    assert frames["test"] == stored_utterances(plain["test"])
+    path, n_partitions = init("festvox-ru", voice, tmp_path / "w.zarr", **options)
+    for j in range(n_partitions):
+        write_partition(path, j)
+    assert read_tree(finalise(path).path) == read_tree(store.path)
+
+
+def stored_utterances(split):
+    """The utterances of a split as stored, not standardised, in bytes."""
+    found = []
+    for j in range(split.n_partitions):
+        ends = np.flatnonzero(split.load_compact(j)["start"])[1:]
+        found += [utterance.tobytes() for utterance in np.split(split.load_stored(j)[0], ends)]
+    return found
+
+
 def test_utterances_without_their_other_half(voice, tmp_path):
     (voice / "lab/u1.lab").unlink()
     (voice / "wav/u2.wav").unlink()

@@ -92,16 +92,18 @@ def method(request, monkeypatch):
 
 def test_a_class_and_a_row_are_a_method(method):
     assert "max_iterations" in methods.settings_of(method)
-    toy, test = Network(), Network(n_rows=30)
-    its = list(methods.optimizer(method, max_iterations=8).iterate(toy, toy.start(), test=test))
+    toy, test, validation = Network(), Network(n_rows=30), Network(n_rows=20)
+    made = methods.optimizer(method, max_iterations=8)
+    its = list(made.iterate(toy, toy.start(), test=test, validation=validation))
     assert [it.iteration for it in its] == list(range(9))
     assert its[-1].loss < its[0].loss
     assert its[-1].rounds == toy.counters.rounds
     assert its[-1].epoch == toy.counters.row_reads / toy.n_rows
-    assert test.counters.rounds == 9
+    assert test.counters.rounds == validation.counters.rounds == 9
     for it in its:
         assert it.loss == toy.f(it.state.theta.astype(float), toy.rows(None))
         assert (it.test_loss, it.test_error) == test.value_and_error(it.state.theta)
+        assert (it.validation_loss, it.validation_error) == validation.value_and_error(it.state.theta)
     with pytest.raises(UsageError, match=f"settings of {method}.*got damping"):
         methods.optimizer(method, damping=1.0)
 

@@ -23,6 +23,8 @@ FIELDS = (
     "error",
     "test_loss",
     "test_error",
+    "validation_loss",
+    "validation_error",
     "grad_norm",
     "damping",
     "radius",

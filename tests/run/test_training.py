@@ -14,10 +14,10 @@ from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError,
 from hfnumba.optim.methods import METHODS
 from hfnumba.run import RunDirectory, RunRecord, train
 from hfnumba.run.config import settings_from
+from hfnumba.run.loop import Ending, Loop
 from hfnumba.run.model import load_model
 from hfnumba.run.records import NetworkRecord, StoreRecord
 from hfnumba.run.settings import fixed
-from hfnumba.run.training import Ending, _Loop
 from tests.silent import Silent
 from tests.toy_store import write_toy_store
 
@@ -463,7 +463,7 @@ def test_a_run_that_stops_between_two_steps_continues_there(toy_store, tmp_path,
     whole = ledger.read(tmp_path / "whole" / "ledger.jsonl")
     calls = itertools.count(1)
     with monkeypatch.context() as patched:
-        patched.setattr(_Loop, "_interrupted", lambda *_: Ending.SIGNAL if next(calls) >= n_calls else None)
+        patched.setattr(Loop, "_interrupted", lambda *_: Ending.SIGNAL if next(calls) >= n_calls else None)
         outcome = run(toy_store, tmp_path / "r", **settings)
     assert outcome.ending is Ending.SIGNAL
     before = newest_checkpoint(tmp_path / "r" / "checkpoints")

@@ -1,0 +1,61 @@
+"""Early stopping, the best checkpoint and validation splits by the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hfnumba import ledger
+from tests.cli.test_commands import hf
+
+
+@pytest.fixture(scope="module")
+def stopped(toy_store, tmp_path_factory):
+    """A run that early stopping ended, and what it printed."""
+    path = tmp_path_factory.mktemp("runs") / "stopped"
+    given = ["--hidden", 20, "--early-stopping", "--patience", 2, "--threads", 1]
+    result = hf("train", toy_store, *given, "--run", path)
+    assert result.exit_code == 0, result.output
+    return path, result
+
+
+def test_a_run_names_the_best_iteration(stopped):
+    path, result = stopped
+    lines = ledger.read(path / "ledger.jsonl")
+    best = int(np.argmin([line["validation_loss"] for line in lines]))
+    assert len(lines) == best + 3
+    assert "Finished: the validation loss no longer improves.\n" in result.stderr
+    assert f"Predictions use iteration {best}, which has the lowest validation loss.\n" in result.stderr
+    last = next(line for line in result.stderr.splitlines() if line.startswith(f"iteration {best + 2},"))
+    assert f", validation loss {lines[-1]['validation_loss']:.4g} (best in iteration {best}), test error" in last
+    table = [line.split("\t") for line in result.stderr.splitlines() if "\t" in line]
+    assert [row[0] for row in table[1:]] == ["start", "best validation loss", "end"]
+    assert [int(row[1]) for row in table[1:]] == [0, best, best + 2]
+    assert dict(zip(table[0], table[2], strict=True))["validation loss"] == f"{lines[best]['validation_loss']:.4g}"
+
+
+def test_a_run_without_validation_rows_names_no_best(toy_store, tmp_path):
+    result = hf("train", toy_store, "--hidden", 3, "--max-iterations", 2, "--threads", 1, "--run", tmp_path / "r")
+    assert "best" not in result.stderr
+    assert "validation loss" not in result.stderr
+
+
+def test_the_best_or_the_newest_is_evaluated_and_predicts(toy_store, stopped, tmp_path):
+    path, _ = stopped
+    lines = ledger.read(path / "ledger.jsonl")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4, 8)))
+    for word, line in ((None, lines[-3]), ("best", lines[-3]), ("newest", lines[-1])):
+        options = [] if word is None else ["--checkpoint", word]
+        found = json.loads(hf("evaluate", path, toy_store, "--json", *options).stdout)
+        assert (found["iteration"], found["loss"]) == (line["iteration"], line["test_loss"])
+    outputs = [hf("predict", path, tmp_path / "x.npy", *options).stdout for options in ([], ["--checkpoint", "newest"])]
+    assert outputs[0] != outputs[1]
+
+
+def test_a_store_is_built_with_validation_rows(tmp_path):
+    result = hf("data", "build", "digits", "--out", tmp_path / "d.zarr", "--validation", 0.1)
+    assert "is complete: 1293 train, 144 validation, 360 test rows" in result.stderr
+    result = hf("data", "build", "digits", "--out", tmp_path / "e.zarr", "--validation", 1)
+    assert result.exit_code == 2
+    assert "1.0 is not in the range 0<x<1" in result.stderr
+    assert hf("data", "init", "digits", "--out", tmp_path / "f.zarr", "--validation", 0.1).exit_code == 0
