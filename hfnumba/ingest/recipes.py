@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, encoding_hint
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
 from hfnumba.store.layout import MAX_CONTEXT, SPLITS
 from hfnumba.store.manifest import Task
@@ -208,5 +208,7 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"there is no recipe {path}") from None
     except OSError as error:
         raise DataError(f"the recipe {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"the recipe {path} cannot be read: {encoding_hint(error.object)}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise DataError(f"the recipe {path} is not valid: {error}") from error
