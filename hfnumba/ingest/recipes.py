@@ -184,7 +184,10 @@ def find_recipe(wanted: str | Path) -> Recipe:
     path = Path(wanted)
     if path.suffix == ".npz":
         if not path.is_file():
-            raise DataError(f"there is no file {path}")
+            there = (
+                f"{path} is a folder, pipe or device, expected a file" if path.exists() else f"there is no file {path}"
+            )
+            raise DataError(there)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
         # As text, and by the rule for names of files in recipes.
         name = re.sub(r"[/\\]|^\.", "_", os.fsencode(path.name).decode("utf-8", "replace"))

@@ -238,3 +238,19 @@ def test_a_category_that_is_called_na(root):
     assert hint in said and "2 categories (AS, EU), 10 missing" in said
     _, said = built(root, 'label = "k"', 'categorical = ["c"]', "missing_values = []")
     assert hint not in said and "3 categories (AS, EU, NA)" in said
+
+
+@pytest.mark.parametrize(("nbytes", "is_read"), [(2**22 - 100, True), (2**23 + 100, False)])
+@pytest.mark.parametrize("before", [0, 100_000])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_rows_with_line_breaks_may_have_4_mib(root, nbytes, is_read, before, ending):
+    """Also where the long column is not used."""
+    rows = [f"{i},x,{i % 2}\n" for i in range(before)]
+    text = "".join(["x,t,k\n", *rows, '1,"', "ab\n" * (nbytes // 3), '",1\n2,x,0\n']).encode()
+    (root / f"a.csv{ending}").write_bytes(gzip.compress(text, 1) if ending else text)
+    if is_read:
+        store, _ = built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")
+        assert sum(split.n_rows for split in store.splits.values()) == before + 2
+    else:
+        with pytest.raises(DataError, match="has a row longer than 4 MiB, perhaps since a quote in it is not closed"):
+            built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")

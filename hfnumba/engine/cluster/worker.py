@@ -102,7 +102,7 @@ class RoundServer:
                 sees = Window(Place(*probe)) is not None
             except SharedMemoryError as error:
                 _log.debug("vectors travel by the network: %s", error)
-        name = str(self._worker.name)
+        name = lasting_name(self._worker)
         return {"versions": installed(), "arithmetic": blas.arithmetic(), "sees": sees, "name": name}
 
     async def answer(self, request: Any) -> Any:
@@ -197,6 +197,16 @@ class RoundServer:
         self._executor.shutdown(wait=False)
         for state in self._problems.values():
             state.host.close()
+
+
+def lasting_name(worker: Worker) -> str:
+    """Return the name of a worker that the process in its place will have.
+
+    One that nobody has named, as ``dask worker`` starts them, is called by its address, which changes with the process;
+    the address of its nanny does not.
+    """
+    is_named = worker.name not in (None, worker.address, worker.contact_address)
+    return str(worker.name if is_named or not worker.nanny else worker.nanny)
 
 
 def _hush_heartbeat(worker: Worker) -> None:

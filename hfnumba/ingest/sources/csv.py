@@ -26,7 +26,7 @@ from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
 
 BLOCK_NBYTES = 2**22
-"""Number of bytes read at once; a longer row is refused."""
+"""Number of bytes read at once; a longer row is refused unless two such blocks happen to hold it."""
 
 _MISSING_WORD = (
     "empty, or a text such as NA that stands for a missing value; if that is a {}, set missing_values = [] in [table], "
@@ -104,6 +104,11 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
             raise DataError(f"{path} cannot be read as CSV: {encoding_hint(b'')}") from error
+        if "straddles two block" in str(error):
+            raise DataError(
+                f"{path} has a row longer than {BLOCK_NBYTES >> 20} MiB, perhaps since a quote in it is not closed; "
+                f"rows may be as long as that"
+            ) from error
         hints = "".join(f"; {hint}" for part, hint in _HINTS.items() if part in str(error))
         raise DataError(f"{path} cannot be read as CSV: {error}{hints}") from error
 

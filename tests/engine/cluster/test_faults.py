@@ -364,7 +364,7 @@ def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, 
         f.value(np.zeros(f.n_params))
         stay(f._engine._workers)
         own_client.run(hang)
-        with pytest.raises(ClusterError, match=r"worker \d at \w+:.* is lost: silent for .*lost 3 times in one round"):
+        with pytest.raises(ClusterError, match=r"worker \d \(\w+:.*\) is lost: silent for .*lost 3 times in one round"):
             f.value(np.zeros(f.n_params))
     assert 3 <= len(lost) <= 6
 
