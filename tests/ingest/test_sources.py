@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import pickle
 import sys
 import tracemalloc

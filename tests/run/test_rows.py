@@ -132,5 +132,5 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind, name):
             path.mkdir()
         case _:
             path.symlink_to("/dev/zero")
-    with pytest.raises(DataError, match="is a folder, pipe or device, .* write them to a file"):
+    with pytest.raises(DataError, match=r"is a folder, pipe or device, .* write them to a file"):
         open_rows(path)
