@@ -252,5 +252,7 @@ def test_rows_with_line_breaks_may_have_4_mib(root, nbytes, is_read, before, end
         store, _ = built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")
         assert sum(split.n_rows for split in store.splits.values()) == before + 2
     else:
-        with pytest.raises(DataError, match="has a row longer than 4 MiB, perhaps since a quote in it is not closed"):
+        with pytest.raises(
+            DataError, match="it has a row longer than 4 MiB, perhaps since a quote in it is not closed"
+        ):
             built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")

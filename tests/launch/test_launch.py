@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import psutil
@@ -275,6 +275,45 @@ def test_a_scheduler_without_workers(monkeypatch):
         open_cluster(cluster.scheduler_address),
     ):
         pass
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def worker_of(spec):
+    """A worker of a scheduler elsewhere, which ends when that is gone."""
+    words = [sys.executable, "-m", "dask", "worker", spec, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait(LIMIT_S)
+
+
+def test_a_scheduler_that_goes_away_leaves_no_traceback_of_dask(caplog):
+    """The sentence is that of the round that needs it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    scheduler = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    spec = f"tcp://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(port))
+        with worker_of(spec), open_cluster(spec) as placement:
+            scheduler.kill()
+            scheduler.wait(LIMIT_S)
+            until(lambda: placement.client.status != "running")
+    finally:
+        scheduler.kill()
+        scheduler.wait(LIMIT_S)
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
 
 
 @pytest.mark.parametrize("spec", ["tcp://127.0.0.1", "tcp://:8786", "tcp://h:port", "tcp://"])

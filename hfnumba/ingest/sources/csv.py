@@ -106,8 +106,8 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
             raise DataError(f"{path} cannot be read as CSV: {encoding_hint(b'')}") from error
         if "straddles two block" in str(error):
             raise DataError(
-                f"{path} has a row longer than {BLOCK_NBYTES >> 20} MiB, perhaps since a quote in it is not closed; "
-                f"rows may be as long as that"
+                f"{path} cannot be read as CSV: it has a row longer than {BLOCK_NBYTES >> 20} MiB, perhaps since a "
+                f"quote in it is not closed; shorten such rows"
             ) from error
         hints = "".join(f"; {hint}" for part, hint in _HINTS.items() if part in str(error))
         raise DataError(f"{path} cannot be read as CSV: {error}{hints}") from error
