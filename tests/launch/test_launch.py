@@ -414,6 +414,8 @@ def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(numb
         (pid,) = client.run(os.getpid).values()
         assert pid != strike.victim.pid
     assert not psutil.pid_exists(strike.victim.pid)
+    why = "was killed by signal 9" if number == signal.SIGKILL else "was stopped (SIGSTOP) for "
+    assert f"a worker process {why}" in caplog.text
 
 
 @pytest.mark.slow
