@@ -33,6 +33,7 @@ from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError, StoreError
 from hfnumba.kernels import blas, cache
 from hfnumba.linux import reuse_freed_memory, thread_activity
+from hfnumba.processors import worker_memory
 from hfnumba.versions import installed
 
 _log = logging.getLogger(__name__)
@@ -209,8 +210,9 @@ class RoundServer:
                 return None
             while len(self._problems) >= _MAX_PROBLEMS:
                 self._problems.pop(next(iter(self._problems))).host.close()
-            memory = self._worker.memory_manager.memory_limit
-            host = PartitionHost(message.problem, self._worker.state.nthreads, memory)
+            n_threads = self._worker.state.nthreads
+            memory = worker_memory(self._worker.memory_manager.memory_limit, n_threads)
+            host = PartitionHost(message.problem, n_threads, memory)
             self._problems[message.problem_id] = _ProblemState(host)
         return self._problems[message.problem_id]
 
