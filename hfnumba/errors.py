@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import re
+
 MAX_MESSAGE = 4000
 """Largest number of characters of a message; of a longer one the middle is left out."""
+
+
+_CONNECTION = re.compile(r"^in <[^<>]*>: ")
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def printable(text: str | bytes) -> str:
@@ -62,7 +69,23 @@ class NumericalError(HfnumbaError, ArithmeticError):
 
 def sentence(error: BaseException) -> str:
     """Return the words of an error on one line; some of other libraries have none."""
-    text = " ".join(str(error).split())
+    # Dask names the connection first, by its type and ports.
+    text = _CONNECTION.sub("", " ".join(str(error).split()))
     if isinstance(error, TimeoutError) and not text:
         return "no answer came in time"
     return text or type(error).__name__
+
+
+def encoding_hint(beginning: bytes) -> str:
+    """Return which encoding text that is not UTF-8 is likely to have, by its first bytes, and what to do."""
+    if is_utf16(beginning):
+        return "the text is UTF-16, expected UTF-8; convert it, such as by iconv -f UTF-16 -t UTF-8 FILE > NEW"
+    return (
+        "the text is not UTF-8 but has another encoding, perhaps Latin-1; convert it, such as by "
+        "iconv -f ISO-8859-1 -t UTF-8 FILE > NEW (Windows often writes WINDOWS-1252)"
+    )
+
+
+def is_utf16(beginning: bytes) -> bool:
+    """Whether text is UTF-16 by its first two bytes: a mark, or one byte of two that is 0."""
+    return beginning[:2] in _MARKS or 0 in beginning[:2]

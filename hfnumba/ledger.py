@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,9 @@ LOST = "earlier_lines_lost"
 
 _MAX_BYTES = 1 << 30
 _REMEDY = "move it away to continue the run with --resume without the lines before"
+_CHECKSUM = re.compile(rb', "crc32": "([0-9a-f]{8})"}$')
+"""End of a line: the checksum of what it would be without it. Lines of versions before have none."""
+
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -50,7 +55,8 @@ def read(path: Path) -> list[Line]:
     Raises
     ------
     CheckpointError
-        If a line lacks something, or iterations are missing between lines or before the first; the message names it.
+        If a line lacks something or was changed, or iterations are missing between lines or before the first; the
+        message names it.
     """
     try:
         *complete, _torn = read_regular(path, _MAX_BYTES).split(b"\n")
@@ -59,10 +65,12 @@ def read(path: Path) -> list[Line]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
     lines: list[Line] = []
+    checked = any(map(_CHECKSUM.search, complete))
     for number, text in enumerate(complete, start=1):
         try:
-            msgspec.json.decode(text, type=_Checked)
-            line = json.loads(text)
+            content = _content(text) if checked else text
+            msgspec.json.decode(content, type=_Checked)
+            line = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"line {number} of {path} is not a line of a ledger ({error}); restore the file from a copy, or "
@@ -150,4 +158,14 @@ class _Checked(msgspec.Struct):
 
 
 def _encoded(line: Line) -> bytes:
-    return json.dumps(line, allow_nan=False).encode() + b"\n"
+    text = json.dumps(line, allow_nan=False).encode()
+    return text[:-1] + f', "crc32": "{zlib.crc32(text):08x}"}}\n'.encode()
+
+
+def _content(text: bytes) -> bytes:
+    """Return a line without its checksum; raise ValueError if that is another one, or there is none."""
+    found = _CHECKSUM.search(text)
+    content = text[: found.start()] + b"}" if found else b""
+    if found is None or int(found[1], 16) != zlib.crc32(content):
+        raise ValueError("its checksum, the value of crc32, is not that of the line, so something in it was changed")
+    return content

@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,30 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE
     _advise(pages, start, n // _HUGE * _HUGE, n if n <= _POPULATED else 0)
     return np.frombuffer(pages, kind, math.prod(shape), start).reshape(shape)
+
+
+def thread_activity(threads: Iterable[int]) -> tuple[bool, int] | None:
+    """Look at threads of this process: whether one runs or waits for a disk, and the processor time of all, in ticks.
+
+    Parameters
+    ----------
+    threads : iterable of int
+        Native ids of the threads.
+
+    Returns
+    -------
+    tuple of bool and int, or None
+        None where the system has no /proc like Linux.
+    """
+    runs, ticks, seen = False, 0, False
+    for thread in threads:
+        try:
+            # The name, in parentheses, may have spaces; after it come the state and ten numbers before the times.
+            words = Path(f"/proc/self/task/{thread}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+            runs, ticks, seen = runs or words[0] in "RD", ticks + int(words[11]) + int(words[12]), True
+        except (OSError, ValueError, IndexError):
+            continue
+    return (runs, ticks) if seen else None
 
 
 def process_namespace() -> str:

@@ -34,6 +34,29 @@ def available_memory() -> int:
     return machine if limit is None else min(machine, limit)
 
 
+def worker_memory(limit: int | None, n_threads: int) -> int | None:
+    """Bytes of memory that a worker may use, by its limit in Dask; None if it has none.
+
+    A worker that is started by hand gets from Dask the share of the machine's memory that its threads are of the
+    processors. Dask does not see the limit of a control group below the topmost one, such as a batch job's: of that
+    the worker takes the same share, since others beside it do.
+
+    Parameters
+    ----------
+    limit : int or None
+        Limit in Dask.
+    n_threads : int
+        Number of threads of the worker.
+    """
+    from dask.system import CPU_COUNT  # noqa: PLC0415 - not needed without a cluster
+    from distributed.system import MEMORY_LIMIT  # noqa: PLC0415 - slow to import
+
+    share = min(1, n_threads / CPU_COUNT)
+    if limit is None or limit != int(MEMORY_LIMIT * share):
+        return limit
+    return min(limit, int(available_memory() * share))
+
+
 def mebibytes(nbytes: int) -> str:
     """Return a size as a user may give it, rounded up."""
     return f"{-(-nbytes // 2**20)}MiB"

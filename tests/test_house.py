@@ -38,7 +38,7 @@ ONLY = {
 LIBRARIES = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "dask": {"engine", "launch", "run"},
+    "dask": {"engine", "launch", "processors", "run"},
     "distributed": {"bench", "engine", "launch", "processors", "versions"},
     "dask_mpi": {"launch"},
     "mpi4py": {"launch"},

@@ -153,3 +153,23 @@ def test_workers_that_could_not_start_are_refused_by_name():
     ) as caught:
         processors.check_memory(Info(small | {"tcp://e": GIB}))
     assert "(tcp://a has 144MiB; tcp://b has 144MiB; tcp://c has 144MiB and 1 more)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "n_threads", "expected"),
+    [
+        (16 * GIB, 2, GIB),  # a quarter of the machine by itself, so a quarter of the group
+        (64 * GIB, 8, 4 * GIB),
+        (64 * GIB, 20, 4 * GIB),
+        (GIB // 2, 2, GIB // 2),  # given by hand
+        (16 * GIB, 4, 16 * GIB),
+        (None, 2, None),
+    ],
+)
+def test_workers_that_are_started_by_hand_divide_the_memory_of_their_control_group(
+    monkeypatch, limit, n_threads, expected
+):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 64 * GIB)
+    monkeypatch.setattr(processors, "available_memory", lambda: 4 * GIB)
+    assert processors.worker_memory(limit, n_threads) == expected

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, encoding_hint
 from hfnumba.formats.extras import require
 
 FRAME_MS, SHIFT_MS = 25.0, 10.0
@@ -85,7 +85,9 @@ def read_text(path: Path) -> list[str]:
         if path.stat().st_size > MAX_LABELS:
             raise DataError(f"{path} is larger than {MAX_LABELS} bytes, expected a file of labels")
         return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: {encoding_hint(error.object)}") from error
+    except OSError as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
 
 

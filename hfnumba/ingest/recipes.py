@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, encoding_hint
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
 from hfnumba.store.layout import MAX_CONTEXT, SPLITS
 from hfnumba.store.manifest import Task
@@ -184,7 +184,10 @@ def find_recipe(wanted: str | Path) -> Recipe:
     path = Path(wanted)
     if path.suffix == ".npz":
         if not path.is_file():
-            raise DataError(f"there is no file {path}")
+            there = (
+                f"{path} is a folder, pipe or device, expected a file" if path.exists() else f"there is no file {path}"
+            )
+            raise DataError(there)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "arrays"
         # As text, and by the rule for names of files in recipes.
         name = re.sub(r"[/\\]|^\.", "_", os.fsencode(path.name).decode("utf-8", "replace"))
@@ -208,5 +211,7 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"there is no recipe {path}") from None
     except OSError as error:
         raise DataError(f"the recipe {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"the recipe {path} cannot be read: {encoding_hint(error.object)}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise DataError(f"the recipe {path} is not valid: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,31 @@ def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator
         raise ClusterError(
             f"the scheduler does not answer ({sentence(error)}); see that it runs and can be reached from this machine"
         ) from error
-    try:
-        yield client
-    except CommClosedError as error:
-        raise ClusterError(
-            f"a connection of the cluster is broken ({sentence(error)}); see the scheduler's log, then use --resume"
-        ) from error
-    finally:
+    # A scheduler that is gone is reported by whoever needs it; Dask would add tracebacks of its attempts to reconnect.
+    with quiet_loggers("client"):
         try:
-            client.close(timeout=_CLOSE_TIMEOUT_S)
-        except OSError as error:
-            _log.debug("the client is not closed in order: %s", error)
+            yield client
+        except CommClosedError as error:
+            raise ClusterError(
+                f"a connection of the cluster is broken ({sentence(error)}); see the scheduler's log, then use --resume"
+            ) from error
+        finally:
+            try:
+                client.close(timeout=_CLOSE_TIMEOUT_S)
+            except OSError as error:
+                _log.debug("the client is not closed in order: %s", error)
+
+
+@contextmanager
+def quiet_loggers(*names: str) -> Iterator[None]:
+    """Silence loggers of Dask, by their names without ``distributed``, unless the environment sets Dask's logging."""
+    asked_for = any(name.startswith("DASK_LOGGING") for name in os.environ)
+    loggers = [] if asked_for else [logging.getLogger(f"distributed.{name}") for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 from hfnumba.errors import ClusterError, UsageError
 from hfnumba.launch.connection import connection
-from hfnumba.launch.local import THREAD_VARIABLES, has_dashboard
+from hfnumba.launch.local import THREAD_VARIABLES
 from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.pipe_queue import without_semaphores
 from hfnumba.launch.ranks import CLIENT, PATIENCE_S, SCHEDULER, Ranks, end_with_parent
-from hfnumba.launch.security import configure, make_keys, private_folder
+from hfnumba.launch.security import configure, has_dashboard, make_keys, private_folder
 from hfnumba.launch.slurm import slurm_ranks
 from hfnumba.processors import available_memory
 from hfnumba.stop import SIGNALS, unless_stopped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import signal
 import threading
@@ -13,10 +12,10 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, UsageError, sentence
-from hfnumba.launch.connection import connection
+from hfnumba.launch.connection import connection, quiet_loggers
 from hfnumba.launch.guard import end_if_imported
 from hfnumba.launch.pipe_queue import without_semaphores
-from hfnumba.launch.security import private_folder
+from hfnumba.launch.security import has_dashboard, private_folder
 from hfnumba.processors import LEAST_MEMORY, available_memory, available_processors, mebibytes
 from hfnumba.stop import end_if_stopped
 
@@ -39,11 +38,6 @@ _CLOSE_S = 30.0
 _POLL_S = 0.1
 # Folders that are removed with this process.
 _UNCLOSED: list[ExitStack] = []
-
-
-def has_dashboard() -> bool:
-    """Whether local clusters have Dask's dashboard, which needs bokeh."""
-    return importlib.util.find_spec("bokeh") is not None
 
 
 @contextmanager
@@ -77,9 +71,9 @@ def local(n_workers: int | None = None, *, n_threads: int = 1, timeout_s: float 
     The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
     SIGINT, SIGUSR1 and SIGHUP: a terminal sends Ctrl-C and its own end to all processes in the foreground, but only the
     client handles it. The connections are sockets in a folder that only this user can enter, because whoever connects
-    can run code. The dashboard runs if bokeh is installed; it listens on 127.0.0.1, so other users of the machine can
-    look at it. Takes about a second. If a process dies or freezes while it starts, another one is started in its place,
-    and the client is there as soon as all others are.
+    can run code. Dask's pages over HTTP, which other users of the machine could read, are off (see
+    :func:`hfnumba.launch.security.has_dashboard`). Takes about a second. If a process dies or freezes while it starts,
+    another one is started in its place, and the client is there as soon as all others are.
     """
     n_workers = available_processors() if n_workers is None else n_workers
     if n_workers < 1 or n_threads < 1:
@@ -97,7 +91,8 @@ def local(n_workers: int | None = None, *, n_threads: int = 1, timeout_s: float 
         place, nanny = folder.enter_context(private_folder()), _made_into(nannies, timeout_s)
         cluster = _scheduler(place, threads_per_worker=n_threads, memory_limit=memory, worker_class=nanny)
         with (
-            _quiet_loggers(),
+            # Workers that are lost are replaced, and their client reports it.
+            quiet_loggers("nanny", "scheduler", "core", "comm", "worker"),
             _long_lost_worker_timeout(),
             _ended(cluster, nannies, folder),
             connection(cluster) as client,
@@ -241,17 +236,3 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _quiet_loggers() -> Iterator[None]:
-    """Silence Dask about workers: those that are lost are replaced, and their client reports it."""
-    loggers = [logging.getLogger(f"distributed.{name}") for name in ("nanny", "scheduler", "core", "comm", "worker")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

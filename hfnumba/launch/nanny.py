@@ -53,6 +53,8 @@ class WatchedNanny(Nanny):
         self.n_failed, self.reason = 0, ""
         self._silence_s = silence_s
         self._exit_code: int | None = None
+        # Why this nanny has killed the process itself.
+        self._why_killed = ""
         self._watching: asyncio.Task[None] | None = None
 
     async def instantiate(self) -> Status:
@@ -75,6 +77,7 @@ class WatchedNanny(Nanny):
         return result
 
     async def _instantiate(self) -> Status:
+        self._why_killed = ""
         try:
             result: Status = await super().instantiate()
         except Exception as error:
@@ -90,7 +93,7 @@ class WatchedNanny(Nanny):
         if self._exit_code is None or self._exit_code == -1:
             return "could not be created"
         if self._exit_code < 0:
-            return f"was killed by signal {-self._exit_code}"
+            return self._why_killed or f"was killed by signal {-self._exit_code}"
         return f"ended with status {self._exit_code}"
 
     async def _watch(self) -> None:
@@ -102,7 +105,10 @@ class WatchedNanny(Nanny):
             found = self._signs()
             if found != seen:
                 seen, since = found, time.monotonic()
-            elif found is not None and time.monotonic() - since > self._patience_s(found):
+            elif found is not None and (quiet_s := time.monotonic() - since) > self._patience_s(found):
+                self._why_killed = (
+                    f"{'was stopped (SIGSTOP)' if found[1] else 'used no processor'} for {quiet_s:.0f} s and was killed"
+                )
                 self.kill_process()
 
     def _signs(self) -> tuple[Any, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import socket
@@ -14,6 +15,29 @@ from hfnumba.errors import ClusterError
 
 # As long as any name of a socket: its number.
 _LONGEST = "9999999999"
+
+
+DASHBOARD_VARIABLE = "HFNUMBA_DASHBOARD"
+"""Environment variable that is 1 if Dask's dashboard shall run."""
+
+# Answers whether a process is there, and nothing else; Dask cannot do without a server of pages.
+_PAGES_WITHOUT_DASHBOARD = ("distributed.http.health",)
+
+
+def has_dashboard() -> bool:
+    """Whether clusters that a run starts have Dask's dashboard: if it is asked for, and bokeh is installed.
+
+    It listens on 127.0.0.1 without a password, so all users of the machine can read there what the workers do, their
+    logs and the names of files. Without it, processes have no pages but one that says that they are there.
+    """
+    return os.environ.get(DASHBOARD_VARIABLE) == "1" and importlib.util.find_spec("bokeh") is not None
+
+
+def _pages() -> dict[str, list[str]]:
+    """Settings of Dask for what its processes show over HTTP."""
+    if has_dashboard():
+        return {}
+    return {f"distributed.{role}.http.routes": [*_PAGES_WITHOUT_DASHBOARD] for role in ("scheduler", "worker")}
 
 
 def make_keys() -> dict[str, str]:
@@ -61,7 +85,7 @@ def private_folder() -> Iterator[str]:
     Python imports modules from the folder of Dask's files. The one that Dask takes by itself has a name that everyone
     knows, in the system's folder for temporary files, so another user may have made it, with modules in it. For the
     same reason processes that are started in this context do not look for modules in the current folder, as
-    ``python -c`` does.
+    ``python -c`` does. Their pages over HTTP are empty unless there is a dashboard.
 
     Raises
     ------
@@ -74,7 +98,7 @@ def private_folder() -> Iterator[str]:
     logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
     with (
         _made() as folder,
-        dask.config.set({"temporary-directory": folder}),
+        dask.config.set({"temporary-directory": folder} | _pages()),
         environment({"DASK_TEMPORARY_DIRECTORY": folder, "PYTHONSAFEPATH": "1"}),
     ):
         yield folder

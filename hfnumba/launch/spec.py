@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from hfnumba.errors import UsageError
 from hfnumba.launch.address import connected
 from hfnumba.launch.job import KINDS, current
-from hfnumba.launch.local import has_dashboard, local
+from hfnumba.launch.local import local
+from hfnumba.launch.security import has_dashboard
 from hfnumba.processors import available_processors
 
 if TYPE_CHECKING:

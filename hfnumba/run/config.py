@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hfnumba.errors import UsageError
+from hfnumba.errors import UsageError, encoding_hint
 from hfnumba.launch.spec import is_address
 from hfnumba.run.options import flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
@@ -114,6 +114,8 @@ def read_config(path: Path) -> dict[str, Any]:
         document = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"the settings file {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the settings file {path} cannot be read: {encoding_hint(error.object)}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the settings file {path} is not TOML: {error}") from None
     given = {name: value for name, value in document.items() if name not in TABLES_OF_A_RUN}

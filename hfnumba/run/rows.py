@@ -49,6 +49,11 @@ def open_rows(path: Path) -> RowFile:
         If an archive has several arrays and none is called ``X``.
     """
     if not path.is_file():
+        if path.exists():
+            raise DataError(
+                f"{path} is a folder, pipe or device, and rows are read from a file, in parts and more than once; "
+                f"write them to a file (.npy, .npz, or IDX) first"
+            )
         raise DataError(f"there is no file {path}; give a file of rows (.npy, .npz, or IDX)")
     with _reading(path):
         if path.suffix == ".npy":

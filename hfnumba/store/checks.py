@@ -56,7 +56,7 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        raise DataError(f"{name}: labels have shape {y.shape}, expected one class number per row (not one-hot)")
+        raise DataError(f"{name}: {several_labels(y)}")
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             refuse(name, "labels are not integers", ~np.isfinite(y) | (y != np.floor(y)), y)
@@ -64,6 +64,27 @@ def checked_labels(name: str, y: NDArray[Any], n_classes: int | None) -> NDArray
     top = f"{n_classes - 1}" if n_classes else "2147483646"
     refuse(name, f"labels are out of range (expected 0 to {top})", (y < 0) | (y >= limit), y)
     return y.astype(np.int64)
+
+
+def several_labels(y: NDArray[Any]) -> str:
+    """Return what labels with several numbers in a row are likely to be, and what to do."""
+    text = f"labels have shape {y.shape}, expected one class number per row"
+    if y.ndim == 2 and ((y == 0) | (y == 1)).all():
+        if is_one_hot(y):
+            return (
+                f"{text} (not one-hot); take the argmax of each row, or for an output for each column set "
+                f'task = "regression"'
+            )
+        return (
+            f"{text}; they are 0 or 1, with rows that have several ones or none, so each column is a label of its own: "
+            f'set task = "regression" and train with --loss sigmoid_cross_entropy, for a probability of each'
+        )
+    return f'{text}; if they are targets, set task = "regression"'
+
+
+def is_one_hot(y: NDArray[Any]) -> bool:
+    """Whether each row of an array (rows, columns) has a single 1, and 0 elsewhere."""
+    return bool((((y == 0) | (y == 1)).all() and (y == 1).sum(axis=1) == 1).all())
 
 
 def checked_weights(name: str, weights: ArrayLike, n: int, of: str = "row") -> NDArray[np.float64]:

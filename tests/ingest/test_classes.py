@@ -52,6 +52,7 @@ LABELS = {
     "a column": ((np.arange(N) % 3).astype("f4")[:, None], (), np.arange(N) % 3),
     "signs": (SIGNS.astype("i1"), ("-1", "1"), (SIGNS + 1) // 2),
     "signs, floats": (SIGNS.astype("f8"), ("-1", "1"), (SIGNS + 1) // 2),
+    "booleans": (np.arange(N) % 3 == 0, (), np.arange(N) % 3 == 0),
     "large numbers": (10**6 + np.arange(N) % 2, ("1000000", "1000001"), np.arange(N) % 2),
 }
 
@@ -183,3 +184,56 @@ def test_numbers_beyond_float32_are_refused_in_every_source(tmp_path, kind, plac
         path = write(root, kind, y, more='task = "regression"', features=values)
     with pytest.raises(DataError, match=rf"1 of \d+ {place} are not finite in float32.* at row \d+"):
         build(path, root, tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_columns_of_zeros_and_ones_are_told_what_they_are(tmp_path, kind):
+    """Several labels a row are no classes, and neither are columns of whole numbers."""
+    for y, words in (
+        (np.stack([np.arange(N) % 2, np.arange(N) % 3 == 0, np.arange(N) > 9], axis=1).astype("u1"), "a label of its"),
+        (np.stack([np.arange(N), np.arange(N)], axis=1), 'if they are targets, set task = "regression"'),
+    ):
+        with pytest.raises(DataError, match=rf"labels have shape \(\d+, {y.shape[1]}\), expected .*{words}"):
+            root = tmp_path / f"{y.shape[1]}"
+            build(write(root, kind, y), root, tmp_path / "s.zarr")
+    root = tmp_path / "in"
+    path = write(root, kind, np.stack([np.arange(N) % 2, np.arange(N) > 9], axis=1), more='task = "regression"')
+    assert build(path, root, tmp_path / "s.zarr").manifest.header.task == "regression"
+
+
+def test_booleans_beside_numbers_are_the_same_classes(tmp_path):
+    """Not four classes: one archive has booleans to train on, and numbers to test."""
+    y = np.arange(N) % 2
+    for kind, arrays in (("npz", {"y_train": y == 1, "y_test": y}), ("npy", {})):
+        root = tmp_path / kind
+        path = write(root, kind, y == 1)
+        if arrays:
+            np.savez(root / "t.npz", X_train=X, X_test=X, **arrays)
+        else:
+            np.save(root / "z.npy", y)
+            more = '[arrays.test]\nfeatures = ["X.npy"]\nlabels = ["z.npy"]\n'
+            path.write_text(path.read_text() + more)
+        store = build(path, root, tmp_path / f"{kind}.zarr")
+        assert store.manifest.header.n_classes == 2 and store.manifest.header.classes == ()
+        for split in store.splits.values():
+            parts = map(split.load, range(split.n_partitions))
+            found, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            np.testing.assert_array_equal(labels[np.argsort(found[:, 0])], y[np.argsort(X[:, 0].astype("f4"))])
+
+
+def test_booleans_of_python_and_of_tables_are_the_same_classes(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    y = np.arange(N) % 3 == 0
+    root = tmp_path / "in"
+    root.mkdir()
+    frame = pandas.DataFrame({"a": X[:, 0], "k": y})
+    frame.to_csv(root / "t.csv", index=False)
+    frame.to_parquet(root / "t.parquet", index=False)
+    stores = [write_store(tmp_path / "s.zarr", {"train": (X[:, :1], y)})]
+    for kind in ("csv", "parquet"):
+        path = root / f"{kind}.toml"
+        path.write_text(f'name = "t"\nformat = "{kind}"\n[table]\ntrain = ["t.{kind}"]\nlabel = "k"\n')
+        stores.append(build(path, root, tmp_path / f"{kind}.zarr"))
+        assert stores[-1].manifest.header.classes == ("false", "true")
+    for store in stores:
+        np.testing.assert_array_equal(targets(store), y[np.argsort(X[:, 0].astype("f4"))])

@@ -75,6 +75,30 @@ def test_an_unnamed_first_column_of_csv_is_no_feature(root, names):
     assert f"No feature is {shown}, an index of rows as pandas writes it" in said and "running" not in said
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_an_index_of_several_levels_is_no_feature(root, n):
+    """pandas writes as many columns without a name."""
+    lines = [",".join([*[""] * n, "x", "k"]), *(",".join([*["7"] * n, str(x), str(i % 2)]) for i, x in enumerate(X))]
+    (root / "a").write_text("\n".join(lines))
+    store, said = built(root, "csv")
+    np.testing.assert_array_equal(rows_of(store)[0][:, 0], np.sort(X).astype("f4"))
+    assert f"No feature is '' ({n} columns without a name), an index of rows of several levels" in said
+    with pytest.raises(DataError, match=f"{n} columns of the name ''"):
+        built(root, "csv", 'numeric = ["", "x"]')
+    (root / "a").write_text("x,,,k\n1,2,3,0\n")
+    with pytest.raises(DataError, match="2 columns of the name ''"):
+        built(root, "csv")
+
+
+@pytest.mark.parametrize("format_name", ["csv", "parquet"])
+def test_categories_that_name_the_rows_are_named(root, format_name):
+    for names, unique in (([f"u{i}" for i in range(N)], True), ([f"u{i // 2}" for i in range(N)], False)):
+        columns = {"x": X, "c": names, "k": LABELS}
+        write_csv(root / "a", columns) if format_name == "csv" else write_pandas(root / "a", columns, [])
+        _, said = built(root, format_name, 'categorical = ["c"]')
+        assert ("Warning: column c has another category in each row" in said) == unique
+
+
 def test_names_of_rows_in_the_first_column_are_no_feature(root):
     write_csv(root / "a", {'""': [f"row {i}" for i in range(N)], "x": X, "k": LABELS})
     assert built(root, "csv")[0]["train"].n_features == 1
@@ -131,7 +155,7 @@ def test_numbers_that_give_the_order_of_rows_are_named(root, kind):
     values, running = RUNNING[kind]
     write_csv(root / "a", {"x": X, "no": values, "k": LABELS})
     _, said = built(root, "csv")
-    assert ("Warning: column no" in said) == (running or kind in {"a gap", "steps of two"})
+    assert ("Warning: column no" in said) == (running or kind in {"a gap", "steps of two", "fractions"})
 
 
 def test_categories_of_the_test_rows_alone_are_named(root):

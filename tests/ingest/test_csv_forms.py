@@ -50,7 +50,7 @@ def test_a_file_without_a_header(root):
     store, said = built(root, 'label = "f2"', "header = false")
     check(store)
     assert "f0: number from 0 to 9.5" in said
-    with pytest.raises(DataError, match=r"two columns of the same name; if there is no header .* header = false"):
+    with pytest.raises(DataError, match=r"2 columns of the name .*; if there is no header .* header = false"):
         built(root, 'label = "k"')
     (root / "a.csv").write_text("\n".join(PLAIN[2:]) + "\n")
     with pytest.raises(DataError, match=r"it has '0.5', '1.0', '1'; if there is no header .* header = false"):
@@ -205,3 +205,54 @@ def test_spaces_around_what_stands_for_missing_numbers(root, missing):
     (root / "a.csv").write_text("\n".join([*PLAIN, f"{missing},4,0"]) + "\n")
     _, said = built(root, 'label = "k"', 'missing_values = ["?"]', 'missing = "mean"')
     assert "Feature x: number from 0 to 9.5, 1 missing" in said
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("place", ["header", "rows"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_text_that_is_not_utf8_is_told_its_encoding(root, encoding, place, name):
+    words = (
+        ["größe,k", "1,0"] if place == "header" else ["a,k", *(f"{i},{'blöd' if i % 2 else 'gut'}" for i in range(30))]
+    )
+    data = "\n".join(words).encode(encoding)
+    (root / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    expected = "UTF-16, expected UTF-8.* iconv -f UTF-16" if "16" in encoding else "perhaps Latin-1.* iconv -f ISO"
+    with pytest.raises(DataError, match=expected):
+        built(root, 'label = "k"', train=name)
+
+
+def test_a_mark_of_utf8_before_the_text_is_no_part_of_it(root):
+    (root / "a.csv").write_text("\ufeff" + "\n".join(PLAIN))
+    store, _ = built(root, 'label = "k"')
+    check(store)
+
+
+def test_a_category_that_is_called_na(root):
+    """Missing by default, and that is said; a category if the recipe says so."""
+    rows = [f"{i},{('NA', 'EU', 'AS')[i % 3]},{i % 2}" for i in range(30)]
+    (root / "a.csv").write_text("\n".join(["x,c,k", *rows]))
+    hint = "text such as NA that stands for a missing value; if that is a category, set missing_values = "
+    with pytest.raises(DataError, match=f"10 values are missing; .* column c, row 0 .*{hint}"):
+        built(root, 'label = "k"', 'categorical = ["c"]')
+    _, said = built(root, 'label = "k"', 'categorical = ["c"]', 'missing = "mean"')
+    assert hint in said and "2 categories (AS, EU), 10 missing" in said
+    _, said = built(root, 'label = "k"', 'categorical = ["c"]', "missing_values = []")
+    assert hint not in said and "3 categories (AS, EU, NA)" in said
+
+
+@pytest.mark.parametrize(("nbytes", "is_read"), [(2**22 - 100, True), (2**23 + 100, False)])
+@pytest.mark.parametrize("before", [0, 100_000])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_rows_with_line_breaks_may_have_4_mib(root, nbytes, is_read, before, ending):
+    """Also where the long column is not used."""
+    rows = [f"{i},x,{i % 2}\n" for i in range(before)]
+    text = "".join(["x,t,k\n", *rows, '1,"', "ab\n" * (nbytes // 3), '",1\n2,x,0\n']).encode()
+    (root / f"a.csv{ending}").write_bytes(gzip.compress(text, 1) if ending else text)
+    if is_read:
+        store, _ = built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")
+        assert sum(split.n_rows for split in store.splits.values()) == before + 2
+    else:
+        with pytest.raises(
+            DataError, match="it has a row longer than 4 MiB, perhaps since a quote in it is not closed"
+        ):
+            built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")

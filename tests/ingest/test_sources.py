@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import pickle
 import sys
 import tracemalloc
@@ -107,6 +108,9 @@ def test_damaged_gzip(tmp_path, cut):
 
 
 def test_files_that_cannot_be_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(DataError, match=r"pipe\.npz is a folder, pipe or device, expected a file"):
+        build(tmp_path / "pipe.npz", None, tmp_path / "s.zarr")
     with pytest.raises(DataError, match="there is no file"):
         read_idx(tmp_path / "nothing")
     with pytest.raises(DataError, match="cannot be read"):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import psutil
@@ -277,6 +277,45 @@ def test_a_scheduler_without_workers(monkeypatch):
         pass
 
 
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def worker_of(spec):
+    """A worker of a scheduler elsewhere, which ends when that is gone."""
+    words = [sys.executable, "-m", "dask", "worker", spec, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait(LIMIT_S)
+
+
+def test_a_scheduler_that_goes_away_leaves_no_traceback_of_dask(caplog):
+    """The sentence is that of the round that needs it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    scheduler = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    spec = f"tcp://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(port))
+        with worker_of(spec), open_cluster(spec) as placement:
+            scheduler.kill()
+            scheduler.wait(LIMIT_S)
+            until(lambda: placement.client.status != "running")
+    finally:
+        scheduler.kill()
+        scheduler.wait(LIMIT_S)
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
+
+
 @pytest.mark.parametrize("spec", ["tcp://127.0.0.1", "tcp://:8786", "tcp://h:port", "tcp://"])
 def test_no_such_address(spec):
     with pytest.raises(UsageError, match="expected an address such as tcp://"), open_cluster(spec):
@@ -367,7 +406,10 @@ class Strike(threading.Thread):
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)], ids=["killed", "frozen"]
 )
-def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(number, caplog):
+def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(number, monkeypatch):
+    # Not from the log, which a quiet LocalCluster silences.
+    found, ending = [], WatchedNanny._ending
+    monkeypatch.setattr(WatchedNanny, "_ending", lambda nanny: found.append(ending(nanny)) or found[-1])
     strike = Strike(number)
     strike.start()
     with local(1, timeout_s=2.0) as client:
@@ -375,6 +417,8 @@ def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(numb
         (pid,) = client.run(os.getpid).values()
         assert pid != strike.victim.pid
     assert not psutil.pid_exists(strike.victim.pid)
+    why = "was killed by signal 9" if number == signal.SIGKILL else "was stopped (SIGSTOP) for "
+    assert found[0].startswith(why)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What other users of a machine can reach of a local cluster, and what they can put in its way."""
 
 import errno
+import http.client
 import os
 import signal
 import socket
@@ -71,6 +72,34 @@ def test_only_the_owner_reaches_a_local_cluster():
         until(replaced)
         assert {path.parent for path in places()[1]} == {folder}
     assert not folder.exists()
+
+
+PAGES = "/info/main/workers.html", "/json/counts.json", "/metrics", "/status", "/statics/css/base.css"
+
+
+def page(place, name):
+    """Status and bytes of a page."""
+    connection = http.client.HTTPConnection(*place, timeout=LIMIT_S)
+    try:
+        connection.request("GET", name)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("wanted", [None, "0", "1"])
+def test_pages_that_other_users_could_read_are_off_unless_they_are_asked_for(monkeypatch, wanted):
+    pytest.importorskip("bokeh")
+    monkeypatch.delenv("HFNUMBA_DASHBOARD", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("HFNUMBA_DASHBOARD", wanted)
+    with observed("local:1") as (_, places):
+        ports, _ = places()
+        assert {ip for ip, _ in ports} == {"127.0.0.1"}
+        found = {(place, name): page(place, name)[0] for place in ports for name in PAGES}
+        assert all(page(place, "/health") == (200, b"ok") for place in ports)
+        assert any(status != 404 for status in found.values()) == (wanted == "1"), found
 
 
 def test_speaking_http_tells_pages_from_servers_of_dask():

@@ -224,7 +224,7 @@ def speaks_http(place):
 def test_only_who_has_the_keys_can_connect(mpich, toy_store, tmp_path):
     name, host = other_interface()
     run = tmp_path / "r"
-    job = mpi_job(mpich, 4, train_words(toy_store, run, *MANY), tmp_path, HFNUMBA_INTERFACE=name)
+    job = mpi_job(mpich, 4, train_words(toy_store, run, *MANY), tmp_path, HFNUMBA_INTERFACE=name, HFNUMBA_DASHBOARD="1")
     try:
         first = job.process.stderr.readline()
         wait_for_iteration(job, run, 0)

@@ -1,6 +1,7 @@
 """Rows in files are read block by block: the same numbers from every format, in little memory."""
 
 import gzip
+import os
 import tracemalloc
 import zipfile
 
@@ -118,3 +119,18 @@ def test_a_file_that_expands_takes_the_memory_of_a_block(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 16 * 2**20
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize("name", ["x", "x.npy", "x.npz"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind, name):
+    path = tmp_path / name
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case _:
+            path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"is a folder, pipe or device, .* write them to a file"):
+        open_rows(path)

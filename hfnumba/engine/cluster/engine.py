@@ -195,7 +195,7 @@ class DaskEngine:
             else:
                 name = self._workers.name(one.address)
                 current.losses[name] += 1
-                current.last_reason = f"worker {name} at {one.address} is lost: {one.why}"
+                current.last_reason = f"worker {self._workers.known_as(one.address)} is lost: {one.why}"
                 self._workers.lose(one.address, one.why, one.silent)
 
     def _refuse(self, current: RoundInProgress, answer: WorkerAnswer, why: str) -> None:

@@ -127,7 +127,7 @@ class Workers:
         for address, greeting in (await self._greetings.send(new, _POLL_S)).items():
             self._admit(address, greeting)
         for address in self._greetings.silent():
-            _log.warning("worker %s does not answer and is restarted", self._known_as(address))
+            _log.warning("worker %s does not answer and is restarted", self.known_as(address))
             self._replaced.add(address)
             self.replace(address)
         return there
@@ -153,7 +153,7 @@ class Workers:
             other, ours = difference(greeting.versions, self._versions), as_text(self._versions)
             self._leave_out(address, f"worker {address} has {other}; install {ours} everywhere")
         elif self._refusals[greeting.name] >= _MAX_REFUSALS:
-            known_as = self._known_as(address)
+            known_as = self.known_as(address)
             self._left_out[address] = f"worker {known_as} has given unusable answers {_MAX_REFUSALS} times"
         else:
             self._compare(address, greeting.arithmetic)
@@ -163,9 +163,10 @@ class Workers:
         self._left_out[address] = why
         _log.warning("a worker is left out: %s", why)
 
-    def _known_as(self, address: str) -> str:
+    def known_as(self, address: str) -> str:
+        """Return the name of a worker and its address for a message; the address alone where nobody has named it."""
         name = self.name(address)
-        return address if name == address else f"{name} ({address})"
+        return address if "://" in name else f"{name} ({address})"
 
     def _compare(self, address: str, arithmetic: str) -> None:
         """Warn of a worker that rounds differently from those before."""

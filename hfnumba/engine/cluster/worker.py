@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,8 @@ from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.tree import Node, Sums
 from hfnumba.errors import HfnumbaError, StoreError
 from hfnumba.kernels import blas, cache
-from hfnumba.linux import reuse_freed_memory
+from hfnumba.linux import reuse_freed_memory, thread_activity
+from hfnumba.processors import worker_memory
 from hfnumba.versions import installed
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ _log = logging.getLogger(__name__)
 _REUSED_BYTES = 1 << 28
 # Clients that died leave problems behind; the oldest make room for new ones.
 _MAX_PROBLEMS = 8
+THREADS = "hfnumba"
+"""Beginning of the names of all threads that compute or read rows."""
 _CLOSING = {Status.closing, Status.closed}
 
 
@@ -82,8 +86,10 @@ class RoundServer:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._problems: dict[str, _ProblemState] = {}
-        self._executor = ThreadPoolExecutor(1, "hfnumba-round")
-        self._in_hand: set[tuple[str, int]] = set()
+        self._executor = ThreadPoolExecutor(1, f"{THREADS}-round")
+        # Messages that are not answered yet, with what this worker itself computes for them.
+        self._in_hand: dict[tuple[str, int], asyncio.Future[Answer] | None] = {}
+        self._ticks = -1
         self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up)
 
     @property
@@ -102,26 +108,43 @@ class RoundServer:
                 sees = Window(Place(*probe)) is not None
             except SharedMemoryError as error:
                 _log.debug("vectors travel by the network: %s", error)
-        name = str(self._worker.name)
+        name = lasting_name(self._worker)
         return {"versions": installed(), "arithmetic": blas.arithmetic(), "sees": sees, "name": name}
 
     async def answer(self, request: Any) -> Any:
         """Answer a round, with those below if there are any; both as they travel."""
         message: RoundMessage = unpacked(request)
         key = message.problem_id, message.number
-        self._in_hand.add(key)
+        self._in_hand[key] = None
         try:
             return packed(await self._answered(message))
         finally:
-            self._in_hand.discard(key)
+            self._in_hand.pop(key, None)
 
     async def working(self, problem_id: str, number: int) -> bool:
-        """Whether a message has come and is not answered yet."""
-        return (problem_id, number) in self._in_hand
+        """Whether a message has come and is not answered yet, and this worker does something for it.
+
+        A thread that waits for another one for ever uses no processor. One that computes does, or is ready to, or waits
+        for a disk; so a worker is heard however slow its machine is.
+        """
+        key = problem_id, number
+        if key not in self._in_hand:
+            return False
+        own = self._in_hand[key]
+        if own is None or own.done():
+            return True  # It waits for workers below it, which it asks for their own signs of life.
+        threads = [t.native_id for t in threading.enumerate() if t.name.startswith(THREADS) and t.native_id is not None]
+        found = thread_activity(threads)
+        if found is None:
+            return True
+        runs, ticks = found
+        before, self._ticks = self._ticks, ticks
+        return runs or ticks != before
 
     async def _answered(self, message: RoundMessage) -> Answer:
         supply = self._supply(message) if message.below else None
         own = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, message)
+        self._in_hand[message.problem_id, message.number] = own
         return await own if supply is None else await self._relay(message, supply, own)
 
     async def _relay(self, message: RoundMessage, supply: Supply, own: asyncio.Future[Answer]) -> Answer:
@@ -187,8 +210,9 @@ class RoundServer:
                 return None
             while len(self._problems) >= _MAX_PROBLEMS:
                 self._problems.pop(next(iter(self._problems))).host.close()
-            memory = self._worker.memory_manager.memory_limit
-            host = PartitionHost(message.problem, self._worker.state.nthreads, memory)
+            n_threads = self._worker.state.nthreads
+            memory = worker_memory(self._worker.memory_manager.memory_limit, n_threads)
+            host = PartitionHost(message.problem, n_threads, memory)
             self._problems[message.problem_id] = _ProblemState(host)
         return self._problems[message.problem_id]
 
@@ -197,6 +221,16 @@ class RoundServer:
         self._executor.shutdown(wait=False)
         for state in self._problems.values():
             state.host.close()
+
+
+def lasting_name(worker: Worker) -> str:
+    """Return the name of a worker that the process in its place will have.
+
+    One that nobody has named, as ``dask worker`` starts them, is called by its address, which changes with the process;
+    the address of its nanny does not.
+    """
+    is_named = worker.name not in (None, worker.address, worker.contact_address)
+    return str(worker.name if is_named or not worker.nanny else worker.nanny)
 
 
 def _hush_heartbeat(worker: Worker) -> None:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.classes import is_regression
+from hfnumba.ingest.sources.classes import is_regression, without_booleans
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.table import Block, Kind, gather_blocks
 from hfnumba.progress import Counter, Reporter
+from hfnumba.store.checks import several_labels
 from hfnumba.store.manifest import SourceFile
 
 BLOCK_NBYTES = 2**22
@@ -128,8 +129,8 @@ def labelled(
     if regression:
         return Block(rows, None, y.reshape(len(y), -1), weights)
     if y.size != len(y):
-        raise DataError(f"{where}: labels have shape {y.shape}, expected one class number per row (not one-hot)")
-    return Block(rows, [str(value) for value in y.reshape(-1).tolist()], None, weights)
+        raise DataError(f"{where}: {several_labels(y)}")
+    return Block(rows, [str(value) for value in without_booleans(y.reshape(-1)).tolist()], None, weights)
 
 
 def _blocks(

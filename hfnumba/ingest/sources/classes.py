@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.spool import MAX_NAMES, Labels
+from hfnumba.store.checks import is_one_hot, several_labels
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
@@ -34,11 +35,8 @@ def is_regression(recipe: Recipe, targets: Iterable[NDArray[Any]]) -> bool:
         return recipe.task == "regression"
     arrays = [y for y in targets if y.dtype.kind == "f"]
     for y in arrays:
-        if y.ndim == 2 and y.shape[1] > 1 and _one_hot(y):
-            raise DataError(
-                f"labels have shape {y.shape}, expected one class number per row (not one-hot); take the argmax of "
-                f'each row, or for regression set task = "regression"'
-            )
+        if y.ndim == 2 and y.shape[1] > 1 and is_one_hot(y):
+            raise DataError(several_labels(y))
     if any(y.size != len(y) or not _whole(y) for y in arrays):
         return True
     values: set[float] = set()
@@ -50,12 +48,12 @@ def is_regression(recipe: Recipe, targets: Iterable[NDArray[Any]]) -> bool:
 def numbered(recipe: Recipe, splits: Mapping[str, Pair]) -> tuple[dict[str, Pair], tuple[str, ...]]:
     """Number the classes of arrays in memory, and return their names; unchanged where labels are class numbers.
 
-    Labels that are not all from 0 to 99,999 are names, such as -1 and 1.
+    Labels that are not all from 0 to 99,999 are names, such as -1 and 1. Booleans are 0 and 1, as everywhere in NumPy.
     """
     same = dict(splits)
     if any(not y.ndim for _, y in splits.values()):
         return same, ()  # refused later, as all rows of a wrong shape
-    labels = {name: y.reshape(-1) for name, (_, y) in splits.items()}
+    labels = {name: without_booleans(y.reshape(-1)) for name, (_, y) in splits.items()}
     if is_regression(recipe, (y for _, y in splits.values())) or any(
         len(own) != len(splits[name][1]) or own.dtype.kind not in "buif" or not _whole(own)
         for name, own in labels.items()
@@ -70,6 +68,11 @@ def numbered(recipe: Recipe, splits: Mapping[str, Pair]) -> tuple[dict[str, Pair
     return {name: (X, classes[name]) for name, (X, _) in splits.items()}, names
 
 
+def without_booleans(y: NDArray[Any]) -> NDArray[Any]:
+    """Labels with 0 in place of false and 1 of true."""
+    return y.astype(np.uint8) if y.dtype.kind == "b" else y
+
+
 def _integers(y: NDArray[Any]) -> NDArray[Any]:
     return y.astype(np.int64) if y.dtype.kind == "f" else y
 
@@ -79,7 +82,3 @@ def _whole(y: NDArray[Any]) -> bool:
         return True
     with np.errstate(invalid="ignore"):
         return bool((np.isfinite(y) & (y == np.floor(y)) & (np.abs(y) < 2**53)).all())
-
-
-def _one_hot(y: NDArray[Any]) -> bool:
-    return bool((((y == 0) | (y == 1)).all() and (y == 1).sum(axis=1) == 1).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
@@ -43,7 +44,7 @@ def read_columns(
     *,
     titles: Callable[[Path], Titles],
     batches: Batches,
-    missing_label: str = "",
+    missing_word: str = "",
 ) -> RawData:
     """Read the files twice, for categories and means, then for rows; three times if means need a hold-out.
 
@@ -55,8 +56,9 @@ def read_columns(
         Function that returns the names of the columns of a file.
     batches : callable
         Function that reads the needed columns of a file.
-    missing_label : str
-        End of the message where a label is missing.
+    missing_word : str
+        What a missing label or category may be in the file, with a place for the word "class" or "category"; by
+        default nothing is said.
     """
     options = options_of(recipe)
     files = located(recipe, root)
@@ -69,18 +71,18 @@ def read_columns(
                 absent = ", ".join(map(shown, sorted(missing)))
                 raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{_hint(found)}")
     progress = FileProgress(reporter.progress("Reading columns", "bytes"), files)
-    survey = _read_files(Survey(columns, missing_label), files, batches, progress)
+    survey = _read_files(Survey(columns, missing_word), files, batches, progress)
     if survey.n_missing and options.missing == "refuse":
         raise DataError(
-            f'{survey.n_missing} values are missing; the first is in {survey.first}; set missing = "mean" in [table] '
-            f"to replace them"
+            f"{survey.n_missing} values are missing; the first is in {survey.first}; "
+            f'set missing = "mean" in [table] to replace them'
         )
     if survey.n_missing and "test" not in files:
         # Means must not use the rows that are held out; how many rows there are is known only now.
         training = np.zeros(survey.n_training, bool)
         training[hold_out_rows(survey.n_training, seed, recipe.hold_out)["train"]] = True
         progress = FileProgress(reporter.progress("Reading columns again", "bytes"), files)
-        survey = _read_files(Survey(columns, missing_label), files, batches, progress, training)
+        survey = _read_files(Survey(columns, missing_word), files, batches, progress, training)
     survey.finish(standardise=recipe.standardise)
     record, origin = columns.record(fills=options.missing == "mean"), _origin(columns)
 
@@ -98,11 +100,16 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
         raise DataError("[table] needs label, the name of the column of the class")
     if len(options.labels) > 1 and not regression:
         raise DataError("[table] names several labels, which only regression has; set task = regression")
-    if len(set(titles.names)) != len(titles.names):
-        raise DataError(f"{path} has two columns of the same name{_hint(titles.names)}")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
-    left_out = () if options.numeric is not None else tuple(name for name in _left_out(titles) if name not in other)
+    index = tuple(name for name in _left_out(titles) if name not in {*other, *(options.numeric or ())})
+    # An index of pandas with several levels has as many columns without a name.
+    if twice := [name for name, n in Counter(titles.names).items() if n > 1 and name not in index]:
+        raise DataError(
+            f"{path} has {titles.names.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its "
+            f"own{_hint(titles.names)}"
+        )
+    left_out = () if options.numeric is not None else index
     numeric = tuple(name for name in titles.names if name not in {*other, *left_out})
     numeric = numeric if options.numeric is None else options.numeric
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
@@ -115,7 +122,8 @@ def _left_out(titles: Titles) -> tuple[str, ...]:
     """Columns that number or name the rows as pandas writes them: its index, and unnamed columns at the start."""
     unnamed = takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), titles.names)
     index = [name for name in titles.names if name in titles.numbering or re.fullmatch(r"__index_level_\d+__", name)]
-    return tuple(dict.fromkeys((*unnamed, *index)))
+    first = tuple(unnamed)
+    return (*first, *(name for name in index if name not in first))
 
 
 def _read_files(

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, encoding_hint, is_utf16
 from hfnumba.formats.extras import require
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
@@ -26,11 +26,11 @@ from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
 
 BLOCK_NBYTES = 2**22
-"""Number of bytes read at once; a longer row is refused."""
+"""Number of bytes read at once; a longer row is refused unless two such blocks happen to hold it."""
 
-_MISSING_LABEL = (
-    ": it is empty, or a text such as NA that stands for a missing value; if that is a class, set "
-    "missing_values = [] in [table], or list there what is missing"
+_MISSING_WORD = (
+    "empty, or a text such as NA that stands for a missing value; if that is a {}, set missing_values = [] in [table], "
+    "or list there what is missing"
 )
 _HINTS = {
     "conversion error to double": "name columns of text in categorical, or those to take in numeric; texts that stand "
@@ -61,7 +61,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
                 yield {**found, **words}, file.tell() / nbytes
 
     return read_columns(
-        recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_label=_MISSING_LABEL
+        recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_word=_MISSING_WORD
     )
 
 
@@ -83,6 +83,9 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
     if options.missing_values is not msgspec.UNSET:
         spaced = ("{}", " {}", "{} ", " {} ")
         convert["null_values"] = ["", *(form.format(text) for text in options.missing_values for form in spaced)]
+    with opened(path) as text:
+        if is_utf16(beginning := text.read(2)):
+            raise DataError(f"{path} cannot be read as CSV: {encoding_hint(beginning)}")
     try:
         # Files of Arrow, not of Python: Arrow reads ahead in a thread, which would abort the process if it were in
         # Python code at exit.
@@ -99,6 +102,13 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
             ) as reader:
                 yield reader, file
     except (arrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+            raise DataError(f"{path} cannot be read as CSV: {encoding_hint(b'')}") from error
+        if "straddles two block" in str(error):
+            raise DataError(
+                f"{path} cannot be read as CSV: it has a row longer than {BLOCK_NBYTES >> 20} MiB, perhaps since a "
+                f"quote in it is not closed; shorten such rows"
+            ) from error
         hints = "".join(f"; {hint}" for part, hint in _HINTS.items() if part in str(error))
         raise DataError(f"{path} cannot be read as CSV: {error}{hints}") from error
 

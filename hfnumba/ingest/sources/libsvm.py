@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfnumba.errors import DataError
+from hfnumba.errors import DataError, encoding_hint, is_utf16
 from hfnumba.formats.numbers import plain
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
@@ -74,6 +75,10 @@ def _lines(path: Path, options: TableOptions) -> Iterator[tuple[_Line, float]]:
         number = 0
         while text := file.readline(MAX_LINE + 1):
             number += 1
+            if number == 1:
+                if is_utf16(text):
+                    raise DataError(f"{path} cannot be read: {encoding_hint(text)}")
+                text = text.removeprefix(codecs.BOM_UTF8)
             where = f"{path}, line {number}"
             if len(text) > MAX_LINE:
                 raise DataError(f"{where} is longer than {MAX_LINE} bytes")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
+from hfnumba.ingest.sources.numbering import Numbering
 from hfnumba.store.columns import Column, canonical
 from hfnumba.store.rounding import Ranges
 
@@ -68,11 +69,11 @@ class Columns:
 class Survey:
     """Running statistics of the columns, batch by batch."""
 
-    def __init__(self, columns: Columns, missing_label: str = "") -> None:
-        self.columns, self._missing_label = columns, missing_label
+    def __init__(self, columns: Columns, missing_word: str = "") -> None:
+        self.columns, self._missing_word = columns, missing_word
         self.spellings: dict[str, dict[str | None, set[str]]] = {name: {} for name in columns.words}
         numbers = (*columns.numeric, *(columns.labels if columns.regression else ()))
-        self.learnt: dict[str, set[str | None]] = {name: set() for name in columns.categorical}
+        self.learnt: dict[str, Counter[str | None]] = {name: Counter() for name in columns.categorical}
         self.others: dict[str, dict[str, dict[str | None, int]]] = {}
         self.counts, self.sums = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0.0)
         self.lowest, self.highest = dict.fromkeys(numbers, np.inf), dict.fromkeys(numbers, -np.inf)
@@ -80,7 +81,7 @@ class Survey:
         self.inexact: set[str] = set()
         self.missing: dict[str, int] = {}
         self.first, self.n_training = "", 0
-        self.numberings: dict[str, list[_Numbering]] = {name: [] for name in columns.numeric}
+        self.numberings: dict[str, list[Numbering]] = {name: [] for name in columns.numeric}
 
     @property
     def n_missing(self) -> int:
@@ -91,7 +92,7 @@ class Survey:
         """Add a file of a split; ``trains`` marks the rows of all training files that train, by default all."""
         row = 0
         for found in self.numberings.values() if split == "train" else ():
-            found.append(_Numbering())
+            found.append(Numbering())
         for batch in batches:
             n = len(next(iter(batch.values())))
             training = np.full(n, split == "train")
@@ -116,21 +117,26 @@ class Survey:
         for word, n in Counter(words).items():
             category = canonical(word)
             if name in self.learnt and split == "train":
-                self.learnt[name].add(category)
+                self.learnt[name][category] += n
             elif name in self.learnt:
                 own[category] = own.get(category, 0) + n
             if category in found or len(found) <= MAX_CATEGORIES:
                 found.setdefault(category, set()).add(word)
         if len(found) > MAX_CATEGORIES and name in self.columns.categorical:
-            raise DataError(f"column {shown(name)} has more than {MAX_CATEGORIES} categories")
+            raise DataError(
+                f"column {shown(name)} has more than {MAX_CATEGORIES} categories; leave it out of categorical if it "
+                f"names the rows"
+            )
         return np.array([word is None for word in words], bool)
 
     def _miss(self, name: str, missing: NDArray[np.bool_], path: Path, row: int) -> None:
         place = f"column {shown(name)}, row {row + int(np.argmax(missing))} (counted from 0) of {path}"
         if name in self.columns.labels or name in self.columns.weight:
             kind = "label" if name in self.columns.labels else "weight"
-            raise DataError(f"a {kind} is missing in {place}{self._missing_label}")
-        self.first = self.first or place
+            hint = f": it is {self._missing_word.format('class')}" if self._missing_word and kind == "label" else ""
+            raise DataError(f"a {kind} is missing in {place}{hint}")
+        hint = f": it is {self._missing_word.format('category')}" if self._missing_word and name in self.learnt else ""
+        self.first = self.first or f"{place}{hint}"
         self.missing[name] = self.missing.get(name, 0) + int(missing.sum())
 
     def _measure(self, name: str, known: NDArray[np.float64]) -> None:
@@ -175,27 +181,35 @@ class Survey:
         if len(names) > MAX_SHOWN_COLUMNS:
             notes.append(f"Features are also {len(names) - MAX_SHOWN_COLUMNS} more columns, see hfnumba data info")
         if self.columns.left_out:
-            indices = ", ".join(map(shown, self.columns.left_out))
-            notes.append(
-                f"No feature is {indices}, an index of rows as pandas writes it; to have it, name it in numeric"
-            )
+            notes.append(_of_index(self.columns.left_out))
         for name, found in self.spellings.items():
             several = sorted(sorted(words - {None}) for words in found.values() if len(words - {None}) > 1)
             if several:
                 example = " and ".join(map(shown, several[0][:3]))
                 notes.append(f"Column {shown(name)} spells values in several ways: {example} are taken for the same")
-        notes.extend(self._unseen())
+            if self._missing_word and name in self.missing:
+                notes.append(f"A missing value of column {shown(name)} is {self._missing_word.format('category')}")
+        return (*notes, *self._unseen(), *self._ordered())
+
+    def _ordered(self) -> Iterator[str]:
+        """Warnings of columns that number or name the rows."""
         for name, numberings in self.numberings.items():
             if sum(found.n for found in numberings) < MIN_RUNNING:
                 continue
             running = all(found.consecutive for found in numberings)
             if running or all(found.ordered for found in numberings):
-                what = "is a running number" if running else "has larger (or smaller) whole numbers from row to row"
-                notes.append(
+                what = "is a running number" if running else "has a larger (or smaller) value from row to row"
+                yield (
                     f"Warning: column {shown(name)} {what}, which may give away labels by the order of the rows; to "
                     f"leave it out, name the columns to take in numeric"
                 )
-        return tuple(notes)
+        for name, counts in self.learnt.items():
+            known = {value: n for value, n in counts.items() if value is not None}
+            if len(known) >= MIN_RUNNING and max(known.values()) == 1:
+                yield (
+                    f"Warning: column {shown(name)} has another category in each row, so it names the rows, and "
+                    f"nothing can be learnt from it; to leave it out, do not name it in categorical"
+                )
 
     def _unseen(self) -> Iterator[str]:
         """Warnings of categories in files of other splits that no row of the training files has."""
@@ -224,54 +238,15 @@ class Survey:
         return f"{kind} from {self.lowest[name]:.15g} to {self.highest[name]:.15g}{before}{missing}"
 
 
-@dataclass
-class _Numbering:
-    """Sums over the values of a file, which tell whether they are consecutive whole numbers in any order."""
-
-    n: int = 0
-    base: float = 0.0
-    low: float = np.inf
-    high: float = -np.inf
-    total: float = 0.0
-    squares: float = 0.0
-    last: float | None = None
-    rises: bool = True
-    falls: bool = True
-
-    def update(self, values: NDArray[np.float64]) -> None:
-        """Add values; a fraction, a missing or an infinite one makes the sums NaN."""
-        if not len(values):
-            return
-        before = values[:-1] if self.last is None else np.concatenate([[self.last], values[:-1]])
-        after = values[len(values) - len(before) :]
-        self.rises, self.falls = (
-            self.rises and bool((after > before).all()),
-            self.falls and bool((after < before).all()),
+def _of_index(names: Sequence[str]) -> str:
+    """Sentence about the columns of pandas' index of rows, which are no features."""
+    words = ", ".join(map(shown, dict.fromkeys(names)))
+    if (unnamed := names.count("")) > 1:
+        return (
+            f"No feature is {words} ({unnamed} columns without a name), an index of rows of several levels as pandas "
+            f"writes it; to have it, give each column a name"
         )
-        self.last = float(values[-1])
-        if not self.n:
-            self.base = float(values[0])
-        with np.errstate(invalid="ignore", over="ignore"):
-            from_base = np.where(values == np.floor(values), values - self.base, np.nan)
-            self.n += len(values)
-            self.low, self.high = min(self.low, float(from_base.min())), max(self.high, float(from_base.max()))
-            self.total += float(from_base.sum())
-            self.squares += float(np.square(from_base).sum())
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the values are whole numbers, each larger than the one before it, or each smaller."""
-        return bool(np.isfinite(self.squares)) and (self.rises or self.falls)
-
-    @property
-    def consecutive(self) -> bool:
-        """Whether number, range, sum and sum of squares are those of consecutive whole numbers."""
-        n, low = self.n, self.low
-        if n < 2 or self.high - low != n - 1 or not np.isfinite(self.squares):
-            return False
-        total = n * low + n * (n - 1) / 2
-        squares = n * low**2 + low * n * (n - 1) + (n - 1) * n * (2 * n - 1) / 6
-        return bool(np.isclose(self.total, total, rtol=1e-9) and np.isclose(self.squares, squares, rtol=1e-9))
+    return f"No feature is {words}, an index of rows as pandas writes it; to have it, name it in numeric"
 
 
 def shown(name: str) -> str:

@@ -19,6 +19,7 @@ from distributed import Client, LocalCluster
 from hfnumba.engine.cluster.membership import Workers
 from hfnumba.engine.cluster.messages import OPERATION
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
+from hfnumba.engine.host import PartitionHost
 from hfnumba.errors import ClusterError, StoppedError
 from hfnumba.launch import local
 from hfnumba.stop import StopSignals
@@ -328,6 +329,15 @@ def hang(dask_worker):
     dask_worker.handlers[OPERATION] = never
 
 
+def hang_in_a_kernel(dask_worker):
+    """Let a worker take every message in hand, and then compute nothing: a thread waits for ever."""
+
+    def never(host, evaluations, partitions, divisors=()):
+        threading.Event().wait()
+
+    PartitionHost.evaluate = never
+
+
 def loses(monkeypatch):
     """Addresses of the workers that are lost from now on; not from the log, which a quiet LocalCluster silences."""
     lost, lose = [], Workers.lose
@@ -357,6 +367,39 @@ def test_healthy_workers_take_over_from_one_that_greets_but_never_answers(own_cl
         assert 1 <= lost.count(hanging) <= 6
 
 
+def test_a_worker_whose_kernel_hangs_is_lost_though_its_process_answers(own_client, reference, monkeypatch):
+    lost = loses(monkeypatch)
+    with objective(own_client, timeout_s=2.0) as f:
+        f.value(np.zeros(f.n_params))
+        hanging = min(pids(own_client))
+        own_client.run(hang_in_a_kernel, workers=[hanging])
+        assert_same_bits(everything(f), reference)
+        assert lost[0] == hanging
+
+
+def slow_down(dask_worker):
+    """Let a worker compute for four times as long as it may be silent, in a thread that is always ready to run."""
+    evaluate = PartitionHost.evaluate
+
+    def late(host, evaluations, partitions, divisors=()):
+        end = time.monotonic() + 6.0
+        while time.monotonic() < end:
+            pass
+        return evaluate(host, evaluations, partitions, divisors)
+
+    PartitionHost.evaluate = late
+
+
+@pytest.mark.slow
+def test_a_worker_that_computes_for_long_is_heard(own_client, monkeypatch):
+    lost = loses(monkeypatch)
+    with objective(own_client, timeout_s=1.5) as f:
+        value = f.value(np.zeros(f.n_params))
+        own_client.run(slow_down)
+        assert f.value(np.zeros(f.n_params)) == value
+    assert not lost
+
+
 @pytest.mark.slow
 def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, monkeypatch):
     lost = loses(monkeypatch)
@@ -364,7 +407,7 @@ def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, 
         f.value(np.zeros(f.n_params))
         stay(f._engine._workers)
         own_client.run(hang)
-        with pytest.raises(ClusterError, match=r"worker \d at \w+:.* is lost: silent for .*lost 3 times in one round"):
+        with pytest.raises(ClusterError, match=r"worker \d \(\w+:.*\) is lost: silent for .*lost 3 times in one round"):
             f.value(np.zeros(f.n_params))
     assert 3 <= len(lost) <= 6
 

@@ -1,4 +1,4 @@
-"""Replacing workers while a run ends."""
+"""Names of workers, and replacing them while a run ends."""
 
 import asyncio
 from types import SimpleNamespace
@@ -7,6 +7,7 @@ import pytest
 from distributed.comm.core import CommClosedError
 
 from hfnumba.engine.cluster.membership import Workers
+from hfnumba.engine.cluster.worker import lasting_name
 
 
 @pytest.mark.parametrize(("status", "n_warnings"), [("running", 1), ("closing", 0)])
@@ -22,3 +23,20 @@ def test_a_restart_that_the_end_of_a_run_cuts_off_is_no_warning(status, n_warnin
 
     asyncio.run(go())
     assert len(caplog.records) == n_warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "nanny", "expected"),
+    [
+        ("tcp://a:1", "tcp://a:9", "tcp://a:9"),
+        ("tls://b:1", "tcp://a:9", "tcp://a:9"),
+        (None, "tcp://a:9", "tcp://a:9"),
+        ("tcp://a:1", None, "tcp://a:1"),
+        (3, "tcp://a:9", "3"),
+        ("node7", "tcp://a:9", "node7"),
+    ],
+)
+def test_a_worker_without_a_name_is_called_by_its_nanny(name, nanny, expected):
+    """The address of its process changes when that is replaced, and losses would be counted anew."""
+    worker = SimpleNamespace(name=name, nanny=nanny, address="tcp://a:1", contact_address="tls://b:1")
+    assert lasting_name(worker) == expected
