@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.evaluations import Product
+from hfnumba.engine.evaluations import EmpiricalFisherProduct, Product
+from hfnumba.engine.protocol import Evaluation
 from hfnumba.errors import UsageError
 from hfnumba.krylov.operator import LinearOperator, Operator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
@@ -56,14 +57,30 @@ class RoundLinearization:
 
     def hessian(self) -> CurvatureOperator:
         """Return the exact Hessian on the curvature sample. A product: one round, 6 GEMMs a layer (2 for the first)."""
-        return CurvatureOperator(self, exact=True)
+        return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, True, rows))
 
     def gauss_newton(self) -> CurvatureOperator:
         """Return the Gauss-Newton matrix J'QJ (Schraudolph 2002) on the curvature sample, positive semi-definite.
 
         A product costs one round and 4 GEMMs a layer (2 for the first).
         """
-        return CurvatureOperator(self, exact=False)
+        return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, False, rows))
+
+    def fisher(self) -> CurvatureOperator:
+        """Return the Fisher matrix on the curvature sample, which is the Gauss-Newton matrix for all losses here.
+
+        The expectation is over targets that the network's outputs predict: classes with probabilities p, or values
+        with variance 1 (Martens 2020, "New insights and perspectives on the natural gradient method", section 9.2).
+        """
+        return self.gauss_newton()
+
+    def empirical_fisher(self) -> CurvatureOperator:
+        """Return the empirical Fisher matrix on the curvature sample: the mean of gg' over the gradients g of the rows.
+
+        Its targets are those of the data, so it is not the Fisher matrix (Kunstner, Balles and Hennig 2019,
+        "Limitations of the empirical Fisher approximation"). A product costs one round and 2 GEMMs a layer.
+        """
+        return CurvatureOperator(self, EmpiricalFisherProduct)
 
     def preconditioner(self, name: str, damping: float) -> LinearOperator:
         """Return the preconditioner that was named when this was made; no round."""
@@ -79,13 +96,17 @@ class RoundLinearization:
 
 @dataclass(frozen=True, eq=False)
 class CurvatureOperator(Operator):
-    """The Hessian (``exact``) or the Gauss-Newton matrix on the curvature sample of a linearization.
+    """A curvature matrix on the curvature sample of a linearization, with the penalty's. A product costs one round.
 
-    A product costs one round.
+    Attributes
+    ----------
+    linearization : RoundLinearization
+    product : callable
+        Returns the evaluation of a product from the names of theta and of the vector, and the sample.
     """
 
     linearization: RoundLinearization
-    exact: bool
+    product: Callable[[str, str, RowSample | None], Evaluation]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,7 +150,7 @@ class CurvatureOperator(Operator):
         vectors = [f.checked(v) for v in vectors]
         with ExitStack() as stack:
             names = [stack.enter_context(f.vectors.using(v)) for v in vectors]
-            answers = f.evaluate(*[Product(point.name, name, self.exact, point.sample) for name in names])
+            answers = f.evaluate(*[self.product(point.name, name, point.sample) for name in names])
         products: list[Vector] = [answer["product"] for answer in answers]
         if f.l2:
             for total, v in zip(products, vectors, strict=True):

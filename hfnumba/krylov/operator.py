@@ -305,4 +305,5 @@ class _Sum(Operator):
         return np.add(product, other, out=product if fits else None)
 
     def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
-        return new_products(self.first, V) + new_products(self.second, V)
+        total: NDArray[Any] = new_products(self.first, V) + new_products(self.second, V)
+        return total

@@ -66,9 +66,7 @@ def test_spectrum_of_a_network_is_that_of_the_dense_matrix(curvature, kind):
     largest = np.abs(values).max()
     np.testing.assert_allclose([one.value for one in found.highest], values[:-4:-1], atol=1e-5 * largest)
     np.testing.assert_allclose([one.value for one in found.lowest], values[:3], atol=1e-5 * largest)
-    np.testing.assert_allclose(
-        sla.eigsh(H.to_scipy(), 3, which="LA")[0][::-1], values[:-4:-1], atol=1e-5 * largest
-    )
+    np.testing.assert_allclose(sla.eigsh(H.to_scipy(), 3, which="LA")[0][::-1], values[:-4:-1], atol=1e-5 * largest)
     count, slack = found.n_negative, 4 * found.n_negative.standard_error + 1e-6
     assert count.lower - slack <= np.count_nonzero(values < -found.flat) <= count.upper + slack
     assert H.trace(exact=True).value == pytest.approx(values.sum(), rel=1e-4)
