@@ -1,4 +1,4 @@
-"""Products with the empirical Fisher matrix over the rows of one partition: the sum of g g'v over the rows' gradients g.
+"""Products with the empirical Fisher matrix over the rows of one partition: the sum of g g'v over their gradients g.
 
 For a dense layer a row's gradient is the outer product a d' of its input, with a 1 for the bias, and its delta. So g'v
 is the sum over the layers of a'V d, and the product is the gradient of deltas that are multiplied by it: two GEMMs a
