@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hfnumba.krylov.cg import cg as cg
     from hfnumba.krylov.lanczos import lanczos as lanczos
     from hfnumba.krylov.minres import minres as minres
+    from hfnumba.krylov.spectrum import spectrum as spectrum
     from hfnumba.krylov.steihaug import steihaug as steihaug
     from hfnumba.network import Network as Network
     from hfnumba.objective import RowSample as RowSample
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hfnumba.optim.hessian_free import HessianFree as HessianFree
     from hfnumba.optim.lbfgs import LBFGS as LBFGS
     from hfnumba.optim.methods import optimizer as optimizer
+    from hfnumba.run.model import load_model as load_model
     from hfnumba.store import open_store as open_store
 
     __version__: str
@@ -47,6 +49,8 @@ _HOME = {
     "cg": "hfnumba.krylov.cg",
     "lanczos": "hfnumba.krylov.lanczos",
     "minres": "hfnumba.krylov.minres",
+    "load_model": "hfnumba.run.model",
+    "spectrum": "hfnumba.krylov.spectrum",
     "steihaug": "hfnumba.krylov.steihaug",
     "open_store": "hfnumba.store",
     "optimizer": "hfnumba.optim.methods",

@@ -12,7 +12,7 @@ from numba import njit
 from hfnumba.engine import ArrayObjective
 from hfnumba.kernels.blas import gemm, limit_blas_threads, uniform_rows
 from hfnumba.krylov.kronecker import kfac
-from hfnumba.krylov.operator import dot
+from hfnumba.krylov.vectors import dot
 from hfnumba.network import Network
 from hfnumba.objective import RowSample, Trial
 from tests.limits import LIMIT_S

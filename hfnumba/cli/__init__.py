@@ -32,6 +32,8 @@ _COMMANDS = {
     "train": _Entry("hfnumba.cli.train", "train", "Train a network on a store, or continue a run."),
     "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Loss and error of a run on a split."),
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
+    "spectrum": _Entry("hfnumba.cli.spectrum", "spectrum", "Eigenvalues of a run's Hessian or Gauss-Newton matrix."),
+    "export": _Entry("hfnumba.cli.export", "export", "Write a run's network for other libraries."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
     "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),

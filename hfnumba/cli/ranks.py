@@ -32,7 +32,7 @@ def refuse_many(words: Sequence[str]) -> None:
     from hfnumba.launch.mpi import announced
 
     rank, size = announced()
-    if size == 1 or words[:1] != ["train"]:
+    if size == 1 or words[:1] not in (["train"], ["spectrum"]):
         return
     _refuse(
         UsageError(

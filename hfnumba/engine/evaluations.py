@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.protocol import Evaluation, Problem, Result, Vectors
 from hfnumba.engine.tree import Sums
-from hfnumba.kernels import fisher_diagonal, kronecker, passes, products
+from hfnumba.kernels import empirical_fisher, fisher_diagonal, kronecker, passes, products
 from hfnumba.objective import RowSample
 
 _FLOAT64 = np.dtype(np.float64)
@@ -93,6 +93,27 @@ class Product(Evaluation):
         primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
         theta, v = host.vectors[self.theta], host.vectors[self.v]
         products.product_pass(theta, *host.arguments(rows), primal, v, self.exact, out)
+        return (out,)
+
+
+@dataclass(frozen=True)
+class EmpiricalFisherProduct(Evaluation):
+    """The mean ``product`` (n_params,) of the empirical Fisher matrix, the mean of gg', with the vector named ``v``."""
+
+    theta: str
+    v: str
+    rows: RowSample | None = None
+
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"product": problem.mean_vector}
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        rows = host.rows(j, self.rows)
+        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        theta, v = host.vectors[self.theta], host.vectors[self.v]
+        empirical_fisher.empirical_fisher_pass(theta, *host.arguments(rows), primal, v, out)
         return (out,)
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.evaluations import Product
+from hfnumba.engine.evaluations import EmpiricalFisherProduct, Product
+from hfnumba.engine.protocol import Evaluation
 from hfnumba.errors import UsageError
 from hfnumba.krylov.operator import LinearOperator, Operator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
+from hfnumba.krylov.submatrix import SubmatrixOperator
 from hfnumba.objective import RowSample, Vector
 
 if TYPE_CHECKING:
     from hfnumba.engine.objective import RoundObjective
+
+_AT_ONCE, _AT_ONCE_BYTES = 8, 8 << 20
+"""Largest number of products in one round, and of bytes of their vectors: a host has a sum of each on each thread."""
 
 
 class Point(NamedTuple):
@@ -50,14 +57,30 @@ class RoundLinearization:
 
     def hessian(self) -> CurvatureOperator:
         """Return the exact Hessian on the curvature sample. A product: one round, 6 GEMMs a layer (2 for the first)."""
-        return CurvatureOperator(self, exact=True)
+        return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, True, rows))
 
     def gauss_newton(self) -> CurvatureOperator:
         """Return the Gauss-Newton matrix J'QJ (Schraudolph 2002) on the curvature sample, positive semi-definite.
 
         A product costs one round and 4 GEMMs a layer (2 for the first).
         """
-        return CurvatureOperator(self, exact=False)
+        return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, False, rows))
+
+    def fisher(self) -> CurvatureOperator:
+        """Return the Fisher matrix on the curvature sample, which is the Gauss-Newton matrix for all losses here.
+
+        The expectation is over targets that the network's outputs predict: classes with probabilities p, or values
+        with variance 1 (Martens 2020, "New insights and perspectives on the natural gradient method", section 9.2).
+        """
+        return self.gauss_newton()
+
+    def empirical_fisher(self) -> CurvatureOperator:
+        """Return the empirical Fisher matrix on the curvature sample: the mean of gg' over the gradients g of the rows.
+
+        Its targets are those of the data, so it is not the Fisher matrix (Kunstner, Balles and Hennig 2019,
+        "Limitations of the empirical Fisher approximation"). A product costs one round and 2 GEMMs a layer.
+        """
+        return CurvatureOperator(self, EmpiricalFisherProduct)
 
     def preconditioner(self, name: str, damping: float) -> LinearOperator:
         """Return the preconditioner that was named when this was made; no round."""
@@ -73,13 +96,17 @@ class RoundLinearization:
 
 @dataclass(frozen=True, eq=False)
 class CurvatureOperator(Operator):
-    """The Hessian (``exact``) or the Gauss-Newton matrix on the curvature sample of a linearization.
+    """A curvature matrix on the curvature sample of a linearization, with the penalty's. A product costs one round.
 
-    A product costs one round.
+    Attributes
+    ----------
+    linearization : RoundLinearization
+    product : callable
+        Returns the evaluation of a product from the names of theta and of the vector, and the sample.
     """
 
     linearization: RoundLinearization
-    exact: bool
+    product: Callable[[str, str, RowSample | None], Evaluation]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -94,11 +121,38 @@ class CurvatureOperator(Operator):
 
     def matvec(self, v: Vector) -> Vector:
         """Multiply with ``v`` (n_params,). One round."""
-        f, point = self.linearization.objective, self.linearization.point
-        v = f.checked(v)
-        with f.vectors.using(v) as name:
-            (answer,) = f.evaluate(Product(point.name, name, self.exact, point.sample))
-        product: Vector = answer["product"]
-        if f.l2:
-            product += f.dtype.type(f.l2) * f.network.weights_only(v)
+        return self._products([v])[0]
+
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        """Multiply with the columns of ``V`` (n_params, k), to the bits of :meth:`matvec`.
+
+        A round takes 8 columns, or as many as have 8 MB in all, at least one; its cost in arithmetic is that of as
+        many products.
+        """
+        columns = np.ascontiguousarray(V.T, self.dtype)
+        step = min(_AT_ONCE, max(1, _AT_ONCE_BYTES // (columns.itemsize * self.shape[0])))
+        product = np.empty(V.shape, self.dtype)
+        for start in range(0, len(columns), step):
+            for k, column in enumerate(self._products(list(columns[start : start + step])), start):
+                product[:, k] = column
         return product
+
+    def layer_blocks(self) -> tuple[SubmatrixOperator, ...]:
+        """Return the diagonal block of each layer's parameters, weights before biases, from the first layer on.
+
+        A product with a block costs as much as one with the whole matrix.
+        """
+        ends = np.cumsum([0, *((a + 1) * b for a, b in pairwise(self.linearization.objective.network.sizes))]).tolist()
+        return tuple(SubmatrixOperator(self, start, stop) for start, stop in pairwise(ends))
+
+    def _products(self, vectors: list[Vector]) -> list[Vector]:
+        f, point = self.linearization.objective, self.linearization.point
+        vectors = [f.checked(v) for v in vectors]
+        with ExitStack() as stack:
+            names = [stack.enter_context(f.vectors.using(v)) for v in vectors]
+            answers = f.evaluate(*[self.product(point.name, name, point.sample) for name in names])
+        products: list[Vector] = [answer["product"] for answer in answers]
+        if f.l2:
+            for total, v in zip(products, vectors, strict=True):
+                np.add(total, f.dtype.type(f.l2) * f.network.weights_only(v), out=total)
+        return products

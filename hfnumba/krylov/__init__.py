@@ -8,18 +8,22 @@ solvers share are described once, at :func:`cg`; the other docstrings describe t
 
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
+from hfnumba.krylov.estimates import Estimate
 from hfnumba.krylov.lanczos import lanczos
 from hfnumba.krylov.minres import minres
 from hfnumba.krylov.operator import FunctionOperator, LinearOperator, Operator, as_operator, shifted
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
+from hfnumba.krylov.spectrum import Spectrum, spectrum
 from hfnumba.krylov.steihaug import steihaug
 from hfnumba.krylov.stopping import RelativeProgress
 from hfnumba.krylov.structured import BlockDiagonalOperator, DiagonalOperator, KroneckerOperator
+from hfnumba.krylov.submatrix import SubmatrixOperator
 
 __all__ = [
     "BlockDiagonalOperator",
     "CurvedDirection",
     "DiagonalOperator",
+    "Estimate",
     "FunctionOperator",
     "Iterate",
     "KroneckerOperator",
@@ -28,11 +32,14 @@ __all__ = [
     "LinearOperator",
     "Operator",
     "RelativeProgress",
+    "Spectrum",
+    "SubmatrixOperator",
     "as_operator",
     "bicgstab",
     "cg",
     "lanczos",
     "minres",
     "shifted",
+    "spectrum",
     "steihaug",
 ]

@@ -34,9 +34,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector, add_scaled, dot
+from hfnumba.krylov.operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
+from hfnumba.krylov.vectors import add_scaled, dot
 
 # The cosine between two vectors that is zero up to the rounding of its float64 accumulation.
 _NO_COSINE = float(np.finfo(np.float64).eps)

@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector, add_scaled, dot
+from hfnumba.krylov.operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, curvature_and_model, start
 from hfnumba.krylov.stopping import RelativeProgress
 from hfnumba.krylov.system import System, prepare
+from hfnumba.krylov.vectors import add_scaled, dot
 
 
 def cg(

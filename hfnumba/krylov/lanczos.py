@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import Vector, add_scaled, dot
+from hfnumba.krylov.operator import Vector
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
 from hfnumba.krylov.system import System, prepare
+from hfnumba.krylov.vectors import add_scaled, dot
 
 _NEW = 1e-3
 """Smallest part of a unit vector outside the Krylov space with which the vector extends the basis."""

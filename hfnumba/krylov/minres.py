@@ -31,9 +31,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector, add_scaled, dot
+from hfnumba.krylov.operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
+from hfnumba.krylov.vectors import add_scaled, dot
 
 
 def minres(

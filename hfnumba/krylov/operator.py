@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from hfnumba.krylov.estimates import Estimate, estimated_diagonal, estimated_trace
+
 Vector = NDArray[np.floating[Any]]
 
 _BLOCK = 1 << 15
@@ -39,8 +41,9 @@ class LinearOperator(Protocol):
 class Operator(ABC):
     """Base class of symmetric operators: subclasses define ``shape``, ``dtype`` and ``matvec``.
 
-    It adds products ``H @ v`` and ``H @ V`` (of the columns of a matrix), shifts ``H + c`` (adds c·I), multiples
-    ``c * H``, sums ``A + B`` with any :class:`LinearOperator`, and :meth:`to_scipy`.
+    It adds products ``H @ v`` and ``H @ V`` (of the columns of a matrix), shifts ``H + c`` and ``H - c`` (c·I is added
+    or subtracted), multiples ``c * H``, sums ``A + B`` and ``A - B`` with any :class:`LinearOperator`, :meth:`trace`,
+    :meth:`diagonal` and :meth:`to_scipy`.
     """
 
     __array_ufunc__ = None  # NumPy's numbers and arrays leave ``c * H`` and ``c + H`` to this class
@@ -66,12 +69,32 @@ class Operator(ABC):
         array, n = np.asarray(other), self.shape[1]
         if array.ndim not in (1, 2) or array.shape[0] != n:
             raise ValueError(f"expected a vector of shape ({n},) or a matrix of shape ({n}, k), got {array.shape}")
-        if array.ndim == 1:
-            return self.matvec(array)
-        product = np.empty(array.shape, np.result_type(self.dtype, array.dtype))
-        for j in range(array.shape[1]):
-            product[:, j] = self.matvec(np.ascontiguousarray(array[:, j]))
-        return product
+        return self.matvec(array) if array.ndim == 1 else self.matmat(array)
+
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        """Return the products with the columns of ``V`` (n, k) as a new array; by default k products one by one."""
+        return _columns(self, V)
+
+    def trace(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
+        """Return the trace with its standard error, by Hutch++; see :func:`hfnumba.krylov.estimates.estimated_trace`.
+
+        Parameters
+        ----------
+        exact : bool
+            Whether to compute it from the n products with the unit vectors; the standard error is then 0.
+        probes : int
+            Number of products, at least 6. Where n is not larger, the trace is exact.
+        seed : int
+            Seed for the random vectors.
+        """
+        return estimated_trace(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
+
+    def diagonal(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
+        """Return the diagonal (n,) with the standard error of each entry; parameters are those of :meth:`trace`.
+
+        See :func:`hfnumba.krylov.estimates.estimated_diagonal`.
+        """
+        return estimated_diagonal(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
 
     def __add__(self, other: float | LinearOperator) -> Operator:
         """Return the shifted operator H + c·I for a number c, or the sum of two operators."""
@@ -82,6 +105,18 @@ class Operator(ABC):
         return _Sum(self, other)
 
     __radd__ = __add__
+
+    def __sub__(self, other: float | LinearOperator) -> Operator:
+        """Return H - c·I for a number c, or the difference of two operators."""
+        if isinstance(other, _NUMBER):
+            return shifted(self, -float(other))
+        if not hasattr(other, "matvec"):
+            return NotImplemented
+        return _Sum(self, _Multiple(other, -1.0))
+
+    def __neg__(self) -> Operator:
+        """Return -H."""
+        return _Multiple(self, -1.0)
 
     def __mul__(self, factor: float) -> Operator:
         """Return the multiple c·H for a number c."""
@@ -95,7 +130,13 @@ class Operator(ABC):
         """Convert to a :class:`scipy.sparse.linalg.LinearOperator` (symmetric: rmatvec = matvec)."""
         from scipy.sparse.linalg import LinearOperator as ScipyOperator  # noqa: PLC0415 - slow to import
 
-        return ScipyOperator(self.shape, matvec=self.matvec, rmatvec=self.matvec, dtype=self.dtype)
+        def matvec(v: Vector) -> Vector:
+            # SciPy gives columns of shape (n, 1) too.
+            return self.matvec(np.ravel(v))
+
+        return ScipyOperator(
+            self.shape, matvec=matvec, rmatvec=matvec, matmat=self.matmat, rmatmat=self.matmat, dtype=self.dtype
+        )
 
 
 class FunctionOperator(Operator):
@@ -169,6 +210,20 @@ def new_product(operator: LinearOperator, v: Vector) -> Vector:
     return product if product.flags.writeable and not np.may_share_memory(product, v) else product.copy()
 
 
+def _columns(operator: LinearOperator, V: NDArray[Any]) -> NDArray[Any]:
+    """Return the products with the columns of ``V`` one by one."""
+    product = np.empty(V.shape, np.result_type(operator.dtype, V.dtype))
+    for j in range(V.shape[1]):
+        product[:, j] = operator.matvec(np.ascontiguousarray(V[:, j]))
+    return product
+
+
+def new_products(operator: LinearOperator, V: NDArray[Any]) -> NDArray[Any]:
+    """Return the products with the columns of ``V`` (n, k), by ``matmat`` if there is one, as an array of their own."""
+    product = np.asarray(operator.matmat(V)) if hasattr(operator, "matmat") else _columns(operator, V)
+    return product if product.flags.writeable and not np.may_share_memory(product, V) else product.copy()
+
+
 @dataclass(frozen=True, eq=False)
 class _Derived(Operator):
     """An operator with the products of one other, changed."""
@@ -205,6 +260,10 @@ class _Shifted(_Derived):
             np.add(part, added, out=part)
         return product
 
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        total: NDArray[Any] = new_products(self.operator, V) + self.dtype.type(self.shift) * V
+        return total
+
 
 @dataclass(frozen=True, eq=False)
 class _Multiple(_Derived):
@@ -215,6 +274,10 @@ class _Multiple(_Derived):
     def matvec(self, v: Vector) -> Vector:
         product = new_product(self.operator, v)
         return np.multiply(product, self.factor, out=product if product.dtype.kind == "f" else None)
+
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        products: NDArray[Any] = new_products(self.operator, V) * self.factor
+        return products
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,19 +304,6 @@ class _Sum(Operator):
         fits = np.result_type(product, other) == product.dtype
         return np.add(product, other, out=product if fits else None)
 
-
-def dot(u: Vector, v: Vector) -> float:
-    """Return u'v, accumulated in float64 for float32 vectors as well, without a float64 copy of either.
-
-    Not a BLAS dot: BLAS splits long vectors over its threads, so that the last bits would depend on their
-    number; and in float32 squared norms would overflow above 1e19. Not finite if an entry is not.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.einsum("i,i->", u, v, dtype=np.float64))
-
-
-def add_scaled(y: Vector, scale: float, v: Vector, scratch: Vector) -> None:
-    """Add ``scale * v`` to y in place, with a scratch vector for a temporary; overflow gives infinities."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(v, scale, out=scratch)
-        np.add(y, scratch, out=y)
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        total: NDArray[Any] = new_products(self.first, V) + new_products(self.second, V)
+        return total

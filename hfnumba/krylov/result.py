@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.operator import dot
 from hfnumba.krylov.stopping import on_grid
 from hfnumba.krylov.system import System
+from hfnumba.krylov.vectors import dot
 
 
 class KrylovStatus(Enum):

@@ -17,9 +17,10 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from hfnumba.krylov.cg import Solve
-from hfnumba.krylov.operator import Vector, dot
+from hfnumba.krylov.operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
+from hfnumba.krylov.vectors import dot
 
 
 def steihaug(

@@ -46,35 +46,35 @@ class DiagonalOperator(Operator):
     """
 
     def __init__(self, diagonal: ArrayLike) -> None:
-        self.diagonal = _real("diagonal", diagonal)
-        if self.diagonal.ndim != 1:
-            raise ValueError(f"expected a diagonal of shape (n,), got {self.diagonal.shape}; pass a vector")
+        self.entries = _real("diagonal", diagonal)
+        if self.entries.ndim != 1:
+            raise ValueError(f"expected a diagonal of shape (n,), got {self.entries.shape}; pass a vector")
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the matrix, ``(n, n)``."""
-        return (self.diagonal.size, self.diagonal.size)
+        return (self.entries.size, self.entries.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the diagonal."""
-        return self.diagonal.dtype
+        return self.entries.dtype
 
     def matvec(self, v: Vector) -> Vector:
         """Return the entrywise product of the diagonal and ``v``."""
-        product: Vector = self.diagonal * v
+        product: Vector = self.entries * v
         return product
 
     def solve_lower(self, v: Vector) -> Vector:
         """Return L⁻¹ v, where LL' is the inverse of this matrix; it must be positive."""
-        product: Vector = np.sqrt(self.diagonal) * v
+        product: Vector = np.sqrt(self.entries) * v
         return product
 
     solve_upper = solve_lower
 
     def multiply_upper(self, v: Vector) -> Vector:
         """Return L'v, where LL' is the inverse of this matrix; it must be positive."""
-        quotient: Vector = v / np.sqrt(self.diagonal)
+        quotient: Vector = v / np.sqrt(self.entries)
         return quotient
 
     def inverse(self) -> DiagonalOperator:
@@ -86,11 +86,11 @@ class DiagonalOperator(Operator):
             If an entry is zero or so small that its reciprocal is not finite.
         """
         with np.errstate(divide="ignore", over="ignore"):
-            reciprocals = 1 / self.diagonal
+            reciprocals = 1 / self.entries
         bad = np.flatnonzero(~np.isfinite(reciprocals))
         if bad.size:
             raise ValueError(
-                f"expected a diagonal without zeros, got {bad.size} of them, the first, {self.diagonal[bad[0]]}, "
+                f"expected a diagonal without zeros, got {bad.size} of them, the first, {self.entries[bad[0]]}, "
                 f"at {bad[0]}; add a damping"
             )
         return DiagonalOperator(reciprocals)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import LinearOperator, Vector, as_operator, dot, new_product
+from hfnumba.krylov.operator import LinearOperator, Vector, as_operator, new_product
+from hfnumba.krylov.vectors import dot
 
 _NOISE = 8
 """Rounding units, relative to the largest product, below which a product of a unit vector counts as rounding."""

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from hfnumba.krylov.operator import dot
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult
+from hfnumba.krylov.vectors import dot
 from hfnumba.optim.vectors import LOSS_NOISE, Vector, all_finite, noise_of, norm
 
 DirectionKind = Literal["newton", "negative_curvature", "gradient"]

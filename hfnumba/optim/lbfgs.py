@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from hfnumba.errors import UsageError
-from hfnumba.krylov.operator import add_scaled, dot
+from hfnumba.krylov.vectors import add_scaled, dot
 from hfnumba.objective import Linearization, Objective
 from hfnumba.optim.checks import require_common, require_integer
 from hfnumba.optim.direction import Candidate, steepest_descent

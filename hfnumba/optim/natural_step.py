@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from hfnumba.krylov.kronecker import kfac
-from hfnumba.krylov.operator import dot
+from hfnumba.krylov.vectors import dot
 from hfnumba.objective import Minibatch
 from hfnumba.optim.damping import reduction_ratio, updated
 from hfnumba.optim.vectors import Vector, step

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.operator import dot
+from hfnumba.krylov.vectors import dot
 
 Vector = NDArray[np.floating[Any]]
 

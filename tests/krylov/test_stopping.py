@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hfnumba.krylov import RelativeProgress
-from hfnumba.krylov.operator import dot
 from hfnumba.krylov.stopping import on_grid, relative_progress
+from hfnumba.krylov.vectors import dot
 
 
 def test_relative_progress_by_hand():
