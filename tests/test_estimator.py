@@ -73,7 +73,7 @@ def clouds(shares=(0.8, 0.15, 0.05), n=400, seed=0):
     return rng.normal(size=(len(shares), 5))[y] + 1.5 * rng.normal(size=(n, 5)), y
 
 
-SETTINGS = {"hidden_layer_sizes": (), "random_state": 0, "max_iter": 40, "tol": 0, "l2": 1e-2}
+SETTINGS = {"hidden_layer_sizes": (), "random_state": 0, "max_iter": 40, "tol": 0, "l2": 1e-2, "early_stopping": False}
 
 
 def test_sample_weights_are_repetitions():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from hfnumba.engine import RoundObjective, predict
@@ -36,8 +36,13 @@ _FEWEST_FOR_VALIDATION = 100
 class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of classifier and regressor."""
 
-    _parameter_constraints = CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
     _stops_early = False
+
+    network_: Network
+    theta_: NDArray[np.float32]
+    loss_: float
+    n_iter_: int
 
     def __init__(
         self,
@@ -136,7 +141,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
             self.network_ = network
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             self.loss_curve_: list[float] = []
-            self.theta_ = network.initialize(self._seed, self.init)
+            self.theta_ = network.initialize(self._seed, self.init)  # type: ignore[arg-type]  # checked by CONSTRAINTS
         return continues
 
     def _scale(self, rows: Rows, *, targets: bool) -> None:
@@ -144,9 +149,10 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         self._features: Scaling | None = None
         self._targets: Scaling | None = None
         if self.standardise:
-            self._features = measure("feature", rows.X, rows.weights)
+            lazy = distributed.is_lazy(rows.X)
+            self._features = (distributed.measure_lazily if lazy else measure)("feature", rows.X, rows.weights)
             self._targets = measure("target", rows.y, rows.weights) if targets else None
-        else:
+        elif not distributed.is_lazy(rows.X):
             refuse_rounded_rows(rows, targets=targets)
 
     def _fit(self, rows: Rows, n_outputs: int, loss: str, data: dict[str, Any]) -> Self:
@@ -163,19 +169,27 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
             validation = None
             if validation_rows is not None:
                 watched = stack.enter_context(self._objective(validation_rows, 0.0))
-                rule = EarlyStopping(self.n_iter_no_change, min(self.tol, 1.0))
-                validation = Validation(watched, self._score_of(validation_rows), rule)
+                validation = self._watch(watched, validation_rows.y, validation_rows.weights)
             return self._train(training, validation, data)
+
+    def _watch(self, objective: RoundObjective, y: NDArray[Any], weights: NDArray[Any] | None) -> Validation:
+        """Return the watch over validation rows, with their labels or targets and their weights."""
+        rule = EarlyStopping(self.n_iter_no_change, min(self.tol, 1.0))
+        return Validation(objective, self._score_of(y, weights), rule)
 
     def _forget(self) -> None:
         """Forget what earlier calls left, so that training begins anew."""
         for name in ("_state", "validation_scores_", "best_validation_score_"):
             self.__dict__.pop(name, None)
 
-    def _objective(self, rows: Rows, l2: float) -> RoundObjective:
+    def _objective(self, rows: Rows, l2: float) -> AbstractContextManager[RoundObjective]:
         if self._targets is not None:
             rows = replace(rows, y=self._targets.apply(rows.y))
-        return objective(self.network_, rows, self._features, l2=l2, n_threads=self.n_threads)
+        if self.client is None and not distributed.is_lazy(rows.X):
+            return objective(self.network_, rows, self._features, l2=l2, n_threads=self.n_threads)
+        return distributed.stored_objective(
+            self.network_, rows, self._features, self.client, l2=l2, n_threads=self.n_threads
+        )
 
     def _divided(self, rows: Rows) -> tuple[Rows, Rows | None]:
         """Divide the rows into those for training and those for early stopping."""
@@ -195,7 +209,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         tasks.close()
         return self
 
-    def _score_of(self, rows: Rows) -> Score:
+    def _score_of(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Score:
         """Return the function that makes the score of some rows of their loss and error rate."""
         raise NotImplementedError
 
@@ -222,13 +236,39 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         refuse_masked("X", X)
         if distributed.is_lazy(X):
-            return distributed.lazily(self, X)
-        rows = validate_data(self, X, reset=False, accept_sparse="csr", order="C")
+            lazy = distributed.lazy_features(self, X, reset=False)
+            return distributed.lazily(lazy, copy.copy(self)._outputs_of, self.network_.n_outputs)
+        return self._outputs_of(validate_data(self, X, reset=False, accept_sparse="csr", order="C"))
+
+    def _outputs_of(self, rows: Any) -> NDArray[np.float32]:
+        """Outputs for an array or a sparse matrix of checked rows."""
         out = np.empty((rows.shape[0], self.network_.n_outputs), np.float32)
         for where, block in dense_blocks(rows):
             features = block if self._features is None else self._features.apply(block)
             out[where] = predict(self.network_, self.theta_, features, first_row=where.start)
         return out
+
+    def _validated(self, X: Any, y: Any, *, reset: bool, **more: Any) -> tuple[Any, Any]:
+        """Return checked features, an array or a sparse matrix in CSR form or of Dask, and labels or targets."""
+        refuse_masked("X", X)
+        refuse_masked("y", y)
+        if distributed.is_lazy(X):
+            features = distributed.lazy_features(self, X, reset=reset)
+            targets = check_array(distributed.in_memory(y), ensure_2d=False, dtype=None, input_name="y")
+            check_consistent_length(features, targets)
+            return features, targets
+        y = distributed.in_memory(y)
+        checked: tuple[Any, Any] = validate_data(
+            self, X, y, reset=reset, accept_sparse="csr", order="C", multi_output=True, **more
+        )
+        return checked
+
+    def _set_features(self, n_features: int, names: list[str]) -> None:
+        """Set number and names of the features."""
+        self.n_features_in_ = n_features
+        self.__dict__.pop("feature_names_in_", None)
+        if names:
+            self.feature_names_in_ = np.array(names, object)
 
 
 def _continued(state: OptimizerState) -> OptimizerState:
@@ -241,5 +281,6 @@ def row_weights(rows: Any, sample_weight: Any) -> NDArray[np.float64] | None:
     if sample_weight is None:
         return None
     refuse_masked("sample_weight", sample_weight)
+    sample_weight = distributed.in_memory(sample_weight)
     weights: NDArray[np.float64] = _check_sample_weight(sample_weight, rows, dtype=np.float64)
     return weights

@@ -33,7 +33,8 @@ class FitTasks:
 
     def __init__(self, estimator: Any, data: dict[str, Any], n_iterations: int) -> None:
         self._estimator, self._data = estimator, data
-        self._fit = self._iteration = None
+        self._fit: Any = None
+        self._iteration: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._fit = estimator._init_callback_context(max_subtasks=n_iterations)
             self._fit.call_on_fit_task_begin(estimator=estimator, **data)
@@ -46,7 +47,7 @@ class FitTasks:
 
     def end(self) -> bool:
         """Call the hooks at the end of an iteration; return whether one of them asks to stop."""
-        return self._iteration is not None and self._iteration.call_on_fit_task_end(**self._arguments())
+        return self._iteration is not None and bool(self._iteration.call_on_fit_task_end(**self._arguments()))
 
     def close(self) -> None:
         """Call the hooks at the end of the fit."""

@@ -10,16 +10,16 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from hfnumba.errors import UsageError
-from hfnumba.estimator import distributed
+from hfnumba.estimator import distributed, stores
 from hfnumba.estimator.base import HessianFreeEstimator, row_weights
 from hfnumba.estimator.callbacks import with_callbacks
 from hfnumba.estimator.rows import Rows
 from hfnumba.estimator.settings import CONSTRAINTS
 from hfnumba.estimator.training import Score
-from hfnumba.store.checks import refuse_masked
+from hfnumba.store import Split
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -114,7 +114,12 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar = {**CONSTRAINTS, "class_weight": [dict, StrOptions({"balanced"}), None]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **CONSTRAINTS,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    classes_: NDArray[Any]
 
     def __init__(
         self,
@@ -186,8 +191,9 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         sample_weight : array_like of shape (n_rows,), optional
             Weights of the rows.
         """
-        if distributed.is_remote(self, X):
-            return distributed.fit(self, X, y, sample_weight)
+        if stores.is_store(X):
+            fitted: Self = stores.fit(self, X, y, sample_weight)
+            return fitted
         features, labels = self._checked(X, y, reset=True)
         classes = np.arange(labels.shape[1]) if labels.ndim == 2 else np.unique(labels)
         if len(classes) < 2 and labels.ndim == 1:
@@ -226,9 +232,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, NDArray[Any]]:
         """Return features, and labels of shape (n_rows,) or (n_rows, n_labels)."""
-        refuse_masked("X", X)
-        refuse_masked("y", y)
-        features, labels = validate_data(self, X, y, reset=reset, accept_sparse="csr", order="C", multi_output=True)
+        features, labels = self._validated(X, y, reset=reset)
         check_classification_targets(labels)
         if type_of_target(labels) == "multilabel-indicator":
             return features, labels.toarray() if hasattr(labels, "toarray") else labels
@@ -264,7 +268,15 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         numbers = np.searchsorted(self.classes_, labels)
         return Rows(features, numbers.astype(np.int32), self._weights(features, numbers, sample_weight))
 
-    def _score_of(self, rows: Rows) -> Score:
+    def _begin_with(self, split: Split) -> tuple[int, str]:
+        """Take the classes of a store; return number of outputs and loss."""
+        if split.n_classes is None:
+            raise UsageError("expected a store of a classification, got one of a regression; use HessianFreeRegressor")
+        classes = np.array(split.classes) if split.classes else np.arange(split.n_classes)
+        self._set_classes(classes, several=False, continues=self.warm_start)
+        return len(classes), self._loss
+
+    def _score_of(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Score:
         return lambda loss, error: 1 - error
 
     def _weights(
@@ -300,5 +312,8 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         if self._loss == _SEVERAL:
             several: NDArray[Any] = (p > 0.5).astype(np.int64)
             return several
-        labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
-        return labels
+        numbers = p.argmax(axis=1)
+        if distributed.is_lazy(numbers):
+            labels: NDArray[Any] = numbers.map_blocks(self.classes_.take, dtype=self.classes_.dtype)
+            return labels
+        return self.classes_[numbers]

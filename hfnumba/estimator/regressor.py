@@ -7,14 +7,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils.validation import validate_data
 
-from hfnumba.estimator import distributed
+from hfnumba.errors import UsageError
+from hfnumba.estimator import stores
 from hfnumba.estimator.base import HessianFreeEstimator, row_weights
 from hfnumba.estimator.callbacks import with_callbacks
 from hfnumba.estimator.rows import Rows
 from hfnumba.estimator.training import Score
-from hfnumba.store.checks import refuse_masked
+from hfnumba.store import Split
 
 _LOSS = "squared_error"
 
@@ -56,8 +56,9 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
         sample_weight : array_like of shape (n_rows,), optional
             Weights of the rows.
         """
-        if distributed.is_remote(self, X):
-            return distributed.fit(self, X, y, sample_weight)
+        if stores.is_store(X):
+            fitted: Self = stores.fit(self, X, y, sample_weight)
+            return fitted
         rows = self._checked(X, y, sample_weight, reset=True)
         data = {"X": rows.X, "y": y, "metadata": {} if sample_weight is None else {"sample_weight": sample_weight}}
         return self._fit(rows, rows.y.shape[1], _LOSS, data)
@@ -72,19 +73,22 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
         return self._step(rows, rows.y.shape[1], _LOSS)
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Rows:
-        refuse_masked("X", X)
-        refuse_masked("y", y)
-        features, targets = validate_data(
-            self, X, y, reset=reset, accept_sparse="csr", order="C", multi_output=True, y_numeric=True
-        )
+        features, targets = self._validated(X, y, reset=reset, y_numeric=True)
         targets = np.asarray(targets, np.float64 if targets.dtype.kind != "f" else None)
         self._is_vector = targets.ndim == 1
         return Rows(features, targets.reshape(len(targets), -1), row_weights(features, sample_weight))
 
-    def _score_of(self, rows: Rows) -> Score:
-        targets = rows.y if self._targets is None else self._targets.apply(rows.y).astype(np.float64)
-        mean = np.average(targets, axis=0, weights=rows.weights)
-        variance = float(np.average(np.square(targets - mean).sum(axis=1), weights=rows.weights))
+    def _begin_with(self, split: Split) -> tuple[int, str]:
+        """Take the targets of a store; return number of outputs and loss."""
+        if split.task != "regression":
+            raise UsageError(f"expected a store of a regression, got one of {split.task}; use HessianFreeClassifier")
+        self._is_vector = split.n_outputs == 1
+        return split.n_outputs, _LOSS
+
+    def _score_of(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Score:
+        targets = y if self._targets is None else self._targets.apply(y).astype(np.float64)
+        mean = np.average(targets, axis=0, weights=weights)
+        variance = float(np.average(np.square(targets - mean).sum(axis=1), weights=weights))
         return lambda loss, error: 1 - 2 * loss / variance if variance > 0 else float(loss == 0)
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -92,5 +96,5 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
         z = self._outputs(X)
         if self._targets is not None:
             z = self._targets.invert(z)
-        z = z.astype(np.float64)
-        return z[:, 0] if self._is_vector else z
+        values: NDArray[Any] = z.astype(np.float64)
+        return values[:, 0] if self._is_vector else values

@@ -81,6 +81,7 @@ class SparseSource(ArraySource):
     Where the dense rows do not fit into memory, the sparse ones stay there and are made dense in each round.
     """
 
+    X: Any
     scaling: Scaling | None = None
 
     @property

@@ -42,8 +42,8 @@ class Scaling:
         return out
 
     def invert(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return ``values * deviation + mean``, in float64."""
-        return np.asarray(values.astype(np.float64) * self.deviation + self.mean)
+        """Return ``values * deviation + mean``, in float64; lazily for an array of Dask."""
+        return values.astype(np.float64) * self.deviation + self.mean
 
 
 def dense_blocks(values: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
@@ -60,19 +60,26 @@ def measure(what: str, values: Any, weights: NDArray[np.float64] | None) -> Scal
     Raises
     ------
     DataError
-        If a deviation is beyond float64.
+        If they are not finite.
     """
-    n_columns = values.shape[1]
     own = np.ones(values.shape[0]) if weights is None else weights / weights.max()
-    mean, squares, total = np.zeros(n_columns), np.zeros(n_columns), own.sum()
+    mean, squares, total = np.zeros(values.shape[1]), np.zeros(values.shape[1]), own.sum()
     with np.errstate(over="ignore", invalid="ignore"):
         for rows, block in dense_blocks(values):
             mean += own[rows] @ block.astype(np.float64) / total
         for rows, block in dense_blocks(values):
             squares += own[rows] @ np.square(subtract(block, mean)) / total
+    return scaling_of(what, mean, squares)
+
+
+def scaling_of(what: str, mean: NDArray[np.float64], squares: NDArray[np.float64]) -> Scaling:
+    """Return the standardisation by means and mean squared deviations; raise a DataError if they are not finite."""
     deviation = np.sqrt(squares)
     if not np.isfinite(deviation).all():
         column = int(np.argmin(np.isfinite(deviation)))
-        raise DataError(f"{what} {column} (counted from 0) is too large for its deviation: multiply by a factor first")
+        raise DataError(
+            f"{what} {column} (counted from 0) has NaN, infinite or very large values; correct them, or multiply it by "
+            "a factor first"
+        )
     constant = deviation <= _CONSTANT * np.abs(mean)
     return Scaling(mean, np.where(constant, 1.0, deviation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -57,8 +56,8 @@ def hidden_widths(sizes: Any) -> list[int]:
     UsageError
         If they are not whole numbers of at least 1.
     """
-    values: Sequence[Any] = [sizes] if isinstance(sizes, Integral) else list(sizes)
-    if not all(isinstance(n, Integral) and not isinstance(n, bool | np.bool_) and n >= 1 for n in values):
+    values = np.atleast_1d(np.asarray(sizes))
+    if values.ndim != 1 or (values.size and (values.dtype.kind not in "iu" or values.min() < 1)):
         raise UsageError(
             f"expected hidden_layer_sizes of whole numbers of at least 1, such as (100,), got {sizes!r}; give the "
             "width of each hidden layer"

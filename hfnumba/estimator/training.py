@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from hfnumba.engine import RoundObjective
@@ -66,7 +65,7 @@ class Training:
 
     def __init__(self, estimator: Any, tasks: FitTasks, validation: Validation | None) -> None:
         self._estimator, self._tasks, self._validation = estimator, tasks, validation
-        self._n_stalled, self._last = 0, np.inf
+        self._n_stalled, self._last = 0, float("inf")
 
     def follow(self, steps: Optimizer, objective: RoundObjective, first: OptimizerState | None) -> OptimizerState:
         """Train until a limit, a rule or a callback ends it, and return the state of the iteration that is kept."""
@@ -111,7 +110,7 @@ class Training:
         gains = self._last - loss > self._estimator.tol * abs(self._last)
         self._n_stalled = 0 if gains else self._n_stalled + 1
         self._last = loss
-        return self._n_stalled >= self._estimator.n_iter_no_change
+        return self._n_stalled >= int(self._estimator.n_iter_no_change)
 
     def _keep(self, last: Iteration) -> OptimizerState:
         """Return the state of the best iteration, or of the last one where there are no validation rows."""
