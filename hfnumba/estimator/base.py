@@ -49,7 +49,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "tanh",
         *,
-        method: str = "hf-bicgstab",
+        method: str = "gn-cg",
         preconditioner: str | None = None,
         curvature_rows: int | None = 4096,
         damping: float | None = None,
@@ -58,11 +58,11 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         init: str = "glorot",
         l2: float = 1e-3,
         standardise: bool = True,
-        max_iter: int = 50,
-        tol: float = 1e-3,
+        max_iter: int = 100,
+        tol: float = 1e-2,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int = 10,
         warm_start: bool = False,
         verbose: bool | int = False,
         random_state: Any = None,
@@ -204,8 +204,8 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         last = self.max_iter if first is None else first.iteration + self.max_iter
         tasks = FitTasks(self, data, self.max_iter)
         state = Training(self, tasks, validation).follow(make_optimizer(self, self._seed, last), training, first)
-        if self.warm_start:
-            self._state = _continued(state)
+        # A cold start leaves out what takes memory: a later call of partial_fit continues without it.
+        self._state = _continued(state if self.warm_start else replace(state, memory={}))
         tasks.close()
         return self
 

@@ -35,7 +35,8 @@ class FitTasks:
         self._estimator, self._data = estimator, data
         self._fit: Any = None
         self._iteration: Any = None
-        if hasattr(estimator, "_init_callback_context"):
+        # A context takes a millisecond an iteration, as long as the iteration itself on a small set.
+        if hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx"):
             self._fit = estimator._init_callback_context(max_subtasks=n_iterations)
             self._fit.call_on_fit_task_begin(estimator=estimator, **data)
 

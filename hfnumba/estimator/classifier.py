@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
 
 from hfnumba.errors import UsageError
 from hfnumba.estimator import distributed, stores
 from hfnumba.estimator.base import HessianFreeEstimator, row_weights
 from hfnumba.estimator.callbacks import with_callbacks
+from hfnumba.estimator.labels import checked_labels, class_weighted, indicators, numbers_of
 from hfnumba.estimator.rows import Rows
 from hfnumba.estimator.settings import CONSTRAINTS
 from hfnumba.estimator.training import Score
@@ -126,7 +124,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "tanh",
         *,
-        method: str = "hf-bicgstab",
+        method: str = "gn-cg",
         preconditioner: str | None = None,
         curvature_rows: int | None = 4096,
         damping: float | None = None,
@@ -135,11 +133,11 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         init: str = "glorot",
         l2: float = 1e-3,
         standardise: bool = True,
-        max_iter: int = 50,
-        tol: float = 1e-3,
+        max_iter: int = 100,
+        tol: float = 1e-2,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int = 10,
         warm_start: bool = False,
         verbose: bool | int = False,
         random_state: Any = None,
@@ -231,17 +229,8 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         return self._step(self._rows(features, labels, sample_weight), len(self.classes_), self._loss)
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, NDArray[Any]]:
-        """Return features, and labels of shape (n_rows,) or (n_rows, n_labels)."""
         features, labels = self._validated(X, y, reset=reset)
-        check_classification_targets(labels)
-        if type_of_target(labels) == "multilabel-indicator":
-            return features, labels.toarray() if hasattr(labels, "toarray") else labels
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            raise UsageError(
-                f"expected one label a row, or zeros and ones, got {labels.shape[1]} columns of several classes; train "
-                "a classifier for each column (sklearn.multioutput.MultiOutputClassifier)"
-            )
-        return features, column_or_1d(labels, warn=True)
+        return features, checked_labels(labels)
 
     def _set_classes(self, classes: NDArray[Any], *, several: bool, continues: bool) -> None:
         if continues and hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
@@ -253,20 +242,16 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         self._loss = _SEVERAL if several else _ONE
 
     def _rows(self, features: Any, labels: NDArray[Any], sample_weight: Any) -> Rows:
+        weights = row_weights(features, sample_weight)
         if self._loss == _SEVERAL:
-            if labels.ndim != 2 or labels.shape[1] != len(self.classes_):
-                raise UsageError(f"expected {len(self.classes_)} labels a row, got labels of shape {labels.shape}")
             if self.class_weight is not None:
                 raise UsageError("class_weight has no meaning for several labels a row; leave it out")
-            return Rows(features, labels.astype(np.float32), row_weights(features, sample_weight))
-        unknown = np.setdiff1d(labels, self.classes_)
-        if labels.ndim != 1 or len(unknown):
-            raise UsageError(
-                f"expected labels among the classes of the first call, got {unknown.tolist()[:10]}; pass all labels "
-                "as classes in the first call"
-            )
-        numbers = np.searchsorted(self.classes_, labels)
-        return Rows(features, numbers.astype(np.int32), self._weights(features, numbers, sample_weight))
+            return Rows(features, indicators(labels, len(self.classes_)), weights)
+        numbers = numbers_of(labels, self.classes_)
+        if self.class_weight is not None:
+            own = np.ones(len(numbers)) if weights is None else weights
+            weights = class_weighted(self.class_weight, self.classes_, numbers, own)
+        return Rows(features, numbers, weights)
 
     def _begin_with(self, split: Split) -> tuple[int, str]:
         """Take the classes of a store; return number of outputs and loss."""
@@ -278,22 +263,6 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
 
     def _score_of(self, y: NDArray[Any], weights: NDArray[Any] | None) -> Score:
         return lambda loss, error: 1 - error
-
-    def _weights(
-        self, rows: Any, labels: NDArray[np.intp], sample_weight: ArrayLike | None
-    ) -> NDArray[np.float64] | None:
-        """Weight of each row, including that of its class."""
-        if self.class_weight is None:
-            return row_weights(rows, sample_weight)
-        weights = np.ones(rows.shape[0]) if sample_weight is None else row_weights(rows, sample_weight)
-        if self.class_weight == "balanced":
-            # scikit-learn's own function ignores the weights of rows before version 1.8.
-            sums = np.bincount(labels, weights)
-            of_class = np.divide(sums.sum(), np.count_nonzero(sums) * sums, out=np.zeros_like(sums), where=sums > 0)
-        else:
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[labels])
-        product: NDArray[np.float64] = weights * of_class[labels]
-        return product
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes, or of each label, shape (n_rows, n_classes)."""
@@ -316,4 +285,5 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         if distributed.is_lazy(numbers):
             labels: NDArray[Any] = numbers.map_blocks(self.classes_.take, dtype=self.classes_.dtype)
             return labels
-        return self.classes_[numbers]
+        found: NDArray[Any] = self.classes_[numbers]
+        return found

@@ -78,7 +78,7 @@ def measure_lazily(what: str, X: Any, weights: NDArray[np.float64] | None) -> Sc
     own = None if weights is None else da.from_array(weights, chunks=(X.chunks[0],))
     mean = np.asarray(da.average(values, axis=0, weights=own).compute())
     squares = np.asarray(da.average((values - mean) ** 2, axis=0, weights=own).compute())
-    return scaling_of(what, mean, squares)
+    return scaling_of(what, mean, squares, whole=X.dtype.kind != "f")
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def objective(
 ) -> RoundObjective:
     """Return the objective over rows, standardised by ``scaling`` if there is one."""
     if hasattr(rows.X, "toarray"):
-        source = _sparse_source(rows, scaling)
+        source = sparse_source(rows, scaling)
         problem = Problem(uuid.uuid4().hex, network, source, np.dtype(np.float32), None, True, None)
         return RoundObjective(problem, LocalEngine(problem, n_threads), l2)
     X = rows.X if scaling is None else scaling.apply(rows.X)
@@ -137,7 +137,8 @@ def refuse_rounded_rows(rows: Rows, *, targets: bool) -> None:
         refuse_rounded("target", rows.y, "scale the targets first")
 
 
-def _sparse_source(rows: Rows, scaling: Scaling | None) -> SparseSource:
+def sparse_source(rows: Rows, scaling: Scaling | None) -> SparseSource:
+    """Return sparse rows as a source of partitions, standardised by ``scaling`` if there is one."""
     n_rows = rows.X.shape[0]
     # The number of partitions, which decides the order of summation, is that of the same rows in an array.
     n_partitions = ArraySource.of(np.empty((n_rows, 0)), np.zeros(n_rows), None, 1.0, 0.0).n_partitions

@@ -69,11 +69,17 @@ def measure(what: str, values: Any, weights: NDArray[np.float64] | None) -> Scal
             mean += own[rows] @ block.astype(np.float64) / total
         for rows, block in dense_blocks(values):
             squares += own[rows] @ np.square(subtract(block, mean)) / total
-    return scaling_of(what, mean, squares)
+    return scaling_of(what, mean, squares, whole=values.dtype.kind != "f")
 
 
-def scaling_of(what: str, mean: NDArray[np.float64], squares: NDArray[np.float64]) -> Scaling:
-    """Return the standardisation by means and mean squared deviations; raise a DataError if they are not finite."""
+def scaling_of(what: str, mean: NDArray[np.float64], squares: NDArray[np.float64], *, whole: bool) -> Scaling:
+    """Return the standardisation by means and mean squared deviations of columns, of ``whole`` numbers or of others.
+
+    Raises
+    ------
+    DataError
+        If they are not finite.
+    """
     deviation = np.sqrt(squares)
     if not np.isfinite(deviation).all():
         column = int(np.argmin(np.isfinite(deviation)))
@@ -81,5 +87,5 @@ def scaling_of(what: str, mean: NDArray[np.float64], squares: NDArray[np.float64
             f"{what} {column} (counted from 0) has NaN, infinite or very large values; correct them, or multiply it by "
             "a factor first"
         )
-    constant = deviation <= _CONSTANT * np.abs(mean)
+    constant = deviation <= (0.0 if whole else _CONSTANT) * np.abs(mean)
     return Scaling(mean, np.where(constant, 1.0, deviation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -103,7 +104,7 @@ class Training:
 
     def _show(self, iteration: Iteration, number: int) -> None:
         score = "" if self._validation is None else f", validation score = {self._validation.scores[-1]:.4f}"
-        print(f"Iteration {number}, loss = {iteration.loss:.6f}{score}", flush=True)  # noqa: T201
+        sys.stdout.write(f"Iteration {number}, loss = {iteration.loss:.6f}{score}\n")
 
     def _has_stalled(self, loss: float) -> bool:
         """Whether the last iterations each gained less than ``tol`` of the loss."""
