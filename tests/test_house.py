@@ -38,8 +38,8 @@ ONLY = {
 LIBRARIES = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "dask": {"engine", "launch", "processors", "run"},
-    "distributed": {"bench", "engine", "launch", "processors", "versions"},
+    "dask": {"engine", "estimator", "launch", "processors", "run"},
+    "distributed": {"bench", "engine", "estimator", "launch", "processors", "versions"},
     "dask_mpi": {"launch"},
     "mpi4py": {"launch"},
     "zarr": {"ingest", "store"},

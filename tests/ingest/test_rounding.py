@@ -225,10 +225,22 @@ def test_arrays_that_are_trained_on_without_a_store(role):
         ArrayObjective(network, X, y)
     ArrayObjective(network, X, y, dtype=np.float64).close()
     with pytest.raises(DataError, match=complaint):
-        HessianFreeRegressor().fit(X, y.ravel())
+        HessianFreeRegressor(standardise=False).fit(X, y.ravel())
     if role == "feature":
         with pytest.raises(DataError, match=complaint):
-            HessianFreeClassifier().fit(X, LABELS)
+            HessianFreeClassifier(standardise=False).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("values", [TIMES, TIMES + 0.5, TIMES * 10**9])
+def test_estimators_subtract_before_they_round(values):
+    few = np.arange(N) % 20
+    shifted = values - values[0]
+    y = 2.0 * few
+    predicted = [
+        HessianFreeRegressor((4,), random_state=0).fit(X[few, None], y).predict(X[few, None]) for X in (values, shifted)
+    ]
+    np.testing.assert_allclose(predicted[0], predicted[1], atol=0.05)
+    assert np.std(predicted[0]) > 1
 
 
 def test_values_that_float32_makes_zero(tmp_path):

@@ -1,0 +1,83 @@
+"""Settings of the estimators: their checks, and the optimiser that they choose."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from hfnumba.activations import ACTIVATIONS
+from hfnumba.errors import UsageError
+from hfnumba.krylov.preconditioners import PRECONDITIONERS
+from hfnumba.network import INITIALIZATIONS
+from hfnumba.optim.methods import METHODS, Optimizer, optimizer, settings_of
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
+_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", _COUNT],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "method": [StrOptions(set(METHODS))],
+    "preconditioner": [StrOptions({"none", *PRECONDITIONERS}), None],
+    "curvature_rows": [_COUNT, None],
+    "damping": [_POSITIVE, None],
+    "learning_rate": [_POSITIVE, None],
+    "batch_rows": [_COUNT, None],
+    "init": [StrOptions(set(INITIALIZATIONS))],
+    "l2": [_NOT_NEGATIVE],
+    "standardise": ["boolean"],
+    "max_iter": [_COUNT],
+    "tol": [_NOT_NEGATIVE],
+    "early_stopping": ["boolean", StrOptions({"auto"})],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [_COUNT],
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+    "random_state": ["random_state"],
+    "n_threads": [_COUNT, None],
+    "client": "no_validation",  # type: ignore[dict-item]
+}
+"""Constraints of the settings of both estimators, in scikit-learn's form."""
+
+# Settings that only some methods have: refused where a method has no use for them, but for the size of the curvature
+# sample, which has a default.
+_OF_METHODS = ("preconditioner", "damping", "learning_rate", "batch_rows")
+
+
+def hidden_widths(sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers as a list.
+
+    Raises
+    ------
+    UsageError
+        If they are not whole numbers of at least 1.
+    """
+    values = np.atleast_1d(np.asarray(sizes))
+    if values.ndim != 1 or (values.size and (values.dtype.kind not in "iu" or values.min() < 1)):
+        raise UsageError(
+            f"expected hidden_layer_sizes of whole numbers of at least 1, such as (100,), got {sizes!r}; give the "
+            "width of each hidden layer"
+        )
+    return [int(n) for n in values]
+
+
+def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:
+    """Return the optimiser of an estimator's settings.
+
+    Raises
+    ------
+    UsageError
+        If the method does not have a setting that was given, or a value is out of its range.
+    """
+    names = settings_of(estimator.method)
+    settings = {name: getattr(estimator, name) for name in _OF_METHODS if getattr(estimator, name) is not None}
+    settings["max_iterations"] = max_iterations
+    if "curvature_rows" in names:
+        settings["curvature_rows"] = estimator.curvature_rows
+    if "seed" in names:
+        settings["seed"] = seed
+    return optimizer(estimator.method, **settings)
