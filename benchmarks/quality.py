@@ -13,7 +13,7 @@ from pages import publish
 
 from hfnumba.bench.quality.command import read_results
 from hfnumba.bench.quality.summary import methods_of, summarise
-from hfnumba.figures.quality import draw, header, table, title
+from hfnumba.figures.quality import draw, header, peers_text, table, title
 from hfnumba.figures.summary import markdown
 from hfnumba.versions import as_text
 
@@ -24,18 +24,21 @@ def section(path: Path, page: Path | None) -> str:
     summaries = summarise(problem, methods_of(results), results)
     name = setting["problem"]
     network = "-".join(map(str, setting["sizes"]))
+    others = max(result.others for result in results)
     seeds = len({result.run.seed for result in results if not result.run.is_trial})
     parts = [
         f"### {name}\n\n{problem.summary}. Network {network}, {setting['activation']}, {setting['objective']}; "
         f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows; at most {setting['minutes']:g} "
         f"minutes a run; {seeds} seed{'s' if seeds > 1 else ''}. {setting['processors']} processors, "
-        f"{setting['machine']}; {as_text(setting['versions'])}."
+        f"{setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
+        "processors during a run."
     ]
     if page is not None:
         draw(problem, results, summaries, page.parent / "figures" / f"quality-{name}.png")
         parts.append(f"![Quality against rounds and seconds](figures/quality-{name}.png)")
     for summary in summaries:
-        parts += [f"To a {title(problem, summary)}:", markdown(header(summary.quantity), table(problem, summary))]
+        rows = markdown(header(summary.quantity), table(problem, summary))
+        parts += [f"To a {title(problem, summary)}:", rows, *filter(None, [peers_text(summary)])]
     return "\n\n".join(parts)
 
 

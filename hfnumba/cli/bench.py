@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from hfnumba.bench.kernels import Row
     from hfnumba.bench.quality.problems import Problem
+    from hfnumba.bench.quality.records import Result
     from hfnumba.bench.quality.summary import TargetSummary
+
+_QUIET = 0.05
+"""Largest share of the processors that other processes may take during measurements."""
 
 
 @click.group()
@@ -174,7 +178,7 @@ def quality(
             what, results, summaries = compare(options, reporter)
     except KeyboardInterrupt:
         raise Failure("interrupted; the same command continues from there", RESUMABLE) from None
-    _print_quality(what, summaries)
+    _print_quality(what, results, summaries)
     if picture is not None:
         from hfnumba.figures.quality import draw
 
@@ -182,16 +186,21 @@ def quality(
         click.echo(picture)
 
 
-def _print_quality(problem: Problem, summaries: Sequence[TargetSummary]) -> None:
+def _print_quality(problem: Problem, results: Sequence[Result], summaries: Sequence[TargetSummary]) -> None:
     from hfnumba.cli.tables import print_table
-    from hfnumba.figures.quality import header, table, title, verdicts
+    from hfnumba.figures.quality import header, peers_text, table, title
 
     for summary in summaries:
         click.echo(title(problem, summary))
         print_table(header(summary.quantity), table(problem, summary))
-        for sentence in verdicts(summary):
-            click.echo(sentence)
-        click.echo()
+        click.echo(f"{peers_text(summary)}\n")
+    others = max(result.others for result in results)
+    if others > _QUIET:
+        click.echo(
+            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are no "
+            "measurement; repeat on a quiet machine.",
+            err=True,
+        )
 
 
 def _numbers(workers: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ NAMES = {
     "test_error": "held-out error",
 }
 _FORMATS = {"rounds": "{:,.0f}", "passes": "{:,.1f}", "gflop": "{:,.0f}", "seconds": "{:,.1f}"}
+_RATIOS = {"rounds": "rounds", "gflop": "GFLOP", "seconds": "clock"}
 _MARKS = 8
 
 
@@ -46,7 +47,7 @@ def table(problem: Problem, summary: TargetSummary) -> list[list[str]]:
     rows = []
     for one in summary.attainments:
         costs = [spread(one.costs(cost), form.format) for cost, form in _FORMATS.items()]
-        ratios = [_ratio(summary.ratio(one, cost)) for cost in ("rounds", "gflop", "seconds")]
+        ratios = [_ratio(summary.ratio(one, cost)) for cost in _RATIOS]
         rows.append([one.setting, *costs, *ratios, value_text(problem, summary.quantity, one.lowest)])
     return rows
 
@@ -59,18 +60,16 @@ def title(problem: Problem, summary: TargetSummary) -> str:
     return f"{NAMES[summary.quantity]} of {shown}{of}"
 
 
-def verdicts(summary: TargetSummary) -> list[str]:
-    """Return a sentence for each method with ratios: its costs and how many times those of the best first-order one."""
-    sentences = []
-    for one in summary.attainments:
-        parts = []
-        for cost, name in (("rounds", "rounds"), ("gflop", "GFLOP"), ("seconds", "s")):
-            ratio, peer, value = summary.ratio(one, cost), summary.best_peer(cost), one.median(cost)
-            if ratio is not None and peer is not None and value is not None:
-                parts.append(f"{_FORMATS[cost].format(value)} {name}, ratio {_ratio(ratio)} to {peer.setting}")
-        if parts:
-            sentences.append(f"{one.setting}: " + "; ".join(parts))
-    return sentences
+def peers_text(summary: TargetSummary) -> str:
+    """Return a sentence that names the methods of the ratios; empty without ratios."""
+    peers: dict[str, list[str]] = {}
+    for cost, name in _RATIOS.items():
+        peer = summary.best_peer(cost)
+        if peer is not None and any(summary.ratio(one, cost) is not None for one in summary.attainments):
+            peers.setdefault(peer.setting, []).append(name)
+    if len(peers) < 2:
+        return f"Ratios are to {next(iter(peers))}." if peers else ""
+    return "Ratios are to " + "; ".join(f"{setting} ({', '.join(names)})" for setting, names in peers.items()) + "."
 
 
 def value_text(problem: Problem, quantity: str, value: float | None) -> str:
@@ -82,7 +81,7 @@ def value_text(problem: Problem, quantity: str, value: float | None) -> str:
 
 
 def _ratio(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
+    return "–" if ratio is None else f"{ratio:.2f}" if ratio < 1 else f"{ratio:,.{1 if ratio < 10 else 0}f}"
 
 
 def draw(problem: Problem, results: Sequence[Result], summaries: Sequence[TargetSummary], out: Path) -> None:

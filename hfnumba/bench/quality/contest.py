@@ -11,6 +11,7 @@ from typing import Any
 
 from hfnumba.bench.peers import installed
 from hfnumba.bench.quality.course import Arena, Course, Limits, RunOver
+from hfnumba.bench.quality.load import MachineLoad
 from hfnumba.bench.quality.methods import CONTESTANTS
 from hfnumba.bench.quality.problems import Problem
 from hfnumba.bench.quality.records import Point, Record, Run
@@ -147,11 +148,11 @@ def _carry_out(run: Run, limits: Limits, arena: Arena, record: Record, reporter:
         progress(min(round(seconds), total - 1), total)
 
     record.begin(run)
-    ending = "the method ended"
+    ending, machine = "the method ended", MachineLoad()
     try:
         CONTESTANTS[run.method].run(Course(arena, run, limits, add))
     except RunOver as over:
         ending = str(over)
-    record.end(run, ending)
+    record.end(run, ending, machine.others())
     progress(total, total)
     return f"{ending}, after {seconds:.1f} s"

@@ -92,11 +92,14 @@ class Result:
     points : tuple of Point
     ending : str
         Reason why it ended.
+    others : float
+        Share of the processors that other processes took meanwhile: more than little makes its seconds useless.
     """
 
     run: Run
     points: tuple[Point, ...]
     ending: str
+    others: float
 
     def to(self, quantity: str, value: float) -> Point | None:
         """Return the first point that reaches a quality, None if there is none."""
@@ -157,11 +160,10 @@ class Record:
         self._points.append(point)
         self._write({"kind": "point", **asdict(point)})
 
-    def end(self, run: Run, ending: str) -> Result:
+    def end(self, run: Run, ending: str, others: float) -> None:
         """End the run that began last."""
-        self._write({"kind": "end", "ending": ending})
-        result = self.results[run] = Result(run, tuple(self._points), ending)
-        return result
+        self._write({"kind": "end", "ending": ending, "others": others})
+        self.results[run] = Result(run, tuple(self._points), ending, others)
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
         """Write a summary as the last line."""
@@ -213,7 +215,7 @@ def results_of(lines: Sequence[Mapping[str, Any]]) -> list[Result]:
             elif line["kind"] == "point":
                 points.append(msgspec.convert(values, Point))
             elif line["kind"] == "end":
-                found.append(Result(run, tuple(points), str(values["ending"])))
-    except (msgspec.ValidationError, KeyError) as error:
+                found.append(Result(run, tuple(points), str(values["ending"]), float(values["others"])))
+    except (msgspec.ValidationError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"the file of results has a line that lacks something ({error}); delete it") from None
     return found

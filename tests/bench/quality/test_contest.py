@@ -210,7 +210,7 @@ def point(seconds, rounds, loss):
 
 
 def result(method, *points, seed=0, rate=None, is_trial=False):
-    return Result(Run(method, None, rate, seed, is_trial), points, REACHED)
+    return Result(Run(method, None, rate, seed, is_trial), points, REACHED, 0.0)
 
 
 def test_a_summary_has_medians_over_the_seeds_and_ratios_to_the_best_first_order_method():
