@@ -97,6 +97,10 @@ class Course:
         """Number of rows of gradients between two evaluations."""
         return max(1, round(self.arena.problem.interval * self.arena.n_rows))
 
+    def is_out_of_time(self) -> bool:
+        """Whether the time of the run is over; asked between steps, it ends runs whose next point is far."""
+        return self.meter.seconds() >= self.limits.seconds
+
     def report(self, theta: Vector, known: tuple[float, float] | None = None) -> None:
         """Evaluate theta, with clock and counters stopped, and start them again.
 

@@ -70,6 +70,10 @@ class Meter:
             self._operations += OPERATIONS.total - self._solved
             self._since = None
 
+    def seconds(self) -> float:
+        """Return the time so far."""
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
     def count(self, rows: int, operations: int, rounds: int = 1) -> None:
         """Count a round, unless the clock stands."""
         if self._since is not None:

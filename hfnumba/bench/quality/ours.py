@@ -22,10 +22,16 @@ def registered(course: Course) -> None:
     note = ""
     with CountedObjective(course.network, course.data.X, course.data.y, course.meter) as objective:
         course.meter.start()
+        iterations = _method(course).iterate(objective, course.theta, stop=course.is_out_of_time)
         try:
-            for iteration in _method(course).iterate(objective, course.theta):
+            while True:
+                iteration = next(iterations)
                 course.report(iteration.state.theta, (iteration.loss, iteration.error))
                 note = iteration.note
+        except StopIteration as end:
+            if end.value is not None:
+                # Stopped between two steps of an iteration.
+                course.report(end.value.theta)
         except NumericalError as error:
             raise RunOver(str(error)) from None
     raise RunOver(note or "the method ended by itself")

@@ -18,6 +18,7 @@ from hfnumba.processors import available_processors
 _MOMENTUM = 0.9
 _BETA2 = 0.999
 _HISTORY = 10
+_SKLEARN_ROWS = 200
 _MANY = 10**9
 
 
@@ -31,7 +32,7 @@ class _Steps:
         """Count rows whose gradients were computed."""
         self._course.meter.count(rows, rows * gradient_operations(self._course.network.sizes), rounds)
         self._since += rows
-        if self._since >= self._course.interval_rows:
+        if self._since >= self._course.interval_rows or self._course.is_out_of_time():
             self._since = 0
             self._course.report(self._theta())
 
@@ -164,12 +165,16 @@ def sklearn_adam(course: Course) -> None:
         "hidden_layer_sizes": network.sizes[1:-1],
         "activation": _activation(course, names),
         "alpha": 0.0,
+        "shuffle": False,
         "random_state": course.run.seed,
     }
     made: Any = (MLPClassifier if network.takes_labels else MLPRegressor)(**settings)
     more = {"classes": np.arange(network.n_outputs)} if network.takes_labels else {}
     targets = data.y[:, 0] if network.n_outputs == 1 else data.y
+    rng = np.random.Generator(np.random.Philox(course.run.seed))
     n_rows = course.arena.n_rows
+    # A call trains on rows that are drawn here, so that there is a point more often than once a pass.
+    n_calls = max(1, n_rows // max(_SKLEARN_ROWS, course.interval_rows))
 
     def current() -> Vector:
         parts: list[NDArray[Any]] = []
@@ -180,13 +185,14 @@ def sklearn_adam(course: Course) -> None:
     pools, steps = ThreadpoolController(), _Steps(course, current)
     course.meter.start()
     while True:
-        # The BLAS that NumPy uses is limited to one thread in this process, for our own kernels.
-        try:
-            with pools.limit(limits=available_processors(), user_api="blas"):
-                made.partial_fit(data.X, targets, **more)
-        except ValueError as error:
-            raise RunOver(sentence(error)) from None
-        steps.count(n_rows, rounds=-(-n_rows // min(200, n_rows)))
+        for chosen in np.array_split(rng.permutation(n_rows), n_calls):
+            # The BLAS that NumPy uses is limited to one thread in this process, for our own kernels.
+            try:
+                with pools.limit(limits=available_processors(), user_api="blas"):
+                    made.partial_fit(data.X[chosen], targets[chosen], **more)
+            except ValueError as error:
+                raise RunOver(sentence(error)) from None
+            steps.count(len(chosen), rounds=-(-len(chosen) // _SKLEARN_ROWS))
 
 
 def scipy_lbfgs(course: Course) -> None:

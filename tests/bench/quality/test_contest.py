@@ -110,6 +110,23 @@ def test_optax_momentum_makes_the_steps_of_this_package(arena):
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
 
 
+def test_kfac_ends_between_two_points_when_its_time_is_over(monkeypatch):
+    arena = Arena(replace(TOY, interval=100.0), data())
+    monkeypatch.setattr(Course, "is_out_of_time", lambda course: True)
+    points, _ = points_of(arena, run_of("kfac"), Limits([("loss", 0.0)], 60.0))
+    arena.close()
+    assert [point.rounds for point in points] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["optax-adam", "torch-adam"])
+def test_a_run_ends_between_two_points_when_its_time_is_over(name):
+    needs(name)
+    arena = Arena(replace(TOY, interval=100.0), data())
+    points, ending = points_of(arena, run_of(name), Limits([("loss", 0.0)], 1e-9))
+    arena.close()
+    assert ending == OUT_OF_TIME and points[-1].rounds == 1
+
+
 def test_a_run_ends_at_its_time(arena):
     assert points_of(arena, run_of("adam"), Limits([("loss", 0.0)], 1e-9))[1] == OUT_OF_TIME
 
