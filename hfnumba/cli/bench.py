@@ -188,11 +188,11 @@ def quality(
 
 def _print_quality(problem: Problem, results: Sequence[Result], summaries: Sequence[TargetSummary]) -> None:
     from hfnumba.cli.tables import print_table
-    from hfnumba.figures.quality import header, peers_text, table, title
+    from hfnumba.figures.quality import SHORT_HEADER, peers_text, short_table, title
 
     for summary in summaries:
         click.echo(title(problem, summary))
-        print_table(header(summary.quantity), table(problem, summary))
+        print_table(SHORT_HEADER, short_table(problem, summary))
         click.echo(f"{peers_text(summary)}\n")
     others = max(result.others for result in results)
     if others > _QUIET:

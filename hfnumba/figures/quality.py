@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.bench.quality.methods import CONTESTANTS
@@ -22,7 +23,12 @@ NAMES = {
     "test_loss": "held-out loss",
     "test_error": "held-out error",
 }
-_FORMATS = {"rounds": "{:,.0f}", "passes": "{:,.1f}", "gflop": "{:,.0f}", "seconds": "{:,.1f}"}
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "rounds": "{:,.0f}".format,
+    "passes": "{:,.1f}".format,
+    "gflop": lambda gflop: f"{gflop:.2f}" if gflop < 10 else f"{gflop:,.0f}",
+    "seconds": "{:,.1f}".format,
+}
 _RATIOS = {"rounds": "rounds", "gflop": "GFLOP", "seconds": "clock"}
 _MARKS = 8
 
@@ -46,10 +52,33 @@ def table(problem: Problem, summary: TargetSummary) -> list[list[str]]:
     """Return a row for each method: costs to the target (median and range over the seeds) and ratios."""
     rows = []
     for one in summary.attainments:
-        costs = [spread(one.costs(cost), form.format) for cost, form in _FORMATS.items()]
+        costs = [spread(one.costs(cost), form) for cost, form in _FORMATS.items()]
         ratios = [_ratio(summary.ratio(one, cost)) for cost in _RATIOS]
         rows.append([one.setting, *costs, *ratios, value_text(problem, summary.quantity, one.lowest)])
     return rows
+
+
+SHORT_HEADER = ["method", "rounds", "passes", "GFLOP", "seconds", "ratios", "lowest"]
+"""Columns of :func:`short_table`."""
+
+
+def short_table(problem: Problem, summary: TargetSummary) -> list[list[str]]:
+    """Return a row for each method that fits a terminal of 80 columns: medians, and ratios of rounds, GFLOP, clock."""
+    rows = []
+    for one in summary.attainments:
+        costs = [_median(one.costs(cost), form) for cost, form in _FORMATS.items()]
+        ratios = [_ratio(summary.ratio(one, cost)) for cost in _RATIOS]
+        shown = "–" if set(ratios) == {"–"} else "/".join(ratios)
+        rows.append([one.method, *costs, shown, value_text(problem, summary.quantity, one.lowest)])
+    return rows
+
+
+def _median(costs: Sequence[float | None], form: Callable[[float], str]) -> str:
+    """Format the median over the seeds that have a cost, with their number where some have none."""
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return "–"
+    return form(median(known)) + ("" if len(known) == len(costs) else f" ({len(known)}/{len(costs)})")
 
 
 def title(problem: Problem, summary: TargetSummary) -> str:
@@ -68,8 +97,12 @@ def peers_text(summary: TargetSummary) -> str:
         if peer is not None and any(summary.ratio(one, cost) is not None for one in summary.attainments):
             peers.setdefault(peer.setting, []).append(name)
     if len(peers) < 2:
-        return f"Ratios are to {next(iter(peers))}." if peers else ""
-    return "Ratios are to " + "; ".join(f"{setting} ({', '.join(names)})" for setting, names in peers.items()) + "."
+        return f"Ratios (rounds, GFLOP, clock) are to {next(iter(peers))}." if peers else ""
+    return (
+        "Ratios (rounds, GFLOP, clock) are to "
+        + "; ".join(f"{setting} ({', '.join(names)})" for setting, names in peers.items())
+        + "."
+    )
 
 
 def value_text(problem: Problem, quantity: str, value: float | None) -> str:

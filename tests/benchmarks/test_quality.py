@@ -38,9 +38,9 @@ def test_a_page_gets_tables_and_a_picture(tmp_path):
     command = [sys.executable, SCRIPT, results(tmp_path / "r.jsonl"), "--write", page]
     subprocess.run(command, check=True, timeout=LIMIT_S)
     text = page.read_text()
-    assert "| kfac | 10 | 3.0 | 4 | 2.0 | 1.0 | 1.0 | 4.0 | 1.00 % |" in text
-    assert "| torch-adam | 10 | 3.0 | 4 | 8.0 | – | – | – | 1.00 % |" in text
-    assert "Ratios are to torch-adam." in text and "at most 25% of the processors" in text
+    assert "| kfac | 10 | 3.0 | 4.00 | 2.0 | 1.0 | 1.0 | 4.0 | 1.00 % |" in text
+    assert "| torch-adam | 10 | 3.0 | 4.00 | 8.0 | – | – | – | 1.00 % |" in text
+    assert "Ratios (rounds, GFLOP, clock) are to torch-adam." in text and "at most 25% of the processors" in text
     assert "old" not in text and text.startswith("before") and text.endswith("after\n")
     assert (tmp_path / "figures" / "quality-digits.png").stat().st_size > 1000
 

@@ -19,11 +19,13 @@ def test_a_quick_comparison_prints_tables_and_draws(tmp_path):
     arguments += ["--json", tmp_path / "r.jsonl"]
     result = hf(*arguments, "--picture", tmp_path / "p.png")
     assert result.exit_code == 0, result.output
-    assert "run 1 of 2, adam, 512 rows, rate 0.001, seed 0" in result.stderr
+    assert "1/2 adam, 512 rows, rate 0.001, seed 0: " in result.stderr
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     table = rows[1:4]
-    assert result.stdout.startswith("training error of 1.00 %\nmethod\trounds\tpasses\tGFLOP\tseconds\tround ratio")
-    assert [row[0] for row in table] == ["method", "adam, 512 rows, rate 0.001", "kfac"]
+    assert result.stdout.startswith(
+        "training error of 1.00 %\nmethod\trounds\tpasses\tGFLOP\tseconds\tratios\tlowest\n"
+    )
+    assert [row[0] for row in table] == ["method", "adam", "kfac"]
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     last = json.loads((tmp_path / "r.jsonl").read_text().splitlines()[-1])
     kfac = last["targets"][0]["methods"]["kfac"]
@@ -31,7 +33,7 @@ def test_a_quick_comparison_prints_tables_and_draws(tmp_path):
     assert table[2][1] == f"{kfac['rounds']:,.0f}"
     # Nothing is left to do, so the second call prints the same.
     again = hf(*arguments)
-    assert again.stdout == result.stdout.replace(f"{tmp_path / 'p.png'}\n", "") and "run " not in again.stderr
+    assert again.stdout == result.stdout.replace(f"{tmp_path / 'p.png'}\n", "") and "/2" not in again.stderr
 
 
 @pytest.mark.parametrize(

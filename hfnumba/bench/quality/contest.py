@@ -19,7 +19,7 @@ from hfnumba.bench.quality.summary import best_trial, reference_of, target_value
 from hfnumba.kernels.blas import arithmetic
 from hfnumba.kernels.cache import warm_up
 from hfnumba.processors import available_processors
-from hfnumba.progress import Reporter
+from hfnumba.progress import Progress, Reporter
 from hfnumba.versions import PACKAGES
 from hfnumba.versions import installed as installed_versions
 
@@ -55,6 +55,11 @@ class Contest:
         """Return the runs of a method's grid; none if there is one setting, or no grid."""
         grid = self.grids.get(method, ())
         return [Run(method, *setting, is_trial=True) for setting in grid] if len(grid) > 1 else []
+
+    def seconds_left(self, n_trials: int, n_finals: int) -> float:
+        """Return the seconds of training that so many runs take at most."""
+        share = _TRIAL_SHARE if self.problem.targets[0].value is None else 1.0
+        return 60 * self.minutes * (share * n_trials + n_finals)
 
     def finals(self, record: Record) -> Iterator[Run]:
         """Yield the runs that are compared, each when those before it have ended."""
@@ -112,22 +117,15 @@ def carry_out(contest: Contest, arena: Arena, record: Record, reporter: Reporter
     """Make the runs that the record does not have; each point is written when it is there."""
     warm_up(reporter.note)
     trials = [run for method in contest.methods for run in contest.trials(method)]
-    total, number = len(trials) + contest.seeds * len(contest.methods), 0
-    for run in itertools.chain(trials, contest.finals(record)):
-        number += 1
+    n_finals = contest.seeds * len(contest.methods)
+    for number, run in enumerate(itertools.chain(trials, contest.finals(record)), start=1):
         if run in record.results:
             continue
-        limits = contest.limits(run, record)
-        later = max(0, len(trials) - number) * 60 * contest.minutes * (_TRIAL_SHARE if _is_relative(contest) else 1)
-        later += (total - max(number, len(trials))) * 60 * contest.minutes
-        left = limits.seconds + later - (0 if run.is_trial else 60 * contest.minutes)
-        title = f"run {number} of {total}, {run.setting}, {'grid' if run.is_trial else f'seed {run.seed}'}"
-        reporter.note(f"{title}; at most {_minutes(left)} of training left")
-        reporter.note(f"{title}: {_carry_out(run, limits, arena, record, reporter)}")
-
-
-def _is_relative(contest: Contest) -> bool:
-    return contest.problem.targets[0].value is None
+        title = f"{number}/{len(trials) + n_finals} {run.setting}, {'grid' if run.is_trial else f'seed {run.seed}'}"
+        ending = _carry_out(run, contest.limits(run, record), arena, record, reporter.progress(title, "s"))
+        n_trials = max(0, len(trials) - number)
+        left = contest.seconds_left(n_trials, len(trials) + n_finals - number - n_trials)
+        reporter.note(f"{title}: {ending}" + (f"; at most {_minutes(left)} left" if left else ""))
 
 
 def _minutes(seconds: float) -> str:
@@ -135,10 +133,9 @@ def _minutes(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def _carry_out(run: Run, limits: Limits, arena: Arena, record: Record, reporter: Reporter) -> str:
+def _carry_out(run: Run, limits: Limits, arena: Arena, record: Record, progress: Progress) -> str:
     """Make a run and return how it ended."""
     total = max(1, round(limits.seconds))
-    progress = reporter.progress(run.setting, "s of training")
     seconds = 0.0
 
     def add(point: Point) -> None:
@@ -155,4 +152,4 @@ def _carry_out(run: Run, limits: Limits, arena: Arena, record: Record, reporter:
         ending = str(over)
     record.end(run, ending, machine.others())
     progress(total, total)
-    return f"{ending}, after {seconds:.1f} s"
+    return f"{seconds:.1f} s, {ending}"
