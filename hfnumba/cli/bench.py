@@ -119,7 +119,7 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
 @click.argument("problem")
 @click.option("--methods", help="Methods to compare.  [default: kfac,hf-bicgstab,gn-cg,lbfgs and installed peers]")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Number of seeds.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time of a run at most.  [default: see below]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time of a run at most.  [default: see above]")
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of a minibatch, in place of those of the grid.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate, likewise.")
 @click.option("--store", type=AnyPath, help="Store of the rows, built if it is not there.  [default: NAME.zarr]")
