@@ -43,7 +43,7 @@ LIBRARIES = {
     "dask_mpi": {"launch"},
     "mpi4py": {"launch"},
     "zarr": {"ingest", "store"},
-    "sklearn": {"estimator", "ingest"},
+    "sklearn": {"bench", "estimator", "ingest"},
     "matplotlib": {"figures"},
     "click": {"cli"},
     "rich": {"cli"},

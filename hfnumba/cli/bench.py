@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hfnumba.bench.kernels import Row
+    from hfnumba.bench.quality.problems import Problem
+    from hfnumba.bench.quality.records import Result
+    from hfnumba.bench.quality.summary import TargetSummary
+
+_QUIET = 0.05
+"""Largest share of the processors that other processes may take during measurements."""
 
 
 @click.group()
 def bench() -> None:
-    """Measure kernels and rounds against the limits of this machine and against other libraries."""
+    """Measure kernels, rounds and training against the limits of this machine and against other libraries."""
 
 
 @bench.command()
@@ -103,6 +113,94 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
         times = f"modelled {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
         shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time without computing"
         click.echo(f"{found.workers:>5} workers: {times}; {shares}")
+
+
+@bench.command()
+@click.argument("problem")
+@click.option("--methods", help="Methods to compare.  [default: kfac,hf-bicgstab,gn-cg,lbfgs and installed peers]")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Number of seeds.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time of a run at most.  [default: see above]")
+@click.option("--batch-rows", type=click.IntRange(1), help="Rows of a minibatch, in place of those of the grid.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate, likewise.")
+@click.option("--store", type=AnyPath, help="Store of the rows, built if it is not there.  [default: NAME.zarr]")
+@click.option("--json", "json_file", type=AnyPath, help="File of results.  [default: quality-PROBLEM.jsonl]")
+@click.option("--picture", type=AnyPath, help="Picture of quality against rounds and seconds: .png, .svg or .pdf.")
+@click.option("--quick", is_flag=True, help="Take few rows, one seed, a few seconds a run, and no grid.")
+def quality(
+    *,
+    problem: str,
+    methods: str | None,
+    seeds: int,
+    minutes: float | None,
+    batch_rows: int | None,
+    learning_rate: float | None,
+    store: Path | None,
+    json_file: Path | None,
+    picture: Path | None,
+    quick: bool,
+) -> None:
+    """Rounds, passes, GFLOP and seconds of training to stated qualities: hfnumba and other libraries in turn.
+
+    \b
+    digits            8 x 8 digits, 64-100-50-10, 1 minute a run
+    mnist             784-400-150-10, 5 minutes
+    borehole          a function of 8 inputs, 8-64-64-1, 5 minutes
+    autoencoder       of MNIST, 784-400-100-20-…-784, 5 minutes
+    deep-autoencoder  Martens', 784-1000-500-250-30-…-784, 14 minutes
+    festvox-ru        speech, 360-512-512-512-51, 14 minutes
+    synthetic-speech  rows of TIMIT's shape, 360-512-512-512-1973, 14 minutes
+
+    A ratio is the cost of the best first-order method divided by that of the method; above 1, the method needs less.
+    First-order methods try 256, 512 and 1024 rows with three learning rates each, on one seed. Each point of a run is
+    written to the file of results at once; after Ctrl-C (exit status 75) the same command continues.
+    """  # noqa: D301 - Click wants the character itself
+    from hfnumba.bench.quality.command import Options, compare
+    from hfnumba.cli.progress import stderr_reporter
+
+    if picture is not None:
+        from hfnumba.figures.style import new_figure, require_suffix
+
+        require_suffix(picture)
+        new_figure(1, 1)  # Better without matplotlib now than after the runs.
+    options = Options(
+        problem,
+        tuple(name for name in methods.split(",") if name) if methods is not None else None,
+        seeds,
+        minutes,
+        batch_rows,
+        learning_rate,
+        store,
+        json_file,
+        quick,
+    )
+    try:
+        with stderr_reporter() as reporter:
+            what, results, summaries = compare(options, reporter)
+    except KeyboardInterrupt:
+        raise Failure("interrupted; the same command continues from there", RESUMABLE) from None
+    _print_quality(what, results, summaries)
+    if picture is not None:
+        from hfnumba.figures.quality import draw
+
+        draw(what, results, summaries, picture)
+        click.echo(picture)
+
+
+def _print_quality(problem: Problem, results: Sequence[Result], summaries: Sequence[TargetSummary]) -> None:
+    from hfnumba.cli.tables import print_table
+    from hfnumba.figures.quality import SHORT_HEADER, peers_text, short_table, title
+
+    for summary in summaries:
+        click.echo(title(problem, summary))
+        print_table(SHORT_HEADER, short_table(problem, summary))
+        click.echo(f"{peers_text(summary)}\n")
+    others = max(result.others for result in results)
+    if others > _QUIET:
+        click.echo(
+            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are no "
+            "measurement; repeat on a quiet machine.",
+            err=True,
+        )
 
 
 def _numbers(workers: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfnumba import ledger
-from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.errors import CheckpointError
 from hfnumba.figures import style
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def draw(curves: list[Curves], out: Path) -> None:
     CheckpointError
         If the file cannot be written.
     """
-    if out.suffix.lower() not in style.SUFFIXES:
-        raise UsageError(f"expected a file that ends in {', '.join(style.SUFFIXES)}, got {out}")
+    style.require_suffix(out)
     figure = style.new_figure(14, 6.6)
     unit = all(0 <= y <= 1 for c in curves for y in c.points("iteration", "error", 1.0)[1])
     axes: Any = figure.subplots(2, 4, sharex="col", sharey="row")

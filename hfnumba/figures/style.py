@@ -72,6 +72,12 @@ def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
+def require_suffix(out: Path) -> None:
+    """Raise a UsageError if a picture cannot have the suffix of a file."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {out}")
+
+
 def save(figure: Any, out: Path, dpi: int | None = None) -> Path:
     """Write a picture atomically, in the format of the suffix of the file.
 
@@ -82,8 +88,7 @@ def save(figure: Any, out: Path, dpi: int | None = None) -> Path:
     CheckpointError
         If the file cannot be written.
     """
-    if out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"expected a file that ends in {', '.join(SUFFIXES)}, got {out}")
+    require_suffix(out)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=out.suffix[1:].lower(), dpi=dpi or figure.dpi)
     write(out, drawn.getvalue())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOWER, _UNIT = b"L", b"N"
+
+
+class OperationCount:
+    """Floating-point operations of the routines of this module, in this process so far; measurements take differences.
+
+    Attributes
+    ----------
+    total : int
+    """
+
+    def __init__(self) -> None:
+        self.total, self._lock = 0, threading.Lock()
+
+    def add(self, n: int) -> None:
+        """Count n operations."""
+        with self._lock:
+            self.total += n
+
+
+OPERATIONS = OperationCount()
 
 
 @functools.cache
@@ -48,6 +69,7 @@ def cholesky(matrix: NDArray[Any]) -> bool:
         Whether the matrix is positive definite to rounding; if not, its contents are useless.
     """
     n, info = len(matrix), ctypes.c_int()
+    OPERATIONS.add(n**3 // 3)
     _routine("lapack", f"{_prefix(matrix)}potrf", 5)(
         ctypes.c_char_p(_LOWER), _integer(n), matrix.ctypes.data, _integer(max(1, n)), ctypes.byref(info)
     )
@@ -76,6 +98,7 @@ def multiply_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str,
 
 def _triangular(routine: str, factor: NDArray[Any], right: NDArray[Any], side: str, transpose: bool) -> None:
     m, k = right.shape
+    OPERATIONS.add(m * k * len(factor))
     one = (ctypes.c_float if right.dtype == np.float32 else ctypes.c_double)(1.0)
     _routine("blas", f"{_prefix(right)}{routine}", 11)(
         ctypes.c_char_p(side.encode()),

@@ -1,0 +1,54 @@
+"""Tables and pictures of docs/quality.md, from files of results.
+
+    hfnumba bench quality mnist          # and other problems: see docs/quality.md
+    python benchmarks/quality.py quality-*.jsonl --write docs/quality.md
+
+Pictures go to the folder `figures` beside the page.
+"""
+
+import argparse
+from pathlib import Path
+
+from pages import publish
+
+from hfnumba.bench.quality.command import read_results
+from hfnumba.bench.quality.summary import methods_of, summarise
+from hfnumba.figures.quality import draw, header, peers_text, table, title
+from hfnumba.figures.summary import markdown
+from hfnumba.versions import as_text
+
+
+def section(path: Path, page: Path | None) -> str:
+    """Format the tables of a file, its setting, and, for a page, its picture, which is drawn."""
+    setting, problem, results = read_results(path)
+    summaries = summarise(problem, methods_of(results), results)
+    name = setting["problem"]
+    network = "-".join(map(str, setting["sizes"]))
+    others = max(result.others for result in results)
+    seeds = len({result.run.seed for result in results if not result.run.is_trial})
+    parts = [
+        f"### {name}\n\n{problem.summary}. Network {network}, {setting['activation']}, {setting['objective']}; "
+        f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows; at most {setting['minutes']:g} "
+        f"minutes a run; {seeds} seed{'s' if seeds > 1 else ''}. {setting['processors']} processors, "
+        f"{setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
+        "processors during a run."
+    ]
+    if page is not None:
+        draw(problem, results, summaries, page.parent / "figures" / f"quality-{name}.png")
+        parts.append(f"![Quality against rounds and seconds](figures/quality-{name}.png)")
+    for summary in summaries:
+        rows = markdown(header(summary.quantity), table(problem, summary))
+        parts += [f"To a {title(problem, summary)}:", rows, *filter(None, [peers_text(summary)])]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="files that `hfnumba bench quality` wrote")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the markers named `results`")
+    given = parser.parse_args()
+    publish("\n\n".join(section(path, given.write) for path in given.results), given.write, "results")
+
+
+if __name__ == "__main__":
+    main()

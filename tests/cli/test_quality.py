@@ -1,0 +1,52 @@
+"""`hfnumba bench quality`."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from hfnumba.cli import main
+
+
+def hf(*arguments):
+    return CliRunner().invoke(main, ["bench", "quality", *map(str, arguments)])
+
+
+def test_a_quick_comparison_prints_tables_and_draws(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    arguments = ["digits", "--quick", "--methods", "kfac,adam", "--store", tmp_path / "digits.zarr"]
+    arguments += ["--json", tmp_path / "r.jsonl"]
+    result = hf(*arguments, "--picture", tmp_path / "p.png")
+    assert result.exit_code == 0, result.output
+    assert "1/2 adam, 512 rows, rate 0.001, seed 0: " in result.stderr
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    table = rows[1:4]
+    assert result.stdout.startswith(
+        "training error of 1.00 %\nmethod\trounds\tpasses\tGFLOP\tseconds\tratios\tlowest\n"
+    )
+    assert [row[0] for row in table] == ["method", "adam", "kfac"]
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    last = json.loads((tmp_path / "r.jsonl").read_text().splitlines()[-1])
+    kfac = last["targets"][0]["methods"]["kfac"]
+    assert last["kind"] == "summary" and (kfac["reached"], kfac["seeds"]) == (1, 1)
+    assert table[2][1] == f"{kfac['rounds']:,.0f}"
+    # Nothing is left to do, so the second call prints the same.
+    again = hf(*arguments)
+    assert again.stdout == result.stdout.replace(f"{tmp_path / 'p.png'}\n", "") and "/2" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chess"], "unknown problem 'chess'; choose from digits, mnist"),
+        (["digits", "--methods", "newton"], "unknown method 'newton'; choose from sgd"),
+        (["digits", "--methods", ","], "expected different methods, got none"),
+        (["digits", "--picture", "p.txt"], "p.txt"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = hf(*arguments)
+    assert result.exit_code == 2 and message in result.output
+    assert not list(tmp_path.iterdir())
