@@ -263,7 +263,7 @@ def reserved_nbytes(
     """
     sizes, n_params = network.sizes, network.n_params
     largest = max(stop - first for first, stop in map(source.partition_rows, range(source.n_partitions)))
-    scratch = n_threads * blocks.work_size(sizes, blocks.block_rows(largest, n_params))
+    scratch = n_threads * blocks.work_size(sizes, network.primal_width, blocks.block_rows(largest, n_params))
     vectors = _n_sums(source, n_threads) + _VECTORS
     arrays = vectors * n_params + _POINTS * (n_params - sizes[0] * sizes[1])
     return scratch * dtype.itemsize + max(arrays * dtype.itemsize, needed)
