@@ -50,7 +50,7 @@ OTHER_NAMES = {"linear": "identity"}
 
 
 def numbers_per_unit(code: int) -> int:
-    """Numbers of a unit in the primal pass: value and delta, and phi' and phi'' e where these do not follow from them."""
+    """Numbers of a unit in the primal pass: value and delta; 2 more where derivatives do not follow from the value."""
     return 4 if code >= GELU else 2
 
 
@@ -170,7 +170,7 @@ def times_derivative(code: int, a: Any, e: Any) -> None:
                 y[j] = y[j] * x[j]
 
 
-def times_derivative_plus(code: int, a: Any, e: Any, second: Any) -> None:
+def times_derivative_plus(code: int, a: Any, e: Any, second: Any) -> None:  # noqa: PLR0912 - one for each activation
     """As :func:`times_derivative`, and adds ``second`` (rows, n) to e: one pass where two would wait for memory."""
     rows, n = a.shape
     for i in range(rows):
@@ -195,7 +195,9 @@ def times_derivative_plus(code: int, a: Any, e: Any, second: Any) -> None:
                 y[j] = y[j] + s[j]
 
 
-def directional(code: int, a: Any, delta: Any, rz: Any, bias: Any, second: Any) -> None:
+def directional(  # noqa: PLR0912 - one for each activation
+    code: int, a: Any, delta: Any, rz: Any, bias: Any, second: Any
+) -> None:
     """The R-operator of an activation: with Rz = rz + bias, second <- r(a) delta Rz and rz <- phi'(z) Rz = Ra.
 
     All (rows, n) but the bias direction (n,). ``second`` is what phi'' adds to R(delta) (Pearlmutter 1994, eq. 18).

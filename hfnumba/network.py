@@ -114,9 +114,7 @@ class Network:
     def primal_width(self) -> int:
         """Numbers of a row that products with its derivatives need beside its features: the primal pass."""
         names = (*self.activations, "identity")
-        return sum(
-            numbers_per_unit(ACTIVATIONS.index(name)) * n for name, n in zip(names, self.sizes[1:], strict=True)
-        )
+        return sum(numbers_per_unit(ACTIVATIONS.index(name)) * n for name, n in zip(names, self.sizes[1:], strict=True))
 
     @property
     def n_features(self) -> int:

@@ -285,6 +285,6 @@ def expanded_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any], j
     """Bytes of partition j as kernels take it."""
     first, stop = source.partition_rows(j)
     feature = 1 if source.x_dtype == np.uint8 else dtype.itemsize
-    target = 4 if network.takes_labels else network.n_outputs * dtype.itemsize
+    target = 4 if network.takes_labels else 0 if source.autoencodes else network.n_outputs * dtype.itemsize
     weight = dtype.itemsize if source.weighted else 0
     return (stop - first) * (network.n_features * feature + target + weight)

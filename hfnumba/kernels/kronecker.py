@@ -134,9 +134,7 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
             if block.weights.size == 0:
                 add_row_sums(below, sums, first)
             else:
-                below = _scaled_rows(
-                    below, block.weights, data.work if layer == 0 else primal[n * starts[layer - 1] :]
-                )
+                below = _scaled_rows(below, block.weights, data.work if layer == 0 else primal[n * starts[layer - 1] :])
                 delta = _scaled_rows(delta, block.weights, primal[n * (starts[layer] + n_out) :])
                 _add_weighted_row_sums(below, block.weights, sums, first)
             add_outer_products(below, beta, out[at : at + n_in * (n_in + 1) // 2])

@@ -88,7 +88,10 @@ def forward(theta: Any, layers: Any, block: Any, primal: Any) -> Any:
 
 @kernel
 def backward(theta: Any, layers: Any, x: Any, primal: Any, gradient: Any, first: bool) -> None:
-    """Write D_{L-1} .. D_1 of a block, and phi'' dL/dA, into ``primal``, and add its gradient to ``gradient`` unless that is empty."""
+    """Write D_{L-1} .. D_1 of a block into ``primal``, and add its gradient to ``gradient`` unless that is empty.
+
+    Where layers have 4 numbers a unit, phi'' dL/dA takes the place of phi''.
+    """
     sizes, rows = layers.sizes, x.shape[0]
     starts, at = layers.starts, theta.size
     beta = 0.0 if first else 1.0

@@ -24,7 +24,7 @@ class NetworkRecord(msgspec.Struct, frozen=True):
     """Description of a :class:`hfnumba.network.Network`."""
 
     sizes: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
     loss: str
 
     def network(self) -> Network:

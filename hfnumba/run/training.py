@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from hfnumba.network import Network
     from hfnumba.store import Split, Store
 
-LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
+LOSS_OF_TASK = {"classification": "softmax_cross_entropy"} | dict.fromkeys(
+    ("regression", "autoencode"), "squared_error"
+)
 
 
 class Ending(Enum):
@@ -158,7 +160,7 @@ def train(
 
 
 def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
-    split = store["train"]
+    split = store.split("train", settings.task)
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
     return RunRecord(
@@ -175,7 +177,7 @@ def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter)
     if settings.class_weights is None:
         return ()
     if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
+        raise UsageError(f"class weights need classes, but the task is {split.task}; leave out --class-weights")
     if settings.class_weights == "balanced":
         return balanced(split, reporter)
     return checked_class_weights(settings.class_weights, split.n_classes)
@@ -235,12 +237,13 @@ class _Loop:
         if other not in store.splits:
             return None
         weights = self.record.store.class_weights or None
-        return Companion(with_class_weights(store[other], weights), yields=other == "test")
+        split = store.split(other, self.record.settings.task)
+        return Companion(with_class_weights(split, weights), yields=other == "test")
 
     def _objective(self, store: Store, name: str, placement: Placement, reporter: RunReporter) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
-        settings, split = self.record.settings, store[name]
+        settings, split = self.record.settings, store.split(name, self.record.settings.task)
         common: Any = {
             "memory": memory_bytes(settings),
             "companion": self._companion(store, name),
