@@ -131,6 +131,19 @@ class Network:
         """Whether the loss reads class labels (otherwise it reads a target per output)."""
         return self.loss == "softmax_cross_entropy"
 
+    def require_autoencoder(self) -> None:
+        """Raise if the features cannot be the targets.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.takes_labels or self.n_outputs != self.n_features:
+            raise UsageError(
+                "an autoencoder has an output for each of its features, and the loss squared_error or "
+                f"sigmoid_cross_entropy; got {self.n_features} features, {self.n_outputs} outputs and {self.loss}"
+            )
+
     def layers(self, theta: NDArray[np.floating[Any]]) -> Iterator[Layer]:
         """The weights and biases of each layer as views of ``theta`` (n_params,): writing to them writes theta."""
         if theta.shape != (self.n_params,):

@@ -118,7 +118,8 @@ def as_rows(
     own = np.empty(0, dtype) if weights is None else np.require(weights, dtype, ["C", "W"])
     n_out = network.n_outputs
     if y is None:
-        _check_autoencoder(network, features, scale, offset)
+        network.require_autoencoder()
+        _check_range(network, features, scale, offset)
         return RowArrays(features, np.empty(0, np.int32), np.empty((0, n_out), dtype), own)
     if network.takes_labels:
         if y.ndim != 1 or y.dtype.kind not in "iub":
@@ -140,22 +141,17 @@ def as_rows(
     return RowArrays(features, np.empty(0, np.int32), targets, own)
 
 
-def _check_autoencoder(network: Network, features: NDArray[Any], scale: float, offset: float) -> None:
-    """Refuse a network that cannot have its features as targets."""
-    if network.takes_labels or network.n_outputs != network.n_features:
-        raise UsageError(
-            f"an autoencoder has an output for each of its features, and the loss squared_error or "
-            f"sigmoid_cross_entropy; got {network.n_features} features, {network.n_outputs} outputs and {network.loss}"
+def _check_range(network: Network, features: NDArray[Any], scale: float, offset: float) -> None:
+    """Refuse features, as the kernels scale them, that are no targets of the loss."""
+    if network.loss != "sigmoid_cross_entropy" or not features.size:
+        return
+    number = features.dtype.type if features.dtype.kind == "f" else np.float32
+    ends = [number(end) * number(scale) + number(offset) for end in (features.min(), features.max())]
+    if not (min(ends) >= 0 and max(ends) <= 1):
+        raise DataError(
+            "sigmoid_cross_entropy takes targets in [0, 1], but the features, which are the targets, lie in "
+            f"{min(ends):g} … {max(ends):g}; scale them, or use squared_error"
         )
-    if network.loss == "sigmoid_cross_entropy" and features.size:
-        # As the kernels compute it: 255 / 255 may be above 1 otherwise.
-        number = features.dtype.type if features.dtype.kind == "f" else np.float32
-        ends = [number(end) * number(scale) + number(offset) for end in (features.min(), features.max())]
-        if not (min(ends) >= 0 and max(ends) <= 1):
-            raise DataError(
-                f"sigmoid_cross_entropy takes targets in [0, 1], but the features, which are the targets, lie in "
-                f"{min(ends):g} … {max(ends):g}; scale them, or use squared_error"
-            )
 
 
 @functools.lru_cache(maxsize=128)

@@ -99,6 +99,8 @@ class RunRecord(msgspec.Struct, frozen=True):
         ):
             if given and len(given) != expected:
                 raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
+        if data.task == "autoencode":
+            network.require_autoencoder()
         # It checks means and deviations.
         _ = data.standardisation
 
