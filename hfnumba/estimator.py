@@ -36,7 +36,7 @@ class _HessianFreeEstimator(BaseEstimator):
     def __init__(
         self,
         hidden_layer_sizes: tuple[int, ...] = (100,),
-        activation: str = "tanh",
+        activation: str | tuple[str, ...] = "tanh",
         *,
         method: str = "hf-bicgstab",
         curvature_rows: int | None = 4096,
@@ -105,7 +105,9 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
     ----------
     hidden_layer_sizes : tuple of int
         Widths of the hidden layers; ``()`` for logistic regression.
-    activation : {"tanh", "sigmoid", "relu", "softplus", "identity"}
+    activation : str or tuple of str
+        Activation of the hidden layers, or one for each: "tanh", "sigmoid", "relu", "softplus", "identity", "gelu" or
+        "silu".
     method : str
         Name of a method of :func:`hfnumba.optimizer`.
     curvature_rows : int or None
@@ -150,7 +152,7 @@ class HessianFreeClassifier(ClassifierMixin, _HessianFreeEstimator):
     def __init__(
         self,
         hidden_layer_sizes: tuple[int, ...] = (100,),
-        activation: str = "tanh",
+        activation: str | tuple[str, ...] = "tanh",
         *,
         method: str = "hf-bicgstab",
         curvature_rows: int | None = 4096,

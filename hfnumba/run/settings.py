@@ -40,7 +40,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | tuple[str, ...],
         Option(
             Group.NETWORK,
-            "Activation of all hidden layers, or of each: {choices} (identity).",
+            "Activation of the hidden layers, or one for each: {choices}, which is identity.",
             metavar="NAME|NAME,NAME,…",
             choices=(*ACTIVATIONS, *OTHER_NAMES),
         ),
