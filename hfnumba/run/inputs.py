@@ -74,9 +74,7 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
     DataError
         If columns, categories, classes or widths do not fit those of the run; the message names them.
     """
-    context = data.context
-    if data.task == "autoencode":
-        split = split.autoencoder()
+    context, split = data.context, split.autoencoder() if data.task == "autoencode" else split
     features = _arranged_features(split, data, note)
     width = split.layout.n_features if features is None else len(features)
     unspliced = context > 0 and not split.layout.is_frames

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from hfnumba.network import Network
     from hfnumba.store import Split, Store
 
-LOSS_OF_TASK = {"classification": "softmax_cross_entropy"} | dict.fromkeys(
-    ("regression", "autoencode"), "squared_error"
-)
+LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
+LOSS_OF_TASK["autoencode"] = LOSS_OF_TASK["regression"]
 
 
 class Ending(Enum):
@@ -129,7 +128,7 @@ def train(
         refuse_address(as_dict(settings), directory.config)
     parse(settings.cluster)
     memory_bytes(settings)
-    store = open_store(store_path)
+    store = open_store(store_path).for_task(settings.task)
     record = _record(store, settings, reporter)
     if recorded is None:
         directory.refuse_used()
@@ -160,7 +159,7 @@ def train(
 
 
 def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
-    split = store.split("train", settings.task)
+    split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
     return RunRecord(
@@ -237,13 +236,12 @@ class _Loop:
         if other not in store.splits:
             return None
         weights = self.record.store.class_weights or None
-        split = store.split(other, self.record.settings.task)
-        return Companion(with_class_weights(split, weights), yields=other == "test")
+        return Companion(with_class_weights(store[other], weights), yields=other == "test")
 
     def _objective(self, store: Store, name: str, placement: Placement, reporter: RunReporter) -> RoundObjective:
         from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
 
-        settings, split = self.record.settings, store.split(name, self.record.settings.task)
+        settings, split = self.record.settings, store[name]
         common: Any = {
             "memory": memory_bytes(settings),
             "companion": self._companion(store, name),

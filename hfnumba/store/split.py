@@ -220,35 +220,39 @@ class Store:
         Contents of the manifest file.
     digest : str
         SHA-256 of the manifest file, which identifies the rows, their order and their partitions.
+    autoencodes : bool
+        Whether the splits have their features as targets.
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    autoencodes: bool = False
 
     @property
     def splits(self) -> Mapping[str, Split]:
         """The splits by their names."""
         header = self.manifest.header
-        return MappingProxyType(
-            {
-                name: Split(
-                    path=str(self.path),
-                    digest=self.digest,
-                    name=name,
-                    layout=layout,
-                    task=header.task,
-                    n_classes=header.n_classes,
-                    scale=header.scale,
-                    offset=header.offset,
-                    standardisation=header.standardisation,
-                    columns=header.known_columns,
-                    classes=header.classes,
-                    targets=header.targets or (),
-                )
-                for name, layout in header.splits.items()
-            }
-        )
+        splits = {
+            name: Split(
+                path=str(self.path),
+                digest=self.digest,
+                name=name,
+                layout=layout,
+                task=header.task,
+                n_classes=header.n_classes,
+                scale=header.scale,
+                offset=header.offset,
+                standardisation=header.standardisation,
+                columns=header.known_columns,
+                classes=header.classes,
+                targets=header.targets or (),
+            )
+            for name, layout in header.splits.items()
+        }
+        if self.autoencodes:
+            splits = {name: split.autoencoder() for name, split in splits.items()}
+        return MappingProxyType(splits)
 
     def __getitem__(self, name: str) -> Split:
         splits = self.splits
@@ -256,9 +260,9 @@ class Store:
             raise StoreError(f"{self.path} has no split {name!r}; it has {', '.join(splits)}")
         return splits[name]
 
-    def split(self, name: str, task: str | None = None) -> Split:
-        """Return a split for a task: ``autoencode``, or None for that of the store."""
-        return self[name] if task is None else self[name].autoencoder()
+    def for_task(self, task: str | None) -> Store:
+        """Return this store with splits for a task: ``autoencode``, or None for its own."""
+        return replace(self, autoencodes=task == "autoencode")
 
 
 def open_store(path: str | PathLike[str]) -> Store:
