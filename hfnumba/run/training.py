@@ -176,7 +176,7 @@ def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter)
     if settings.class_weights is None:
         return ()
     if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but the task is {split.task}; leave out --class-weights")
+        raise UsageError(f"class weights need classes, but the run is for {split.task}; leave out --class-weights")
     if settings.class_weights == "balanced":
         return balanced(split, reporter)
     return checked_class_weights(settings.class_weights, split.n_classes)

@@ -157,7 +157,7 @@ def test_choices_are_completed_and_numbers_have_their_bounds():
         (["--task", "autoencode", "--loss", "softmax_cross_entropy"], "an autoencoder has an output for each of its"),
         (
             ["--task", "autoencode", "--class-weights", "balanced"],
-            "but the task is autoencode; leave out --class-weights",
+            "but the run is for autoencode; leave out --class-weights",
         ),
         (["--history", "0"], "0 is not in the range x>=1"),
         (["--target-error", "1.5"], "1.5 is not in the range 0<=x<=1"),

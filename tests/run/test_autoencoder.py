@@ -7,7 +7,7 @@ import pytest
 
 from hfnumba import ledger
 from hfnumba.checkpoint import newest_checkpoint
-from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.errors import CheckpointError, DataError, UsageError
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
@@ -60,6 +60,17 @@ def test_it_is_resumed_with_the_same_bits_and_not_as_another_task(store, tmp_pat
     run(store, tmp_path / "b", resume=True, max_iterations=3)
     a, b = (newest_checkpoint(tmp_path / name / "checkpoints").tensors["theta"] for name in "ab")
     np.testing.assert_array_equal(a, b)
+
+
+def test_other_stores_are_evaluated_whatever_their_targets(store, tmp_path):
+    run(store, tmp_path / "r", max_iterations=1)
+    model, split = load_model(tmp_path / "r"), open_store(store)["train"]
+    X = np.concatenate([split.load(j)[0] for j in range(split.n_partitions)])
+    other = write_store(tmp_path / "o.zarr", {"train": (X, np.zeros((240, 3)))}, n_partitions=2, scale=1 / 255)["train"]
+    np.testing.assert_allclose(model.evaluate(other), model.evaluate(split), rtol=1e-6)
+    narrow = write_store(tmp_path / "n.zarr", {"train": (X[:, :9], np.zeros(240))}, n_partitions=2)["train"]
+    with pytest.raises(DataError, match="the run is for autoencode with 10 features and 10 outputs"):
+        model.evaluate(narrow)
 
 
 def test_softmax_is_refused_before_anything_is_written(store, tmp_path):
