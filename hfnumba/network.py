@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hfnumba.activations import ACTIVATIONS
+from hfnumba.activations import ACTIVATIONS, OTHER_NAMES, numbers_per_unit
 from hfnumba.errors import UsageError
 
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
@@ -35,16 +35,38 @@ def _require_name(what: str, name: str, names: Sequence[str]) -> None:
         raise UsageError(f"unknown {what} {name!r}; choose one of {', '.join(names)}")
 
 
+def one_or_each(activation: str | Sequence[str], n_hidden: int) -> str | tuple[str, ...]:
+    """The activation of all hidden layers as one name, or as a name for each where they differ; checked.
+
+    Raises
+    ------
+    UsageError
+        If there is not one for each hidden layer, or one has an unknown name.
+    """
+    names = (activation,) if isinstance(activation, str) else tuple(activation)
+    for name in names:
+        _require_name("activation", name, (*ACTIVATIONS, *OTHER_NAMES))
+    if len(names) != n_hidden and not isinstance(activation, str):
+        raise UsageError(
+            f"expected one activation, or one for each of the {n_hidden} hidden layers, got {len(names)}: "
+            f"{', '.join(names)}"
+        )
+    names = tuple(OTHER_NAMES.get(name, name) for name in names) or ("identity",)
+    return names if len(set(names)) > 1 else names[0]
+
+
 @dataclass(frozen=True, init=False)
 class Network:
-    """A network of dense layers: sizes, the hidden layers' activation, and the loss. It has no parameters.
+    """A network of dense layers: sizes, the hidden layers' activations, and the loss. It has no parameters.
 
     Parameters
     ----------
     sizes : sequence of int
         Features, widths of the hidden layers, outputs; at least two.
-    activation : str
-        One of :data:`ACTIVATIONS`, between the layers. The output layer is linear; the loss brings its own link.
+    activation : str or sequence of str
+        One of :data:`ACTIVATIONS` for all hidden layers, or one for each of them; ``linear`` is another name of
+        ``identity``. The output layer is linear; the loss brings its own link. The attribute is a name where all hidden
+        layers have the same, else a tuple.
     loss : str
         One of :data:`LOSSES`. Softmax cross-entropy takes labels 0 … outputs - 1; sigmoid cross-entropy targets in
         [0, 1] for each output; squared error is ‖z - t‖²/2 per row.
@@ -56,20 +78,24 @@ class Network:
     """
 
     sizes: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
     loss: str
 
-    def __init__(self, sizes: Sequence[int], activation: str = "tanh", loss: str = "softmax_cross_entropy") -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Sequence[str] = "tanh",
+        loss: str = "softmax_cross_entropy",
+    ) -> None:
         checked = tuple(int(n) for n in sizes)
         if len(checked) < 2 or any(n < 1 for n in checked) or any(a != b for a, b in zip(checked, sizes, strict=True)):
             raise UsageError(
                 "layer sizes must be two or more positive whole numbers (features, hidden …, outputs), "
                 f"got {list(sizes)}"
             )
-        _require_name("activation", activation, ACTIVATIONS)
         _require_name("loss", loss, LOSSES)
         object.__setattr__(self, "sizes", checked)
-        object.__setattr__(self, "activation", activation)
+        object.__setattr__(self, "activation", one_or_each(activation, len(checked) - 2))
         object.__setattr__(self, "loss", loss)
         if self.n_params > _MAX_PARAMS:
             raise UsageError(f"a network of {self.n_params} parameters is too large; the limit is {_MAX_PARAMS}")
@@ -78,6 +104,17 @@ class Network:
     def n_params(self) -> int:
         """Length of theta."""
         return sum((a + 1) * b for a, b in itertools.pairwise(self.sizes))
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Activation of each hidden layer."""
+        return (self.activation,) * (len(self.sizes) - 2) if isinstance(self.activation, str) else self.activation
+
+    @functools.cached_property
+    def primal_width(self) -> int:
+        """Numbers of a row that products with its derivatives need beside its features: the primal pass."""
+        names = (*self.activations, "identity")
+        return sum(numbers_per_unit(ACTIVATIONS.index(name)) * n for name, n in zip(names, self.sizes[1:], strict=True))
 
     @property
     def n_features(self) -> int:
@@ -93,6 +130,19 @@ class Network:
     def takes_labels(self) -> bool:
         """Whether the loss reads class labels (otherwise it reads a target per output)."""
         return self.loss == "softmax_cross_entropy"
+
+    def require_autoencoder(self) -> None:
+        """Raise if the features cannot be the targets.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.takes_labels or self.n_outputs != self.n_features:
+            raise UsageError(
+                "an autoencoder has an output for each of its features, and the loss squared_error or "
+                f"sigmoid_cross_entropy; got {self.n_features} features, {self.n_outputs} outputs and {self.loss}"
+            )
 
     def layers(self, theta: NDArray[np.floating[Any]]) -> Iterator[Layer]:
         """The weights and biases of each layer as views of ``theta`` (n_params,): writing to them writes theta."""

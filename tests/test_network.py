@@ -54,7 +54,7 @@ def test_initialisations_have_their_stated_spread(scheme):
         (([5],), "two or more"),
         (([5, 0, 3],), "positive"),
         (([5, 2.5, 3],), "whole"),
-        (([5, 3], "gelu"), "gelu"),
+        (([5, 3], "swish"), "swish"),
         (([5, 3], "tanh", "hinge"), "hinge"),
         (([100_000, 100_000],), "too large"),
     ],
@@ -81,7 +81,11 @@ def test_every_activation_has_a_branch_of_its_own():
     found = set()
     for code in range(len(ACTIVATIONS)):
         z, e, second = np.array([[-1.5, 0.4]]), np.ones((1, 2)), np.zeros((1, 2))
-        activations.activate(code, z, np.zeros(2))
+        if activations.numbers_per_unit(code) == 4:
+            value, z = z, np.zeros((1, 2))
+            activations.activate_with_derivatives(code, value, np.zeros(2), z, np.zeros((1, 2)))
+        else:
+            activations.activate(code, z, np.zeros(2))
         activations.times_derivative(code, z, e)
         plus, rz = np.ones((1, 2)), np.ones((1, 2))
         activations.times_derivative_plus(code, z, plus, second)
@@ -90,3 +94,17 @@ def test_every_activation_has_a_branch_of_its_own():
         np.testing.assert_allclose(rz, e, rtol=1e-12)
         found.add((*z[0], *e[0]))
     assert len(found) == len(ACTIVATIONS)
+
+
+def test_activations_are_one_name_or_one_for_each_hidden_layer():
+    network = Network([4, 3, 2, 4], ["linear", "gelu"])
+    assert network.activation == network.activations == ("identity", "gelu")
+    assert network.primal_width == 2 * 3 + 4 * 2 + 2 * 4
+    assert Network([4, 3, 2, 4], ["relu", "relu"]) == Network([4, 3, 2, 4], "relu")
+    assert Network([4, 3, 2, 4], "relu").activations == ("relu", "relu")
+    assert Network([4, 3, 4], "linear") == Network([4, 3, 4], "identity")
+    assert Network([4, 3]).activations == Network([4, 3], []).activations == ()
+    with pytest.raises(UsageError, match="one for each of the 2 hidden layers, got 3: tanh, tanh, tanh"):
+        Network([4, 3, 2, 4], ["tanh"] * 3)
+    with pytest.raises(UsageError, match="unknown activation 'swish'"):
+        Network([4, 3, 2, 4], ["tanh", "swish"])

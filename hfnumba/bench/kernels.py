@@ -189,5 +189,5 @@ def _cell(name: str, problem: Problem, peers: tuple[str, ...], seconds: float, n
         rate = 1e-9 * flops(network.sizes, key) * rows / seconds_of[f"hfnumba {key}"]
         ours = seconds_of[f"hfnumba {key}"]
         ratios = {peer: seconds_of[f"{peer} {key}"] / ours for peer in peers if f"{peer} {key}" in seconds_of}
-        out.append(Row(name, network.activation, rows, key, rate, rate / peak, ratios))
+        out.append(Row(name, network.activations[0], rows, key, rate, rate / peak, ratios))
     return out

@@ -127,7 +127,7 @@ def _torch_model(problem: Problem) -> tuple[Any, Any, Any, Any]:
     import torch  # noqa: PLC0415
 
     layers: list[Any] = []
-    phi = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[problem.network.activation]
+    phi = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}[problem.network.activations[0]]
     for n_in, n_out in itertools.pairwise(problem.network.sizes):
         layers += [torch.nn.Linear(n_in, n_out), phi()]
     X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y.astype(np.int64))
@@ -167,7 +167,7 @@ def backpack_evaluations(problem: Problem) -> Evaluations:
 
 def _outputs(network: Network, activations: dict[str, Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
     """Forward pass in operations that arrays of JAX and PyTorch share."""
-    phi, sizes = activations[network.activation], network.sizes
+    phi, sizes = activations[network.activations[0]], network.sizes
 
     def outputs(theta: Any, X: Any) -> Any:
         a, at = X, 0

@@ -139,6 +139,11 @@ class NoRows:
         return j * self.n_rows // self.n_partitions, (j + 1) * self.n_rows // self.n_partitions
 
     @property
+    def autoencodes(self) -> bool:
+        """Always False."""
+        return False
+
+    @property
     def weighted(self) -> bool:
         """Always False."""
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,9 @@ from hfnumba.cli.tables import number, percent, print_table
 def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
     """Print loss and error of RUN's best checkpoint on a split of STORE.
 
-    The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be another one than
-    that of the run.
+    Of an autoencoder the error is the squared error per row and its root mean over all outputs (RMSE), in the scale of
+    the network's inputs. The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be
+    another one than that of the run.
     """
     from hfnumba.kernels.cache import warm_up
     from hfnumba.run.model import load_model
@@ -35,6 +37,10 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
     with stderr_reporter() as reporter:
         warm_up(reporter.note)
         loss, error = model.evaluate(rows, reporter)
+        squared = model.squared_error(rows) if model.autoencodes else None
+    reconstruction = {}
+    if squared is not None:
+        reconstruction = {"squared_error": squared, "rmse": math.sqrt(squared / model.network.n_outputs)}
     if as_json:
         found = {
             "run": str(run),
@@ -45,10 +51,13 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
             "n_rows": rows.n_rows,
             "loss": loss,
             "error": error,
+            **reconstruction,
         }
         click.echo(json.dumps(found, indent=1))
         return
+    names = ["squared error per row", "RMSE"] if reconstruction else ["error"]
+    shown = [number(value) for value in reconstruction.values()] or [percent(error)]
     print_table(
-        ["split", "rows", "iteration", "loss", "error"],
-        [[split, str(rows.n_rows), str(model.iteration), number(loss), percent(error)]],
+        ["split", "rows", "iteration", "loss", *names],
+        [[split, str(rows.n_rows), str(model.iteration), number(loss), *shown]],
     )

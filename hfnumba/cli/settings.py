@@ -56,7 +56,21 @@ class ClassWeights(click.ParamType[Any]):
             )
 
 
-_TEXTS: Mapping[str, click.ParamType[Any]] = {"hidden": Widths(), "class_weights": ClassWeights()}
+class NameOrNames(click.Choice[str]):
+    """One of some names, or several of them separated by commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse ``tanh`` to a name and ``tanh,linear`` to names."""
+        if not isinstance(value, str) or "," not in value:
+            return super().convert(value, param, ctx)
+        return tuple(super(NameOrNames, self).convert(part.strip(), param, ctx) for part in value.split(","))
+
+
+_TEXTS: Mapping[str, click.ParamType[Any]] = {
+    "hidden": Widths(),
+    "class_weights": ClassWeights(),
+    "activation": NameOrNames(OPTIONS["activation"].choices),
+}
 """Types of options whose text is neither a number nor a word."""
 
 

@@ -67,6 +67,11 @@ class ClassWeighted:
         """Always True."""
         return True
 
+    @property
+    def autoencodes(self) -> bool:
+        """Always False: there are classes."""
+        return False
+
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition j, and the one after its last."""
         return self.source.partition_rows(j)
@@ -84,7 +89,7 @@ class ClassWeighted:
         first, stop = self.partition_rows(j)
         return self.source.compact_nbytes(j) + (stop - first) * _ITEMSIZE
 
-    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """X and y."""
         return self.source.expand(compact)
 
@@ -100,5 +105,5 @@ def with_class_weights(split: Split | SplitPart, class_weights: Sequence[float] 
     if class_weights is None:
         return split
     if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but {split.path} is for regression; give its rows weights")
+        raise UsageError(f"class weights need classes, but {split.path} is for {split.task}; give its rows weights")
     return ClassWeighted(split, checked_class_weights(class_weights, split.n_classes))

@@ -39,6 +39,8 @@ def _problem(
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise UsageError(f"dtype must be float32 or float64, got {kind}")
+    if source.autoencodes:
+        network.require_autoencoder()
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
 
 
@@ -56,8 +58,9 @@ class ArrayObjective(RoundObjective):
     network : Network
     X : array_like, shape (n_rows, n_features)
         Finite; uint8 stays uint8, anything else becomes ``dtype`` (a copy unless it has it).
-    y : array_like, shape (n_rows,) or (n_rows, n_outputs)
-        Labels 0 … n_outputs - 1, or targets.
+    y : array_like, shape (n_rows,) or (n_rows, n_outputs), or None
+        Labels 0 … n_outputs - 1, or targets. None trains an autoencoder: the targets are the scaled features, of which
+        no copy is made; the loss is squared error, or sigmoid cross-entropy for features in [0, 1].
     l2 : float
         Factor of the penalty, see :class:`RoundObjective`.
     n_partitions : int, optional
@@ -77,7 +80,7 @@ class ArrayObjective(RoundObjective):
         self,
         network: Network,
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None,
         *,
         l2: float = 0.0,
         n_partitions: int | None = None,
@@ -90,7 +93,7 @@ class ArrayObjective(RoundObjective):
         source = ArraySource.of(X, y, n_partitions, scale, offset, weights=weights)
         problem = _problem(network, source, dtype)
         with np.errstate(over="ignore"):
-            rows = as_rows(network, source.X, source.y, problem.dtype)
+            rows = as_rows(network, source.X, source.y, problem.dtype, scale=scale, offset=offset)
         for what, values in (("features", rows.X), ("targets", rows.targets)):
             if not np.isfinite(values).all():
                 where = np.argwhere(~np.isfinite(values))
@@ -100,7 +103,7 @@ class ArrayObjective(RoundObjective):
                 )
         if problem.dtype == np.float32:
             refuse_rounded("feature", source.X, "subtract an offset first, or set dtype to float64")
-            if rows.targets.size:
+            if source.y is not None and rows.targets.size:
                 refuse_rounded("target", source.y, "subtract an offset first, or set dtype to float64")
         engine = LocalEngine(problem, n_threads)
         super().__init__(problem, engine, l2)
@@ -116,6 +119,7 @@ class SplitObjective(RoundObjective):
     ----------
     network : Network
     split : Split or SplitPart
+        Its :meth:`~hfnumba.store.Split.autoencoder` trains an autoencoder.
     l2 : float
     n_threads : int, optional
     memory : int, optional

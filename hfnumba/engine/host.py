@@ -57,7 +57,7 @@ class PartitionHost:
         n_threads = min(n_threads, problem.source.n_partitions)
         self.problem, self.n_threads, self.dtype = problem, n_threads, problem.dtype
         network, source = problem.network, problem.source
-        self._layers = arguments.layers(network.sizes, network.activation, network.loss)
+        self._layers = arguments.layers(network.sizes, network.activations, network.loss)
         self._scale, self._offset = self.dtype.type(source.scale), self.dtype.type(source.offset)
         self.vectors: dict[str, NDArray[Any]] = {}
         self.n_done = self.n_recomputed = 0
@@ -187,7 +187,7 @@ class PartitionHost:
         """What every pass takes after theta; see :mod:`hfnumba.kernels.arguments`."""
         network = self.problem.network
         block = blocks.block_rows(len(rows.X), network.n_params)
-        size = blocks.work_size(network.sizes, block)
+        size = blocks.work_size(network.sizes, network.primal_width, block)
         work = getattr(self._thread, "work", None)
         if work is None or work.size < size:
             work = self._thread.work = np.empty(size, self.dtype)
@@ -196,7 +196,7 @@ class PartitionHost:
 
     def new_primal(self, j: int, sample: RowSample | None) -> NDArray[Any]:
         """Return an array for partition j's primal pass; an empty one if there is no memory to store it."""
-        primal = np.empty(len(self.rows(j, sample).X) * 2 * sum(self.problem.network.sizes[1:]), self.dtype)
+        primal = np.empty(len(self.rows(j, sample).X) * self.problem.network.primal_width, self.dtype)
         return primal if self._derived.take_for(primal) else np.empty(0, self.dtype)
 
     def store_primal(self, theta: str, j: int, sample: RowSample | None, primal: NDArray[Any]) -> None:

@@ -46,7 +46,7 @@ class RoundLinearization:
     """See :class:`hfnumba.objective.Linearization`.
 
     The workers store the primal pass on the curvature sample as long as this object (or an operator of it) lives:
-    2 (n_1 + … + n_L) numbers a row.
+    :attr:`hfnumba.network.Network.primal_width` numbers a row, 2 (n_1 + … + n_L) for most activations.
     """
 
     def __init__(self, objective: RoundObjective, point: Point) -> None:

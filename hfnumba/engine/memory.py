@@ -267,7 +267,7 @@ def reserved_nbytes(
     """
     sizes, n_params = network.sizes, network.n_params
     largest = max(stop - first for first, stop in map(source.partition_rows, range(source.n_partitions)))
-    scratch = n_threads * blocks.work_size(sizes, blocks.block_rows(largest, n_params))
+    scratch = n_threads * blocks.work_size(sizes, network.primal_width, blocks.block_rows(largest, n_params))
     vectors = _n_sums(source, n_threads) + _VECTORS
     arrays = vectors * n_params + _POINTS * (n_params - sizes[0] * sizes[1])
     return scratch * dtype.itemsize + max(arrays * dtype.itemsize, needed)
@@ -294,6 +294,6 @@ def expanded_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any], j
     """Bytes of partition j as kernels take it."""
     first, stop = source.partition_rows(j)
     feature = 1 if source.x_dtype == np.uint8 else dtype.itemsize
-    target = 4 if network.takes_labels else network.n_outputs * dtype.itemsize
+    target = 4 if network.takes_labels else 0 if source.autoencodes else network.n_outputs * dtype.itemsize
     weight = dtype.itemsize if source.weighted else 0
     return (stop - first) * (network.n_features * feature + target + weight)

@@ -46,8 +46,8 @@ def predict(
     # The layers' views check theta's length.
     list(network.layers(theta))
     block, n_out, dtype = blas.uniform_rows(), network.n_outputs, theta.dtype
-    layers = arguments.layers(network.sizes, network.activation, network.loss)
-    work = np.empty(blocks.work_size(network.sizes, block), dtype)
+    layers = arguments.layers(network.sizes, network.activations, network.loss)
+    work = np.empty(blocks.work_size(network.sizes, network.primal_width, block), dtype)
     labels, targets = np.zeros(block, np.int32), np.zeros((block, n_out), dtype)
     out = np.empty((len(rows), n_out), dtype)
     for start in range(0, len(rows), _CHUNK):

@@ -65,7 +65,10 @@ class RowCache:
         if isinstance(cached, RowArrays):
             return cached
         compact = cached if cached is not None else self._read(j)
-        rows = as_rows(self._network, *self._source.expand(compact), self._dtype, compact.get("weights"))
+        source, weights = self._source, compact.get("weights")
+        rows = as_rows(
+            self._network, *source.expand(compact), self._dtype, weights, scale=source.scale, offset=source.offset
+        )
         if self._whole:
             return self._cached.setdefault(j, rows)  # type: ignore[return-value]  # whole: RowArrays only
         return rows

@@ -48,6 +48,11 @@ class RowSource(Protocol):
         """Whether rows have weights."""
         ...
 
+    @property
+    def autoencodes(self) -> bool:
+        """Whether the targets are the features."""
+        ...
+
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition j, and the one after its last."""
         ...
@@ -65,14 +70,15 @@ class RowSource(Protocol):
         """Bytes of what ``load_compact`` returns."""
         ...
 
-    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """X (rows, n_features) and y, from what ``load_compact`` returned."""
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """X (rows, n_features) and y, from what ``load_compact`` returned; no y if the targets are the features."""
         ...
 
 
 class RowArrays(NamedTuple):
     """Features (rows, n_features), and labels (rows,) int32 or targets (rows, n_outputs); the other is empty.
 
+    Both are empty if the targets are the features, which the passes then read for both.
     ``weights`` (rows,) is empty where rows have none.
     """
 
@@ -90,19 +96,31 @@ class RowArrays(NamedTuple):
 
 
 def as_rows(
-    network: Network, X: NDArray[Any], y: NDArray[Any], dtype: np.dtype[Any], weights: NDArray[Any] | None = None
+    network: Network,
+    X: NDArray[Any],
+    y: NDArray[Any] | None,
+    dtype: np.dtype[Any],
+    weights: NDArray[Any] | None = None,
+    *,
+    scale: float = 1.0,
+    offset: float = 0.0,
 ) -> RowArrays:
     """Check rows against a network and bring them into the kernels' form, without a copy where they have it.
 
-    uint8 features stay as they are. One-dimensional labels for a loss that takes targets become indicator rows.
+    uint8 features stay as they are. One-dimensional labels for a loss that takes targets become indicator rows. Without
+    y the targets are the features, X * scale + offset.
     """
     if X.ndim != 2 or X.shape[1] != network.n_features:
         raise DataError(f"expected features of shape (rows, {network.n_features}) for this network, got {X.shape}")
-    if len(y) != len(X):
+    if y is not None and len(y) != len(X):
         raise DataError(f"expected a label or target for each of the {len(X)} rows, got {len(y)}")
     features = np.require(X, None if X.dtype == np.uint8 else dtype, ["C", "W"])
     own = np.empty(0, dtype) if weights is None else np.require(weights, dtype, ["C", "W"])
     n_out = network.n_outputs
+    if y is None:
+        network.require_autoencoder()
+        _check_range(network, features, scale, offset)
+        return RowArrays(features, np.empty(0, np.int32), np.empty((0, n_out), dtype), own)
     if network.takes_labels:
         if y.ndim != 1 or y.dtype.kind not in "iub":
             raise DataError(f"{network.loss} takes one whole-number label a row, got {y.dtype} of shape {y.shape}")
@@ -121,6 +139,19 @@ def as_rows(
     if network.loss == "sigmoid_cross_entropy" and targets.size and not (targets.min() >= 0 and targets.max() <= 1):
         raise DataError(f"sigmoid_cross_entropy takes targets in [0, 1], got {targets.min()} … {targets.max()}")
     return RowArrays(features, np.empty(0, np.int32), targets, own)
+
+
+def _check_range(network: Network, features: NDArray[Any], scale: float, offset: float) -> None:
+    """Refuse features, as the kernels scale them, that are no targets of the loss."""
+    if network.loss != "sigmoid_cross_entropy" or not features.size:
+        return
+    number = features.dtype.type if features.dtype.kind == "f" else np.float32
+    ends = [number(end) * number(scale) + number(offset) for end in (features.min(), features.max())]
+    if not (min(ends) >= 0 and max(ends) <= 1):
+        raise DataError(
+            "sigmoid_cross_entropy takes targets in [0, 1], but the features, which are the targets, lie in "
+            f"{min(ends):g} … {max(ends):g}; scale them, or use squared_error"
+        )
 
 
 @functools.lru_cache(maxsize=128)
@@ -153,7 +184,7 @@ class ArraySource:
     """
 
     X: NDArray[Any]
-    y: NDArray[Any]
+    y: NDArray[Any] | None
     n_partitions: int
     scale: float = 1.0
     offset: float = 0.0
@@ -162,7 +193,7 @@ class ArraySource:
     @staticmethod
     def of(
         X: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None,
         n_partitions: int | None,
         scale: float,
         offset: float,
@@ -170,12 +201,14 @@ class ArraySource:
         weights: ArrayLike | None = None,
     ) -> ArraySource:
         """Check that there are finite rows, and choose the number of partitions."""
-        features, targets = unmasked("features", X), unmasked("targets", y)
+        features, targets = unmasked("features", X), None if y is None else unmasked("targets", y)
         if features.ndim != 2 or not len(features):
             raise DataError(
                 f"expected features of shape (rows, n_features) with at least one row, got {features.shape}"
             )
         for what, array in (("features", features), ("targets", targets)):
+            if array is None:
+                continue
             if array.dtype.kind not in "fiub":
                 raise DataError(f"expected numbers as {what}, got dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -206,16 +239,21 @@ class ArraySource:
         """Whether rows have weights."""
         return self.weights is not None
 
+    @property
+    def autoencodes(self) -> bool:
+        """Whether the targets are the features."""
+        return self.y is None
+
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """Views of the rows of partition j."""
         start, stop = self.partition_rows(j)
-        views = {"X": self.X[start:stop], "y": self.y[start:stop]}
-        return views if self.weights is None else views | {"weights": self.weights[start:stop]}
+        arrays = {"X": self.X, "y": self.y, "weights": self.weights}
+        return {name: array[start:stop] for name, array in arrays.items() if array is not None}
 
     def compact_nbytes(self, j: int) -> int:
         """Nothing: views take no memory of their own."""
         return 0
 
-    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """X and y."""
-        return compact["X"], compact["y"]
+        return compact["X"], compact.get("y")

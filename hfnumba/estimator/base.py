@@ -47,7 +47,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "tanh",
+        activation: str | tuple[str, ...] = "tanh",
         *,
         method: str = "gn-cg",
         preconditioner: str | None = None,

@@ -32,7 +32,9 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     ----------
     hidden_layer_sizes : int or tuple of int
         Widths of the hidden layers; ``()`` for logistic regression.
-    activation : {"tanh", "sigmoid", "relu", "softplus", "identity"}
+    activation : str or tuple of str
+        Activation of the hidden layers, or one for each: "tanh", "sigmoid", "relu", "softplus", "identity", "gelu" or
+        "silu".
         Activation of the hidden layers.
     method : str
         Name of a method of :func:`hfnumba.optimizer`.
@@ -122,7 +124,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "tanh",
+        activation: str | tuple[str, ...] = "tanh",
         *,
         method: str = "gn-cg",
         preconditioner: str | None = None,

@@ -20,7 +20,7 @@ _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", _COUNT],
-    "activation": [StrOptions(set(ACTIVATIONS))],
+    "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
     "method": [StrOptions(set(METHODS))],
     "preconditioner": [StrOptions({"none", *PRECONDITIONERS}), None],
     "curvature_rows": [_COUNT, None],

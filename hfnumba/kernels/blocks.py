@@ -54,6 +54,9 @@ def load_block(X: Any, start: int, stop: int, n: int, scale: Any, offset: Any, b
     return block
 
 
-def work_size(sizes: tuple[int, ...], block: int) -> int:
-    """Numbers of scratch one thread needs for any pass: 5 to 20 MB for blocks of the usual networks."""
-    return block * (sizes[0] + 3 * sizes[1] + 4 * sum(sizes[1:]))
+def work_size(sizes: tuple[int, ...], primal_width: int, block: int) -> int:
+    """Numbers of scratch one thread needs for any pass: 5 to 20 MB for blocks of the usual networks.
+
+    ``primal_width`` are the numbers of a row's primal pass.
+    """
+    return block * (sizes[0] + 3 * sizes[1] + primal_width + 2 * sum(sizes[1:]))

@@ -55,16 +55,16 @@ def fisher_diagonal_pass(theta: Any, network: Any, rows: Any, stored: Any, out: 
     """Write the (weighted) sum over the rows of each row's gradient, squared entry by entry, into ``out``."""
     layers, data = Layers(*network), RowData(*rows)
     sizes, widest = layers.sizes, _widest(layers.sizes)
-    scratch = data.work[data.block * (sizes[0] + 2 * sizes[1:].sum()) :]
+    scratch = data.work[data.block * (sizes[0] + layers.starts[-1]) :]
     for start in range(0, data.X.shape[0], data.block):
         block, primal, _ = primal_of_block(theta, layers, data, start, stored, stored.size > 0, stored[:0])
         n, beta = block.x.shape[0], 0.0 if start == 0 else 1.0
         below = _squares(block.x, data.work)
-        at, position = 0, 0
+        at = 0
         for layer in range(sizes.size - 1):
             n_in, n_out = sizes[layer], sizes[layer + 1]
-            value = matrix(primal, position, n, n_out)
-            delta = matrix(primal, position + n * n_out, n, n_out)
+            value = matrix(primal, n * layers.starts[layer], n, n_out)
+            delta = matrix(primal, n * (layers.starts[layer] + n_out), n, n_out)
             if block.weights.size == 0:
                 delta = _squares(delta, scratch)
             else:
@@ -74,7 +74,6 @@ def fisher_diagonal_pass(theta: Any, network: Any, rows: Any, stored: Any, out: 
             add_row_sums(delta, out[end : end + n_out], start == 0)
             below = _squares(value, scratch[n * widest :])
             at = end + n_out
-            position += 2 * n * n_out
 
 
 def exercise() -> None:

@@ -26,3 +26,8 @@ def kernel(function: Any) -> Any:
 def reduction(function: Any) -> Any:
     """As :func:`kernel`, for bare sums: reassociation lets the loop run in vector lanes (NaN is still NaN)."""
     return njit(**OPTIONS | {"fastmath": {"contract", "reassoc"}})(function)
+
+
+def inlined(function: Any) -> Any:
+    """As :func:`kernel`, always part of its caller: a long function that is called would stop vectorisation."""
+    return njit(**OPTIONS | {"forceinline": True})(function)

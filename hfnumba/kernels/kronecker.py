@@ -146,36 +146,33 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
         :data:`MAX_ORDER` it has the diagonal.
     """
     layers, data = Layers(*network), RowData(*rows)
-    sizes, width = layers.sizes, 2 * layers.sizes[1:].sum()
+    sizes, starts = layers.sizes, layers.starts
     primal = data.work[data.block * sizes[0] :]
     for start in range(0, data.X.shape[0], data.block):
         block, first = read_block(layers, data, start), start == 0
-        n, beta, at, position = block.x.shape[0], 0.0 if start == 0 else 1.0, 0, 0
+        n, beta, at = block.x.shape[0], 0.0 if start == 0 else 1.0, 0
         forward(theta, layers, block, primal)
         n_out = sizes[sizes.size - 1]
-        last = (width - 2 * n_out) * n
+        last = n * starts[-2]
         random_deltas(
             layers.loss, matrix(primal, last, n, n_out), key, start, matrix(primal, last + n * n_out, n, n_out)
         )
         backward(theta, layers, block.x, primal, theta[:0], first)
         for layer in range(sizes.size - 1):
             n_in, n_out = sizes[layer], sizes[layer + 1]
-            below = block.x if layer == 0 else matrix(primal, position - 2 * n * n_in, n, n_in)
-            delta = matrix(primal, position + n * n_out, n, n_out)
+            below = block.x if layer == 0 else matrix(primal, n * starts[layer - 1], n, n_in)
+            delta = matrix(primal, n * (starts[layer] + n_out), n, n_out)
             sums = out[at + factor_size(n_in) :][:n_in]
             if block.weights.size == 0:
                 add_row_sums(below, sums, first)
             else:
-                below = _scaled_rows(
-                    below, block.weights, data.work if layer == 0 else primal[position - 2 * n * n_in :]
-                )
-                delta = _scaled_rows(delta, block.weights, primal[position + n * n_out :])
+                below = _scaled_rows(below, block.weights, data.work if layer == 0 else primal[n * starts[layer - 1] :])
+                delta = _scaled_rows(delta, block.weights, primal[n * (starts[layer] + n_out) :])
                 _add_weighted_row_sums(below, block.weights, sums, first)
             _add_factor(below, beta, out[at : at + factor_size(n_in)])
             at += factor_size(n_in) + n_in
             _add_factor(delta, beta, out[at : at + factor_size(n_out)])
             at += factor_size(n_out)
-            position += 2 * n * n_out
 
 
 def exercise() -> None:

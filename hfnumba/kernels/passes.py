@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hfnumba.kernels.activations import activate
 from hfnumba.kernels.arguments import Block, Layers, RowData, example
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import weighted_output_layer
-from hfnumba.kernels.primal import forward, matrix, primal_of_block, read_block
+from hfnumba.kernels.primal import activate_layer, forward, matrix, primal_of_block, read_block
 
 
 @kernel
@@ -68,7 +67,7 @@ def line_pass(theta: Any, network: Any, rows: Any, directions: Any, alphas: Any,
     layers, data = Layers(*network), RowData(*rows)
     n_in, n_out = layers.sizes[0], layers.sizes[1]
     n_features, n_first = data.block * n_in, data.block * n_out
-    upper = Layers(layers.sizes[1:], layers.activation, layers.loss)
+    upper = Layers(layers.sizes[1:], layers.activations[1:], layers.starts[1:], layers.loss)
     for start in range(0, data.X.shape[0], data.block):
         block = read_block(layers, data, start)
         n = block.x.shape[0]
@@ -92,7 +91,7 @@ def line_pass(theta: Any, network: Any, rows: Any, directions: Any, alphas: Any,
                         layers.loss, z, bias, block.labels, block.targets, block.weights, delta
                     )
                 else:
-                    activate(layers.activation, z, bias)
+                    activate_layer(layers, 0, z, bias, primal)
                     sums = forward(tail[n_out:], upper, above, primal)
                 losses[i, j] += sums[0]
 
@@ -106,7 +105,7 @@ def output_pass(
     n_out = layers.sizes[layers.sizes.size - 1]
     for start in range(0, x.shape[0], block):
         forward(theta, layers, Block(x[start : start + block], labels, targets, theta[:0]), work)
-        out[start : start + block] = matrix(work, 2 * block * layers.sizes[1:-1].sum(), block, n_out)
+        out[start : start + block] = matrix(work, block * layers.starts[-2], block, n_out)
 
 
 def exercise() -> None:

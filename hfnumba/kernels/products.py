@@ -29,21 +29,23 @@ def _tangent_forward(
     """
     sizes, rows, n_layers = layers.sizes, block.x.shape[0], layers.sizes.size - 1
     a, ra, at, position = block.x, block.x, 0, 0
+    starts = layers.starts
     for layer in range(n_layers):
         n_in, n_out = sizes[layer], sizes[layer + 1]
         vbias = v[at + n_in * n_out : at + (n_in + 1) * n_out]
         rz = matrix(tangent, position, rows, n_out)
-        value = matrix(primal, position, rows, n_out)
+        value = matrix(primal, rows * starts[layer], rows, n_out)
+        source = matrix(primal, rows * (starts[layer + 1] - 2 * n_out), rows, n_out)
         gemm(False, False, a, matrix(v, at, n_in, n_out), 0.0, rz)
         if layer > 0:
             gemm(False, False, ra, matrix(theta, at, n_in, n_out), 1.0, rz)
         if layer < n_layers - 1 and exact:
-            delta = matrix(primal, position + rows * n_out, rows, n_out)
+            delta = matrix(primal, rows * (starts[layer + 1] - n_out), rows, n_out)
             second = matrix(tangent, position + rows * n_out, rows, n_out)
-            directional(layers.activation, value, delta, rz, vbias, second)
+            directional(layers.activations[layer], source, delta, rz, vbias, second)
         elif layer < n_layers - 1:
             rz += vbias
-            times_derivative(layers.activation, value, rz)
+            times_derivative(layers.activations[layer], source, rz)
         a, ra = value, rz
         at += (n_in + 1) * n_out
         position += 2 * rows * n_out
@@ -56,8 +58,8 @@ def _output_tangent(v: Any, layers: Any, block: Any, primal: Any, tangent: Any, 
     ``outputs`` is scratch memory for R(Z_L), or empty, if the sum is not wanted.
     """
     rows, n_out = block.x.shape[0], layers.sizes[layers.sizes.size - 1]
-    position = 2 * rows * layers.sizes[1:-1].sum()
-    rz, p, bias = matrix(tangent, position, rows, n_out), matrix(primal, position, rows, n_out), v[v.size - n_out :]
+    rz = matrix(tangent, 2 * rows * layers.sizes[1:-1].sum(), rows, n_out)
+    p, bias = matrix(primal, rows * layers.starts[-2], rows, n_out), v[v.size - n_out :]
     if outputs.size > 0:
         r = matrix(outputs, 0, rows, n_out)
         for i in range(rows):
@@ -80,36 +82,37 @@ def _tangent_backward(
     """Add a block's product to ``out``. R(D_l) takes the place of R(A_l), which is no longer needed by then."""
     sizes, rows = layers.sizes, x.shape[0]
     at, position = theta.size, 2 * rows * sizes[1:].sum()
-    beta = 0.0 if first else 1.0
+    starts, beta = layers.starts, 0.0 if first else 1.0
     for layer in range(sizes.size - 2, -1, -1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
         at -= (n_in + 1) * n_out
         position -= 2 * rows * n_out
         below_at = position - 2 * rows * n_in
-        delta = matrix(primal, position + rows * n_out, rows, n_out)
+        delta = matrix(primal, rows * (starts[layer] + n_out), rows, n_out)
         rdelta = matrix(tangent, position, rows, n_out)
-        below = x if layer == 0 else matrix(primal, below_at, rows, n_in)
+        below = x if layer == 0 else matrix(primal, rows * starts[layer - 1], rows, n_in)
         product = matrix(out, at, n_in, n_out)
         gemm(True, False, below, rdelta, beta, product)
         add_row_sums(rdelta, out[at + n_in * n_out : at + (n_in + 1) * n_out], first)
         if layer > 0:
-            rbelow = matrix(tangent, below_at, rows, n_in)
+            rbelow, code = matrix(tangent, below_at, rows, n_in), layers.activations[layer - 1]
+            source = matrix(primal, rows * (starts[layer] - 2 * n_in), rows, n_in)
             if exact:
                 gemm(True, False, rbelow, delta, 1.0, product)
             gemm(False, True, rdelta, matrix(theta, at, n_in, n_out), 0.0, rbelow)
             if exact:
                 gemm(False, True, delta, matrix(v, at, n_in, n_out), 1.0, rbelow)
                 second = matrix(tangent, below_at + rows * n_in, rows, n_in)
-                times_derivative_plus(layers.activation, below, rbelow, second)
+                times_derivative_plus(code, source, rbelow, second)
             else:
-                times_derivative(layers.activation, below, rbelow)
+                times_derivative(code, source, rbelow)
 
 
 @kernel
 def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact: bool, out: Any) -> None:
     """Write the sum over the rows of Hessian (``exact``) or Gauss-Newton times v (n_params,) into ``out``."""
     layers, data = Layers(*network), RowData(*rows)
-    tangent = data.work[data.block * (layers.sizes[0] + 2 * layers.sizes[1:].sum()) :]
+    tangent = data.work[data.block * (layers.sizes[0] + layers.starts[-1]) :]
     for start in range(0, data.X.shape[0], data.block):
         block, primal, _ = primal_of_block(theta, layers, data, start, stored, stored.size > 0, stored[:0])
         _tangent_forward(theta, v, layers, exact, block, primal, tangent)
@@ -121,7 +124,7 @@ def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact
 def quadratic_form_pass(theta: Any, network: Any, rows: Any, v: Any) -> Any:
     """Return the sum over the rows of v'Gv, G the Gauss-Newton matrix: two forward passes and no backward one."""
     layers, data = Layers(*network), RowData(*rows)
-    total, width = 0.0, 2 * layers.sizes[1:].sum()
+    total, width = 0.0, layers.starts[-1]
     primal = data.work[data.block * layers.sizes[0] :]
     tangent = primal[data.block * width :]
     for start in range(0, data.X.shape[0], data.block):

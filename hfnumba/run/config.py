@@ -15,6 +15,7 @@ import msgspec
 
 from hfnumba.errors import UsageError, encoding_hint
 from hfnumba.launch.spec import is_address
+from hfnumba.network import one_or_each
 from hfnumba.run.options import flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
@@ -46,7 +47,12 @@ def settings_from(given: Mapping[str, Any]) -> TrainSettings:
         value = getattr(settings, name)
         if option.choices and isinstance(value, str) and value not in option.choices:
             raise UsageError(_sentence(name, listed(option.choices), value))
-    return settings
+    try:
+        return msgspec.structs.replace(settings, activation=one_or_each(settings.activation, len(settings.hidden)))
+    except UsageError as error:
+        raise UsageError(
+            f"setting activation: {error}; correct --activation, or activation in the settings file"
+        ) from None
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:

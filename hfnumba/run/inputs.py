@@ -74,7 +74,7 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
     DataError
         If columns, categories, classes or widths do not fit those of the run; the message names them.
     """
-    context = data.context
+    context, split = data.context, split.autoencoder() if data.task == "autoencode" else split
     features = _arranged_features(split, data, note)
     width = split.layout.n_features if features is None else len(features)
     unspliced = context > 0 and not split.layout.is_frames
@@ -215,7 +215,9 @@ def _kind(numeric: bool) -> str:
 
 
 def _arranged_targets(split: Split, data: StoreRecord, network: Network) -> tuple[int, ...] | None:
-    """Stored column at each place of the run's targets; None for the same order."""
+    """Stored column at each place of the run's targets; None for the same order, and for an autoencoder."""
+    if split.autoencodes:
+        return None
     if data.task != "regression" or not data.targets or not split.targets:
         if split.n_classes is None and split.n_outputs != network.n_outputs:
             raise DataError(

@@ -69,6 +69,29 @@ class TrainedModel:
         return loss, error
 
     @property
+    def autoencodes(self) -> bool:
+        """Whether the targets were the features, so that the outputs are reconstructions of them."""
+        return self.record.store.task == "autoencode"
+
+    def squared_error(self, split: Split) -> float:
+        """Mean over the rows of a split of ‖output - target‖², for an autoencoder.
+
+        Both in the scale of the network's inputs: standardised and scaled. It is twice the loss squared error, without
+        the penalty. Cost: a forward pass; one partition is in memory at a time.
+        """
+        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+
+        split, total = fitted(split, self.record.store, self.network, SILENT.note), 0.0
+        for j in range(split.n_partitions):
+            X, targets = split.load(j)
+            outputs = predict(
+                self.network, self.theta, X, split.scale, split.offset, first_row=split.partition_rows(j)[0]
+            )
+            outputs -= targets.astype(np.float32) * np.float32(split.scale) + np.float32(split.offset)
+            total += float(np.square(outputs, dtype=np.float64).sum())
+        return total / split.n_rows
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty if they have none, or none are recorded."""
         return self.record.store.classes or ()

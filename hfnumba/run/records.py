@@ -26,7 +26,7 @@ class NetworkRecord(msgspec.Struct, frozen=True):
     """Description of a :class:`hfnumba.network.Network`."""
 
     sizes: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
     loss: str
 
     def network(self) -> Network:
@@ -105,6 +105,8 @@ class RunRecord(msgspec.Struct, frozen=True):
         ):
             if given and len(given) != expected:
                 raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
+        if data.task == "autoencode":
+            network.require_autoencoder()
         # It checks means and deviations.
         _ = data.standardisation
 

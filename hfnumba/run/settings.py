@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from hfnumba.activations import ACTIVATIONS
+from hfnumba.activations import ACTIVATIONS, OTHER_NAMES
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import INITIALIZATIONS, LOSSES
 from hfnumba.optim.hessian_free import CANDIDATES
@@ -38,13 +38,28 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.NETWORK, "Widths of the hidden layers, such as 400,150; needed for a new run.", metavar="N,N,…"),
     ]
     activation: Annotated[
-        str, Option(Group.NETWORK, "Activation of the hidden layers: {choices}.", metavar="NAME", choices=ACTIVATIONS)
+        str | tuple[str, ...],
+        Option(
+            Group.NETWORK,
+            "Activation of the hidden layers, or one for each: {choices}, which is identity.",
+            metavar="NAME|NAME,NAME,…",
+            choices=(*ACTIVATIONS, *OTHER_NAMES),
+        ),
     ] = "tanh"
     init: Annotated[
         str, Option(Group.NETWORK, "Initialisation of the weights: {choices}.", metavar="NAME", choices=INITIALIZATIONS)
     ] = "glorot"
+    task: Annotated[
+        str | None,
+        Option(
+            Group.OBJECTIVE,
+            "Task: {choices}, whose targets are the inputs; labels and targets of the store are not read.",
+            "that of the store",
+            choices=("autoencode",),
+        ),
+    ] = None
     loss: Annotated[
-        str | None, Option(Group.NETWORK, "Loss: {choices}.", "by the store's task", metavar="NAME", choices=LOSSES)
+        str | None, Option(Group.NETWORK, "Loss: {choices}.", "by the task", metavar="NAME", choices=LOSSES)
     ] = None
     method: Annotated[
         str, Option(Group.METHOD, "Optimisation method: {choices}.", metavar="NAME", choices=tuple(METHODS))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hfnumba.store import Split, Store
 
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
+LOSS_OF_TASK["autoencode"] = LOSS_OF_TASK["regression"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def train(
         refuse_address(as_dict(settings), directory.config)
     parse(settings.cluster)
     memory_bytes(settings)
-    store = open_store(store_path)
+    store = open_store(store_path).for_task(settings.task)
     record = _record(store, settings, reporter)
     if recorded is None:
         directory.refuse_used()
@@ -157,7 +158,7 @@ def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter)
     if settings.class_weights is None:
         return ()
     if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
+        raise UsageError(f"class weights need classes, but the run is for {split.task}; leave out --class-weights")
     if settings.class_weights == "balanced":
         return balanced(split, reporter)
     return checked_class_weights(settings.class_weights, split.n_classes)

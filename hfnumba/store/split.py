@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,10 @@ class Split:
         ``"train"``, ``"validation"`` or ``"test"``.
     layout : SplitLayout
         Shape, dtypes and chunks.
-    task : {"classification", "regression"}
+    task : {"classification", "regression", "autoencode"}
+        That of the store, or of :meth:`autoencoder`.
     n_classes : int or None
-        Number of classes; None for regression.
+        Number of classes; None without classes.
     scale, offset : float
         Affine map of the features in training, ``x * scale + offset`` in float32.
     standardisation : Standardisation or None
@@ -55,7 +56,7 @@ class Split:
     digest: str
     name: str
     layout: SplitLayout
-    task: Task
+    task: Task | Literal["autoencode"]
     n_classes: int | None
     scale: float
     offset: float
@@ -64,6 +65,15 @@ class Split:
     classes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     arrangement: Arrangement | None = None
+
+    def autoencoder(self) -> Split:
+        """Return this split with its features as targets: its labels or targets are not read, nothing is copied."""
+        return replace(self, task="autoencode", n_classes=None, classes=(), targets=())
+
+    @property
+    def autoencodes(self) -> bool:
+        """Whether the targets are the features."""
+        return self.task == "autoencode"
 
     @property
     def n_rows(self) -> int:
@@ -83,7 +93,9 @@ class Split:
 
     @property
     def n_outputs(self) -> int:
-        """Width of the last layer of a network for this task: classes, or columns of the regression target."""
+        """Width of the last layer of a network for this task: classes, columns of the target, or features."""
+        if self.autoencodes:
+            return self.n_features
         return self.n_classes if self.n_classes is not None else self.layout.n_outputs or 1
 
     @property
@@ -117,7 +129,7 @@ class Split:
         X : ndarray of uint8 or float32, shape (rows, n_features)
             Features, standardised and spliced with their context if the store is so; not yet scaled.
         y : ndarray, int32 of shape (rows,) or float32 of shape (rows, n_outputs)
-            Labels, or regression targets.
+            Labels, or regression targets; for an autoencoder X itself.
 
         Raises
         ------
@@ -128,37 +140,42 @@ class Split:
         -----
         Thread-safe. Memory: the decoded bytes of one partition, one compressed chunk, and the spliced rows.
         """
-        return self.expand(self.load_compact(j))
+        X, y = self.expand(self.load_compact(j))
+        return X, X if y is None else y
 
     def load_compact(self, j: int) -> dict[str, NDArray[Any]]:
         """Load partition ``j`` in its smallest form, before splicing of context.
 
-        The arrays are ``X`` and ``y``, for frames ``start``, and for rows with weights ``weights``, float32 of shape
-        (rows,).
+        The arrays are ``X``, ``y`` except for an autoencoder, ``start`` for frames, and ``weights`` for rows with
+        weights, float32 of shape (rows,).
         """
-        stored = self._decoded(j)
+        stored = self._decoded(j, names=("X", "start", "weights") if self.autoencodes else None)
         if self.arrangement is not None:
             stored["X"] = self.arrangement.features_of(stored["X"])
         if self.standardisation is not None:
             # Bytes of another store than that of the training rows become float32 here.
             stored["X"] = stored["X"].astype(np.float32, copy=False)
             self.standardisation.apply_in_place(stored["X"])
-        stored["y"] = self._targets(stored)
+        if not self.autoencodes:
+            stored["y"] = self._targets(stored)
         return stored
 
-    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Convert the result of :meth:`load_compact` to that of :meth:`load`; without context nothing is copied."""
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Convert the result of :meth:`load_compact` to that of :meth:`load`; without context nothing is copied.
+
+        y is None for an autoencoder.
+        """
         X = compact["X"]
         if self.layout.is_frames:
             X = splice(X, compact["start"], self.layout.context)
-        return X, compact["y"]
+        return X, compact.get("y")
 
     def compact_nbytes(self, j: int) -> int:
         """Number of bytes of the result of :meth:`load_compact`."""
         first, stop = self.partition_rows(j)
         layout = self.layout
-        row = self._width * self.x_dtype.itemsize + 4 * (layout.n_outputs or 1) + layout.is_frames
-        row += 4 * self.weighted
+        row = self._width * self.x_dtype.itemsize + layout.is_frames + 4 * self.weighted
+        row += 0 if self.autoencodes else 4 * (layout.n_outputs or 1)
         return (stop - first) * row
 
     def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -203,41 +220,49 @@ class Store:
         Contents of the manifest file.
     digest : str
         SHA-256 of the manifest file, which identifies the rows, their order and their partitions.
+    autoencodes : bool
+        Whether the splits have their features as targets.
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    autoencodes: bool = False
 
     @property
     def splits(self) -> Mapping[str, Split]:
         """The splits by their names."""
         header = self.manifest.header
-        return MappingProxyType(
-            {
-                name: Split(
-                    path=str(self.path),
-                    digest=self.digest,
-                    name=name,
-                    layout=layout,
-                    task=header.task,
-                    n_classes=header.n_classes,
-                    scale=header.scale,
-                    offset=header.offset,
-                    standardisation=header.standardisation,
-                    columns=header.known_columns,
-                    classes=header.classes,
-                    targets=header.targets or (),
-                )
-                for name, layout in header.splits.items()
-            }
-        )
+        splits = {
+            name: Split(
+                path=str(self.path),
+                digest=self.digest,
+                name=name,
+                layout=layout,
+                task=header.task,
+                n_classes=header.n_classes,
+                scale=header.scale,
+                offset=header.offset,
+                standardisation=header.standardisation,
+                columns=header.known_columns,
+                classes=header.classes,
+                targets=header.targets or (),
+            )
+            for name, layout in header.splits.items()
+        }
+        if self.autoencodes:
+            splits = {name: split.autoencoder() for name, split in splits.items()}
+        return MappingProxyType(splits)
 
     def __getitem__(self, name: str) -> Split:
         splits = self.splits
         if name not in splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has {', '.join(splits)}")
         return splits[name]
+
+    def for_task(self, task: str | None) -> Store:
+        """Return this store with splits for a task: ``autoencode``, or None for its own."""
+        return replace(self, autoencodes=task == "autoencode")
 
 
 def open_store(path: str | PathLike[str]) -> Store:

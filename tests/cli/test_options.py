@@ -47,6 +47,7 @@ CASES = {
     "hidden": Case("7", (7,)),
     "activation": Case("sigmoid", "sigmoid"),
     "init": Case("he", "he"),
+    "task": Case("autoencode", "autoencode"),
     "loss": Case("sigmoid_cross_entropy", "sigmoid_cross_entropy"),
     "method": Case("gn-cg", "gn-cg"),
     "curvature_rows": Case("64", 64),
@@ -155,6 +156,16 @@ def test_choices_are_completed_and_numbers_have_their_bounds():
     [
         (["--method", "hf"], "'hf' is not one of 'sgd'"),
         (["--activation", "swish"], "'swish' is not one of 'tanh'"),
+        (["--activation", "tanh,swish"], "'swish' is not one of 'tanh'"),
+        (
+            ["--activation", "tanh,relu"],
+            "expected one activation, or one for each of the 1 hidden layers, got 2: tanh, relu",
+        ),
+        (["--task", "autoencode", "--loss", "softmax_cross_entropy"], "an autoencoder has an output for each of its"),
+        (
+            ["--task", "autoencode", "--class-weights", "balanced"],
+            "but the run is for autoencode; leave out --class-weights",
+        ),
         (["--history", "0"], "0 is not in the range x>=1"),
         (["--target-error", "1.5"], "1.5 is not in the range 0<=x<=1"),
         (["--l2", "nan"], "setting l2: expected a number of at least 0, got nan; correct --l2, or l2 in the settings"),
@@ -200,6 +211,13 @@ def test_the_help_names_the_defaults_of_the_methods(method):
 
 def test_the_help_names_the_default_fan_in():
     assert OPTIONS["fan_in"].default == str(FAN_IN)
+
+
+def test_names_of_activations_are_separated_by_commas():
+    given = given_by("s.zarr", "--hidden", "4,3", "--activation", "tanh, linear")[1]
+    assert given == {"hidden": (4, 3), "activation": ("tanh", "linear")}
+    assert settings_from(given).activation == ("tanh", "identity")
+    assert settings_from({"hidden": (4, 3), "activation": ["gelu", "gelu"]}).activation == "gelu"
 
 
 # Options of the optimisers.

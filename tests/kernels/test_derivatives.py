@@ -10,6 +10,7 @@ from tests.oracles import loops
 from tests.oracles.jax_network import Oracle
 
 HIDDEN = {1: [], 2: [5], 3: [5, 4], 4: [4, 5, 3]}
+MIXED = [["gelu", "tanh", "identity"], ["tanh", "gelu", "silu"], ["silu", "softplus", "gelu"], ["linear"] * 3]
 
 
 def problem(activation, loss, hidden, n_rows=13, n_features=6, n_outputs=3, seed=0):
@@ -30,6 +31,16 @@ def columns(operator):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_against_jax(activation, loss, depth):
     network, X, y, theta = problem(activation, loss, HIDDEN[depth])
+    check_against_jax(network, X, y, theta)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activations", MIXED, ids=",".join)
+def test_layers_with_different_activations_against_jax(activations, loss):
+    check_against_jax(*problem(activations, loss, HIDDEN[4]))
+
+
+def check_against_jax(network, X, y, theta):
     oracle = Oracle(network, theta, X, y)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
         point = ArrayObjective(network, X, y, dtype=dtype, n_partitions=3).linearize(theta.astype(dtype))
@@ -37,14 +48,14 @@ def test_against_jax(activation, loss, depth):
         assert relative(point.gradient, oracle.gradient) <= tolerance
         assert relative(columns(point.hessian()), oracle.hessian) <= tolerance
         assert relative(columns(point.gauss_newton()), oracle.gauss_newton) <= tolerance
-        if depth == 1:
+        if len(network.sizes) == 2:
             # A linear network: its Gauss-Newton matrix is its Hessian.
             np.testing.assert_array_equal(columns(point.hessian()), columns(point.gauss_newton()))
 
 
 @pytest.mark.bits
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if a != "relu"])
+@pytest.mark.parametrize("activation", [*(a for a in ACTIVATIONS if a != "relu"), ["gelu", "tanh"], ["tanh", "silu"]])
 def test_central_differences(activation, loss):
     network, X, y, theta = problem(activation, loss, [5, 4])
     objective = ArrayObjective(network, X, y, dtype=np.float64, l2=0.1)

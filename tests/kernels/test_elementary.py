@@ -4,7 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numba import njit
+from scipy.special import ndtr
 
+from hfnumba import activations
 from hfnumba.kernels import elementary
 from hfnumba.kernels.losses import row_maximum
 
@@ -14,6 +16,11 @@ ORACLES = {
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.logaddexp(0, x),
+}
+# Functions of two results.
+PAIRS = {
+    "sigmoids": (ORACLES["sigmoid"], lambda x: ORACLES["sigmoid"](-x)),
+    "normal": (ndtr, lambda x: np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),
 }
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 88.72, 88.73, -87.4, -103.9, -104.1], np.float32)
 
@@ -127,6 +134,32 @@ def test_float64_is_libm(name):
     out = np.empty_like(x)
     compiled(name)(x, out)
     np.testing.assert_allclose(out, ORACLES[name](x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_of_results(name):
+    function = getattr(activations, name)
+
+    @njit(error_model="numpy")
+    def over(x, first, second):
+        for i in range(x.size):
+            first[i], second[i] = function(x[i])
+
+    bits = np.random.default_rng(0).integers(0, 2**32, 2**18, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits, np.linspace(-110, 110, 2**18, dtype=np.float32), SPECIAL])
+    for kind in (np.float32, np.float64):
+        z = (x if kind == np.float32 else np.linspace(-30, 30, 1001)).astype(kind)
+        found = np.empty_like(z), np.empty_like(z)
+        over(z, *found)
+        for oracle, out in zip(PAIRS[name], found, strict=True):
+            with np.errstate(all="ignore"):
+                exact = oracle(z.astype(np.float64))
+                normal = exact >= 2.0**-126
+                relative = np.abs(out[normal] - exact[normal]) / exact[normal]
+            bound = elementary.ERROR_BOUNDS[name] * 2.0**-24 if kind == np.float32 else 1e-13
+            assert relative.max() <= bound
+            np.testing.assert_array_equal(np.isnan(out), np.isnan(z))
+            assert (out[~normal & ~np.isnan(z)] <= 2.0**-126).all()
 
 
 def test_row_maximum_is_numpys_also_with_negative_numbers_and_infinities():

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.linalg import lapack
+from scipy.special import ndtr
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.evaluations import KroneckerFactors, QuadraticForm
@@ -29,9 +30,9 @@ def square(packed):
     return lower + np.tril(lower, -1).T
 
 
-def problem(loss, n_rows, sizes=(6, 5, 4, 3)):
+def problem(loss, n_rows, sizes=(6, 5, 4, 3), activation="tanh"):
     rng = np.random.default_rng(0)
-    network = Network(sizes, "tanh", loss)
+    network = Network(sizes, activation, loss)
     X = rng.standard_normal((n_rows, sizes[0]))
     y = rng.integers(0, sizes[-1], n_rows) if network.takes_labels else rng.uniform(0, 1, (n_rows, sizes[-1]))
     theta = network.initialize(0, dtype=np.float64) + 0.2 * rng.standard_normal(network.n_params)
@@ -41,16 +42,18 @@ def problem(loss, n_rows, sizes=(6, 5, 4, 3)):
 def inputs_of(network, theta, X):
     """The inputs of each layer, by NumPy."""
     inputs = [X]
-    for layer in list(network.layers(theta))[:-1]:
-        inputs.append(np.tanh(inputs[-1] @ layer.weights + layer.biases))
+    for layer, name in zip(network.layers(theta), network.activations, strict=False):
+        z = inputs[-1] @ layer.weights + layer.biases
+        inputs.append({"tanh": np.tanh, "gelu": lambda z: z * ndtr(z), "identity": lambda z: z}[name](z))
     return inputs
 
 
 @pytest.mark.bits
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_moments_of_the_inputs_against_numpy(dtype, weighted):
-    network, X, y, theta = problem("softmax_cross_entropy", 700)
+@pytest.mark.parametrize("activation", ["tanh", ("gelu", "identity")])
+def test_moments_of_the_inputs_against_numpy(activation, dtype, weighted):
+    network, X, y, theta = problem("softmax_cross_entropy", 700, activation=activation)
     weights = np.random.default_rng(2).integers(0, 4, 700) * 0.7 if weighted else None
     f = ArrayObjective(network, X, y, dtype=dtype, n_partitions=3, weights=weights)
     factors, tolerance = factors_of(f, theta), 1e-12 if dtype == np.float64 else 1e-5
@@ -61,10 +64,12 @@ def test_moments_of_the_inputs_against_numpy(dtype, weighted):
         assert factors[f"G{layer}"].dtype == dtype
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_expected_product_is_the_gauss_newton_matrix_of_a_single_row(loss):
+@pytest.mark.parametrize(
+    ("loss", "activation"), [*((loss, "tanh") for loss in LOSSES), ("softmax_cross_entropy", ("silu", "gelu"))]
+)
+def test_expected_product_is_the_gauss_newton_matrix_of_a_single_row(loss, activation):
     """For one row A ⊗ E[G] is exact: each layer's block of the Gauss-Newton matrix."""
-    network, X, y, theta = problem(loss, 1)
+    network, X, y, theta = problem(loss, 1, activation=activation)
     f = ArrayObjective(network, X, y, dtype=np.float64)
     matrix = f.linearize(theta).gauss_newton() @ np.eye(network.n_params)
     n_draws, first = 4000, factors_of(f, theta, seed=(0,))

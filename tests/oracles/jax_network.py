@@ -19,17 +19,19 @@ _ACTIVATIONS = {
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
     "softplus": jax.nn.softplus,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "silu": jax.nn.silu,
 }
 
 
-def _outputs(sizes, activation, theta, X):
+def _outputs(sizes, activations, theta, X):
     a, at = X, 0
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         W = theta[at : at + n_in * n_out].reshape(n_in, n_out)
         b = theta[at + n_in * n_out : at + (n_in + 1) * n_out]
         a = a @ W + b
         if layer < len(sizes) - 2:
-            a = jax.lax.switch(activation, list(_ACTIVATIONS.values()), a)
+            a = jax.lax.switch(activations[layer], list(_ACTIVATIONS.values()), a)
         at += (n_in + 1) * n_out
     return a
 
@@ -43,12 +45,12 @@ def _mean_loss(loss, z, y, weights=None):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _derivatives(sizes, loss, activation, theta, X, y, weights):
+def _derivatives(sizes, loss, activations, theta, X, y, weights):
     def f(t):
-        return _mean_loss(loss, _outputs(sizes, activation, t, X), y, weights)
+        return _mean_loss(loss, _outputs(sizes, activations, t, X), y, weights)
 
     def z(t):
-        return _outputs(sizes, activation, t, X).ravel()
+        return _outputs(sizes, activations, t, X).ravel()
 
     def of_outputs(u):
         return _mean_loss(loss, u.reshape(len(X), -1), y, weights)
@@ -59,15 +61,16 @@ def _derivatives(sizes, loss, activation, theta, X, y, weights):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _row_gradients(sizes, loss, activation, theta, X, y):
+def _row_gradients(sizes, loss, activations, theta, X, y):
     def of_row(t, x, target):
-        return _mean_loss(loss, _outputs(sizes, activation, t, x[None]), target[None])
+        return _mean_loss(loss, _outputs(sizes, activations, t, x[None]), target[None])
 
     return jax.vmap(jax.grad(of_row), (None, 0, 0))(theta, X, y)
 
 
 def _arguments(network, theta, X, y):
-    return network.sizes, network.loss, list(_ACTIVATIONS).index(network.activation), theta, X, y
+    codes = np.array([list(_ACTIVATIONS).index(name) for name in network.activations], int)
+    return network.sizes, network.loss, codes, theta, X, y
 
 
 def row_gradients(network, theta, X, y):

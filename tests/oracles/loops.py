@@ -8,6 +8,8 @@ _ACTIVATIONS = {
     "tanh": math.tanh,
     "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
     "softplus": lambda z: math.log1p(math.exp(z)),
+    "gelu": lambda z: z * (1 + math.erf(z / math.sqrt(2))) / 2,
+    "silu": lambda z: z / (1 + math.exp(-z)),
 }
 
 
@@ -20,7 +22,7 @@ def row_outputs(network, theta, x):
         for i in range(n_in):
             for j in range(n_out):
                 z[j] += a[i] * float(theta[at + i * n_out + j])
-        a = [_ACTIVATIONS[network.activation](t) for t in z] if layer < len(sizes) - 2 else z
+        a = [_ACTIVATIONS[network.activations[layer]](t) for t in z] if layer < len(sizes) - 2 else z
         at += (n_in + 1) * n_out
     return a
 
