@@ -35,7 +35,6 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     activation : str or tuple of str
         Activation of the hidden layers, or one for each: "tanh", "sigmoid", "relu", "softplus", "identity", "gelu" or
         "silu".
-        Activation of the hidden layers.
     method : str
         Name of a method of :func:`hfnumba.optimizer`.
     preconditioner : {"none", "fisher", "kfac"}, optional
