@@ -33,7 +33,7 @@ _COMMANDS = {
     "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Loss and error of a run on a split."),
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
-    "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
+    "runs": _Entry("hfnumba.cli.runs", "runs", "List the runs in a directory."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),

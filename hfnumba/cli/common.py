@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ AnyPath = click.Path(path_type=Path)
 
 FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; 75 (EX_TEMPFAIL) means stopped at a checkpoint, to be resumed."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""Option of commands that can print their result as JSON on stdout."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(json.dumps(value, indent=1))
 
 
 class Failure(click.ClickException):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, json_option, print_json
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, percent, print_table
 
@@ -16,7 +15,7 @@ from hfnumba.cli.tables import number, percent, print_table
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
 @click.option("--split", default="test", show_default=True, help="Name of the split.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     """Print loss and error of RUN's newest checkpoint on a split of STORE.
 
@@ -44,7 +43,7 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
             "loss": loss,
             "error": error,
         }
-        click.echo(json.dumps(found, indent=1))
+        print_json(found)
         return
     print_table(
         ["split", "rows", "iteration", "loss", "error"],

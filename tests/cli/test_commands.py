@@ -16,6 +16,7 @@ from hfnumba import ledger
 from hfnumba.cli import main
 from hfnumba.errors import HfnumbaError, UsageError
 from tests.limits import LIMIT_S
+from tests.tables import cells
 
 
 def hf(*arguments):
@@ -142,7 +143,7 @@ def test_evaluate(toy_store, finished):
     assert (found["loss"], found["error"]) == (last["test_loss"], last["test_error"])
     found = json.loads(hf("evaluate", path, toy_store, "--split", "train", "--json").stdout)
     assert (found["loss"], found["error"]) == (last["loss"], last["error"])
-    assert hf("evaluate", path, toy_store).stdout.splitlines()[1].startswith("test\t60\t2\t")
+    assert hf("evaluate", path, toy_store).stdout.splitlines()[1].split()[:3] == ["test", "60", "2"]
 
 
 def test_predict(finished, tmp_path):
@@ -208,8 +209,22 @@ def test_predictions_that_cannot_be_written(finished, tmp_path, monkeypatch):
 def test_runs_is_a_table(finished):
     path, _ = finished
     header, row = hf("runs", path.parent).stdout.splitlines()
-    assert header.split("\t")[:3] == ["run", "method", "hidden"]
-    assert row.split("\t")[:4] == ["first", "hf-bicgstab", "5,4", "2 of 2"]
+    assert cells(header)[:6] == ["run", "date", "store", "method", "hidden", "iterations"]
+    name, date, store, *rest = cells(row)[:6]
+    assert (name, store, rest) == ("first", "toy", ["hf-bicgstab", "5,4", "2 of 2"])
+    (record,) = json.loads(hf("runs", path.parent, "--json").stdout)
+    last = ledger.read(path / "ledger.jsonl")[-1]
+    assert record["run"] == str(path) and record["hidden"] == [5, 4] and record["test_error"] == last["test_error"]
+    assert record["date"].replace("T", " ").startswith(date) and record["best_validation_error"] is None
+
+
+def test_runs_show_the_best_validation(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "v")
+    lines = ledger.read(tmp_path / "v" / "ledger.jsonl")
+    errors = zip(lines, (0.5, 0.125, 0.25), strict=True)
+    ledger.write(tmp_path / "v" / "ledger.jsonl", [line | {"validation_error": error} for line, error in errors])
+    header, row = hf("runs", tmp_path).stdout.splitlines()
+    assert cells(header)[-1] == "best validation" and cells(row)[-1] == "12.50 %"
 
 
 def test_runs_that_are_damaged_hide_no_others(finished, tmp_path):
@@ -222,7 +237,7 @@ def test_runs_that_are_damaged_hide_no_others(finished, tmp_path):
     (tmp_path / "gone" / "config.toml").symlink_to("nothing")
     result = hf("runs", tmp_path)
     assert result.exit_code == 1
-    assert [row.split("\t")[0] for row in result.stdout.splitlines()] == ["run", "good"]
+    assert [cells(row)[0] for row in result.stdout.splitlines()] == ["run", "good"]
     named = [line.split()[1] for line in sorted(result.stderr.splitlines())]
     assert named == [str(tmp_path / "config" / "config.toml"), str(tmp_path / "gone"), "line"]
 
