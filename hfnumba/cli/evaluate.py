@@ -30,7 +30,7 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     opened = open_store(store)
     rows = opened[split]
     with stderr_reporter() as reporter:
-        warm_up(reporter.note)
+        warm_up(reporter.note, reporter.progress)
         loss, error = model.evaluate(rows, reporter)
     if as_json:
         found = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,14 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """Format a share as a percentage; a dash for None."""
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def hanging(start: str, text: str) -> str:
+    """Return a line of stdout, wrapped on a terminal so that the text stays right of its start."""
+    if not sys.stdout.isatty():
+        return start + text
+    width = shutil.get_terminal_size().columns - len(start)
+    return start + _wrapped(text, max(width, 20)).replace("\n", "\n" + " " * len(start))
 
 
 def print_table(
@@ -108,7 +117,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _draw(table: _Table, optional: Sequence[str], err: bool) -> None:
-    """Draw a table in the first form that fits on one line a row, or else with wrapped words, or one row after another."""
+    """Draw a table with one line a row if that fits, else with wrapped words, else one row after another."""
     from rich.console import Console
 
     console = Console(stderr=err, markup=False, emoji=False, highlight=False)

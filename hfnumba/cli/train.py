@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.common import INTERRUPTED, RESUMABLE, AnyPath, Failure
+from hfnumba.cli.common import INTERRUPTED, RESUMABLE, AnyPath, Failure, json_option, print_json
 from hfnumba.cli.settings import SettingsCommand, setting_options
-from hfnumba.errors import UsageError
+from hfnumba.errors import UsageError, printable
+from hfnumba.path_text import path_text
 from hfnumba.run.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --cluster mpi or slurm: no encryption; anyone who can reach a port of a process can run code as you.",
 )
+@json_option
 def train(
     *,
     store: Path,
@@ -44,6 +46,7 @@ def train(
     config: Path | None,
     trust_config: bool,
     insecure: bool,
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Train a network on the split `train` of STORE.
@@ -66,7 +69,7 @@ def train(
         refuse_address(given, config)
     given |= words
     path = run if run is not None else default_run(store, str(given.get("method", TrainSettings(hidden=()).method)))
-    run_and_report(store, path, given, resume=resume, trust_config=trust_config)
+    run_and_report(store, path, given, resume=resume, trust_config=trust_config, as_json=as_json)
 
 
 def default_run(store: Path, method: str) -> Path:
@@ -80,9 +83,12 @@ def default_run(store: Path, method: str) -> Path:
 
 
 def run_and_report(
-    store: Path, path: Path, given: dict[str, Any], *, resume: bool = False, trust_config: bool = False
+    store: Path, path: Path, given: dict[str, Any], *, resume: bool = False, trust_config: bool = False, as_json: bool = False
 ) -> Outcome:
-    """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
+    """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run.
+
+    With ``as_json`` the run, the reason of its end, and its first and last line of the ledger go to stdout.
+    """
     from hfnumba.cli.progress import stderr_reporter
     from hfnumba.cli.tables import print_summary
     from hfnumba.run import RunDirectory
@@ -96,6 +102,8 @@ def run_and_report(
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
     print_summary(outcome.lines)
+    if as_json:
+        print_json(_as_dict(path, outcome))
     if outcome.ending is Ending.SIGNAL:
         click.echo(f"Stopped; {_how_to_resume(directory)}", err=True)
         sys.exit(RESUMABLE)
@@ -104,8 +112,20 @@ def run_and_report(
         why = outcome.lines[-1]["note"] or why
     click.echo(f"Finished: {why}.", err=True)
     run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
-    click.echo(f"The run is in {path}. Next: hfnumba plot {run}; hfnumba evaluate {run} {data}", err=True)
+    click.echo(f"The run is in {printable(os.fspath(path))}. Next:", err=True)
+    for command in (f"hfnumba plot {run}", f"hfnumba evaluate {run} {data}"):
+        click.echo(f"  {command}", err=True)
     return outcome
+
+
+def _as_dict(path: Path, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": path_text(path),
+        "ending": outcome.ending.value,
+        "resumable": outcome.ending.name == "SIGNAL",
+        "start": outcome.lines[0] if outcome.lines else None,
+        "end": outcome.lines[-1] if outcome.lines else None,
+    }
 
 
 def _how_to_resume(directory: RunDirectory) -> str:

@@ -212,7 +212,7 @@ class _Loop:
             if settings.curvature_rows is not None and "curvature_rows" not in settings_of(settings.method):
                 reporter.note(f"{settings.method} uses no curvature, so --curvature-rows has no effect")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
-            warm_up(reporter.note)
+            warm_up(reporter.note, reporter.progress)
             objective = stack.enter_context(self._objective(store, "train", placement, reporter))
             test = None
             if "test" in store.splits:

@@ -56,8 +56,16 @@ def test_train_says_what_it_does_on_stderr(finished):
     assert "running on this process, 1 thread\n" in result.stderr
     assert "iteration 2, loss " in result.stderr and "test error " in result.stderr
     assert "rounds " in result.stderr and " left" in result.stderr
-    assert f"hfnumba plot {path}" in result.stderr
+    lines = result.stderr.splitlines()
+    assert f"  hfnumba plot {path}" in lines and any(line.startswith(f"  hfnumba evaluate {path} ") for line in lines)
     assert "Finished: the limit of iterations is reached." in result.stderr
+
+
+def test_train_prints_json(toy_store, tmp_path):
+    words = ("--hidden", "3", "--max-iterations", 1, "--threads", 1, "--run", tmp_path / "r", "--json")
+    found = json.loads(hf("train", toy_store, *words).stdout)
+    assert (found["run"], found["resumable"]) == (str(tmp_path / "r"), False)
+    assert [found["start"], found["end"]] == ledger.read(tmp_path / "r" / "ledger.jsonl")
 
 
 def given_by(*arguments):
@@ -152,6 +160,8 @@ def test_predict(finished, tmp_path):
     np.save(tmp_path / "x.npy", X)
     rows = [json.loads(line) for line in hf("predict", path, tmp_path / "x.npy").stdout.splitlines()]
     assert hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy").stdout == ""
+    found = json.loads(hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy", "--json").stdout)
+    assert (found["n_rows"], found["n_outputs"], found["out"]) == (5, 3, str(tmp_path / "p.npy"))
     p = np.load(tmp_path / "p.npy")
     assert p.shape == (5, 3)
     assert [row["row"] for row in rows] == list(range(5))

@@ -89,6 +89,8 @@ def test_build_then_info_then_verify(archive, tmp_path):
     result = run("verify", out)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{out} is sound: {len(store.manifest.files)} files, 30 rows")
+    found = json.loads(run("verify", out, "--json").stdout)
+    assert found["sound"] and found["faults"] == [] and found["digest"] == store.digest and found["n_rows"] == 30
 
 
 def test_a_long_histogram_is_cut_and_regression_has_none(tmp_path):

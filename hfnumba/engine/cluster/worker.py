@@ -84,7 +84,7 @@ class RoundServer:
         self._problems: dict[str, _ProblemState] = {}
         self._executor = ThreadPoolExecutor(1, "hfnumba-round")
         self._in_hand: set[tuple[str, int]] = set()
-        self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up)
+        self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up, _log.warning)
 
     @property
     def _address(self) -> str:
