@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
+from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure, verbose_option
 from hfnumba.cli.streams import protect_streams
 from hfnumba.errors import HfnumbaError, UsageError, sentence
 from hfnumba.stop import block_signals
@@ -72,7 +72,19 @@ class Commands(click.Group):
             return None
         entry = _COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(entry.module), entry.name)
+        for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+            if not any(parameter.name == "verbose" for parameter in one.params):
+                one.params.append(verbose_option())
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is refused with the nearest names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

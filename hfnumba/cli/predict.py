@@ -62,7 +62,12 @@ def predict(run: Path, file: Path, out: Path | None, as_json: bool) -> None:
     if out is not None:
         _write(out, (rows.n_rows, model.network.n_outputs), model.theta.dtype, blocks)
         if as_json:
-            found = {"run": path_text(run), "iteration": model.iteration, "file": path_text(file), "out": path_text(out)}
+            found = {
+                "run": path_text(run),
+                "iteration": model.iteration,
+                "file": path_text(file),
+                "out": path_text(out),
+            }
             shape = {"n_rows": rows.n_rows, "n_outputs": model.network.n_outputs}
             print_json(found | shape | {"classes": list(model.classes)})
         names = f", of the classes {listed(model.classes)}" if model.classes and model.classifies else ""

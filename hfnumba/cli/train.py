@@ -83,7 +83,13 @@ def default_run(store: Path, method: str) -> Path:
 
 
 def run_and_report(
-    store: Path, path: Path, given: dict[str, Any], *, resume: bool = False, trust_config: bool = False, as_json: bool = False
+    store: Path,
+    path: Path,
+    given: dict[str, Any],
+    *,
+    resume: bool = False,
+    trust_config: bool = False,
+    as_json: bool = False,
 ) -> Outcome:
     """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run.
 

@@ -177,6 +177,12 @@ def compile_once() -> None:
         warm_up(_log.warning)
 
 
+def _seconds_since(start: float) -> float:
+    seconds = time.perf_counter() - start
+    _log.info("kernels are ready after %.1f s, cached in %s", seconds, folder())
+    return seconds
+
+
 def warm_up(
     note: Callable[[str], None] | None = None,
     progress: Callable[[str, str], Callable[[int, int], None]] | None = None,
@@ -204,7 +210,7 @@ def warm_up(
         note(_notes.pop("chosen"))
     if ready.exists():
         _exercise()
-        return time.perf_counter() - start
+        return _seconds_since(start)
     try:
         with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
             compiles = not ready.exists()
@@ -225,4 +231,4 @@ def warm_up(
         _exercise()
     if note is not None and "save" in _notes:
         note(_notes.pop("save"))
-    return time.perf_counter() - start
+    return _seconds_since(start)

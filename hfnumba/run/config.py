@@ -7,7 +7,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def settings_from(given: Mapping[str, Any]) -> TrainSettings:
     for name, option in OPTIONS.items():
         value = getattr(settings, name)
         if option.choices and isinstance(value, str) and value not in option.choices:
-            raise UsageError(_sentence(name, listed(option.choices), value))
+            raise UsageError(_sentence(name, listed(option.choices), value) + _nearest(value, option.choices))
     return settings
 
 
@@ -181,6 +181,11 @@ def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
     for code, words in _BOUNDS.items():
         wanted = wanted.replace(code, words)
     return _sentence(place, re.sub(r"\.0$", "", wanted), value)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _type_in_words(kinds: str) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,20 @@ def test_train_prints_json(toy_store, tmp_path):
     assert [found["start"], found["end"]] == ledger.read(tmp_path / "r" / "ledger.jsonl")
 
 
+def test_verbose_shows_details(toy_store, tmp_path):
+    words = ("train", toy_store, "--hidden", "3", "--max-iterations", 1, "--threads", 1)
+    log = logging.getLogger("hfnumba")
+    handlers, level = list(log.handlers), log.level
+    try:
+        told = hf(*words, "--run", tmp_path / "a", "-v").stderr
+        assert "kernels are ready after" in told and "memory of 4 partitions: 1MiB for rows, which all stay; " in told
+        assert "memory of" in hf("evaluate", tmp_path / "a", toy_store, "--verbose").stderr
+    finally:
+        log.handlers[:] = handlers
+        log.setLevel(level)
+    assert "memory of" not in hf(*words, "--run", tmp_path / "b").stderr
+
+
 def given_by(*arguments):
     with patch("hfnumba.cli.train.run_and_report") as called:
         result = hf("train", *arguments)
@@ -114,6 +129,9 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
             "error: setting hidden[0]: expected a whole number of at least 1, got 0",
         ),
         (["train", "{store}", "--hidden", "3", "--method", "hf"], 2, "'hf' is not one of 'sgd', "),
+        (["train", "{store}", "--hidden", "3", "--method", "hf-cgg"], 2, "Did you mean 'hf-cg'?"),
+        (["train", "{store}", "--hiden", "3"], 2, "'--hidden'"),
+        (["figure", "sadle"], 2, "'saddle'. Did you mean 'saddle'?"),
         (["train", "{store}", "--hidden", "3", "--max-iterations", "many"], 2, "not a valid integer"),
         (["train", "{store}", "--hidden", "3", "--resume"], 2, "error: --resume needs"),
         (["train", "{store}"], 2, "give --hidden"),
@@ -131,6 +149,7 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
         (["plot"], 2, "Missing argument"),
         (["runs", "/nowhere"], 1, "there is no directory /nowhere"),
         (["nothing"], 2, "No such command"),
+        (["trian"], 2, "Did you mean 'train'?"),
     ],
 )
 def test_wrong_use_is_one_sentence(toy_store, finished, tmp_path, monkeypatch, arguments, status, message):
