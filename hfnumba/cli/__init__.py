@@ -34,6 +34,7 @@ _COMMANDS = {
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
     "runs": _Entry("hfnumba.cli.runs", "runs", "List the runs in a directory."),
+    "explain": _Entry("hfnumba.cli.explain", "explain", "Say what went well or badly in a run."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),
