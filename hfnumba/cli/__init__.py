@@ -35,6 +35,7 @@ _COMMANDS = {
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
     "runs": _Entry("hfnumba.cli.runs", "runs", "List the runs in a directory."),
     "watch": _Entry("hfnumba.cli.watch", "watch", "Watch a run while another process trains it."),
+    "report": _Entry("hfnumba.cli.report", "report", "Write a page about a run."),
     "explain": _Entry("hfnumba.cli.explain", "explain", "Say what went well or badly in a run."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),

@@ -21,7 +21,7 @@ from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 MAX_BYTES = 64 << 20
 """Size up to which a file of settings is read: means and deviations of 100,000 features take a few megabytes."""
 
-TABLES_OF_A_RUN = ("network", "store", "versions", "digests")
+TABLES_OF_A_RUN = ("network", "store", "versions", "machine", "digests")
 """Tables in the file of settings that a run writes."""
 
 

@@ -19,6 +19,7 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ledger import Line
 from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
+from hfnumba.run.machine import machine
 from hfnumba.run.records import NetworkRecord, RunRecord, StoreRecord
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, fixed
 from hfnumba.versions import installed
@@ -78,7 +79,8 @@ class RunDirectory:
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
         tables = {name: msgspec.to_builtins(getattr(record, name)) for name in _RECORDED}
         digests = {"network_and_store": _digest(tables)}
-        text += toml(as_dict(record.settings) | tables | {"versions": installed(_PACKAGES), "digests": digests})
+        around = {"versions": installed(_PACKAGES), "machine": machine(), "digests": digests}
+        text += toml(as_dict(record.settings) | tables | around)
         try:
             write_file(self.config, text.encode())
         except OSError as error:
@@ -94,8 +96,10 @@ class RunDirectory:
         """
         try:
             document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
-            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name != "digests" or name in document}
-            # An earlier version wrote no digest.
+            tables = {name: document.pop(name) for name in TABLES_OF_A_RUN if name in document}
+            if "versions" not in tables:
+                raise KeyError("versions")
+            # An earlier version wrote no digest, and nothing on the machine.
             digest = tables.get("digests", {}).get("network_and_store", _digest(tables))
             if digest != _digest(tables):
                 raise ValueError(f"{' and '.join(_RECORDED)} do not have the digest it names; restore it from a copy")
@@ -119,6 +123,19 @@ class RunDirectory:
         except (ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
         return record
+
+    def surroundings(self) -> dict[str, dict[str, str]]:
+        """Read the versions and the machine from ``config.toml``; an earlier version wrote nothing on the machine.
+
+        Raises
+        ------
+        CheckpointError
+            See :meth:`record`.
+        """
+        self.record()
+        document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
+        tables = {name: document.get(name, {}) for name in ("versions", "machine")}
+        return {name: {str(key): str(value) for key, value in table.items()} for name, table in tables.items()}
 
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint.
