@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --cluster mpi or slurm: no encryption; anyone who can reach a port of a process can run code as you.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the numbers of each iteration also to RUN/tensorboard.")
 @json_option
 def train(
     *,
@@ -46,6 +47,7 @@ def train(
     config: Path | None,
     trust_config: bool,
     insecure: bool,
+    tensorboard: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -69,7 +71,8 @@ def train(
         refuse_address(given, config)
     given |= words
     path = run if run is not None else default_run(store, str(given.get("method", TrainSettings(hidden=()).method)))
-    run_and_report(store, path, given, resume=resume, trust_config=trust_config, as_json=as_json)
+    how: Any = {"resume": resume, "trust_config": trust_config, "tensorboard": tensorboard, "as_json": as_json}
+    run_and_report(store, path, given, **how)
 
 
 def default_run(store: Path, method: str) -> Path:
@@ -89,21 +92,22 @@ def run_and_report(
     *,
     resume: bool = False,
     trust_config: bool = False,
+    tensorboard: bool = False,
     as_json: bool = False,
 ) -> Outcome:
     """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run.
 
     With ``as_json`` the run, the reason of its end, and its first and last line of the ledger go to stdout.
     """
-    from hfnumba.cli.progress import stderr_reporter
     from hfnumba.cli.tables import print_summary
+    from hfnumba.cli.tensorboard import run_reporter
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
     from hfnumba.run.training import Ending
 
     directory = RunDirectory(path)
     try:
-        with stderr_reporter() as reporter:
+        with run_reporter(path, tensorboard) as reporter:
             outcome = train_run(store, directory, given, reporter, resume=resume, trust_config=trust_config)
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
@@ -117,11 +121,15 @@ def run_and_report(
     if outcome.ending is Ending.OPTIMIZER and outcome.lines:
         why = outcome.lines[-1]["note"] or why
     click.echo(f"Finished: {why}.", err=True)
+    _print_next(path, store)
+    return outcome
+
+
+def _print_next(path: Path, store: Path) -> None:
     run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
     click.echo(f"The run is in {printable(os.fspath(path))}. Next:", err=True)
     for command in (f"hfnumba plot {run}", f"hfnumba evaluate {run} {data}"):
         click.echo(f"  {command}", err=True)
-    return outcome
 
 
 def _as_dict(path: Path, outcome: Outcome) -> dict[str, Any]:

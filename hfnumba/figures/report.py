@@ -144,7 +144,8 @@ def _finding(finding: Finding) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     rows = (
-        f"<tr><th>{escape(key.replace('_', ' ') if key.isidentifier() else key)}</th><td class='long'>{escape(_text(value))}</td></tr>"
+        f"<tr><th>{escape(key.replace('_', ' ') if key.isidentifier() else key)}</th>"
+        f"<td class='long'>{escape(_text(value))}</td></tr>"
         for key, value in values.items()
     )
     return f"<table>{''.join(rows)}</table>"
