@@ -67,7 +67,10 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
 @click.option("--workers", default="1,2,4,8", show_default=True, help="Numbers of worker processes.")
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Number of rounds of each kind.")
 def rounds(as_json: bool, workers: str, repeats: int) -> None:
-    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed."""
+    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed.
+
+    For Dask's scheduler the time of its processor is shown.
+    """
     from hfnumba.bench.rounds import PURPOSES, timings
 
     for network, purpose in () if as_json else PURPOSES.items():
@@ -76,7 +79,7 @@ def rounds(as_json: bool, workers: str, repeats: int) -> None:
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
-        scheduler = "" if found.scheduler_ms is None else f", scheduler's processor {found.scheduler_ms:.2f} ms"
+        scheduler = "" if found.scheduler_ms is None else f", scheduler {found.scheduler_ms:.2f} ms"
         where = f"{found.network:<21} {found.workers} workers  {found.way:<8}"
         click.echo(f"{where} {found.milliseconds:7.2f} ms{scheduler}")
 
@@ -100,7 +103,8 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
     """Time of an iteration by a model, against the real engine on many simulated workers, without shared memory.
 
     The constants are measured with 1, 2 and 4 workers. Simulated workers wait as long as the model predicts that they
-    compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model.
+    compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model; idle is
+    the share of its time without computing.
     `hfnumba figure 2` measures more.
     """
     from hfnumba.bench.emulation import comparisons
@@ -109,8 +113,8 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
-        times = f"modelled {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
-        shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time without computing"
+        times = f"model {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
+        shares = f"efficiency {found.efficiency:.0%}, idle {found.transport_share:.0%}"
         click.echo(f"{found.workers:>5} workers: {times}; {shares}")
 
 

@@ -37,7 +37,21 @@ def finished(toy_store, tmp_path_factory):
 def test_help_lists_every_command():
     result = hf("--help")
     assert result.exit_code == 0
-    for name in ("demo", "data", "train", "evaluate", "predict", "plot", "runs", "bench", "check", "figure"):
+    for name in (
+        "demo",
+        "data",
+        "train",
+        "evaluate",
+        "predict",
+        "plot",
+        "runs",
+        "bench",
+        "check",
+        "figure",
+        "watch",
+        "report",
+        "explain",
+    ):
         assert f"\n  {name} " in result.stdout
         assert hf(name, "--help").exit_code == 0
     assert hf("-h").stdout == result.stdout
