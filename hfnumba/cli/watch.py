@@ -74,6 +74,9 @@ def shown(seen: Overview, run: Path, width: int) -> list[str]:
     found = [head, _row("iteration", f"{last['iteration']} of {settings.max_iterations}{_time(seen)}")]
     for name, (label, form) in _SERIES.items():
         values = seen.values(name)
+        if form is percent and settings.loss == "squared_error":
+            # The error of a regression is no share.
+            continue
         if any(value is not None for value in values):
             latest = next(value for value in reversed(values) if value is not None)
             found.append(f"{_row(label, form(latest)):<{_LABEL + _VALUE}} {sparkline(values, blocks)}")

@@ -63,6 +63,12 @@ def test_the_screen_has_every_number_and_fits(width):
     assert "test error" not in text
 
 
+def test_a_regression_has_no_error_rate():
+    settings = settings_from({"hidden": (3,), "loss": "squared_error"})
+    screen = shown(Overview(settings, lines_of(4), 2.0), Path("r"), 80)
+    assert not any(row.startswith("error") for row in screen) and any(row.startswith("loss") for row in screen)
+
+
 def test_before_the_first_iteration_and_after_the_last():
     settings = settings_from({"hidden": (), "max_iterations": 3})
     assert shown(Overview(settings, (), 0.0), Path("r"), 80)[1] == "no iteration is recorded yet"
