@@ -6,6 +6,7 @@ The public names are loaded when they are first used, so that ``import hfnumba``
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def __getattr__(name: str) -> Any:
         value: Any = version("hfnumba")
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
+    elif not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        # A room of the package, so that hfnumba.launch.local(4) needs no import of its own.
+        return import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

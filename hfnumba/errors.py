@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
+from collections.abc import Iterable
 
 MAX_MESSAGE = 4000
 """Largest number of characters of a message; of a longer one the middle is left out."""
@@ -65,6 +67,14 @@ class CheckpointError(HfnumbaError):
 
 class NumericalError(HfnumbaError, ArithmeticError):
     """The loss, the gradient or a product is not finite where it must be."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the list of known words, and the nearest to a wrong one if there is one."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    listed = ", ".join(known if known[:1].isalnum() else repr(known) for known in words)
+    return f"expected one of {listed}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def sentence(error: BaseException) -> str:

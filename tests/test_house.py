@@ -47,6 +47,7 @@ LIBRARIES = {
     "matplotlib": {"figures"},
     "click": {"cli"},
     "rich": {"cli"},
+    "tensorboardX": {"cli"},
 }
 
 

@@ -24,6 +24,12 @@ from hfnumba.network import Network
 from hfnumba.processors import available_processors
 
 NETWORKS = {"A": (784, 400, 10), "B": (784, 400, 150, 10), "C": (360, 512, 512, 512, 1973)}
+PURPOSES = {
+    "A": "MNIST's digits, one hidden layer",
+    "B": "MNIST's digits, two hidden layers",
+    "C": "speech of TIMIT's size: 9 frames of 40 features, 1973 states",
+}
+"""What the networks are for, as the measurements explain them."""
 ROWS = (512, 4096, 16384)
 MANY_ROWS = 60000
 EVALUATIONS = ("loss", "gradient", "Hv", "Gv")
@@ -45,8 +51,14 @@ class Row:
     ratios: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
+        """Return the fields for JSON, and the layers of the network."""
+        return asdict(self) | {"sizes": NETWORKS[self.network]}
+
+    @property
+    def title(self) -> str:
+        """Layers of the network and its purpose, activation and number of rows."""
+        layers = "-".join(map(str, NETWORKS[self.network]))
+        return f"{layers} ({PURPOSES[self.network]}), {self.activation}, {self.rows:,} rows"
 
 
 def setting(n_threads: int | None, peers: tuple[str, ...]) -> str:

@@ -35,6 +35,11 @@ from hfnumba.launch.security import environment, private_folder
 from hfnumba.network import Network
 
 SIZES = {"784-400-10": 318_010, "360-512-512-512-1973": 1_722_293}
+PURPOSES = {
+    "784-400-10": "MNIST's digits, a vector of 1.3 MB",
+    "360-512-512-512-1973": "speech of TIMIT's size, a vector of 6.9 MB",
+}
+"""What the networks are for, as the measurements explain them."""
 _WARM_UP = 5
 _MPI_TIMEOUT_S = 120
 _MPI_PROGRAM = """

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure
+from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure, verbose_option
 from hfnumba.cli.streams import protect_streams
 from hfnumba.errors import HfnumbaError, UsageError, sentence
 from hfnumba.stop import block_signals
@@ -35,7 +35,10 @@ _COMMANDS = {
     "spectrum": _Entry("hfnumba.cli.spectrum", "spectrum", "Eigenvalues of a run's Hessian or Gauss-Newton matrix."),
     "export": _Entry("hfnumba.cli.export", "export", "Write a run's network for other libraries."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
-    "runs": _Entry("hfnumba.cli.plot", "runs", "List the runs in a directory."),
+    "runs": _Entry("hfnumba.cli.runs", "runs", "List the runs in a directory."),
+    "watch": _Entry("hfnumba.cli.watch", "watch", "Watch a run while another process trains it."),
+    "report": _Entry("hfnumba.cli.report", "report", "Write a page about a run."),
+    "explain": _Entry("hfnumba.cli.explain", "explain", "Say what went well or badly in a run."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),
@@ -74,7 +77,19 @@ class Commands(click.Group):
             return None
         entry = _COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(entry.module), entry.name)
+        for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+            if not any(parameter.name == "verbose" for parameter in one.params):
+                one.params.append(verbose_option())
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is refused with the nearest names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
+from hfnumba.cli.tables import print_table
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def bench() -> None:
 def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
     """Loss, gradient, Hv and Gv in GFLOP/s, as a share of the best sgemm of this process, and against peers.
 
-    A ratio is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both reuse their
-    primal pass.
+    A ratio (x jax) is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both
+    reuse their primal pass.
     """
     from hfnumba.bench.kernels import cells, setting
     from hfnumba.bench.peers import PEERS, installed
@@ -59,8 +61,15 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
         click.echo(f"{name} is not installed; it is left out", err=True)
     click.echo(setting(threads, present), err=True)
     for rows in cells(present, seconds, threads, quick):
-        for row in rows:
-            click.echo(json.dumps(row.as_dict()) if as_json else _line(row))
+        if as_json:
+            for row in rows:
+                click.echo(json.dumps(row.as_dict()))
+            continue
+        click.echo(f"{rows[0].title}:")
+        print_table(
+            ["", "GFLOP/s", "of sgemm", *(f"x {peer}" for peer in present)], [_cells(row, present) for row in rows]
+        )
+        click.echo()
 
 
 @bench.command("round")
@@ -68,16 +77,19 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
 @click.option("--workers", default="1,2,4,8", show_default=True, help="Numbers of worker processes.")
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Number of rounds of each kind.")
 def rounds(as_json: bool, workers: str, repeats: int) -> None:
-    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed."""
-    from hfnumba.bench.rounds import timings
+    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed.
 
+    For Dask's scheduler the time of its processor is shown.
+    """
+    from hfnumba.bench.rounds import PURPOSES, timings
+
+    for network, purpose in () if as_json else PURPOSES.items():
+        click.echo(f"{network}: {purpose}")
     for found in timings(_numbers(workers), repeats):
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
-        scheduler = (
-            "" if found.scheduler_ms is None else f", {found.scheduler_ms:.2f} ms of processor time of the scheduler"
-        )
+        scheduler = "" if found.scheduler_ms is None else f", scheduler {found.scheduler_ms:.2f} ms"
         where = f"{found.network:<21} {found.workers} workers  {found.way:<8}"
         click.echo(f"{where} {found.milliseconds:7.2f} ms{scheduler}")
 
@@ -101,7 +113,8 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
     """Time of an iteration by a model, against the real engine on many simulated workers, without shared memory.
 
     The constants are measured with 1, 2 and 4 workers. Simulated workers wait as long as the model predicts that they
-    compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model.
+    compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model; idle is
+    the share of its time without computing.
     `hfnumba figure 2` measures more.
     """
     from hfnumba.bench.emulation import comparisons
@@ -110,8 +123,8 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
         if as_json:
             click.echo(json.dumps(found.as_dict()))
             continue
-        times = f"modelled {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
-        shares = f"efficiency {found.efficiency:.0%}, {found.transport_share:.0%} of the time without computing"
+        times = f"model {found.modelled_s:.2f} s, run {found.waited_s:.2f} s, ratio {found.ratio:.2f}"
+        shares = f"efficiency {found.efficiency:.0%}, idle {found.transport_share:.0%}"
         click.echo(f"{found.workers:>5} workers: {times}; {shares}")
 
 
@@ -213,7 +226,6 @@ def _numbers(workers: str) -> tuple[int, ...]:
     return numbers
 
 
-def _line(row: Row) -> str:
-    ratios = "".join(f", {ratio:.2f} x {peer}" for peer, ratio in row.ratios.items())
-    where = f"{row.network} {row.activation} {row.rows:>6} {row.evaluation:<8}"
-    return f"{where} {row.gflops:7.1f} GFLOP/s, {row.of_peak:.2f} of sgemm{ratios}"
+def _cells(row: Row, peers: Sequence[str]) -> list[str]:
+    ratios = [f"{row.ratios[peer]:.2f}" if peer in row.ratios else "–" for peer in peers]
+    return [row.evaluation, f"{row.gflops:.1f}", f"{row.of_peak:.2f}", *ratios]

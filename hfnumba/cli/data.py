@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure
+from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure, json_option, print_json
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
 from hfnumba.errors import printable
@@ -62,7 +61,7 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the recipes that come with hfnumba."""
     from hfnumba.ingest.recipes import list_recipes
@@ -70,7 +69,7 @@ def list_command(as_json: bool) -> None:
     recipes = list_recipes()
     if as_json:
         keys = ("name", "title", "licence", "homepage", "format")
-        click.echo(json.dumps([{key: getattr(recipe, key) for key in keys} for recipe in recipes], indent=1))
+        print_json([{key: getattr(recipe, key) for key in keys} for recipe in recipes])
         return
     print_table(["recipe", "title", "licence"], [[recipe.name, recipe.title, recipe.licence] for recipe in recipes])
 
@@ -168,7 +167,7 @@ def finalise(store: Path) -> None:
 @data.command()
 @click.argument("store", type=AnyPath)
 @click.option("--quick", is_flag=True, help="Read only the manifest: no class counts and ranges.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def info(store: Path, quick: bool, as_json: bool) -> None:
     """Describe a store: its sources, splits and sizes, and the classes and ranges found in its rows."""
     from hfnumba.store import open_store
@@ -183,7 +182,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
         with stderr_reporter() as reporter:
             measured = survey(opened, reporter)
     if as_json:
-        click.echo(json.dumps(found if measured is None else found | {"rows": measured}, indent=1))
+        print_json(found if measured is None else found | {"rows": measured})
         return
     splits = found.pop("splits")
     sources = found.pop("sources")
@@ -192,8 +191,8 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
     found["versions"] = as_text(found["versions"])
     print_table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in found.items()])
     columns = list(next(iter(splits.values())))
-    print_table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
-    print_table(
+    _next_table(["split", *columns], [[name, *map(str, split.values())] for name, split in splits.items()])
+    _next_table(
         ["source", "bytes", "sha256"], [[source["name"], str(source["nbytes"]), source["sha256"]] for source in sources]
     )
     if named:
@@ -205,7 +204,8 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 
 @data.command()
 @click.argument("store", type=AnyPath)
-def verify(store: Path) -> None:
+@json_option
+def verify(store: Path, as_json: bool) -> None:
     """Read every byte of a store and list all faults; exit with status 1 if there are any."""
     from hfnumba.errors import StoreError
     from hfnumba.store.split import read_manifest
@@ -215,15 +215,28 @@ def verify(store: Path) -> None:
     opened = read_manifest(store)
     with stderr_reporter() as reporter:
         problems = find_problems(opened, reporter)
-    for problem in problems:
+    rows = sum(split.n_rows for split in opened.splits.values())
+    if as_json:
+        faults = [printable(problem) for problem in problems]
+        print_json(
+            {
+                "store": str(opened.path),
+                "sound": not faults,
+                "faults": faults,
+                "n_files": len(opened.manifest.files),
+                "n_rows": rows,
+                "digest": opened.digest,
+            }
+        )
+    for problem in () if as_json else problems:
         click.echo(printable(problem))
     if problems:
         raise StoreError(
             f"{store} is damaged (faults found: {len(problems)}); restore the files from a copy, or delete the store "
             f"and build it again"
         )
-    rows = sum(split.n_rows for split in opened.splits.values())
-    click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
+    if not as_json:
+        click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
 
 
 def _columns(columns: list[dict[str, Any]], train: dict[str, Any] | None) -> None:
@@ -239,9 +252,9 @@ def _columns(columns: list[dict[str, Any]], train: dict[str, Any] | None) -> Non
             kind, width = "number", 1
             values = "" if train is None else f"{train['minimum'][at]:.10g} to {train['maximum'][at]:.10g}"
             values += "" if fill is None else f" (missing: {fill:.10g})"
-        rows.append([column["name"], kind, values])
+        rows.append([column["name"], kind, values.strip()])
         at += width
-    print_table(["feature's column", "type", "values in train"], rows[:SHOWN_COLUMNS])
+    _next_table(["feature's column", "type", "values in train"], rows[:SHOWN_COLUMNS])
     if len(rows) > SHOWN_COLUMNS:
         _note(f"{len(rows) - SHOWN_COLUMNS} more columns; --json has all")
 
@@ -254,7 +267,7 @@ def _ranges(splits: dict[str, Any]) -> None:
         constant = sum(a == b for a, b in zip(split["minimum"], split["maximum"], strict=True))
         mean = sum(split["mean"]) / len(split["mean"])
         rows.append([name, f"{low:g}", f"{high:g}", f"{mean:g}", str(constant)])
-    print_table(["split", "smallest feature", "largest", "mean of all", "constant features"], rows)
+    _next_table(["split", "smallest feature", "largest", "mean of all", "constant features"], rows)
 
 
 def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
@@ -271,10 +284,15 @@ def _histogram(classes: list[str], splits: dict[str, Any]) -> None:
         [classes[k], *(str(of_split[k]) for of_split in counts.values()), "#" * round(BAR_WIDTH * train[k] / largest)]
         for k in order
     ]
-    print_table(["class", *counts, "share of train"], rows)
+    _next_table(["class", *counts, "share of train"], rows)
     if len(order) < len(classes):
         empty = sum(n == 0 for n in train)
         _note(f"{len(classes) - len(order)} more classes; {empty} classes have no training rows")
+
+
+def _next_table(columns: list[str], rows: list[list[str]]) -> None:
+    click.echo()
+    print_table(columns, rows)
 
 
 def _note(text: str) -> None:

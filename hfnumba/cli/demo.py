@@ -48,10 +48,10 @@ def demo(folder: Path) -> None:
         raise Failure(f"the test error is {100 * reached:.2f} %, expected at most {100 * GOAL:g} %", 1)
     click.echo(f"The test error is {100 * reached:.2f} %. What to try next:", err=True)
     for command, what in (
-        (f"hfnumba train {path} --hidden 100,50 --method gn-cg", "another method"),
-        ("hfnumba runs" if folder == Path("runs") else f"hfnumba runs {folder}", "a table of all runs"),
-        (f"hfnumba plot {folder}/demo-*", "their curves in one picture"),
-        ("hfnumba data list", "larger data sets"),
-        ("hfnumba train --help", "all settings"),
+        (f"hfnumba train {path} --hidden 100,50 --method gn-cg", "Another method"),
+        ("hfnumba runs" if folder == Path("runs") else f"hfnumba runs {folder}", "A table of all runs"),
+        (f"hfnumba plot {folder}/demo-*", "Their curves in one picture"),
+        ("hfnumba data list", "Larger data sets"),
+        ("hfnumba train --help", "All settings"),
     ):
-        click.echo(f"  {command:<66}{what}", err=True)
+        click.echo(f"{what}:\n  {command}", err=True)

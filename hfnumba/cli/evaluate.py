@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath, checkpoint_option
+from hfnumba.cli.common import AnyPath, checkpoint_option, json_option, print_json
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, percent, print_table
 
@@ -19,7 +18,7 @@ from hfnumba.cli.tables import number, percent, print_table
 @click.argument("store", type=AnyPath)
 @click.option("--split", default="test", show_default=True, help="Name of the split.")
 @checkpoint_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
     """Print loss and error of RUN's best checkpoint on a split of STORE.
 
@@ -35,7 +34,7 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
     opened = open_store(store)
     rows = opened[split]
     with stderr_reporter() as reporter:
-        warm_up(reporter.note)
+        warm_up(reporter.note, reporter.progress)
         loss, error = model.evaluate(rows, reporter)
         squared = model.squared_error(rows) if model.autoencodes else None
     reconstruction = {}
@@ -53,7 +52,7 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
             "error": error,
             **reconstruction,
         }
-        click.echo(json.dumps(found, indent=1))
+        print_json(found)
         return
     names = ["squared error per row", "RMSE"] if reconstruction else ["error"]
     shown = [number(value) for value in reconstruction.values()] or [percent(error)]

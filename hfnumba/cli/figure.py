@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hfnumba.cli.common import RESUMABLE, AnyPath, Failure
+from hfnumba.cli.common import RESUMABLE, AnyPath, Choice, Failure
 from hfnumba.cli.progress import stderr_reporter
 
 FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
@@ -15,7 +15,7 @@ FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(FIGURES)))
+@click.argument("name", type=Choice(list(FIGURES)))
 @click.option("--store", type=AnyPath, help="Store of the data.  [default: see below]")
 @click.option("--quick", is_flag=True, help="Make a small version, in under 3 minutes on two processors.")
 @click.option("-o", "--out", type=AnyPath, default=Path("figures"), show_default=True, help="Folder to write to.")

@@ -1,18 +1,12 @@
-"""`hfnumba plot` and `hfnumba runs`."""
+"""`hfnumba plot`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from hfnumba.cli.common import FAILED, AnyPath, Failure
-from hfnumba.cli.tables import number, percent, print_table
-from hfnumba.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from hfnumba.run import RunDirectory
+from hfnumba.cli.common import AnyPath
 
 
 @click.command()
@@ -25,48 +19,3 @@ def plot(runs: tuple[Path, ...], out: Path | None) -> None:
     target = out if out is not None else runs[0] / "curves.png"
     draw([read_curves(run) for run in runs], target)
     click.echo(target)
-
-
-@click.command()
-@click.argument("directory", type=AnyPath, default=Path("runs"))
-def runs(directory: Path) -> None:
-    """List the runs in DIRECTORY (by default: runs), the newest last.
-
-    Those that cannot be read are named on stderr, and the exit status is 1.
-    """
-    from hfnumba.run.directory import RunDirectory
-
-    if not directory.is_dir():
-        raise CheckpointError(f"there is no directory {directory}; name one that contains runs")
-    found = sorted(directory.glob("*/config.toml"), key=lambda config: config.lstat().st_mtime)
-    if not found:
-        raise CheckpointError(f"there are no runs in {directory}; `hfnumba train` makes them")
-    rows, faults = [], []
-    for config in found:
-        try:
-            rows.append(_row(RunDirectory(config.parent)))
-        except CheckpointError as error:
-            faults.append(Failure(str(error), FAILED))
-    if rows:
-        print_table(["run", "method", "hidden", "iterations", "loss", "error", "test error"], rows)
-    for fault in faults[:-1]:
-        fault.show()
-    if faults:
-        raise faults[-1]
-
-
-def _row(run: RunDirectory) -> list[str]:
-    from hfnumba import ledger
-
-    settings = run.record().settings
-    lines = ledger.read(run.ledger)
-    last = lines[-1] if lines else {}
-    return [
-        run.path.name,
-        settings.method,
-        ",".join(map(str, settings.hidden)),
-        f"{last.get('iteration', '–')} of {settings.max_iterations}",
-        number(last.get("loss")),
-        percent(last.get("error")),
-        percent(last.get("test_error")),
-    ]

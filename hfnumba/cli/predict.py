@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath, checkpoint_option
+from hfnumba.cli.common import AnyPath, checkpoint_option, print_json
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import HfnumbaError, UsageError
+from hfnumba.path_text import path_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     help="Write an array of all probabilities (or outputs) to this .npy file instead.",
 )
 @checkpoint_option
-def predict(run: Path, file: Path, out: Path | None, checkpoint: Literal["best", "newest"]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --out a description of the array.")
+def predict(run: Path, file: Path, out: Path | None, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
     """Predict the rows of FILE with RUN's best checkpoint; print one line of JSON per row.
 
     FILE is .npy, .npz (its array X, or its only array) or IDX, plain or .gz. Features are in the units of the source of
@@ -57,9 +59,18 @@ def predict(run: Path, file: Path, out: Path | None, checkpoint: Literal["best",
             reporter.note("the run has no record of its columns: features are taken in the order of the training rows")
         elif columns:
             reporter.note(f"the features of {file} are taken for {listed(feature_names(columns))}")
-        warm_up(reporter.note)
+        warm_up(reporter.note, reporter.progress)
     if out is not None:
         _write(out, (rows.n_rows, model.network.n_outputs), model.theta.dtype, blocks)
+        if as_json:
+            found = {
+                "run": path_text(run),
+                "iteration": model.iteration,
+                "file": path_text(file),
+                "out": path_text(out),
+            }
+            shape = {"n_rows": rows.n_rows, "n_outputs": model.network.n_outputs}
+            print_json(found | shape | {"classes": list(model.classes)})
         names = f", of the classes {listed(model.classes)}" if model.classes and model.classifies else ""
         click.echo(f"{rows.n_rows} rows of {model.network.n_outputs} numbers are written to {out}{names}", err=True)
         return

@@ -209,17 +209,10 @@ def stderr_reporter() -> Iterator[RunReporter]:
         yield PlainReporter()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Column
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        # Not cut at the edge of a narrow terminal, but continued on the next line.
-        TextColumn("{task.fields[text]}", table_column=Column()),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    from hfnumba.cli.bars import StackedBars
+
+    with StackedBars(console=Console(stderr=True)) as bars:
         reporter = BarReporter(bars)
         yield reporter
         reporter.end_step()

@@ -11,6 +11,7 @@ import msgspec
 from click.types import OptionHelpExtra
 from msgspec import inspect
 
+from hfnumba.cli.common import Choice
 from hfnumba.errors import UsageError
 from hfnumba.run.config import read_text
 from hfnumba.run.options import Option, flag
@@ -110,7 +111,7 @@ class SettingOption(click.Option):
 
 def _click_type(kind: inspect.Type, option: Option) -> click.ParamType[Any]:
     if option.choices:
-        return click.Choice(option.choices)
+        return Choice(option.choices)
     match kind:
         case inspect.IntType():
             return click.IntRange(kind.ge, kind.le)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.common import INTERRUPTED, RESUMABLE, AnyPath, Failure
+from hfnumba.cli.common import INTERRUPTED, RESUMABLE, AnyPath, Failure, json_option, print_json
 from hfnumba.cli.settings import SettingsCommand, setting_options
-from hfnumba.errors import UsageError
+from hfnumba.errors import UsageError, printable
+from hfnumba.path_text import path_text
 from hfnumba.run.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --cluster mpi or slurm: no encryption; anyone who can reach a port of a process can run code as you.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the numbers of each iteration also to RUN/tensorboard.")
+@json_option
 def train(
     *,
     store: Path,
@@ -44,6 +47,8 @@ def train(
     config: Path | None,
     trust_config: bool,
     insecure: bool,
+    tensorboard: bool,
+    as_json: bool,
     **flags: Any,
 ) -> None:
     """Train a network on the split `train` of STORE.
@@ -66,7 +71,8 @@ def train(
         refuse_address(given, config)
     given |= words
     path = run if run is not None else default_run(store, str(given.get("method", TrainSettings(hidden=()).method)))
-    run_and_report(store, path, given, resume=resume, trust_config=trust_config)
+    how: Any = {"resume": resume, "trust_config": trust_config, "tensorboard": tensorboard, "as_json": as_json}
+    run_and_report(store, path, given, **how)
 
 
 def default_run(store: Path, method: str) -> Path:
@@ -80,22 +86,34 @@ def default_run(store: Path, method: str) -> Path:
 
 
 def run_and_report(
-    store: Path, path: Path, given: dict[str, Any], *, resume: bool = False, trust_config: bool = False
+    store: Path,
+    path: Path,
+    given: dict[str, Any],
+    *,
+    resume: bool = False,
+    trust_config: bool = False,
+    tensorboard: bool = False,
+    as_json: bool = False,
 ) -> Outcome:
-    """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run."""
-    from hfnumba.cli.progress import stderr_reporter
+    """Train, show progress, and print the next commands; exit with status 75 if a signal stopped the run.
+
+    With ``as_json`` the run, the reason of its end, and its first and last line of the ledger go to stdout.
+    """
     from hfnumba.cli.tables import best_by_validation, print_summary
+    from hfnumba.cli.tensorboard import run_reporter
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
     from hfnumba.run.loop import Ending
 
     directory = RunDirectory(path)
     try:
-        with stderr_reporter() as reporter:
+        with run_reporter(path, tensorboard) as reporter:
             outcome = train_run(store, directory, given, reporter, resume=resume, trust_config=trust_config)
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_how_to_resume(directory)}", INTERRUPTED) from None
     print_summary(outcome.lines)
+    if as_json:
+        print_json(_as_dict(path, outcome))
     if outcome.ending is Ending.SIGNAL:
         click.echo(f"Stopped; {_how_to_resume(directory)}", err=True)
         sys.exit(RESUMABLE)
@@ -105,9 +123,25 @@ def run_and_report(
     click.echo(f"Finished: {why}.", err=True)
     if (best := best_by_validation(outcome.lines)) is not None:
         click.echo(f"Predictions use iteration {best['iteration']}, which has the lowest validation loss.", err=True)
-    run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
-    click.echo(f"The run is in {path}. Next: hfnumba plot {run}; hfnumba evaluate {run} {data}", err=True)
+    _print_next(path, store)
     return outcome
+
+
+def _print_next(path: Path, store: Path) -> None:
+    run, data = shlex.quote(os.fspath(path)), shlex.quote(os.fspath(store))
+    click.echo(f"The run is in {printable(os.fspath(path))}. Next:", err=True)
+    for command in (f"hfnumba plot {run}", f"hfnumba evaluate {run} {data}"):
+        click.echo(f"  {command}", err=True)
+
+
+def _as_dict(path: Path, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "run": path_text(path),
+        "ending": outcome.ending.value,
+        "resumable": outcome.ending.name == "SIGNAL",
+        "start": outcome.lines[0] if outcome.lines else None,
+        "end": outcome.lines[-1] if outcome.lines else None,
+    }
 
 
 def _how_to_resume(directory: RunDirectory) -> str:

@@ -6,6 +6,7 @@ reused, primal passes by both. Nothing in it can be stale, and what is missing c
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,9 @@ from hfnumba.engine.threads import Team
 from hfnumba.engine.tree import Divisors, Node, Sums, TreeSum, finish
 from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.objective import RowSample
+from hfnumba.processors import mebibytes
 
+_log = logging.getLogger(__name__)
 # Samples that stay in memory: the curvature samples of the current and the next iteration.
 _N_SAMPLES = 2
 # Rounds for which rows stay that a host is not asked about: they may come back from a worker that was restarted.
@@ -140,6 +143,11 @@ class PartitionHost:
         self._cache.follow(plan)
         self._derived.limit = plan.derived
         self._planned = (most_needed, set(asked))
+        _log.info(
+            "memory of %d partitions: %s for rows, which %s; %s for samples and primal passes",
+            *(len(asked), mebibytes(plan.rows), "all stay" if plan.whole else "are read again where they do not fit"),
+            mebibytes(plan.derived),
+        )
 
     def _drop_unused(self, partitions: Sequence[int]) -> None:
         """Drop the rows of partitions that others have taken over since."""

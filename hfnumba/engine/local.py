@@ -7,6 +7,7 @@ from hfnumba.engine.memory import RecomputationNote
 from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Sums
 from hfnumba.errors import UsageError
+from hfnumba.kernels.cache import compile_once
 from hfnumba.processors import available_processors
 
 
@@ -23,6 +24,7 @@ class LocalEngine:
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         if n_threads is not None and n_threads < 1:
             raise UsageError(f"the number of threads must be at least 1, got {n_threads}")
+        compile_once()
         self._host = PartitionHost(problem, n_threads or available_processors())
         self._note = RecomputationNote()
 

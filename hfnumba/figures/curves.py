@@ -12,6 +12,7 @@ from hfnumba.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COSTS = {
     "iteration": "outer iterations",
@@ -50,12 +51,11 @@ def read_curves(run: Path) -> Curves:
 
 
 def draw(curves: list[Curves], out: Path) -> None:
-    """Draw 2 × 4 panels: loss and error on logarithmic axes where they allow it, each against four costs.
+    """Draw curves into a file; see :func:`drawn`.
 
     Parameters
     ----------
     curves : list of Curves
-        Curves; a run has the same colour in all panels, its test curves are dashed, and those of validation dotted.
     out : Path
         File to write, ``.png``, ``.svg`` or ``.pdf``; its folder must exist.
 
@@ -67,6 +67,22 @@ def draw(curves: list[Curves], out: Path) -> None:
         If the file cannot be written.
     """
     style.require_suffix(out)
+    style.save(drawn(curves), out)
+
+
+def drawn(curves: list[Curves]) -> Figure:
+    """Draw 2 × 4 panels: loss and error on logarithmic axes where they allow it, each against four costs.
+
+    Parameters
+    ----------
+    curves : list of Curves
+        Curves; a run has the same colour in all panels, its test curves are dashed, and those of validation dotted.
+
+    Raises
+    ------
+    UsageError
+        If matplotlib is not installed.
+    """
     figure = style.new_figure(14, 6.6)
     unit = all(0 <= y <= 1 for c in curves for y in c.points("iteration", "error", 1.0)[1])
     axes: Any = figure.subplots(2, 4, sharex="col", sharey="row")
@@ -78,7 +94,7 @@ def draw(curves: list[Curves], out: Path) -> None:
                 axes[i, j].set_xlabel(label)
         axes[i, 0].set_ylabel(title)
     _legend(figure, curves)
-    style.save(figure, out)
+    return figure
 
 
 def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float) -> None:

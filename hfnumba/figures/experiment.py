@@ -86,6 +86,31 @@ class Experiment:
         return reached or bool(line["iteration"] >= self.settings.max_iterations)
 
 
+class Schedule:
+    """Number of the current run, and the time left by the mean time of those before it.
+
+    Parameters
+    ----------
+    total : int
+        Number of runs that are missing; more may follow.
+    started : float
+        Time at which the first one begins, of :func:`time.monotonic`.
+    """
+
+    def __init__(self, total: int, started: float) -> None:
+        self._total, self._started, self._done = total, started, 0
+
+    def next(self) -> str:
+        """Begin a run; return ``run 3 of 10, about 12 min left``."""
+        number, self._done = self._done + 1, self._done + 1
+        total = max(self._total, number)
+        if number == 1:
+            return f"run {number} of {total}"
+        left_s = (time.monotonic() - self._started) / (number - 1) * (total - number + 1)
+        left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
+        return f"run {number} of {total}, about {left} left"
+
+
 @dataclass(frozen=True)
 class Laboratory:
     """Runs experiments on one store, in one folder.
@@ -99,12 +124,15 @@ class Laboratory:
         Cluster, see :func:`hfnumba.launch.open_cluster`.
     reporter : Reporter
         Receiver of messages and progress.
+    schedule : Schedule, optional
+        Schedule of all runs of a figure; by default each call of :meth:`ledgers` counts its own.
     """
 
     store: Store
     runs: Path
     cluster: str
     reporter: Reporter
+    schedule: Schedule | None = None
 
     def ledgers(self, experiments: Sequence[Experiment]) -> list[Lines]:
         """Make the runs that are not complete, in order, and return all ledgers, each up to its experiment's limits.
@@ -116,15 +144,23 @@ class Laboratory:
         FigureStopped
             If a signal arrived. The iterations until then are saved.
         """
-        todo = [experiment for experiment in experiments if not self._is_done(experiment)]
-        for number, experiment in enumerate(todo, start=1):
-            self._train(experiment, f"run {number} of {len(todo)}, {experiment.name}")
+        todo = [experiment for experiment in experiments if not self.is_done(experiment)]
+        schedule = self.schedule or Schedule(len(todo), time.monotonic())
+        for experiment in todo:
+            self._train(experiment, f"{schedule.next()}: {experiment.name}")
         return [experiment.cut(ledger.read(self._directory(experiment).ledger)) for experiment in experiments]
 
     def _directory(self, experiment: Experiment) -> RunDirectory:
         return RunDirectory(self.runs / experiment.name)
 
-    def _is_done(self, experiment: Experiment) -> bool:
+    def is_done(self, experiment: Experiment) -> bool:
+        """Whether the run of an experiment is complete.
+
+        Raises
+        ------
+        CheckpointError
+            If its directory is damaged, or has a run with other settings or data.
+        """
         directory = self._directory(experiment)
         if not directory.config.exists():
             return False

@@ -9,6 +9,7 @@ from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions
+from hfnumba.figures.plan import planned
 from hfnumba.figures.summary import COSTS, ERRORS, Series, band, best_of, carry_out, results, write_table
 from hfnumba.progress import Reporter
 
@@ -34,21 +35,26 @@ def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
         Errors of training; :class:`FigureStopped` after a signal.
     """
     lab, seeds = laboratory(options, reporter)
-    base = Experiment.of(hidden=(400,), max_iterations=8 if options.quick else 30)
-    curvature = 1024 if options.quick else 2048
-    first_order = [
-        _first_order(lab, base, "sgd", SGD[1:] if options.quick else SGD, seeds),
-        _first_order(lab, base, "adam", ADAM[-1:] if options.quick else ADAM, seeds),
-    ]
-    groups = {}
-    for title, paper in READINGS.items():
-        given: dict[str, Any] = {"curvature_rows": curvature} | ({"paper": True} if paper else {})
-        groups[title] = [carry_out(lab, m, base.but(method=m, **given), seeds) for m in SECOND_ORDER]
+    first_order, groups = planned(lab, lambda lab: _runs(lab, seeds, options.quick))
     pictures = _draw(options.out, first_order, groups)
     series = first_order + [
         Series(f"{one.name}, {title}", one.experiments, one.ledgers) for title, group in groups.items() for one in group
     ]
     return [*pictures, *write_table(options.out, "one", results(series), series)]
+
+
+def _runs(lab: Laboratory, seeds: tuple[int, ...], quick: bool) -> tuple[list[Series], dict[str, list[Series]]]:
+    """Make the runs of first-order methods, and of the others by reading of the paper."""
+    base = Experiment.of(hidden=(400,), max_iterations=8 if quick else 30)
+    first_order = [
+        _first_order(lab, base, "sgd", SGD[1:] if quick else SGD, seeds),
+        _first_order(lab, base, "adam", ADAM[-1:] if quick else ADAM, seeds),
+    ]
+    groups = {}
+    for title, paper in READINGS.items():
+        given: dict[str, Any] = {"curvature_rows": 1024 if quick else 2048} | ({"paper": True} if paper else {})
+        groups[title] = [carry_out(lab, m, base.but(method=m, **given), seeds) for m in SECOND_ORDER]
+    return first_order, groups
 
 
 def _first_order(

@@ -10,6 +10,7 @@ from hfnumba.figures import style
 from hfnumba.figures.experiment import Experiment, Laboratory, Lines
 from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions
+from hfnumba.figures.plan import planned
 from hfnumba.figures.summary import COSTS, Series, band, carry_out, markdown, spread, write_table
 from hfnumba.progress import Reporter
 
@@ -34,14 +35,18 @@ def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
         Errors of training; :class:`FigureStopped` after a signal.
     """
     lab, seeds = laboratory(options, reporter)
+    series = planned(lab, lambda lab: _runs(lab, seeds, options.quick))
+    return [*_draw(options.out, series), *write_table(options.out, "saddle", _table(series), series)]
+
+
+def _runs(lab: Laboratory, seeds: Sequence[int], quick: bool) -> list[Series]:
     base = Experiment.of(hidden=(400, 150), init="tiny")
-    second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if options.quick else (SECOND_ORDER, (*FIRST_ORDER,))
-    limits, rows = ((8,), 1024) if options.quick else (EPOCHS, 2048)
+    second_order, first_order = (SECOND_ORDER[:3], ("momentum",)) if quick else (SECOND_ORDER, (*FIRST_ORDER,))
+    limits, rows = ((8,), 1024) if quick else (EPOCHS, 2048)
     second = base.but(curvature_rows=rows, max_iterations=limits[0])
     series = [carry_out(lab, method, second.but(method=method), seeds) for method in second_order]
     stochastic = {name: base.but(method=name.partition(",")[0], **FIRST_ORDER[name]) for name in first_order}
-    series += [until_left(lab, name, experiment, seeds, limits) for name, experiment in stochastic.items()]
-    return [*_draw(options.out, series), *write_table(options.out, "saddle", _table(series), series)]
+    return series + [until_left(lab, name, experiment, seeds, limits) for name, experiment in stochastic.items()]
 
 
 def until_left(
@@ -90,8 +95,10 @@ def _draw(out: Path, series: list[Series]) -> list[Path]:
             looks |= {"linestyle": "-" if one.name == method else style.DASHED, "linewidth": 1.6, "markersize": 3.2}
             band(axes[j], one, cost, "loss", **looks, label=one.name)
         axes[j].set_xlabel(label if cost != "iteration" else "iterations (first-order: epochs)")
-        axes[j].set_xscale("symlog", linthresh=10)
-        axes[j].axhline(LEFT * series[0].ledgers[0][0]["loss"], color="0.5", linewidth=0.9, linestyle=style.DASHED)
+        style.counts_axis(axes[j], max(line[cost] for one in series for lines in one.ledgers for line in lines))
+        start = series[0].ledgers[0][0]["loss"]
+        left = {"color": "0.5", "linewidth": 0.9, "linestyle": style.DASHED}
+        axes[j].axhline(LEFT * start, **left, label=f"{LEFT:.0%} of the initial loss")
         style.tidy(axes[j])
     axes[0].set_ylabel("training loss")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)

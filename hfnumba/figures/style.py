@@ -64,6 +64,15 @@ def error_axis(axes: Axes) -> None:
     axes.set_ylim(bottom=-0.05)
 
 
+def counts_axis(axes: Axes, largest: float) -> None:
+    """Set the x axis to counts from 0, whose labels are numbers: linear for few, logarithmic above 10 for many."""
+    if largest > 20:
+        axes.set_xscale("symlog", linthresh=10)
+        ticks = [0, *(10**k for k in range(1, 12) if 10**k <= largest)]
+        axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
+        axes.minorticks_off()
+
+
 def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
     """Set a logarithmic x axis, labelled at the given numbers."""
     axes.set_xscale("log", base=2)

@@ -7,9 +7,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.figures import style
-from hfnumba.figures.experiment import Experiment
+from hfnumba.figures.experiment import Experiment, Laboratory
 from hfnumba.figures.material import laboratory
 from hfnumba.figures.options import FigureOptions
+from hfnumba.figures.plan import planned
 from hfnumba.figures.summary import ERRORS, Series, band, best_of, carry_out, results, write_table
 from hfnumba.progress import Reporter
 
@@ -34,19 +35,25 @@ def make(options: FigureOptions, reporter: Reporter) -> list[Path]:
         Errors of training; :class:`FigureStopped` after a signal.
     """
     lab, seeds = laboratory(options, reporter)
-    base = Experiment.of(hidden=(400, 150), max_iterations=8 if options.quick else 25)
+    hf, sgd = planned(lab, lambda lab: _runs(lab, seeds, options.quick))
+    series = [*hf.values(), *sgd.values()]
+    return [*_draw(options.out, hf, sgd), *write_table(options.out, "three", results(series), series)]
+
+
+def _runs(lab: Laboratory, seeds: tuple[int, ...], quick: bool) -> tuple[dict[int, Series], dict[int, Series]]:
+    """Make the runs of hf-bicgstab by curvature rows, and those of sgd by rows of a minibatch."""
+    base = Experiment.of(hidden=(400, 150), max_iterations=8 if quick else 25)
     n_rows = lab.store["train"].n_rows
     hf = {
         rows: carry_out(lab, f"hf-bicgstab, {rows} rows", base.but(curvature_rows=rows), seeds)
-        for rows in _sizes((256, 1024, 4096) if options.quick else CURVATURE, n_rows)
+        for rows in _sizes((256, 1024, 4096) if quick else CURVATURE, n_rows)
     }
     sgd = {}
-    for batch in _sizes((64, 1024) if options.quick else BATCHES, n_rows):
-        rates = (0.3,) if options.quick else RATES
+    for batch in _sizes((64, 1024) if quick else BATCHES, n_rows):
+        rates = (0.3,) if quick else RATES
         best = best_of(lab, [base.but(method="sgd", batch_rows=batch, learning_rate=r) for r in rates], ERRORS[-1])
         sgd[batch] = carry_out(lab, f"sgd, {batch} rows, rate {best.settings.learning_rate:g}", best, seeds)
-    series = [*hf.values(), *sgd.values()]
-    return [*_draw(options.out, hf, sgd), *write_table(options.out, "three", results(series), series)]
+    return hf, sgd
 
 
 def _sizes(sizes: tuple[int, ...], n_rows: int) -> list[int]:

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hfnumba.errors import DataError, encoding_hint
+from hfnumba.errors import DataError, did_you_mean, encoding_hint
+from hfnumba.ingest.recipe_faults import recipe_fault
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
 from hfnumba.store.layout import MAX_CONTEXT, SPLITS
 from hfnumba.store.manifest import Task
@@ -197,8 +198,8 @@ def find_recipe(wanted: str | Path) -> Recipe:
     names = [path_of.stem for path_of in sorted(datasets_dir().glob("*.toml"))]
     if str(wanted) not in names:
         raise DataError(
-            f"there is no recipe {str(wanted)!r}; expected one of {', '.join(names)}, or the path of a .toml recipe "
-            f"or of an .npz file"
+            f"there is no recipe {str(wanted)!r} (the path of one ends in .toml, or in .npz); "
+            f"{did_you_mean(str(wanted), names)}"
         )
     return read_recipe(datasets_dir() / f"{wanted}.toml")
 
@@ -207,11 +208,13 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a TOML file."""
     try:
         return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Recipe)
+    except msgspec.ValidationError as error:
+        raise DataError(f"the recipe {path} is not valid: {recipe_fault(error, Recipe)}") from error
     except FileNotFoundError:
         raise DataError(f"there is no recipe {path}") from None
     except OSError as error:
         raise DataError(f"the recipe {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the recipe {path} cannot be read: {encoding_hint(error.object)}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise DataError(f"the recipe {path} is not valid: {error}") from error

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
+import logging
 import os
 import pickle
 import pkgutil
@@ -26,8 +27,11 @@ from typing import Any
 import numba
 from numba.core.caching import IndexDataCacheFile
 
+COMPILING = "compiling the kernels (once per machine and version, about 20 s on two cores)"
+"""Sentence before compilation."""
 _READY = "compiled"
 _LOCK_TIMEOUT_S = 300.0
+_log = logging.getLogger(__name__)
 
 
 def _fingerprint() -> str:
@@ -96,6 +100,7 @@ def _is_sound(folder: Path) -> bool:
 
 _LOCAL = ("/var/tmp", tempfile.gettempdir())
 _notes: dict[str, str] = {}
+_compiled: set[Path] = set()
 
 
 def configure() -> Path:
@@ -164,7 +169,24 @@ def _exercise() -> None:
             exercise()
 
 
-def warm_up(note: Callable[[str], None] | None = None) -> float:
+def compile_once() -> None:
+    """Compile every kernel if no process of this machine has, and say so on the log, which is stderr by default."""
+    if not (folder() / _READY).exists() and folder() not in _compiled:
+        # Also where the cache cannot be written, so that it never is complete.
+        _compiled.add(folder())
+        warm_up(_log.warning)
+
+
+def _seconds_since(start: float) -> float:
+    seconds = time.perf_counter() - start
+    _log.info("kernels are ready after %.1f s, cached in %s", seconds, folder())
+    return seconds
+
+
+def warm_up(
+    note: Callable[[str], None] | None = None,
+    progress: Callable[[str, str], Callable[[int, int], None]] | None = None,
+) -> float:
     """Compile every kernel, or load it from the cache; one process of a machine compiles, the others wait for it.
 
     Parameters
@@ -172,6 +194,8 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
     note : callable, optional
         Called with a sentence if compilation is needed, before it starts, and with others if the cache is not where
         it should be, or cannot be written.
+    progress : callable, optional
+        Method of a reporter that begins a step; compilation is one.
 
     Returns
     -------
@@ -186,12 +210,17 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
         note(_notes.pop("chosen"))
     if ready.exists():
         _exercise()
-        return time.perf_counter() - start
+        return _seconds_since(start)
     try:
         with FileLock(folder() / "lock", timeout=_LOCK_TIMEOUT_S):
-            if note is not None and not ready.exists():
-                note("compiling the kernels (once per machine and version, about 20 s on two cores)")
+            compiles = not ready.exists()
+            if note is not None and compiles:
+                note(COMPILING)
+            # One step: the modules take very different times, so that no rate would be true.
+            done = progress("Compiling", "steps") if progress is not None and compiles else None
             _exercise()
+            if done is not None:
+                done(1, 1)
             if "save" not in _notes:
                 # Whole or not at all: an empty file would make the next process discard the cache.
                 draft = ready.with_suffix(".draft")
@@ -202,4 +231,4 @@ def warm_up(note: Callable[[str], None] | None = None) -> float:
         _exercise()
     if note is not None and "save" in _notes:
         note(_notes.pop("save"))
-    return time.perf_counter() - start
+    return _seconds_since(start)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 MAX_BYTES = 64 << 20
 """Size up to which a file of settings is read: means and deviations of 100,000 features take a few megabytes."""
 
-TABLES_OF_A_RUN = ("network", "store", "optimizer", "versions", "digests")
+TABLES_OF_A_RUN = ("network", "store", "optimizer", "versions", "machine", "digests")
 """Tables in the file of settings that a run writes."""
 
 
@@ -46,7 +46,7 @@ def settings_from(given: Mapping[str, Any]) -> TrainSettings:
     for name, option in OPTIONS.items():
         value = getattr(settings, name)
         if option.choices and isinstance(value, str) and value not in option.choices:
-            raise UsageError(_sentence(name, listed(option.choices), value))
+            raise UsageError(_sentence(name, listed(option.choices), value) + _nearest(value, option.choices))
     try:
         return msgspec.structs.replace(settings, activation=one_or_each(settings.activation, len(settings.hidden)))
     except UsageError as error:
@@ -189,6 +189,11 @@ def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
     for code, words in _BOUNDS.items():
         wanted = wanted.replace(code, words)
     return _sentence(place, re.sub(r"\.0$", "", wanted), value)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _type_in_words(kinds: str) -> str:

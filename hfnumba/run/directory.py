@@ -19,6 +19,7 @@ from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ledger import Line
 from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
+from hfnumba.run.machine import machine
 from hfnumba.run.records import NetworkRecord, RunRecord, StoreRecord
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, fixed
 from hfnumba.run.validation import best_of
@@ -28,7 +29,7 @@ _PACKAGES = ("python", "hfnumba", "numpy", "scipy", "numba", "dask", "distribute
 
 
 _RECORDED = ("network", "store")
-_LATER = ("optimizer", "digests")
+_LATER = ("optimizer", "machine", "digests")
 """Tables that the first versions did not write."""
 
 
@@ -89,8 +90,13 @@ class RunDirectory:
         text = f"# A run of hfnumba. Its settings can be used again: hfnumba train STORE --config {self.config.name}\n"
         tables = {name: msgspec.to_builtins(getattr(record, name)) for name in _RECORDED}
         digests = {"network_and_store": _digest(tables)}
-        tables |= {"optimizer": record.optimizer, "versions": installed(_PACKAGES), "digests": digests}
-        text += toml(as_dict(record.settings) | tables)
+        around = {
+            "optimizer": record.optimizer,
+            "versions": installed(_PACKAGES),
+            "machine": machine(),
+            "digests": digests,
+        }
+        text += toml(as_dict(record.settings) | tables | around)
         try:
             write_file(self.config, text.encode())
         except OSError as error:
@@ -132,6 +138,19 @@ class RunDirectory:
         except (ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{self.config} is damaged: {error}") from error
         return record
+
+    def surroundings(self) -> dict[str, dict[str, str]]:
+        """Read the versions and the machine from ``config.toml``; an earlier version wrote nothing on the machine.
+
+        Raises
+        ------
+        CheckpointError
+            See :meth:`record`.
+        """
+        self.record()
+        document = tomllib.loads(read_regular(self.config, MAX_BYTES).decode("utf-8"))
+        tables = {name: document.get(name, {}) for name in ("versions", "machine")}
+        return {name: {str(key): str(value) for key, value in table.items()} for name, table in tables.items()}
 
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint.

@@ -110,7 +110,7 @@ class Loop:
             if not settings.early_stopping and (settings.patience, settings.min_improvement) != (None, None):
                 reporter.note("--patience and --min-improvement have no effect without --early-stopping")
             # Local workers share this machine's cache of compiled kernels; remote ones compile for themselves.
-            warm_up(reporter.note)
+            warm_up(reporter.note, reporter.progress)
             objectives = {name: stack.enter_context(self._objective(name, placement, reporter)) for name in self.rows}
             if stop.received is not None:
                 writer.begin()

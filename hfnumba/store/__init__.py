@@ -4,6 +4,16 @@
 :mod:`hfnumba.store.class_weights` computes weights of classes.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from hfnumba.store.split import Split, Store, open_store
 
 __all__ = ["Split", "Store", "open_store"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module that the documentation names when it is first used."""
+    if name in ("class_weights", "info", "verify"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """`hfnumba check`: its checks, and that it fails on faults."""
 
+import json
+
 from click.testing import CliRunner
 
 from hfnumba import preflight
@@ -19,6 +21,11 @@ def test_a_sound_machine_and_store(toy_store):
         ["ok", name] for name in ("versions", "kernels", "threads", "derivatives", "disk", "store")
     ]
     assert "1 inside each BLAS" in result.stdout
+
+
+def test_json():
+    (*_, one) = found = json.loads(check("--json").stdout)
+    assert [check["ok"] for check in found] == [True] * 5 and one["name"] == "disk" and "GB free" in one["found"]
 
 
 def test_a_cluster_gives_the_same_bits(toy_store):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hfnumba import ledger
 from hfnumba.cli import main
 from hfnumba.errors import HfnumbaError, UsageError
 from tests.limits import LIMIT_S
+from tests.tables import cells
 
 
 def hf(*arguments):
@@ -35,7 +37,21 @@ def finished(toy_store, tmp_path_factory):
 def test_help_lists_every_command():
     result = hf("--help")
     assert result.exit_code == 0
-    for name in ("demo", "data", "train", "evaluate", "predict", "plot", "runs", "bench", "check", "figure"):
+    for name in (
+        "demo",
+        "data",
+        "train",
+        "evaluate",
+        "predict",
+        "plot",
+        "runs",
+        "bench",
+        "check",
+        "figure",
+        "watch",
+        "report",
+        "explain",
+    ):
         assert f"\n  {name} " in result.stdout
         assert hf(name, "--help").exit_code == 0
     assert hf("-h").stdout == result.stdout
@@ -55,8 +71,30 @@ def test_train_says_what_it_does_on_stderr(finished):
     assert "running on this process, 1 thread\n" in result.stderr
     assert "iteration 2, loss " in result.stderr and "test error " in result.stderr
     assert "rounds " in result.stderr and " left" in result.stderr
-    assert f"hfnumba plot {path}" in result.stderr
+    lines = result.stderr.splitlines()
+    assert f"  hfnumba plot {path}" in lines and any(line.startswith(f"  hfnumba evaluate {path} ") for line in lines)
     assert "Finished: the limit of iterations is reached." in result.stderr
+
+
+def test_train_prints_json(toy_store, tmp_path):
+    words = ("--hidden", "3", "--max-iterations", 1, "--threads", 1, "--run", tmp_path / "r", "--json")
+    found = json.loads(hf("train", toy_store, *words).stdout)
+    assert (found["run"], found["resumable"]) == (str(tmp_path / "r"), False)
+    assert [found["start"], found["end"]] == ledger.read(tmp_path / "r" / "ledger.jsonl")
+
+
+def test_verbose_shows_details(toy_store, tmp_path):
+    words = ("train", toy_store, "--hidden", "3", "--max-iterations", 1, "--threads", 1)
+    log = logging.getLogger("hfnumba")
+    handlers, level = list(log.handlers), log.level
+    try:
+        told = hf(*words, "--run", tmp_path / "a", "-v").stderr
+        assert "kernels are ready after" in told and "memory of 4 partitions: 1MiB for rows, which all stay; " in told
+        assert "memory of" in hf("evaluate", tmp_path / "a", toy_store, "--verbose").stderr
+    finally:
+        log.handlers[:] = handlers
+        log.setLevel(level)
+    assert "memory of" not in hf(*words, "--run", tmp_path / "b").stderr
 
 
 def given_by(*arguments):
@@ -105,6 +143,9 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
             "error: setting hidden[0]: expected a whole number of at least 1, got 0",
         ),
         (["train", "{store}", "--hidden", "3", "--method", "hf"], 2, "'hf' is not one of 'sgd', "),
+        (["train", "{store}", "--hidden", "3", "--method", "hf-cgg"], 2, "Did you mean 'hf-cg'?"),
+        (["train", "{store}", "--hiden", "3"], 2, "'--hidden'"),
+        (["figure", "sadle"], 2, "'saddle'. Did you mean 'saddle'?"),
         (["train", "{store}", "--hidden", "3", "--max-iterations", "many"], 2, "not a valid integer"),
         (["train", "{store}", "--hidden", "3", "--resume"], 2, "error: --resume needs"),
         (["train", "{store}"], 2, "give --hidden"),
@@ -122,6 +163,7 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
         (["plot"], 2, "Missing argument"),
         (["runs", "/nowhere"], 1, "there is no directory /nowhere"),
         (["nothing"], 2, "No such command"),
+        (["trian"], 2, "Did you mean 'train'?"),
     ],
 )
 def test_wrong_use_is_one_sentence(toy_store, finished, tmp_path, monkeypatch, arguments, status, message):
@@ -142,7 +184,7 @@ def test_evaluate(toy_store, finished):
     assert (found["loss"], found["error"]) == (last["test_loss"], last["test_error"])
     found = json.loads(hf("evaluate", path, toy_store, "--split", "train", "--json").stdout)
     assert (found["loss"], found["error"]) == (last["loss"], last["error"])
-    assert hf("evaluate", path, toy_store).stdout.splitlines()[1].startswith("test\t60\t2\t")
+    assert hf("evaluate", path, toy_store).stdout.splitlines()[1].split()[:3] == ["test", "60", "2"]
 
 
 def test_predict(finished, tmp_path):
@@ -151,6 +193,8 @@ def test_predict(finished, tmp_path):
     np.save(tmp_path / "x.npy", X)
     rows = [json.loads(line) for line in hf("predict", path, tmp_path / "x.npy").stdout.splitlines()]
     assert hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy").stdout == ""
+    found = json.loads(hf("predict", path, tmp_path / "x.npy", "--out", tmp_path / "p.npy", "--json").stdout)
+    assert (found["n_rows"], found["n_outputs"], found["out"]) == (5, 3, str(tmp_path / "p.npy"))
     p = np.load(tmp_path / "p.npy")
     assert p.shape == (5, 3)
     assert [row["row"] for row in rows] == list(range(5))
@@ -208,8 +252,22 @@ def test_predictions_that_cannot_be_written(finished, tmp_path, monkeypatch):
 def test_runs_is_a_table(finished):
     path, _ = finished
     header, row = hf("runs", path.parent).stdout.splitlines()
-    assert header.split("\t")[:3] == ["run", "method", "hidden"]
-    assert row.split("\t")[:4] == ["first", "hf-bicgstab", "5,4", "2 of 2"]
+    assert cells(header)[:6] == ["run", "date", "store", "method", "hidden", "iterations"]
+    name, date, store, *rest = cells(row)[:6]
+    assert (name, store, rest) == ("first", "toy", ["hf-bicgstab", "5,4", "2 of 2"])
+    (record,) = json.loads(hf("runs", path.parent, "--json").stdout)
+    last = ledger.read(path / "ledger.jsonl")[-1]
+    assert record["run"] == str(path) and record["hidden"] == [5, 4] and record["test_error"] == last["test_error"]
+    assert record["date"].replace("T", " ").startswith(date) and record["best_validation_error"] is None
+
+
+def test_runs_show_the_best_validation(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "v")
+    lines = ledger.read(tmp_path / "v" / "ledger.jsonl")
+    errors = zip(lines, (0.5, 0.125, 0.25), strict=True)
+    ledger.write(tmp_path / "v" / "ledger.jsonl", [line | {"validation_error": error} for line, error in errors])
+    header, row = hf("runs", tmp_path).stdout.splitlines()
+    assert cells(header)[-1] == "best validation" and cells(row)[-1] == "12.50 %"
 
 
 def test_runs_that_are_damaged_hide_no_others(finished, tmp_path):
@@ -222,7 +280,7 @@ def test_runs_that_are_damaged_hide_no_others(finished, tmp_path):
     (tmp_path / "gone" / "config.toml").symlink_to("nothing")
     result = hf("runs", tmp_path)
     assert result.exit_code == 1
-    assert [row.split("\t")[0] for row in result.stdout.splitlines()] == ["run", "good"]
+    assert [cells(row)[0] for row in result.stdout.splitlines()] == ["run", "good"]
     named = [line.split()[1] for line in sorted(result.stderr.splitlines())]
     assert named == [str(tmp_path / "config" / "config.toml"), str(tmp_path / "gone"), "line"]
 

@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import signal
 import threading
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from hfnumba.cli import progress, tables
+from hfnumba.cli.bars import StackedBars
 from hfnumba.run.config import settings_from
 from hfnumba.stop import SIGNALS, StopSignals, block_signals
 
@@ -79,6 +81,23 @@ def test_the_bar_of_a_run():
     assert "gn-cg|2/30 · loss 0.1235 · error 25.00 % · test 50.00 % · " in shown
     assert " left · damping 0.1 · 42 rounds" in shown
     assert "gn-cg|stopping after this iteration; press Ctrl-C again to stop at once" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_bar_stays_on_a_narrow_terminal_and_no_number_is_torn(width):
+    stream = io.StringIO()
+    with StackedBars(console=Console(file=stream, force_terminal=True, width=width, color_system=None)) as bars:
+        report = progress.BarReporter(bars)
+        report.begin(settings_from({"hidden": (), "method": "hf-bicgstab"}), None)
+        report.iteration(LINE)
+        bars.refresh()
+    shown = [line for line in re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", stream.getvalue()).splitlines() if line.strip()]
+    assert all(len(line.rstrip()) <= width for line in shown)
+    last = max(k for k, line in enumerate(shown) if "hf-bicgstab" in line)
+    assert "━" in shown[last] and "0:00:0" in shown[last]
+    parts = ["2/30", "loss 0.1235", "error 25.00 %", "test 50.00 %", "damping 0.1", "42 rounds"]
+    for part in parts:
+        assert any(part in line for line in shown[last:])
 
 
 def test_a_step_has_a_bar_of_its_own_until_it_is_done(monkeypatch):

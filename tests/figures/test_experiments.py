@@ -1,16 +1,18 @@
 """Figures from a small store: pictures and tables show the ledgers, and are the same when repeated."""
 
 import json
+import re
 
 import pytest
 
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError, StoreError
-from hfnumba.figures import one, saddle, three
-from hfnumba.figures.experiment import Experiment, Laboratory
+from hfnumba.figures import experiment, one, saddle, three
+from hfnumba.figures.experiment import Experiment, Laboratory, Schedule
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
-from hfnumba.figures.summary import Series, best_of, reaches, spread
+from hfnumba.figures.plan import planned
+from hfnumba.figures.summary import Series, best_of, carry_out, reaches, spread
 from hfnumba.progress import SILENT
 from hfnumba.store import open_store
 from tests.digits_idx import build_digits
@@ -155,6 +157,32 @@ def test_every_figure_is_drawn_and_says_what_the_ledgers_say(request, tmp_path, 
         ending = f"{run['loss'][-1]:.3f}" if name == "saddle" else f"{run['loss'][-1]:.4f}"
         assert any(label in row and ending in row for row in table.decode().splitlines())
     assert [path.read_bytes() for path in module.make(options, SILENT)[2:]] == [table, numbers]
+
+
+def test_runs_are_counted_before_the_first_one_and_the_time_left_is_told(store, tmp_path):
+    def work(lab):
+        best = best_of(lab, [TOY.but(method="sgd", batch_rows=30, learning_rate=rate) for rate in (0.001, 0.3)], 0.3)
+        return carry_out(lab, "best", best, (0, 1))
+
+    reporter = Silent()
+    lab = laboratory(store, tmp_path, reporter)
+    series = planned(lab, work)
+    runs = [note.partition(":")[0] for note in reporter.notes if note.startswith("run ")]
+    assert [run.partition(",")[0] for run in runs] == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
+    assert "left" not in runs[0] and all(re.fullmatch(r".*, about \d+ (s|min) left", run) for run in runs[1:])
+    reporter.notes.clear()
+    assert planned(lab, work).ledgers == series.ledgers and reporter.notes == []
+
+
+def test_the_time_left_is_by_the_mean_of_the_runs_before(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(experiment.time, "monotonic", lambda: now[0])
+    schedule, said = Schedule(3, 0.0), []
+    for at in (0.0, 50.0, 160.0, 300.0):
+        now[0] = at
+        said.append(schedule.next())
+    assert said[:3] == ["run 1 of 3", "run 2 of 3, about 2 min left", "run 3 of 3, about 80 s left"]
+    assert said[3] == "run 4 of 4, about 2 min left", "a run that nobody counted"
 
 
 def test_stochastic_methods_stay_until_they_leave_the_plateau_but_not_longer(store, tmp_path):

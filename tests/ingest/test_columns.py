@@ -13,6 +13,7 @@ from hfnumba.errors import DataError
 from hfnumba.ingest import build, init, write_partition
 from hfnumba.store.columns import canonical
 from tests.silent import Silent
+from tests.tables import cells
 
 N = 40
 
@@ -212,10 +213,10 @@ def test_info_lists_the_columns(root, tmp_path):
     (size, colour), train = (store.manifest.header.columns[i] for i in (0, 2)), rows_of_split(store["train"])
     for more in ([], ["--quick"]):
         done = CliRunner().invoke(main, ["data", "info", str(store.path), *more])
-        said = [line.split("\t") for line in done.output.splitlines()]
+        said = [cells(line) for line in done.output.splitlines()]
         at = said.index(["feature's column", "type", "values in train"])
         ends = "" if more else f"{train[:, 0].min():.10g} to {train[:, 0].max():.10g}"
-        assert said[at + 1] == ["size", "number", f"{ends} (missing: {size.fill:.10g})"]
+        assert said[at + 1] == ["size", "number", f"{ends} (missing: {size.fill:.10g})".strip()]
         assert said[at + 3] == ["colour", "2 categories", "blue, red"]
     told = json.loads(CliRunner().invoke(main, ["data", "info", str(store.path), "--quick", "--json"]).stdout)
     assert told["columns"][2] == {"name": "colour", "categories": ["blue", "red"], "missing": False, "fill": None}

@@ -53,8 +53,8 @@ BASE = 'name = "x"\nformat = "digits"\n'
         ("name = x", "at line 1, column 8"),
         ('format = "digits"', "missing required field `name`"),
         (BASE + "scale = 'big'", r"Expected `float`, got `str` - at `\$.scale`"),
-        (BASE + "colour = 1", "unknown field `colour`"),
-        (BASE.replace("digits", "xls"), r"Invalid enum value 'xls' - at `\$.format`"),
+        (BASE + "colour = 1", "unknown key 'colour'; expected one of name, title"),
+        (BASE.replace("digits", "xls"), r"format is 'xls'; expected one of csv, "),
         (BASE.replace('"x"', '"../x"'), r"\$.name"),
         (BASE + "n_classes = 1", r"\$.n_classes"),
         (BASE + '[[files]]\nname = "a"', "takes no files"),
@@ -71,8 +71,25 @@ BASE = 'name = "x"\nformat = "digits"\n'
         ('name="x"\nformat="kaldi"', r"needs a table \[kaldi\]"),
         ('name="x"\nformat="csv"', r"needs a table \[table\]"),
         ('name="x"\nformat="csv"\n[table]\ntrain=[]', r"\$.table.train"),
-        ('name="x"\nformat="csv"\n[table]\ntrain=["a"]\nmissing="zero"', r"\$.table.missing"),
-        ('name="x"\nformat="timit"\n[speech]\nphones=40', r"\$.speech.phones"),
+        (
+            'name="x"\nformat="csv"\n[table]\ntrain=["a"]\nmissing="zero"',
+            r"table.missing is 'zero'; expected one of mean, refuse$",
+        ),
+        ('name="x"\nformat="timit"\n[speech]\nphones=40', r"speech.phones is 40; expected one of 39, 48, 61$"),
+        ('name="x"\nformat="cvs"', r"format is 'cvs'; expected one of csv, .*, zarr; did you mean 'csv'\?$"),
+        (
+            BASE + "standardize = true",
+            r"unknown key 'standardize'; expected one of name, .*; did you mean 'standardise'",
+        ),
+        (
+            'name="x"\nformat="csv"\n[table]\nlable="y"',
+            r"unknown key 'lable' in \[table\]; .*; did you mean 'label'\?$",
+        ),
+        ('name="x"\nformat="npz"\n[[files]]\nrol="y"', r"unknown key 'rol' in \[files\[0\]\]; .* mean 'role'\?$"),
+        (
+            'name="x"\nformat="kaldi"\n[kaldi.train]\nxyz="y"',
+            r"unknown key 'xyz' in \[kaldi.train\]; expected one of features, alignments$",
+        ),
         ('name="x"\nformat="timit"\n[[files]]\nname="a"', "takes no files"),
         (BASE + "[speech]\nstates=3", r"\[speech\] is for format .*, not for digits"),
         (BASE + "context = 4", "context is for speech"),
@@ -89,8 +106,12 @@ def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match=r"no recipe 'imagenet'; expected one of .*digits, fashion-mnist, festvox-ru,"):
+    with pytest.raises(
+        DataError, match=r"no recipe 'imagenet' .*; expected one of .*digits, fashion-mnist, festvox-ru,"
+    ):
         find_recipe("imagenet")
+    with pytest.raises(DataError, match=r"did you mean 'mnist'\?$"):
+        find_recipe("mnits")
     with pytest.raises(DataError, match=r"no recipe .*none.toml"):
         find_recipe(tmp_path / "none.toml")
     with pytest.raises(DataError, match=r"no file .*none.npz"):

@@ -9,11 +9,15 @@ import sys
 import tempfile
 
 import numba
+import numpy as np
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
+from hfnumba.engine import ArrayObjective
 from hfnumba.kernels import cache
+from hfnumba.network import Network
 from tests.limits import LIMIT_S
+from tests.silent import Silent
 
 WARM_UP = """
 import sys
@@ -107,6 +111,32 @@ def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere,
     cache.warm_up(said.append)
     assert len(said) == 3 and (cache.folder() / cache._READY).exists()
     assert cache._is_sound(cache.folder())
+
+
+def test_an_objective_says_once_that_it_compiles(elsewhere, tmp_path, caplog):
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "new"))
+    cache.configure()
+    elsewhere.setattr(cache, "_exercise", lambda: None)
+    for _ in range(2):
+        ArrayObjective(Network([2, 2]), np.ones((4, 2)), [0, 1, 0, 1]).close()
+    assert caplog.messages == [cache.COMPILING]
+    # To stderr, unless the program has handlers of its own.
+    program = "from hfnumba.kernels import cache; cache._exercise = lambda: None; cache.compile_once()"
+    environment = os.environ | {"HFNUMBA_CACHE_DIR": str(tmp_path / "another")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", f"{cache.COMPILING}\n")
+
+
+def test_compilation_is_a_step_of_a_reporter(elsewhere, tmp_path):
+    elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "new"))
+    cache.configure()
+    elsewhere.setattr(cache, "_exercise", lambda: None)
+    reporter = Silent()
+    for _ in range(2):
+        cache.warm_up(reporter.note, reporter.progress)
+    assert reporter.notes == [cache.COMPILING] and reporter.steps == [("Compiling", [(1, 1, "steps")])]
 
 
 def test_the_fingerprint_follows_the_sources_and_where_they_are(monkeypatch, tmp_path):

@@ -35,6 +35,7 @@ from hfnumba.run.settings import as_dict, optimizer_settings
         ({"hidden": (3,), "backtracking_ratio": 1}, "backtracking_ratio: expected a number above 1, got 1"),
         ({"hidden": (3,), "keep": 2.0}, "setting keep is called backtracking_ratio now"),
         ({"hidden": (3,), "methd": "sgd"}, "unknown setting 'methd'; did you mean method?"),
+        ({"hidden": (3,), "method": "hf-cgg"}, "got 'hf-cgg'; .*; did you mean hf-cg?"),
         ({"hidden": (3,), "zzz": 1}, "unknown setting 'zzz'; the settings are hidden, activation"),
         ({}, "give --hidden"),
     ],

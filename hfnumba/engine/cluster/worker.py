@@ -90,7 +90,7 @@ class RoundServer:
         # Messages that are not answered yet, with what this worker itself computes for them.
         self._in_hand: dict[tuple[str, int], asyncio.Future[Answer] | None] = {}
         self._ticks = -1
-        self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up)
+        self._warming = asyncio.get_running_loop().run_in_executor(self._executor, cache.warm_up, _log.warning)
 
     @property
     def _address(self) -> str:

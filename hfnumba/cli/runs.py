@@ -1,0 +1,90 @@
+"""`hfnumba runs`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hfnumba.cli.common import FAILED, AnyPath, Failure, json_option, print_json
+from hfnumba.cli.tables import number, percent, print_table
+from hfnumba.errors import CheckpointError
+from hfnumba.path_text import path_text, text_path
+
+if TYPE_CHECKING:
+    from hfnumba.run import RunDirectory
+
+_OPTIONAL = ("hidden", "error", "loss")
+"""Columns that a narrow terminal has no room for, the last one first."""
+
+
+@click.command()
+@click.argument("directory", type=AnyPath, default=Path("runs"))
+@json_option
+def runs(directory: Path, as_json: bool) -> None:
+    """List the runs in DIRECTORY (by default: runs), the newest last.
+
+    The date is that of the last start. Those that cannot be read are named on stderr, and the exit status is 1.
+    """
+    from hfnumba.run.directory import RunDirectory
+
+    if not directory.is_dir():
+        raise CheckpointError(f"there is no directory {directory}; name one that contains runs")
+    found = sorted(directory.glob("*/config.toml"), key=lambda config: config.lstat().st_mtime)
+    if not found:
+        raise CheckpointError(f"there are no runs in {directory}; `hfnumba train` makes them")
+    records, faults = [], []
+    for config in found:
+        try:
+            records.append(_record(RunDirectory(config.parent)))
+        except CheckpointError as error:
+            faults.append(Failure(str(error), FAILED))
+    if as_json:
+        print_json(records)
+    elif records:
+        _print(records)
+    for fault in faults[:-1]:
+        fault.show()
+    if faults:
+        raise faults[-1]
+
+
+def _record(run: RunDirectory) -> dict[str, Any]:
+    """Return what is known of a run; numbers of its last iteration are None before the first one."""
+    from hfnumba import ledger
+
+    record = run.record()
+    lines = ledger.read(run.ledger)
+    last = lines[-1] if lines else {}
+    validation = [line["validation_error"] for line in lines if line.get("validation_error") is not None]
+    return {
+        "run": path_text(run.path),
+        "date": datetime.fromtimestamp(run.config.stat().st_mtime).astimezone().isoformat(timespec="seconds"),
+        "store": record.store.path,
+        "method": record.settings.method,
+        "hidden": list(record.settings.hidden),
+        "max_iterations": record.settings.max_iterations,
+        **{name: last.get(name) for name in ("iteration", "loss", "error", "test_loss", "test_error", "elapsed_s")},
+        "best_validation_error": min(validation, default=None),
+    }
+
+
+def _print(records: list[dict[str, Any]]) -> None:
+    columns: dict[str, list[str]] = {
+        "run": [text_path(one["run"]).name for one in records],
+        "date": [datetime.fromisoformat(one["date"]).strftime("%Y-%m-%d %H:%M") for one in records],
+        "store": [text_path(one["store"]).stem for one in records],
+        "method": [one["method"] for one in records],
+        "hidden": [",".join(map(str, one["hidden"])) for one in records],
+        "iterations": [
+            f"{'–' if one['iteration'] is None else one['iteration']} of {one['max_iterations']}" for one in records
+        ],
+        "loss": [number(one["loss"]) for one in records],
+        "error": [percent(one["error"]) for one in records],
+        "test error": [percent(one["test_error"]) for one in records],
+    }
+    if any(one["best_validation_error"] is not None for one in records):
+        columns["best validation"] = [percent(one["best_validation_error"]) for one in records]
+    print_table(list(columns), list(zip(*columns.values(), strict=True)), optional=_OPTIONAL)

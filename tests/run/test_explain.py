@@ -1,0 +1,132 @@
+"""Explanations of runs: each cause is planted in a small run, and is found there and not in a sound run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hfnumba import ledger
+from hfnumba.cli import main
+from hfnumba.errors import CheckpointError
+from hfnumba.ingest import write_store
+from hfnumba.run import RunDirectory, train
+from hfnumba.run.explain import explain
+from tests.silent import Silent
+
+
+def rows(n=600, seed=0):
+    """Three classes of normal features of unit size that can be told apart."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    return (1.5 * rng.normal(size=(3, 10))[y] + rng.normal(size=(n, 10))).astype(np.float32), y
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Trains on rows, a third of them for testing; returns the directory of the run."""
+
+    def run(X, y, **given):
+        n = len(X) // 3
+        store = {"n_classes": 3} if y.ndim == 1 else {}
+        write_store(tmp_path / "s.zarr", {"train": (X[n:], y[n:]), "test": (X[:n], y[:n])}, n_partitions=4, **store)
+        settings = {"hidden": (8,), "max_iterations": 10, "threads": 1}
+        train(tmp_path / "s.zarr", RunDirectory(tmp_path / "r"), settings | given, Silent())
+        return tmp_path / "r"
+
+    return run
+
+
+def faults(path):
+    return {finding.cause: finding.text for finding in explain(path) if not finding.good}
+
+
+def test_a_sound_run_has_no_faults(trained):
+    path = trained(*rows())
+    assert faults(path) == {}
+    found = {finding.cause: finding.text for finding in explain(path)}
+    last = ledger.read(path / "ledger.jsonl")[-1]
+    assert f"to {last['loss']:.4g}" in found["loss fell"] and "good model" in found and "generalises" in found
+
+
+def test_a_small_curvature_sample(trained):
+    found = faults(trained(*rows(), curvature_rows=4, hidden=(20,)))
+    assert set(found) == {"curvature sample too small"} and "try --curvature-rows 16" in found.popitem()[1]
+
+
+def test_unscaled_features_are_counted_and_named(trained):
+    X, y = rows()
+    X[:, 3] *= 1e4
+    X[:, 7] += 100
+    text = faults(trained(X, y))["unscaled features"]
+    assert text.startswith("2 of 10 features") and "(number 3, number 7)" in text
+
+
+def test_scaled_by_the_store_they_are_no_fault(trained, tmp_path):
+    X, y = rows()
+    write_store(tmp_path / "t.zarr", {"train": (X * 1e3, y)}, n_partitions=2, scale=1e-3)
+    train(tmp_path / "t.zarr", RunDirectory(tmp_path / "t"), {"hidden": (8,), "threads": 1}, Silent())
+    assert faults(tmp_path / "t") == {}
+
+
+def test_dead_units_of_relu(trained):
+    X, y = rows()
+    text = faults(trained(X - 20, y, activation="relu", init="he"))["dead units"]
+    assert text.startswith("8 of 8 relu units of hidden layer 1 are 0")
+
+
+def test_labels_that_are_constant(trained):
+    X, y = rows()
+    found = faults(trained(X, np.zeros_like(y)))
+    assert set(found) == {"constant labels"} and "same class" in found["constant labels"]
+
+
+def test_targets_that_are_constant(trained):
+    X, _ = rows()
+    assert "same target" in faults(trained(X, np.full((len(X), 1), 2.5, np.float32)))["constant labels"]
+
+
+def test_a_penalty_that_forbids_learning(trained):
+    found = faults(trained(*rows(), l2=10.0))
+    assert set(found) == {"l2 too large", "nothing learned"} and "--l2 10 has shrunk" in found["l2 too large"]
+
+
+def test_overflow(trained):
+    X, y = rows()
+    text = faults(trained(X * 1e3, y, method="sgd", learning_rate=1e12))["overflow"]
+    assert text.startswith("the loss grew from ") and "lower --learning-rate" in text
+
+
+def test_a_loss_that_is_not_finite(trained):
+    path = trained(*rows(), max_iterations=2)
+    lines = ledger.read(path / "ledger.jsonl")
+    ledger.write(path / "ledger.jsonl", [*lines[:-1], lines[-1] | {"loss": None}])
+    assert faults(path)["overflow"].startswith("the loss was not finite in iteration 2")
+
+
+def test_over_fitting(trained):
+    X, _ = rows(450)
+    labels = np.random.default_rng(1).integers(0, 3, 450)
+    found = faults(trained(X, labels, hidden=(40,), max_iterations=25))
+    assert set(found) == {"over-fitting"} and "the test loss was lowest in iteration " in found["over-fitting"]
+
+
+def test_without_its_store_a_run_is_explained_from_its_ledger(trained, tmp_path):
+    path = trained(*rows(), l2=10.0)
+    shutil.rmtree(tmp_path / "s.zarr")
+    assert set(faults(path)) == {"l2 too large"}
+
+
+def test_what_cannot_be_explained_is_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        explain(tmp_path)
+
+
+def test_the_command(trained):
+    path = trained(*rows(), l2=10.0)
+    plain = CliRunner().invoke(main, ["explain", str(path)])
+    assert plain.exit_code == 0 and "! l2 too large: the penalty" in plain.stdout and "+ loss fell: " in plain.stdout
+    found = json.loads(CliRunner().invoke(main, ["explain", str(path), "--json"]).stdout)
+    assert [finding["text"] for finding in found] == [finding.text for finding in explain(path)]
+    assert CliRunner().invoke(main, ["explain", str(path.parent)]).exit_code == 1
