@@ -94,6 +94,11 @@ class Network:
         """Whether the loss reads class labels (otherwise it reads a target per output)."""
         return self.loss == "softmax_cross_entropy"
 
+    @property
+    def takes_scaled_targets(self) -> bool:
+        """Whether targets may be standardised before they reach the loss: a mean and a deviation for each output."""
+        return self.loss == "squared_error"
+
     def layers(self, theta: NDArray[np.floating[Any]]) -> Iterator[Layer]:
         """The weights and biases of each layer as views of ``theta`` (n_params,): writing to them writes theta."""
         if theta.shape != (self.n_params,):

@@ -9,7 +9,8 @@ import click
 
 from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import stderr_reporter
-from hfnumba.cli.tables import number, percent, print_table
+from hfnumba.cli.tables import number, print_table
+from hfnumba.metrics import ERROR, R2, RMSE
 
 
 @click.command()
@@ -18,7 +19,7 @@ from hfnumba.cli.tables import number, percent, print_table
 @click.option("--split", default="test", show_default=True, help="Name of the split.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
-    """Print loss and error of RUN's newest checkpoint on a split of STORE.
+    """Print loss and error rate (RMSE and R² for regression) of RUN's newest checkpoint on a split of STORE.
 
     The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be another one than
     that of the run.
@@ -32,7 +33,7 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
     rows = opened[split]
     with stderr_reporter() as reporter:
         warm_up(reporter.note)
-        loss, error = model.evaluate(rows, reporter)
+        measured = model.measure(rows, reporter)
     if as_json:
         found = {
             "run": str(run),
@@ -41,12 +42,23 @@ def evaluate(run: Path, store: Path, split: str, as_json: bool) -> None:
             "store_digest": opened.digest,
             "split": split,
             "n_rows": rows.n_rows,
-            "loss": loss,
-            "error": error,
+            **measured.as_dict(),
         }
         click.echo(json.dumps(found, indent=1))
         return
+    found = measured.as_dict()
+    shown = [metric for metric in (ERROR, RMSE, R2) if metric.key in found]
     print_table(
-        ["split", "rows", "iteration", "loss", "error"],
-        [[split, str(rows.n_rows), str(model.iteration), number(loss), percent(error)]],
+        ["split", "rows", "iteration", "loss", *(metric.name for metric in shown)],
+        [
+            [
+                *(split, str(rows.n_rows), str(model.iteration), number(measured.loss)),
+                *(metric.text(found[metric.key]) for metric in shown),
+            ]
+        ],
     )
+    if len(measured.targets) > 1:
+        print_table(
+            ["target", RMSE.name, R2.name],
+            [[target.name, RMSE.text(target.rmse), R2.text(target.r2)] for target in measured.targets],
+        )

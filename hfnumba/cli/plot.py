@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hfnumba.cli.common import FAILED, AnyPath, Failure
-from hfnumba.cli.tables import number, percent, print_table
+from hfnumba.cli.tables import number, print_table
 from hfnumba.errors import CheckpointError
+from hfnumba.metrics import ERROR, Metric, described
 
 if TYPE_CHECKING:
     from hfnumba.run import RunDirectory
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=AnyPath)
 @click.option("-o", "--out", type=AnyPath, help="A .png, .svg or .pdf file.  [default: curves.png in the first RUN]")
 def plot(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Draw loss and error against iterations, passes over the data, rounds and seconds; print the path of the file."""
+    """Draw loss and error rate (RMSE and R² for regression) against four costs; print the path of the file.
+
+    The costs are iterations, passes over the data, rounds and seconds. Each quantity has panels of its own.
+    """
     from hfnumba.figures.curves import draw, read_curves
 
     target = out if out is not None else runs[0] / "curves.png"
@@ -57,9 +62,10 @@ def runs(directory: Path) -> None:
 
 def _row(run: RunDirectory) -> list[str]:
     from hfnumba import ledger
+    from hfnumba.run.scores import completed
 
     settings = run.record().settings
-    lines = ledger.read(run.ledger)
+    lines = completed(ledger.read(run.ledger), settings.loss)
     last = lines[-1] if lines else {}
     return [
         run.path.name,
@@ -67,6 +73,11 @@ def _row(run: RunDirectory) -> list[str]:
         ",".join(map(str, settings.hidden)),
         f"{last.get('iteration', '–')} of {settings.max_iterations}",
         number(last.get("loss")),
-        percent(last.get("error")),
-        percent(last.get("test_error")),
+        _measures(described(last)),
+        _measures(described(last, "test_")) or "–",
     ]
+
+
+def _measures(found: Sequence[tuple[Metric, str]]) -> str:
+    """Format as ``4.21 %`` or ``RMSE 46310, R² 0.9750``."""
+    return ", ".join(text if metric is ERROR else f"{metric.name} {text}" for metric, text in found)

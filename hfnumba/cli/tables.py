@@ -9,16 +9,12 @@ import click
 
 from hfnumba.errors import printable
 from hfnumba.ledger import Line
+from hfnumba.metrics import metrics_in
 
 
 def number(value: float | None) -> str:
     """Format to four significant digits; a dash for None."""
     return "–" if value is None else f"{value:.4g}"
-
-
-def percent(value: float | None) -> str:
-    """Format a share as a percentage; a dash for None."""
-    return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], err: bool = False) -> None:
@@ -49,22 +45,24 @@ def print_summary(lines: Sequence[Line]) -> None:
     """Print the first, the best and the last iteration of a run on stderr."""
     if not lines:
         return
+    metrics = metrics_in(lines[-1])
     chosen = [("start", lines[0])]
     if any(line["test_error"] is not None for line in lines):
         best = min((line for line in lines if line["test_error"] is not None), key=lambda line: line["test_error"])
-        chosen.append(("best test error", best))
+        chosen.append((f"best test {metrics[0].name}", best))
     chosen.append(("end", lines[-1]))
-    columns = ["", "iteration", "loss", "error", "test loss", "test error", "passes", "rounds", "MB", "seconds"]
+    names = [metric.name for metric in metrics]
+    tests = [f"test {name}" for name in names]
     print_table(
-        columns,
+        ["", "iteration", "loss", *names, "test loss", *tests, "passes", "rounds", "MB", "seconds"],
         [
             [
                 name,
                 str(line["iteration"]),
                 number(line["loss"]),
-                percent(line["error"]),
+                *(metric.text(line[metric.key]) for metric in metrics),
                 number(line["test_loss"]),
-                percent(line["test_error"]),
+                *(metric.text(line.get(f"test_{metric.key}")) for metric in metrics),
                 f"{line['epoch']:.1f}",
                 str(line["rounds"]),
                 f"{line['nbytes'] / 1e6:.1f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,13 @@ def _problem(
     if kind not in (np.float32, np.float64):
         raise UsageError(f"dtype must be float32 or float64, got {kind}")
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
+
+
+def _as_taken(split: Split, network: Network) -> Split:
+    """Split whose targets are as the loss takes them: only squared error takes standardised ones."""
+    if split.target_standardisation is None or network.takes_scaled_targets:
+        return split
+    return replace(split, target_standardisation=None)
 
 
 def _reporting(engine: CountingEngine, split: Split, reporter: Reporter) -> Engine:
@@ -144,7 +152,7 @@ class SplitObjective(RoundObjective):
         class_weights: Sequence[float] | None = None,
         reporter: Reporter = SILENT,
     ) -> None:
-        source = with_class_weights(split, class_weights)
+        source = with_class_weights(_as_taken(split, network), class_weights)
         problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = _reporting(LocalEngine(problem, n_threads), split, reporter)
         super().__init__(problem, engine, l2)
@@ -191,7 +199,7 @@ class DaskObjective(RoundObjective):
     ) -> None:
         from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
-        source = with_class_weights(split, class_weights)
+        source = with_class_weights(_as_taken(split, network), class_weights)
         problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = DaskEngine(problem, client, timeout_s, FAN_IN if fan_in is None else fan_in)
         super().__init__(problem, _reporting(engine, split, reporter), l2)

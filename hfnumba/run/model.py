@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
 from hfnumba.run.records import RunRecord
+from hfnumba.run.scores import Measurement, measured
 from hfnumba.store.checks import unmasked
 
 if TYPE_CHECKING:
+    from hfnumba.engine import SplitObjective
     from hfnumba.store import Split
 
 _BLOCK_NBYTES = 2**22
@@ -42,11 +45,22 @@ class TrainedModel:
         return self.network.takes_labels
 
     def evaluate(self, split: Split, reporter: Reporter = SILENT) -> tuple[float, float]:
-        """Return f (with the penalty and the class weights of the run) and the error rate on a split of any store.
+        """Return f (with the penalty and the class weights of the run) and the error on a split of any store.
+
+        The error is the error rate, or for squared error the mean squared deviation of the network's outputs;
+        :meth:`measure` has all measures in the units of the targets, and the description of rows and errors.
+        """
+        with self._objective(split, reporter) as (objective, rows):
+            loss, error = objective.value_and_error(self.theta)
+            return _finite(loss, rows), error
+
+    def measure(self, split: Split, reporter: Reporter = SILENT) -> Measurement:
+        """Measure loss, error rate, RMSE and R², as the loss has them, on a split of any store.
 
         Features and labels are those of the training rows, whatever the split's store says: matched by the names of
         columns and classes, then standardised and scaled by the run's numbers. Rows of the split that have weights
-        weigh in f as these say. Reads each row once; ``reporter`` receives the progress, and a note on each decision.
+        weigh in f as these say. RMSE and R² are those of targets in their own units. Reads each row once (targets
+        twice for RMSE and R²); ``reporter`` receives the progress, and a note on each decision.
 
         Raises
         ------
@@ -55,18 +69,20 @@ class TrainedModel:
         NumericalError
             If the loss is not finite.
         """
+        with self._objective(split, reporter) as (objective, rows):
+            found = measured(objective, self.theta, self.record.store, rows, reporter)
+            _finite(found.loss, rows)
+            return found
+
+    @contextmanager
+    def _objective(self, split: Split, reporter: Reporter) -> Iterator[tuple[SplitObjective, Split]]:
+        """Objective over a split, and the split with its rows as the training rows of the run were."""
         from hfnumba.engine import SplitObjective  # noqa: PLC0415 - slow to import
 
         split = fitted(split, self.record.store, self.network, reporter.note)
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
         with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
-            loss, error = objective.value_and_error(self.theta)
-        if not math.isfinite(loss):
-            raise NumericalError(
-                f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
-                "the network, with the run's scale; correct them, or leave such rows out"
-            )
-        return loss, error
+            yield objective, split
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -81,7 +97,8 @@ class TrainedModel:
     def predict(self, X: Any) -> NDArray[Any]:
         """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.
 
-        They are standardised, spliced and scaled as the training rows were. For a network trained on frames the rows
+        They are standardised, spliced and scaled as the training rows were, and standardised targets are brought back
+        to their own units. For a network trained on frames the rows
         are the frames of one utterance, in order.
 
         Parameters
@@ -123,12 +140,13 @@ class TrainedModel:
 
         if n_features != self.n_features:
             raise DataError(f"expected rows of {self.n_features} numbers, got rows of {n_features}")
-        store = self.record.store
+        store, targets = self.record.store, self.record.store.target_standardisation
 
         def outputs() -> Iterator[NDArray[Any]]:
             first = 0
             for block in splice_blocks(self._standardised(blocks), store.context):
-                yield predict(self.network, self.theta, block, store.scale, store.offset, first_row=first)
+                found = predict(self.network, self.theta, block, store.scale, store.offset, first_row=first)
+                yield found if targets is None else targets.undo(found)
                 first += len(block)
 
         return outputs()
@@ -151,6 +169,22 @@ class TrainedModel:
                 n_rows += len(rows)
 
 
+def _finite(loss: float, split: Split) -> float:
+    """Return a loss on a split.
+
+    Raises
+    ------
+    NumericalError
+        If it is not finite.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
+            "the network, with the run's scale; correct them, or leave such rows out"
+        )
+    return loss
+
+
 def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     """Read a run's newest checkpoint.
 
@@ -163,8 +197,8 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     record = directory.record()
     checkpoint = directory.newest()
     directory.refuse_other(record, checkpoint)
-    record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
+    record = msgspec.structs.replace(record, store=with_names(record.store, network))
     theta = checkpoint.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,) or theta.dtype != np.float32 or not np.isfinite(theta).all():
         raise CheckpointError(

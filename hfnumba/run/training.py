@@ -10,21 +10,20 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from hfnumba import ledger
-from hfnumba.errors import CheckpointError, StoppedError, UsageError
+from hfnumba.errors import CheckpointError, StoppedError
 from hfnumba.optim.iteration import Iteration, OptimizerState
 from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes, refuse_address, settings_from
 from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
-from hfnumba.run.inputs import store_record
 from hfnumba.run.lock import locked
+from hfnumba.run.new import new_record
 from hfnumba.run.options import Callee
-from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings
+from hfnumba.run.records import RunRecord
+from hfnumba.run.scores import Scores
+from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings, refuse_other_target
 from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
 
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
     from hfnumba.engine.protocol import Companion
     from hfnumba.launch import Placement
     from hfnumba.network import Network
-    from hfnumba.store import Split, Store
-
-LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
+    from hfnumba.store import Store
 
 
 class Ending(Enum):
@@ -43,6 +40,7 @@ class Ending(Enum):
 
     ITERATIONS = StopReason.ITERATIONS.value
     TARGET = StopReason.TARGET_ERROR.value
+    TARGET_RMSE = "the target RMSE is reached"
     TIME = "the time limit is reached"
     OPTIMIZER = "the optimiser ended by itself"
     SIGNAL = "stopped by a signal"
@@ -128,7 +126,7 @@ def train(
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path)
-    record = _record(store, settings, reporter)
+    record = new_record(store, settings, reporter)
     if recorded is None:
         directory.refuse_used()
     elif recorded.store.digest != store.digest:
@@ -137,6 +135,7 @@ def train(
             f"{directory.path} was trained on a store with digest {expected} "
             f"({recorded.store.path}), but {store.path} has {found}; give the same data"
         )
+    refuse_other_target(record.settings, given)
     network = record.network.network()
     loop = _Loop(
         record,
@@ -144,6 +143,7 @@ def train(
         network,
         network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
         started,
+        Scores.of(store, record.store, network, reporter),
     )
     with locked(directory.path) as lock, StopSignals(reporter.stopping) as stop:
         if resume and recorded is None:
@@ -157,30 +157,6 @@ def train(
     return Outcome(ending, tuple(writer.lines))
 
 
-def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
-    split = store["train"]
-    settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
-    sizes = (split.n_features, *settings.hidden, split.n_outputs)
-    return RunRecord(
-        settings=settings,
-        network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
-        store=store_record(split, _class_weights(split, settings, reporter)),
-    )
-
-
-def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter) -> tuple[float, ...]:
-    """Return the weights of the classes; empty for none."""
-    from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
-
-    if settings.class_weights is None:
-        return ()
-    if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but {split.path} is for regression; leave out --class-weights")
-    if settings.class_weights == "balanced":
-        return balanced(split, reporter)
-    return checked_class_weights(settings.class_weights, split.n_classes)
-
-
 @dataclass(frozen=True)
 class _Loop:
     """Training loop with its constant parts."""
@@ -190,6 +166,7 @@ class _Loop:
     network: Network
     theta: Any
     started: float
+    scores: Scores
 
     def run(self, store: Store, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop; a signal ends all waiting for a cluster."""
@@ -263,7 +240,7 @@ class _Loop:
         stop: StopSignals,
     ) -> Ending:
         number, between = 0, None
-        while True:
+        while last is None or self._reached(last) is None:
             try:
                 iteration = next(iterations)
             except StopIteration as end:
@@ -274,6 +251,7 @@ class _Loop:
                 writer.begin()
             number += 1
             last = iteration.as_ledger_line()
+            last |= self.scores.of_line(last)
             if iteration.iteration == 0:
                 last |= {"method": self.record.settings.method, "store_digest": self.record.store.digest}
             writer.save(iteration.state, last)
@@ -296,4 +274,8 @@ class _Loop:
         """Return the limit of the optimiser that a line meets; it comes first, as nothing is left to resume."""
         settings = self.record.settings
         limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
+        if limit is None or limit is StopReason.ITERATIONS:
+            rmse = line.get("rmse")
+            if settings.target_rmse is not None and rmse is not None and rmse <= settings.target_rmse:
+                return Ending.TARGET_RMSE
         return None if limit is None else Ending(limit.value)
