@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from hfnumba.errors import CheckpointError
@@ -41,7 +42,7 @@ class Quantity:
     def title(self, others: Sequence[Quantity]) -> str:
         """Return the label of its axis among those of others."""
         alone = sum(other.name == self.name for other in others) == 1
-        return self.name if alone or not self.of else f"{self.name}\n({self.of})"
+        return self.name if alone or not self.of else fill(f"{self.name} ({self.of})", 30)
 
 
 def quantities_of(lines: Sequence[Line], record: RunRecord | None) -> tuple[Quantity, ...]:

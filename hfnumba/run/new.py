@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -10,7 +11,7 @@ from hfnumba.errors import UsageError
 from hfnumba.progress import Reporter
 from hfnumba.run.inputs import store_record
 from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings
+from hfnumba.run.settings import TrainSettings, refuse_other_target
 
 if TYPE_CHECKING:
     from hfnumba.store import Split, Store
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
 
 
-def new_record(store: Store, settings: TrainSettings, reporter: Reporter) -> RunRecord:
-    """Return the record of a run with settings on a store.
+def new_record(store: Store, settings: TrainSettings, reporter: Reporter, given: Mapping[str, Any]) -> RunRecord:
+    """Return the record of a run with settings on a store; ``given`` are those of them that the user gave now.
 
     Raises
     ------
@@ -28,6 +29,7 @@ def new_record(store: Store, settings: TrainSettings, reporter: Reporter) -> Run
     """
     split = store["train"]
     settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
+    refuse_other_target(settings, given)
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
     network = NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss))
     data = store_record(split, network.network(), _class_weights(split, settings, reporter))

@@ -23,7 +23,7 @@ from hfnumba.run.new import new_record
 from hfnumba.run.options import Callee
 from hfnumba.run.records import RunRecord
 from hfnumba.run.scores import Scores
-from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings, refuse_other_target
+from hfnumba.run.settings import TrainSettings, arguments, as_dict, optimizer_settings
 from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
 
@@ -126,7 +126,7 @@ def train(
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path)
-    record = new_record(store, settings, reporter)
+    record = new_record(store, settings, reporter, given)
     if recorded is None:
         directory.refuse_used()
     elif recorded.store.digest != store.digest:
@@ -135,16 +135,7 @@ def train(
             f"{directory.path} was trained on a store with digest {expected} "
             f"({recorded.store.path}), but {store.path} has {found}; give the same data"
         )
-    refuse_other_target(record.settings, given)
-    network = record.network.network()
-    loop = _Loop(
-        record,
-        optimizer(settings.method, **optimizer_settings(settings)),
-        network,
-        network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
-        started,
-        Scores.of(store, record.store, network, reporter),
-    )
+    loop = _Loop.of(record, store, started, reporter)
     with locked(directory.path) as lock, StopSignals(reporter.stopping) as stop:
         if resume and recorded is None:
             reporter.note(f"there is no run in {directory.path} yet; it begins")
@@ -167,6 +158,14 @@ class _Loop:
     theta: Any
     started: float
     scores: Scores
+
+    @classmethod
+    def of(cls, record: RunRecord, store: Store, started: float, reporter: Reporter) -> _Loop:
+        """Return the loop of a run; reads the targets of a regression."""
+        settings, network = record.settings, record.network.network()
+        method = optimizer(settings.method, **optimizer_settings(settings))
+        theta = network.initialize(settings.seed, settings.init)  # type: ignore[arg-type]  # it checks the name itself
+        return cls(record, method, network, theta, started, Scores.of(store, record.store, network, reporter))
 
     def run(self, store: Store, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop; a signal ends all waiting for a cluster."""
