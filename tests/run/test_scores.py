@@ -137,9 +137,7 @@ def test_a_run_ends_at_a_target_rmse_and_is_resumed_below_it(tmp_path):
 
 def test_targets_of_a_measure_that_the_loss_does_not_have_are_refused(tmp_path):
     store, _ = stored(tmp_path)
-    with pytest.raises(
-        UsageError, match=r"--target-error is not for .* whose measure is RMSE; give --target-rmse"
-    ):
+    with pytest.raises(UsageError, match=r"--target-error is not for .* whose measure is RMSE; give --target-rmse"):
         run(store, tmp_path / "run", target_error=0.1)
     labels = write_store(tmp_path / "l.zarr", {"train": (houses()[0], np.arange(600) % 2)}, n_partitions=2)
     with pytest.raises(UsageError, match=r"--target-rmse is not for .*, whose measure is error; give --target-error"):

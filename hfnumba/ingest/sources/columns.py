@@ -102,16 +102,16 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
         raise DataError(f"{path} has two columns of the same name{_hint(titles.names)}")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
-    left_out = () if options.numeric is not None else tuple(name for name in _left_out(titles) if name not in other)
-    numeric = tuple(name for name in titles.names if name not in {*other, *left_out})
+    unnamed = () if options.numeric is not None else tuple(name for name in left_out(titles) if name not in other)
+    numeric = tuple(name for name in titles.names if name not in {*other, *unnamed})
     numeric = numeric if options.numeric is None else options.numeric
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
-    return Columns(numeric, options.categorical, options.labels, regression, weight, left_out)
+    return Columns(numeric, options.categorical, options.labels, regression, weight, unnamed)
 
 
-def _left_out(titles: Titles) -> tuple[str, ...]:
+def left_out(titles: Titles) -> tuple[str, ...]:
     """Columns that number or name the rows as pandas writes them: its index, and unnamed columns at the start."""
     unnamed = takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), titles.names)
     index = [name for name in titles.names if name in titles.numbering or re.fullmatch(r"__index_level_\d+__", name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     missing = None if options.missing_values is msgspec.UNSET else {text.strip() for text in options.missing_values}
 
     def titles(path: Path) -> Titles:
-        with _opened(path, options, None) as (reader, _):
-            return Titles(reader.schema.names)
+        return titles_of(path, options)
 
     def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
         with _opened(path, options, columns) as (reader, file):
@@ -63,6 +62,22 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     return read_columns(
         recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_label=_MISSING_LABEL
     )
+
+
+def titles_of(path: Path, options: TableOptions) -> Titles:
+    """Return the names of the columns of a file."""
+    with _opened(path, options, None) as (reader, _):
+        return Titles(reader.schema.names)
+
+
+def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows as batches of Arrow, all columns as text without surrounding spaces."""
+    arrow, compute = require("pyarrow", "tables"), require("pyarrow.compute", "tables")
+    with _opened(path, options, Columns((), tuple(names), (), regression=False)) as (reader, _):
+        for batch in reader:
+            columns = [compute.utf8_trim_whitespace(column) for column in batch.columns]
+            columns = [compute.if_else(compute.equal(column, ""), None, column) for column in columns]
+            yield arrow.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _without_missing(words: NDArray[Any], missing: Collection[str]) -> NDArray[Any]:
