@@ -103,7 +103,7 @@ def table_recipe(
         ends = ", ".join(SUFFIXES)
         raise DataError(f"{path} is no file of a table; expected a file whose name ends in {ends}")
     path = path.resolve()
-    options = TableOptions(train=(path_text(path.name),), delimiter=_delimiter(path) if format_name == "csv" else ",")
+    options = TableOptions(train=(path_text(path.name),), delimiter=delimiter_of(path) if format_name == "csv" else ",")
     found = _read(path, format_name, options, (*labels, *categorical), drop)
     left = [name for name in found.names if name not in {*labels, *drop}]
     words = [name for name in left if name in found.texts or name in categorical]
@@ -145,11 +145,13 @@ def _read(path: Path, format_name: Format, options: TableOptions, named: Sequenc
     return found
 
 
-def _delimiter(path: Path) -> str:
-    """The character that the first line has most often, of those that usually delimit columns."""
+def delimiter_of(path: Path, comment: str = "", usual: str = "") -> str:
+    """Character that the first line of a file has most often, of those that delimit columns; ``usual`` if it has it."""
     with opened(path) as file:
         first = file.readline(2**20).decode("utf-8", "replace")
-    return max(",;\t|", key=first.count)
+        while comment and first.startswith(comment):
+            first = file.readline(2**20).decode("utf-8", "replace")
+    return usual if usual and usual in first else max(",;\t|", key=first.count)
 
 
 def _task(found: _Found, labels: Sequence[str]) -> Task:

@@ -127,6 +127,15 @@ class TrainedModel:
         outputs = list(self.predict_blocks([rows], rows.shape[1]))
         return np.concatenate([np.empty((0, self.network.n_outputs), self.theta.dtype), *outputs])
 
+    def outputs(self, rows: NDArray[Any], first_row: int = 0) -> NDArray[Any]:
+        """Return what :meth:`predict` does for rows that are standardised and spliced already, but not scaled."""
+        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+
+        store = self.record.store
+        found = predict(self.network, self.theta, rows, store.scale, store.offset, first_row=first_row)
+        targets = store.target_standardisation
+        return found if targets is None else targets.undo(found)
+
     def predict_blocks(self, blocks: Iterable[NDArray[Any]], n_features: int) -> Iterator[NDArray[Any]]:
         """Return what :meth:`predict` does, in blocks, for rows that come in blocks; few of them are in memory at once.
 
@@ -135,18 +144,16 @@ class TrainedModel:
         DataError
             As :meth:`predict`; for a wrong width before a block is read.
         """
-        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
         from hfnumba.store.frames import splice_blocks  # noqa: PLC0415
 
         if n_features != self.n_features:
             raise DataError(f"expected rows of {self.n_features} numbers, got rows of {n_features}")
-        store, targets = self.record.store, self.record.store.target_standardisation
+        store = self.record.store
 
         def outputs() -> Iterator[NDArray[Any]]:
             first = 0
             for block in splice_blocks(self._standardised(blocks), store.context):
-                found = predict(self.network, self.theta, block, store.scale, store.offset, first_row=first)
-                yield found if targets is None else targets.undo(found)
+                yield self.outputs(block, first)
                 first += len(block)
 
         return outputs()

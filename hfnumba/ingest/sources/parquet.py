@@ -28,6 +28,11 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     return read_columns(recipe, paths["source"], seed, reporter, titles=titles_of, batches=_batches)
 
 
+def batches_of(path: Path, options: TableOptions, columns: Columns) -> Iterator[tuple[Batch, float]]:
+    """Yield the batches of a file, each with the share of the file that is read by then."""
+    return _batches(path, columns)
+
+
 def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> Iterator[Any]:
     """Yield the rows as batches of Arrow.
 
