@@ -16,6 +16,32 @@ if TYPE_CHECKING:
     from hfnumba.store.manifest import Task
 
 
+_OF_A_TABLE = (
+    click.option(
+        "--drop", multiple=True, metavar="COLUMN", help="Column of a single table that is no feature; repeatable."
+    ),
+    click.option(
+        "--categorical",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of numbers of a single table that is one of categories; repeatable.",
+    ),
+    click.option(
+        "--task",
+        type=click.Choice(["classification", "regression"]),
+        help="Task of a single table.  [default: by the values of its label]",
+    ),
+    click.option(
+        "--label",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of the class, or of the target of a regression, of a single table; repeatable for several "
+        "targets.",
+    ),
+)
+"""Options of a single table."""
+
+
 def build_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that `build` and `init` share."""
     for decorate in (
@@ -39,27 +65,7 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--out", type=AnyPath, help="Folder of the store.  [default: NAME.zarr]"),
         click.option("--source", type=AnyPath, help="Folder with the source files.  [default: download them]"),
-        click.option(
-            "--drop", multiple=True, metavar="COLUMN", help="Column of a single table that is no feature; repeatable."
-        ),
-        click.option(
-            "--categorical",
-            multiple=True,
-            metavar="COLUMN",
-            help="Column of numbers of a single table that is one of categories; repeatable.",
-        ),
-        click.option(
-            "--task",
-            type=click.Choice(["classification", "regression"]),
-            help="Task of a single table.  [default: by the values of its label]",
-        ),
-        click.option(
-            "--label",
-            multiple=True,
-            metavar="COLUMN",
-            help="Column of the class, or of the target of a regression, of a single table; repeatable for several "
-            "targets.",
-        ),
+        *_OF_A_TABLE,
         click.argument("recipe"),
     ):
         command = decorate(command)
