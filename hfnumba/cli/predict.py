@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,10 @@ from hfnumba.cli.progress import stderr_reporter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hfnumba.progress import Reporter
     from hfnumba.run.answers import Names
     from hfnumba.run.model import TrainedModel
+    from hfnumba.run.predictions import Part
 
 
 @click.command()
@@ -28,7 +32,15 @@ if TYPE_CHECKING:
     help="Write to this file instead: .csv or .parquet with names of classes and targets, .npy, or .ark.",
 )
 @click.option("--split", default="test", show_default=True, help="Name of the split, where ROWS is a store.")
-def predict(run: Path, rows: Path, out: Path | None, split: str) -> None:
+@click.option(
+    "--cluster",
+    default="none",
+    show_default=True,
+    metavar="WHERE",
+    help="Cluster that predicts, as for hfnumba train: none (this process), local:N, tcp://HOST:PORT, …",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads of this process, or of each worker.")
+def predict(*, run: Path, rows: Path, out: Path | None, split: str, cluster: str, threads: int | None) -> None:
     """Predict ROWS with RUN's newest checkpoint; print one line of JSON per row.
 
     ROWS is a table (.csv, .tsv, .parquet), whose columns are found by their names; rows of numbers in the order of the
@@ -39,27 +51,38 @@ def predict(run: Path, rows: Path, out: Path | None, split: str) -> None:
     standardised targets are in the units of the source.
     """
     from hfnumba.kernels.cache import warm_up
-    from hfnumba.run.answers import Names, refuse_format, write_answers
+    from hfnumba.launch import open_cluster
+    from hfnumba.launch.pool import open_pool
+    from hfnumba.run.answers import refuse_format
     from hfnumba.run.model import load_model
     from hfnumba.run.predictions import predictions
 
     if out is not None:
         refuse_format(out)
     model = load_model(run)
-    with stderr_reporter() as reporter:
+    with ExitStack() as stack:
+        reporter = stack.enter_context(stderr_reporter())
         warm_up(reporter.note)
-        parts = predictions(model, rows, split, reporter)
-        if out is not None:
-            names = Names.of(model)
-            n_rows = write_answers(out, parts, names, model.theta.dtype)
-            reporter.note(_written(n_rows, out, names, model))
-            return
-        row = 0
-        for part in parts:
-            of_part = {} if part.name is None else {"utterance": part.name}
-            for values in (values for block in part.blocks for values in block):
-                click.echo(json.dumps(of_part | {"row": row} | _prediction(values, model)))
-                row += 1
+        placement = stack.enter_context(open_cluster(cluster, threads))
+        pool = stack.enter_context(open_pool(model, placement, threads))
+        _show(model, predictions(model, rows, split, pool, reporter), out, reporter)
+
+
+def _show(model: TrainedModel, parts: Iterable[Part], out: Path | None, reporter: Reporter) -> None:
+    """Write predictions to a file, or print them."""
+    from hfnumba.run.answers import Names, write_answers
+
+    if out is not None:
+        names = Names.of(model)
+        n_rows = write_answers(out, parts, names, model.theta.dtype)
+        reporter.note(_written(n_rows, out, names, model))
+        return
+    row = 0
+    for part in parts:
+        of_part = {} if part.name is None else {"utterance": part.name}
+        for values in (values for block in part.blocks for values in block):
+            click.echo(json.dumps(of_part | {"row": row} | _prediction(values, model)))
+            row += 1
 
 
 def _written(n_rows: int, out: Path, names: Names, model: TrainedModel) -> str:

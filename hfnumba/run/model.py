@@ -25,6 +25,7 @@ from hfnumba.store.checks import unmasked
 
 if TYPE_CHECKING:
     from hfnumba.engine import SplitObjective
+    from hfnumba.launch.pool import Pool
     from hfnumba.store import Split
 
 _BLOCK_NBYTES = 2**22
@@ -136,27 +137,33 @@ class TrainedModel:
         targets = store.target_standardisation
         return found if targets is None else targets.undo(found)
 
-    def predict_blocks(self, blocks: Iterable[NDArray[Any]], n_features: int) -> Iterator[NDArray[Any]]:
+    def predict_blocks(
+        self, blocks: Iterable[NDArray[Any]], n_features: int, pool: Pool | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Return what :meth:`predict` does, in blocks, for rows that come in blocks; few of them are in memory at once.
+
+        ``pool`` are the threads or workers that compute them; without, this thread does.
 
         Raises
         ------
         DataError
             As :meth:`predict`; for a wrong width before a block is read.
         """
-        from hfnumba.store.frames import splice_blocks  # noqa: PLC0415
-
         if n_features != self.n_features:
             raise DataError(f"expected rows of {self.n_features} numbers, got rows of {n_features}")
-        store = self.record.store
+        inputs = self._inputs(blocks)
+        if pool is not None:
+            return pool.map(TrainedModel.outputs, inputs)
+        return (self.outputs(*some) for some in inputs)
 
-        def outputs() -> Iterator[NDArray[Any]]:
-            first = 0
-            for block in splice_blocks(self._standardised(blocks), store.context):
-                yield self.outputs(block, first)
-                first += len(block)
+    def _inputs(self, blocks: Iterable[NDArray[Any]]) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Standardised and spliced rows in blocks, with the number of the first row of each."""
+        from hfnumba.store.frames import splice_blocks  # noqa: PLC0415 - slow to import
 
-        return outputs()
+        first = 0
+        for block in splice_blocks(self._standardised(blocks), self.record.store.context):
+            yield block, first
+            first += len(block)
 
     def _standardised(self, blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """Rows in float32, checked and standardised, in blocks of about 4 MB with their context."""

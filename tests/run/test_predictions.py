@@ -2,6 +2,7 @@
 
 import csv
 import json
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from hfnumba.cli import main
+from hfnumba.errors import ClusterError
 from hfnumba.formats.ark import archive, read_matrix
 from hfnumba.ingest import write_frames
+from hfnumba.launch.pool import Pool
 from hfnumba.run.model import load_model
 from hfnumba.store import open_store
 
@@ -208,3 +211,45 @@ def test_a_table_needs_a_run_with_names(tmp_path):
     assert pq.read_table(tmp_path / "p.parquet")["utterance"].to_pylist() == names
     lines = [json.loads(line) for line in hf("predict", run, tmp_path / "u.ark").stdout.splitlines()]
     assert ([line["utterance"] for line in lines], lines[-1]["row"]) == (names, 33)
+
+
+class _Worker:
+    """Executor whose tasks fail as those of a cluster without workers."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.cancel()
+        return future
+
+
+def test_answers_come_in_order_and_few_wait(folder):
+    read_, taken = [], []
+
+    def arguments():
+        for k in range(50):
+            read_.append(k)
+            yield (k,)
+
+    def square(model, k):
+        return np.array([k * k])
+
+    with ThreadPoolExecutor(3) as threads:
+        for answer in Pool(threads, None, 6).map(square, arguments()):
+            taken.append(int(answer[0]))
+            assert len(read_) - len(taken) <= 6
+    assert taken == [k * k for k in range(50)]
+    with pytest.raises(ClusterError, match=r"are lost .*without --cluster"):
+        list(Pool(_Worker(), None, 2, (CancelledError,)).map(square, [(1,)]))
+
+
+def test_a_cluster_predicts_the_same_bits(folder, tmp_path, client):
+    source = written(tmp_path / "new.csv", {k: v for k, v in houses(50, 2).items() if k != "price"})
+    address = client.scheduler.address
+    for rows, suffix in ((source, ".npy"), (folder / "price.zarr", ".csv")):
+        for name, where in (("one", "none"), ("many", address)):
+            result = hf("predict", folder / "price", rows, "--cluster", where, "-o", tmp_path / f"{name}{suffix}")
+            assert result.exit_code == 0, result.output
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"many{suffix}").read_bytes()
+    columns = houses(5, 2) | {"town": ["Paris"] * 5}
+    result = hf("predict", folder / "price", written(tmp_path / "bad.csv", columns), "--cluster", address)
+    assert (result.exit_code, "'Paris' in row 0" in result.stderr) == (1, True)

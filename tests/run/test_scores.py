@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from hfnumba.run import RunDirectory, train
 from hfnumba.run.model import load_model
 from hfnumba.run.training import Ending
 from hfnumba.store import open_store
+from hfnumba.store.standardise import Standardisation
 from tests.silent import Silent
 
 
@@ -191,3 +193,10 @@ def test_stores_of_earlier_versions_keep_their_targets(tmp_path):
     assert "target_standardisation" not in (store.path / "manifest.json").read_text()
     y = np.concatenate([open_store(store.path)["train"].load(j)[1] for j in range(3)])
     assert sorted(y[:, 0].tolist()) == sorted(splits["train"][1][:, 0].tolist())
+
+
+def test_a_manifest_with_numbers_for_other_targets_is_refused(tmp_path):
+    header = stored(tmp_path)[0].manifest.header
+    for scaled in (Standardisation((0.0, 0.0), (1.0, 1.0)), Standardisation((0.0,), (1.0,), (5.0,))):
+        with pytest.raises(ValueError, match="a mean and a deviation for every target"):
+            msgspec.structs.replace(header, target_standardisation=scaled)
