@@ -44,6 +44,11 @@ class Scores:
             "" if name == "train" else f"{name}_": target_variances(split, reporter)
             for name, split in store.splits.items()
         }
+        if network.n_outputs > 1:
+            unit = ", in units of their deviations" if data.target_deviation else ""
+            reporter.note(
+                f"RMSE and R² are over all {network.n_outputs} targets{unit}; hfnumba evaluate has those of each target"
+            )
         return cls(scale_of(data, network), found)
 
     def of_line(self, line: Line) -> dict[str, Any]:
