@@ -10,7 +10,7 @@ from hfnumba import ledger
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.figures import style
 from hfnumba.figures.quantities import Quantity, quantities_of, record_of
-from hfnumba.metrics import R2, RMSE
+from hfnumba.metrics import ERROR, R2, RMSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def draw(curves: list[Curves], out: Path) -> None:
     if out.suffix.lower() not in style.SUFFIXES:
         raise UsageError(f"expected a file that ends in {', '.join(style.SUFFIXES)}, got {out}")
     rows = list(dict.fromkeys(quantity for curve in curves for quantity in curve.quantities))
-    rows.sort(key=lambda quantity: quantity.key != "loss")
+    rows.sort(key=lambda quantity: ("loss", ERROR.key, RMSE.key, R2.key).index(quantity.key))
     figure = style.new_figure(14, 3.3 * max(2, len(rows)))
     axes: Any = figure.subplots(len(rows), 4, sharex="col", sharey="row", squeeze=False)
     for i, quantity in enumerate(rows):
@@ -87,6 +87,10 @@ def draw(curves: list[Curves], out: Path) -> None:
             if i == len(rows) - 1:
                 axes[i, j].set_xlabel(label)
         axes[i, 0].set_ylabel(quantity.title(rows) + (" in %" if percent else ""))
+    for shared in axes[0]:
+        # Once all rows are drawn: a limit that is set is one for all later curves.
+        if shared.get_xscale() == "linear":
+            shared.set_xlim(left=min(0, shared.get_xlim()[0]))
     _legend(figure, curves)
     style.save(figure, out)
 
@@ -112,8 +116,6 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, quantity: Quantity, scal
         axes.set_ylim(bottom=max(-0.2, axes.get_ylim()[0]), top=min(1.02, axes.get_ylim()[1] + 0.02))
     if _differ_in_scale(curves, cost):
         axes.set_xscale("log")
-    else:
-        axes.set_xlim(left=min(0, axes.get_xlim()[0]))
     style.tidy(axes)
     axes.margins(x=0.03)
 

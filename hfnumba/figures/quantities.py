@@ -41,8 +41,10 @@ class Quantity:
 
     def title(self, others: Sequence[Quantity]) -> str:
         """Return the label of its axis among those of others."""
-        alone = sum(other.name == self.name for other in others) == 1
-        return self.name if alone or not self.of else fill(f"{self.name} ({self.of})", 30)
+        alone = sum(other.key == self.key for other in others) == 1
+        return (
+            self.name if alone or not self.of or self.name.endswith(self.of) else fill(f"{self.name} ({self.of})", 30)
+        )
 
 
 def quantities_of(lines: Sequence[Line], record: RunRecord | None) -> tuple[Quantity, ...]:

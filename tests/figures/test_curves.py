@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.figures import style
 from hfnumba.figures.curves import draw, read_curves
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
@@ -80,6 +81,17 @@ def test_a_run_whose_losses_are_all_unknown_is_drawn(tmp_path):
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
     draw([read_curves(make(tmp_path / r"a$\nothing$", [line(0)]))], tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").stat().st_size > 0
+
+
+def test_all_of_a_longer_run_of_another_quantity_is_shown(tmp_path, monkeypatch):
+    short = read_curves(make(tmp_path / "a", [line(i) for i in range(3)]))
+    longer = read_curves(make(tmp_path / "b", [line(i, rmse=2.0, r2=0.5) for i in range(9)]))
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, out: figures.append(figure))
+    draw([short, longer], tmp_path / "c.png")
+    rows = {axes.get_ylabel(): axes for axes in figures[0].axes if axes.get_ylabel()}
+    assert list(rows) == ["loss", "error in %", "RMSE", "R²"]
+    assert all(axes.get_xlim()[0] <= 0 and axes.get_xlim()[1] >= 8 for axes in rows.values())
 
 
 def labels(path):
