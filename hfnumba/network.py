@@ -131,6 +131,11 @@ class Network:
         """Whether the loss reads class labels (otherwise it reads a target per output)."""
         return self.loss == "softmax_cross_entropy"
 
+    @property
+    def takes_scaled_targets(self) -> bool:
+        """Whether targets may be standardised before they reach the loss: a mean and a deviation for each output."""
+        return self.loss == "squared_error"
+
     def require_autoencoder(self) -> None:
         """Raise if the features cannot be the targets.
 

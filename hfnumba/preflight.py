@@ -124,7 +124,7 @@ def _cluster(spec: str, store_path: Path | None) -> tuple[bool, str]:
 
 def _same_gradient(placement: Placement, store: Store) -> tuple[bool, str]:
     from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415
-    from hfnumba.run.training import LOSS_OF_TASK  # noqa: PLC0415
+    from hfnumba.run.new import LOSS_OF_TASK  # noqa: PLC0415
 
     split = store["train"]
     network = Network([split.n_features, 8, split.n_outputs], loss=LOSS_OF_TASK[split.task])

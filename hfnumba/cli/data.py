@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hfnumba.cli.build_options import build_options, chosen_recipe
 from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure, json_option, print_json
 from hfnumba.cli.progress import stderr_reporter
-from hfnumba.cli.tables import print_table
+from hfnumba.cli.tables import number, print_table
 from hfnumba.errors import printable
 
 SHOWN_CLASSES = 60
@@ -22,42 +22,6 @@ BAR_WIDTH = 40
 @click.group()
 def data() -> None:
     """Build, describe and verify stores."""
-
-
-def _build_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that `build` and `init` share."""
-    for decorate in (
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**63 - 1),
-            default=0,
-            show_default=True,
-            help="Seed of the shuffle.",
-        ),
-        click.option(
-            "--rows",
-            type=click.IntRange(min=1),
-            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
-        ),
-        click.option(
-            "--validation",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            metavar="FRACTION",
-            help="Share of the training rows (for speech, utterances), drawn by the seed, for a split validation that "
-            "is not trained on.  [default: none]",
-        ),
-        click.option(
-            "--partitions",
-            type=click.IntRange(min=1),
-            help="Number of partitions, the units of parallel work; at least workers times threads.  "
-            "[default: 16, or more so that none takes over 15 MiB]",
-        ),
-        click.option("--out", type=AnyPath, help="Folder of the store.  [default: NAME.zarr]"),
-        click.option("--source", type=AnyPath, help="Folder with the source files.  [default: download them]"),
-        click.argument("recipe"),
-    ):
-        command = decorate(command)
-    return command
 
 
 @data.command("list")
@@ -75,7 +39,7 @@ def list_command(as_json: bool) -> None:
 
 
 @data.command()
-@_build_options
+@build_options
 def build(
     *,
     recipe: str,
@@ -85,8 +49,12 @@ def build(
     rows: int | None,
     validation: float | None,
     seed: int,
+    **of_table: Any,
 ) -> None:
-    """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, or an .npz file.
+    """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, an .npz file, or a single table.
+
+    A single table is a .csv or .parquet file with names of columns; --label says which is to be predicted. Text becomes
+    categories, missing values are replaced, numbers are standardised. Of its rows 20 % become the test split.
 
     A recipe of your own can read speech (Kaldi archives, recordings with labels), tables (CSV, Parquet, HDF5, libsvm)
     or arrays (.npy, Zarr) from the folder of --source.
@@ -95,10 +63,11 @@ def build(
     """
     from hfnumba.ingest import build as build_store
 
+    chosen, source = chosen_recipe(recipe, source, **of_table)
     try:
         with stderr_reporter() as reporter:
             store = build_store(
-                recipe,
+                chosen,
                 source,
                 out,
                 n_partitions=partitions,
@@ -115,7 +84,7 @@ def build(
 
 
 @data.command()
-@_build_options
+@build_options
 def init(
     *,
     recipe: str,
@@ -125,6 +94,7 @@ def init(
     rows: int | None,
     validation: float | None,
     seed: int,
+    **of_table: Any,
 ) -> None:
     """Begin a store whose partitions are written by separate jobs; print the number of partitions.
 
@@ -133,9 +103,10 @@ def init(
     """
     from hfnumba.ingest import init as init_store
 
+    chosen, source = chosen_recipe(recipe, source, **of_table)
     with stderr_reporter() as reporter:
         path, n_partitions = init_store(
-            recipe, source, out, n_partitions=partitions, rows=rows, seed=seed, validation=validation, reporter=reporter
+            chosen, source, out, n_partitions=partitions, rows=rows, seed=seed, validation=validation, reporter=reporter
         )
     _note(f"The store {path} is begun: write partitions 0 to {n_partitions - 1}, then finalise")
     click.echo(n_partitions)
@@ -187,6 +158,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
     splits = found.pop("splits")
     sources = found.pop("sources")
     named = found.pop("columns")
+    targets = found.pop("targets")
     del found["recipe"]
     found["versions"] = as_text(found["versions"])
     print_table(["property", "value"], [[key, "" if value is None else str(value)] for key, value in found.items()])
@@ -197,6 +169,11 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
     )
     if named:
         _columns(named, None if measured is None else measured["splits"]["train"])
+    if targets:
+        print_table(
+            ["target", "mean", "deviation"],
+            [[target["name"], number(target["mean"]), number(target["deviation"])] for target in targets],
+        )
     if measured is not None:
         _ranges(measured["splits"])
         _histogram(measured["classes"], measured["splits"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,8 @@ import click
 
 from hfnumba.cli.common import AnyPath, checkpoint_option, json_option, print_json
 from hfnumba.cli.progress import stderr_reporter
-from hfnumba.cli.tables import number, percent, print_table
+from hfnumba.cli.tables import number, print_table
+from hfnumba.metrics import ERROR, R2, RMSE, SQUARED_ERROR
 
 
 @click.command()
@@ -20,7 +20,7 @@ from hfnumba.cli.tables import number, percent, print_table
 @checkpoint_option
 @json_option
 def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
-    """Print loss and error of RUN's best checkpoint on a split of STORE.
+    """Print loss and error rate (RMSE and R² for regression) of RUN's best checkpoint on a split of STORE.
 
     Of an autoencoder the error is the squared error per row and its root mean over all outputs (RMSE), in the scale of
     the network's inputs. The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be
@@ -35,11 +35,7 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
     rows = opened[split]
     with stderr_reporter() as reporter:
         warm_up(reporter.note, reporter.progress)
-        loss, error = model.evaluate(rows, reporter)
-        squared = model.squared_error(rows) if model.autoencodes else None
-    reconstruction = {}
-    if squared is not None:
-        reconstruction = {"squared_error": squared, "rmse": math.sqrt(squared / model.network.n_outputs)}
+        measured = model.measure(rows, reporter)
     if as_json:
         found = {
             "run": str(run),
@@ -48,15 +44,23 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
             "store_digest": opened.digest,
             "split": split,
             "n_rows": rows.n_rows,
-            "loss": loss,
-            "error": error,
-            **reconstruction,
+            **measured.as_dict(),
         }
         print_json(found)
         return
-    names = ["squared error per row", "RMSE"] if reconstruction else ["error"]
-    shown = [number(value) for value in reconstruction.values()] or [percent(error)]
+    found = measured.as_dict()
+    shown = [metric for metric in (ERROR, SQUARED_ERROR, RMSE, R2) if metric.key in found]
     print_table(
-        ["split", "rows", "iteration", "loss", *names],
-        [[split, str(rows.n_rows), str(model.iteration), number(loss), *shown]],
+        ["split", "rows", "iteration", "loss", *(metric.name for metric in shown)],
+        [
+            [
+                *(split, str(rows.n_rows), str(model.iteration), number(measured.loss)),
+                *(metric.text(found[metric.key]) for metric in shown),
+            ]
+        ],
     )
+    if len(measured.targets) > 1:
+        print_table(
+            ["target", RMSE.name, R2.name],
+            [[target.name, RMSE.text(target.rmse), R2.text(target.r2)] for target in measured.targets],
+        )

@@ -2,80 +2,111 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable
-from itertools import chain
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath, checkpoint_option, print_json
+from hfnumba.cli.common import AnyPath, checkpoint_option
 from hfnumba.cli.progress import stderr_reporter
-from hfnumba.errors import HfnumbaError, UsageError
-from hfnumba.path_text import path_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
+    from hfnumba.progress import Reporter
+    from hfnumba.run.answers import Names
     from hfnumba.run.model import TrainedModel
+    from hfnumba.run.predictions import Part
 
 
 @click.command()
 @click.argument("run", type=AnyPath)
-@click.argument("file", type=AnyPath)
+@click.argument("rows", type=AnyPath)
 @click.option(
     "-o",
     "--out",
     type=AnyPath,
-    help="Write an array of all probabilities (or outputs) to this .npy file instead.",
+    help="Write to this file instead: .csv or .parquet with names of classes and targets, .npy, or .ark.",
 )
+@click.option("--split", default="test", show_default=True, help="Name of the split, where ROWS is a store.")
 @checkpoint_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --out a description of the array.")
-def predict(run: Path, file: Path, out: Path | None, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
-    """Predict the rows of FILE with RUN's best checkpoint; print one line of JSON per row.
+@click.option(
+    "--cluster",
+    default="none",
+    show_default=True,
+    metavar="WHERE",
+    help="Cluster that predicts, as for hfnumba train: none (this process), local:N, tcp://HOST:PORT, …",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads of this process, or of each worker.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --out a description of the file.")
+def predict(
+    *,
+    run: Path,
+    rows: Path,
+    out: Path | None,
+    split: str,
+    checkpoint: Literal["best", "newest"],
+    cluster: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Predict ROWS with RUN's best checkpoint; print one line of JSON per row.
 
-    FILE is .npy, .npz (its array X, or its only array) or IDX, plain or .gz. Features are in the units of the source of
-    the training store, in the order of its columns, and are standardised and scaled in the same way. A line has the
-    number of the predicted class, its name if it has one, and its probability, or the outputs.
+    ROWS is a table (.csv, .tsv, .parquet), whose columns are found by their names; rows of numbers in the order of the
+    training rows (.npy, .npz with its array X or its only one, IDX, plain or .gz); utterances (.ark, .scp); or a store.
+    Values are those of the source of the training rows, and are encoded, standardised and scaled in the same way.
+
+    A line has the number of the predicted class, its name if it has one, and its probability, or the outputs; those of
+    standardised targets are in the units of the source.
     """
-    import msgspec
-
     from hfnumba.kernels.cache import warm_up
+    from hfnumba.launch import open_cluster
+    from hfnumba.launch.pool import open_pool
+    from hfnumba.run.answers import refuse_format
     from hfnumba.run.model import load_model
-    from hfnumba.run.rows import open_rows
-    from hfnumba.store.columns import feature_names, listed
+    from hfnumba.run.predictions import predictions
 
-    if out is not None and out.suffix != ".npy":
-        raise UsageError(f"expected --out to end in .npy, got {out}")
-    model = load_model(run, checkpoint)
-    rows = open_rows(file)
-    blocks = model.predict_blocks(rows.blocks(), rows.n_features)
-    with stderr_reporter() as reporter:
-        columns = model.record.store.columns
-        if columns is msgspec.UNSET:
-            reporter.note("the run has no record of its columns: features are taken in the order of the training rows")
-        elif columns:
-            reporter.note(f"the features of {file} are taken for {listed(feature_names(columns))}")
-        warm_up(reporter.note, reporter.progress)
     if out is not None:
-        _write(out, (rows.n_rows, model.network.n_outputs), model.theta.dtype, blocks)
-        if as_json:
-            found = {
-                "run": path_text(run),
-                "iteration": model.iteration,
-                "file": path_text(file),
-                "out": path_text(out),
-            }
-            shape = {"n_rows": rows.n_rows, "n_outputs": model.network.n_outputs}
-            print_json(found | shape | {"classes": list(model.classes)})
-        names = f", of the classes {listed(model.classes)}" if model.classes and model.classifies else ""
-        click.echo(f"{rows.n_rows} rows of {model.network.n_outputs} numbers are written to {out}{names}", err=True)
+        refuse_format(out)
+    model = load_model(run, checkpoint)
+    with ExitStack() as stack:
+        reporter = stack.enter_context(stderr_reporter())
+        warm_up(reporter.note, reporter.progress)
+        placement = stack.enter_context(open_cluster(cluster, threads))
+        pool = stack.enter_context(open_pool(model, placement, threads))
+        _show(model, predictions(model, rows, split, pool, reporter), out, reporter)
+
+
+def _show(model: TrainedModel, parts: Iterable[Part], out: Path | None, reporter: Reporter) -> None:
+    """Write predictions to a file, or print them."""
+    from hfnumba.run.answers import Names, write_answers
+
+    if out is not None:
+        names = Names.of(model)
+        n_rows = write_answers(out, parts, names, model.theta.dtype)
+        reporter.note(_written(n_rows, out, names, model))
         return
-    for row, values in enumerate(values for block in blocks for values in block):
-        click.echo(json.dumps({"row": row} | _prediction(values, model)))
+    row = 0
+    for part in parts:
+        of_part = {} if part.name is None else {"utterance": part.name}
+        for values in (values for block in part.blocks for values in block):
+            click.echo(json.dumps(of_part | {"row": row} | _prediction(values, model)))
+            row += 1
+
+
+def _written(n_rows: int, out: Path, names: Names, model: TrainedModel) -> str:
+    """Say what a file holds, with the names of columns that it does not say itself."""
+    from hfnumba.store.columns import listed
+
+    if out.suffix in {".csv", ".parquet"}:
+        return f"{n_rows} rows are written to {out}"
+    said = f"{n_rows} rows of {len(names.outputs)} numbers are written to {out}"
+    if model.classes:
+        return f"{said}, of the classes {listed(names.outputs)}"
+    return f"{said}, of {listed(names.outputs)}" if model.record.store.targets else said
 
 
 def _prediction(values: NDArray[Any], model: TrainedModel) -> dict[str, Any]:
@@ -84,18 +115,3 @@ def _prediction(values: NDArray[Any], model: TrainedModel) -> dict[str, Any]:
     best = int(values.argmax())
     name = {"name": model.classes[best]} if model.classes else {}
     return {"class": best} | name | {"probability": float(values[best])}
-
-
-def _write(out: Path, shape: tuple[int, int], dtype: np.dtype[Any], blocks: Iterable[NDArray[Any]]) -> None:
-    """Write an array to an .npy file block by block; a failure leaves what was there before."""
-    import numpy as np
-
-    from hfnumba.atomic import explain, write_file
-
-    header = io.BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, description)
-    try:
-        write_file(out, chain([header.getvalue()], (block.tobytes() for block in blocks)))
-    except OSError as error:
-        raise HfnumbaError(explain(error, out)) from error

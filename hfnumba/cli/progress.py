@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hfnumba.cli.tables import number, percent
+from hfnumba.cli.tables import number
 from hfnumba.errors import printable
 from hfnumba.ledger import Line
+from hfnumba.metrics import described
 from hfnumba.stop import print_in_handler
 
 if TYPE_CHECKING:
@@ -105,13 +106,12 @@ class PlainReporter:
         parts = [
             f"iteration {line['iteration']}",
             f"loss {number(line['loss'])}",
-            f"error {percent(line['error'])}",
+            *(f"{metric.name} {text}" for metric, text in described(line)),
+            *(f"test {metric.name} {text}" for metric, text in described(line, "test_")),
         ]
         if line.get("validation_loss") is not None:
             best = f"(best in iteration {line['best_iteration']})"
             parts.append(f"validation loss {number(line['validation_loss'])} {best}")
-        if line["test_error"] is not None:
-            parts.append(f"test error {percent(line['test_error'])}")
         if line["damping"] is not None:
             parts.append(f"damping {number(line['damping'])}")
         parts += [f"rounds {line['rounds']}", duration(line["elapsed_s"])]
@@ -176,11 +176,10 @@ class BarReporter:
     def iteration(self, line: Line) -> None:
         """Show the numbers of an iteration."""
         parts = [f"{line['iteration']}/{self._limit}", f"loss {number(line['loss'])}"]
-        parts.append(f"error {percent(line['error'])}")
+        parts += [f"{metric.name} {text}" for metric, text in described(line)[:1]]
         if line.get("validation_loss") is not None:
             parts.append(f"validation {number(line['validation_loss'])} (best: {line['best_iteration']})")
-        if line["test_error"] is not None:
-            parts.append(f"test {percent(line['test_error'])}")
+        parts += [f"test {text}" for _, text in described(line, "test_")[:1]]
         left = self._clock.left_s(line["iteration"])
         if left is not None:
             parts.append(f"≤ {duration(left)} left")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hfnumba.cli.common import FAILED, AnyPath, Failure, json_option, print_json
-from hfnumba.cli.tables import number, percent, print_table
+from hfnumba.cli.tables import best_by_validation, number, print_table
 from hfnumba.errors import CheckpointError
+from hfnumba.metrics import ERROR, described
 from hfnumba.path_text import path_text, text_path
 
 if TYPE_CHECKING:
@@ -54,11 +55,12 @@ def runs(directory: Path, as_json: bool) -> None:
 def _record(run: RunDirectory) -> dict[str, Any]:
     """Return what is known of a run; numbers of its last iteration are None before the first one."""
     from hfnumba import ledger
+    from hfnumba.run.scores import completed
 
     record = run.record()
-    lines = ledger.read(run.ledger)
+    lines = completed(ledger.read(run.ledger), record.settings.loss)
     last = lines[-1] if lines else {}
-    validation = [line["validation_error"] for line in lines if line.get("validation_error") is not None]
+    best = best_by_validation(lines) or {}
     return {
         "run": path_text(run.path),
         "date": datetime.fromtimestamp(run.config.stat().st_mtime).astimezone().isoformat(timespec="seconds"),
@@ -67,8 +69,18 @@ def _record(run: RunDirectory) -> dict[str, Any]:
         "hidden": list(record.settings.hidden),
         "max_iterations": record.settings.max_iterations,
         **{name: last.get(name) for name in ("iteration", "loss", "error", "test_loss", "test_error", "elapsed_s")},
-        "best_validation_error": min(validation, default=None),
+        **{name: last[name] for name in ("rmse", "r2", "test_rmse", "test_r2") if name in last},
+        "best_iteration": best.get("iteration"),
+        **{name: best[name] for name in ("validation_error", "validation_rmse", "validation_r2") if name in best},
     }
+
+
+def _measures(record: dict[str, Any], beginning: str = "") -> str:
+    """Format as ``4.21 %`` or ``RMSE 46310, R² 0.9750``; a dash where there are no such rows."""
+    if record.get(f"{beginning}error") is None:
+        return "–"
+    found = described(record, beginning)
+    return ", ".join(text if metric is ERROR else f"{metric.name} {text}" for metric, text in found)
 
 
 def _print(records: list[dict[str, Any]]) -> None:
@@ -82,9 +94,9 @@ def _print(records: list[dict[str, Any]]) -> None:
             f"{'–' if one['iteration'] is None else one['iteration']} of {one['max_iterations']}" for one in records
         ],
         "loss": [number(one["loss"]) for one in records],
-        "error": [percent(one["error"]) for one in records],
-        "test error": [percent(one["test_error"]) for one in records],
+        "error": [_measures(one) for one in records],
+        "test error": [_measures(one, "test_") for one in records],
     }
-    if any(one["best_validation_error"] is not None for one in records):
-        columns["best validation"] = [percent(one["best_validation_error"]) for one in records]
+    if any(one["best_iteration"] is not None for one in records):
+        columns["best validation"] = [_measures(one, "validation_") for one in records]
     print_table(list(columns), list(zip(*columns.values(), strict=True)), optional=_OPTIONAL)

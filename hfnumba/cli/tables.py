@@ -12,6 +12,7 @@ import click
 
 from hfnumba.errors import printable
 from hfnumba.ledger import Line
+from hfnumba.metrics import metrics_in
 
 _GAP = 2
 _NUMBER = re.compile(r"–?|[-+]?[\d.,]+(e[-+]?\d+)?( %| of \d+)?|– of \d+|\d{4}-\d\d-\d\d \d\d:\d\d")
@@ -23,11 +24,6 @@ _BREAK = re.compile(r"(?<=\s)|(?<=\w-)(?<!\de-)(?=\w)")
 def number(value: float | None) -> str:
     """Format to four significant digits; a dash for None."""
     return "–" if value is None else f"{value:.4g}"
-
-
-def percent(value: float | None) -> str:
-    """Format a share as a percentage; a dash for None."""
-    return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def hanging(start: str, text: str) -> str:
@@ -192,10 +188,14 @@ def print_summary(lines: Sequence[Line]) -> None:
     """Print the first, the best by validation loss (where there is one) and the last iteration of a run on stderr."""
     if not lines:
         return
+    metrics = metrics_in(lines[-1])
     best = best_by_validation(lines)
     chosen = [("start", lines[0]), *([] if best is None else [("best validation loss", best)]), ("end", lines[-1])]
-    validation = [] if best is None else ["validation loss", "validation error"]
-    columns = ["", "iteration", "loss", "error", *validation, "test loss", "test error"]
+    names = [metric.name for metric in metrics]
+    parts = ["", *([] if best is None else ["validation_"]), "test_"]
+    columns = ["", "iteration"]
+    for part in parts:
+        columns += [f"{part}{name}".replace("_", " ") for name in ("loss", *names)]
     columns += ["passes", "rounds", "MB", "seconds"]
     table = transposed(
         columns,
@@ -204,10 +204,9 @@ def print_summary(lines: Sequence[Line]) -> None:
                 name,
                 str(line["iteration"]),
                 number(line["loss"]),
-                percent(line["error"]),
-                *([number(line.get("validation_loss")), percent(line.get("validation_error"))] if validation else []),
+                *(metric.text(line[metric.key]) for metric in metrics),
                 number(line["test_loss"]),
-                percent(line["test_error"]),
+                *(metric.text(line.get(f"test_{metric.key}")) for metric in metrics),
                 f"{line['epoch']:.1f}",
                 str(line["rounds"]),
                 f"{line['nbytes'] / 1e6:.1f}",

@@ -12,8 +12,9 @@ import click
 from hfnumba.cli.common import AnyPath
 from hfnumba.cli.progress import duration
 from hfnumba.cli.sparkline import sparkline
-from hfnumba.cli.tables import number, percent
+from hfnumba.cli.tables import number
 from hfnumba.errors import printable
+from hfnumba.metrics import ERROR, R2, RMSE, metrics_of
 
 if TYPE_CHECKING:
     from hfnumba.run.overview import Overview
@@ -22,9 +23,11 @@ _REFRESH_S = 1.0
 _LABEL, _VALUE = 16, 12
 _SERIES = {
     "loss": ("loss", number),
-    "error": ("error", percent),
-    "validation_error": ("validation error", percent),
-    "test_error": ("test error", percent),
+    **{
+        f"{beginning}{metric.key}": (f"{name}{metric.name}", metric.text)
+        for metric in (ERROR, RMSE, R2)
+        for beginning, name in (("", ""), ("validation_", "validation "), ("test_", "test "))
+    },
     "damping": ("damping", number),
     "rho": ("reduction ratio", number),
 }
@@ -72,11 +75,12 @@ def shown(seen: Overview, run: Path, width: int) -> list[str]:
         return [head, "no iteration is recorded yet"]
     last, blocks = lines[-1], max(1, width - _LABEL - _VALUE - 1)
     found = [head, _row("iteration", f"{last['iteration']} of {settings.max_iterations}{_time(seen)}")]
+    # The error of a regression is no share.
+    others = {metric.key for metric in (ERROR, RMSE, R2) if metric not in metrics_of(settings.loss or "")}
     for name, (label, form) in _SERIES.items():
-        values = seen.values(name)
-        if form is percent and settings.loss == "squared_error":
-            # The error of a regression is no share.
+        if name.removeprefix("validation_").removeprefix("test_") in others:
             continue
+        values = seen.values(name)
         if any(value is not None for value in values):
             latest = next(value for value in reversed(values) if value is not None)
             found.append(f"{_row(label, form(latest)):<{_LABEL + _VALUE}} {sparkline(values, blocks)}")

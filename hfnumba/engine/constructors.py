@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,17 @@ def _problem(
     if source.autoencodes:
         network.require_autoencoder()
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
+
+
+def _as_taken(split: Split | SplitPart, network: Network) -> Split | SplitPart:
+    """Split whose targets are as the loss takes them: only squared error takes standardised ones."""
+    if isinstance(split, SplitPart):
+        whole = _as_taken(split.split, network)
+        assert isinstance(whole, Split)
+        return replace(split, split=whole)
+    if split.target_standardisation is None or network.takes_scaled_targets:
+        return split
+    return replace(split, target_standardisation=None)
 
 
 def _reporting(engine: CountingEngine, split: Split | SplitPart, reporter: Reporter) -> Engine:
@@ -149,7 +161,7 @@ class SplitObjective(RoundObjective):
         class_weights: Sequence[float] | None = None,
         reporter: Reporter = SILENT,
     ) -> None:
-        source = with_class_weights(split, class_weights)
+        source = with_class_weights(_as_taken(split, network), class_weights)
         problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = _reporting(LocalEngine(problem, n_threads), split, reporter)
         super().__init__(problem, engine, l2)
@@ -196,7 +208,7 @@ class DaskObjective(RoundObjective):
     ) -> None:
         from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine  # noqa: PLC0415 - only this class needs Dask
 
-        source = with_class_weights(split, class_weights)
+        source = with_class_weights(_as_taken(split, network), class_weights)
         problem = _problem(network, source, np.float32, memory=memory, cache_rows=cache_rows, companion=companion)
         engine = DaskEngine(problem, client, timeout_s, FAN_IN if fan_in is None else fan_in)
         super().__init__(problem, _reporting(engine, split, reporter), l2)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hfnumba.engine.host import PartitionHost
 from hfnumba.engine.protocol import Evaluation, Problem, Result, Vectors
 from hfnumba.engine.tree import Sums
-from hfnumba.kernels import empirical_fisher, fisher_diagonal, kronecker, passes, products
+from hfnumba.kernels import empirical_fisher, fisher_diagonal, kronecker, passes, products, squared_deviations
 from hfnumba.objective import RowSample
 
 _FLOAT64 = np.dtype(np.float64)
@@ -39,6 +39,24 @@ class Loss(Evaluation):
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
         return (np.array(passes.loss_pass(host.vectors[self.theta], *host.arguments(rows))),)
+
+
+@dataclass(frozen=True)
+class SquaredDeviations(Evaluation):
+    """Mean squared deviation of each output from its target: ``squares`` (n_outputs,), float64; not for labels."""
+
+    theta: str
+    rows: RowSample | None = None
+
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shape and dtype."""
+        return {"squares": Result((problem.network.n_outputs,), _FLOAT64, "rows")}
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        rows, out = host.rows(j, self.rows), np.zeros(host.problem.network.n_outputs)
+        squared_deviations.squared_deviations_pass(host.vectors[self.theta], *host.arguments(rows), out)
+        return (out,)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,16 @@ class SplitPart:
         return self.split.n_classes
 
     @property
+    def task(self) -> str:
+        """Task of the split."""
+        return self.split.task
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes or targets."""
+        return self.split.n_outputs
+
+    @property
     def n_rows(self) -> int:
         """Number of rows of this part."""
         return self.partitions[-1][2]
@@ -85,22 +95,41 @@ class SplitPart:
         """Whether the rows have weights."""
         return self.split.weighted
 
+    @property
+    def autoencodes(self) -> bool:
+        """Whether the features are the targets too."""
+        return self.split.autoencodes
+
     def partition_rows(self, j: int) -> tuple[int, int]:
         """First row of partition j, and the one after its last, counted in this part."""
         return self.partitions[j][1:]
 
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """The rows of partition j, copied from those of the split."""
+        number, taken = self._taken(j)
+        return {name: array[taken] for name, array in self.split.load_compact(number).items()}
+
+    def partition_name(self, j: int) -> str:
+        """Name of partition j of this part in messages."""
+        return self.split.partition_name(self.partitions[j][0])
+
+    def load_labels(self, j: int) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """Labels or targets of partition j, and weights where the split has them."""
+        number, taken = self._taken(j)
+        y, weights = self.split.load_labels(number)
+        return y[taken], None if weights is None else weights[taken]
+
+    def _taken(self, j: int) -> tuple[int, NDArray[np.bool_]]:
+        """Number of partition j in the split, and which of its rows are of this part."""
         number = self.partitions[j][0]
         held_out = row_numbers(self.seed, *self.split.partition_rows(number)) < np.uint64(self.threshold)
-        taken = held_out if self.name == "validation" else ~held_out
-        return {name: array[taken] for name, array in self.split.load_compact(number).items()}
+        return number, held_out if self.name == "validation" else ~held_out
 
     def compact_nbytes(self, j: int) -> int:
         """Bytes that ``load_compact`` takes, which has the split's whole partition in memory too while it works."""
         return 2 * self.split.compact_nbytes(self.partitions[j][0])
 
-    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """X and y."""
         return self.split.expand(compact)
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.engine.evaluations import OF_PRECONDITIONER, Gradient, LineLosses, Loss, WeightTotals
+from hfnumba.engine.evaluations import OF_PRECONDITIONER, Gradient, LineLosses, Loss, SquaredDeviations, WeightTotals
 from hfnumba.engine.linearization import Point, RoundLinearization
 from hfnumba.engine.minibatch import Retained, minibatch
 from hfnumba.engine.protocol import Engine, Evaluation, Problem, Round, Totals
@@ -81,6 +81,19 @@ class RoundObjective:
         with self.vectors.using(theta) as name:
             (answer,) = self.evaluate(Loss(name))
         return self.with_penalty(answer, theta)
+
+    def squared_deviations(self, theta: Vector) -> NDArray[np.float64]:
+        """Return the mean over all rows of each output's squared deviation from its target (n_outputs,). One round.
+
+        Rows with a weight above 0 count once. Not for a loss that takes labels.
+        """
+        if self.network.takes_labels:
+            raise UsageError(f"{self.network.loss} takes labels, from which outputs have no deviations")
+        theta = self.checked(theta)
+        with self.vectors.using(theta) as name:
+            (answer,) = self.evaluate(SquaredDeviations(name))
+        squares: NDArray[np.float64] = answer["squares"]
+        return squares
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
         """Return f and its gradient (n_params,), over all rows or over a sample. One round."""

@@ -92,6 +92,7 @@ class SparseSource(ArraySource):
     def load_compact(self, j: int) -> Mapping[str, NDArray[Any]]:
         """Views of the rows of partition j in CSR form."""
         start, stop = self.partition_rows(j)
+        assert self.y is not None
         X, (first, last) = self.X, self.X.indptr[[start, stop]]
         compact = {"data": X.data[first:last], "indices": X.indices[first:last], "y": self.y[start:stop]}
         compact["indptr"] = X.indptr[start : stop + 1] - first

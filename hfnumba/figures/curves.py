@@ -1,4 +1,4 @@
-"""Loss and error of runs against their cost: iterations, passes over the data, rounds, seconds."""
+"""Loss and measures of runs against their cost: iterations, passes over the data, rounds, seconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import style
+from hfnumba.figures.quantities import Quantity, quantities_of, record_of
+from hfnumba.metrics import ERROR, R2, RMSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,10 +26,11 @@ _COSTS = {
 
 @dataclass(frozen=True)
 class Curves:
-    """Ledger of a run, with its name in the legend."""
+    """Ledger of a run, with its name in the legend, and the quantities that its lines have."""
 
     name: str
     lines: tuple[ledger.Line, ...]
+    quantities: tuple[Quantity, ...]
 
     def points(self, cost: str, figure: str, scale: float) -> tuple[list[float], list[float]]:
         """Return costs and values at the lines that have both."""
@@ -46,8 +49,12 @@ def read_curves(run: Path) -> Curves:
     lines = ledger.read(run / "ledger.jsonl")
     if not lines:
         raise CheckpointError(f"{run} has no ledger with an iteration; name the directory of a run")
+    from hfnumba.run.scores import completed  # noqa: PLC0415 - slow to import
+
+    record = record_of(run)
+    lines = completed(lines, record.network.loss if record else None)
     name, method = run.resolve().name, str(lines[0].get("method", ""))
-    return Curves(name if method in name else f"{name} ({method})", tuple(lines))
+    return Curves(name if method in name else f"{name} ({method})", tuple(lines), quantities_of(lines, record))
 
 
 def draw(curves: list[Curves], out: Path) -> None:
@@ -71,7 +78,7 @@ def draw(curves: list[Curves], out: Path) -> None:
 
 
 def drawn(curves: list[Curves]) -> Figure:
-    """Draw 2 × 4 panels: loss and error on logarithmic axes where they allow it, each against four costs.
+    """Draw a row of four panels, one for each cost, for every quantity that the runs have; losses on logarithmic axes.
 
     Parameters
     ----------
@@ -83,23 +90,32 @@ def drawn(curves: list[Curves]) -> Figure:
     UsageError
         If matplotlib is not installed.
     """
-    figure = style.new_figure(14, 6.6)
-    unit = all(0 <= y <= 1 for c in curves for y in c.points("iteration", "error", 1.0)[1])
-    axes: Any = figure.subplots(2, 4, sharex="col", sharey="row")
-    rows = (("loss", "loss", 1.0), ("error", "error in %" if unit else "error", 100.0 if unit else 1.0))
-    for i, (field, title, scale) in enumerate(rows):
+    rows = list(dict.fromkeys(quantity for curve in curves for quantity in curve.quantities))
+    rows.sort(key=lambda quantity: ("loss", ERROR.key, RMSE.key, R2.key).index(quantity.key))
+    figure = style.new_figure(14, 3.3 * max(2, len(rows)))
+    axes: Any = figure.subplots(len(rows), 4, sharex="col", sharey="row", squeeze=False)
+    for i, quantity in enumerate(rows):
+        shown = [c.points("iteration", quantity.key, 1.0)[1] for c in curves if quantity in c.quantities]
+        percent = quantity.is_share and all(0 <= y <= 1 for values in shown for y in values)
         for j, (cost, label) in enumerate(_COSTS.items()):
-            _panel(axes[i, j], curves, cost, field, scale)
+            _panel(axes[i, j], curves, cost, quantity, 100.0 if percent else 1.0)
             if i == len(rows) - 1:
                 axes[i, j].set_xlabel(label)
-        axes[i, 0].set_ylabel(title)
+        axes[i, 0].set_ylabel(quantity.title(rows) + (" in %" if percent else ""))
+    for shared in axes[0]:
+        # Once all rows are drawn: a limit that is set is one for all later curves.
+        if shared.get_xscale() == "linear":
+            shared.set_xlim(left=min(0, shared.get_xlim()[0]))
     _legend(figure, curves)
     return figure
 
 
-def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float) -> None:
+def _panel(axes: Axes, curves: list[Curves], cost: str, quantity: Quantity, scale: float) -> None:
     everything: list[float] = []
+    field = quantity.key
     for k, curve in enumerate(curves):
+        if quantity not in curve.quantities:
+            continue
         x, y = curve.points(cost, field, scale)
         axes.plot(x, y, **style.look(k), linewidth=1.8, markersize=3.5)
         everything += y
@@ -110,14 +126,15 @@ def _panel(axes: Axes, curves: list[Curves], cost: str, field: str, scale: float
         if y:
             axes.plot(x, y, color=style.look(k)["color"], linewidth=1.8, linestyle=style.DOTTED, alpha=0.85)
             everything += y
-    if field == "loss" and everything and min(everything) > 0 and max(everything) > 3 * min(everything):
+    if field in ("loss", RMSE.key) and everything and min(everything) > 0 and max(everything) > 3 * min(everything):
         axes.set_yscale("log")
     elif scale == 100 and everything and max(everything) > 5:
         style.error_axis(axes)
+    if field == R2.key:
+        # A start far from the data has an R² of any size below 0.
+        axes.set_ylim(bottom=max(-0.2, axes.get_ylim()[0]), top=min(1.02, axes.get_ylim()[1] + 0.02))
     if _differ_in_scale(curves, cost):
         axes.set_xscale("log")
-    else:
-        axes.set_xlim(left=min(0, axes.get_xlim()[0]))
     style.tidy(axes)
     axes.margins(x=0.03)
 

@@ -191,7 +191,7 @@ def _details(lines: Sequence[ledger.Line]) -> Any:
         line | {"seconds": None if start is None else line["elapsed_s"] - start}
         for line, start in zip(lines, before, strict=True)
     ]
-    curves = Curves("", tuple(timed))
+    curves = Curves("", tuple(timed), ())
     panels = {key: label for key, label in _PANELS.items() if curves.points("iteration", key, 1.0)[0]}
     figure = style.new_figure(14, 3.0)
     for k, (key, label) in enumerate(panels.items()):

@@ -18,7 +18,7 @@ from hfnumba.store.columns import Column
 from hfnumba.store.frames import grouping
 from hfnumba.store.layout import SplitLayout, chunking
 from hfnumba.store.manifest import Header, SourceFile
-from hfnumba.store.standardise import Moments, Standardisation
+from hfnumba.store.standardise import Moments, Standardisation, of_targets
 
 ROW_BLOCK = 8192
 N_PARTITIONS = 16
@@ -75,6 +75,7 @@ def rows_header(
         classes=classes,
         columns=metadata.columns or msgspec.UNSET,
         targets=metadata.targets or msgspec.UNSET,
+        target_standardisation=_of_targets(prepared) if metadata.standardise else msgspec.UNSET,
     )
 
 
@@ -176,3 +177,14 @@ def _standardisation(prepared: Prepared, reporter: Reporter) -> Standardisation:
         moments.update(X[rows])
         counter.advance(len(rows))
     return moments.standardisation(() if prepared.origin is None else tuple(prepared.origin.tolist()))
+
+
+def _of_targets(prepared: Prepared) -> Standardisation | msgspec.UnsetType:
+    """Mean and deviation of regression targets over the rows of the training split; UNSET for classes."""
+    if prepared.n_classes is not None:
+        return msgspec.UNSET
+    (_, y), order = prepared.splits["train"], prepared.orders["train"]
+    moments = Moments(y.shape[1])
+    for first in range(0, len(order), ROW_BLOCK):
+        moments.update(y[order[first : first + ROW_BLOCK]])
+    return of_targets(moments)

@@ -98,7 +98,8 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
     change = "" if given else "; to change it, set task in a recipe"
     if header.n_classes is None:
         outputs = header.splits["train"].n_outputs
-        reporter.note(f"The task is regression with {outputs} output{'s' if outputs != 1 else ''}{change}")
+        scaled = ", whose targets are standardised" if header.target_standardisation else ""
+        reporter.note(f"The task is regression with {outputs} output{'s' if outputs != 1 else ''}{scaled}{change}")
         return
     names = [repr(name) for name in header.classes]
     kinds = f": {listed(names)}" if names else f", the class numbers 0 to {header.n_classes - 1}"

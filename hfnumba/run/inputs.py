@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from hfnumba.store import Split
 
 
-def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRecord:
-    """Record of the training data, from their split."""
+def store_record(split: Split, network: Network, class_weights: tuple[float, ...] = ()) -> StoreRecord:
+    """Record of the training data, from their split, for the network that is trained on them."""
+    scaled = split.target_standardisation if network.takes_scaled_targets else None
     return StoreRecord(
         path=path_text(split.path),
         digest=split.digest,
@@ -36,10 +37,12 @@ def store_record(split: Split, class_weights: tuple[float, ...] = ()) -> StoreRe
         columns=msgspec.UNSET if split.columns is None else split.columns,
         classes=split.classes,
         targets=split.targets,
+        target_mean=scaled.mean if scaled else msgspec.UNSET,
+        target_deviation=scaled.deviation if scaled else msgspec.UNSET,
     )
 
 
-def with_names(data: StoreRecord) -> StoreRecord:
+def with_names(data: StoreRecord, network: Network) -> StoreRecord:
     """Record of a run of an earlier version, completed from the manifest of its store if that is still the same."""
     from hfnumba.store.split import read_manifest  # noqa: PLC0415 - slow to import
 
@@ -49,7 +52,7 @@ def with_names(data: StoreRecord) -> StoreRecord:
         store = read_manifest(text_path(data.path))
     except StoreError:
         return data
-    return store_record(store["train"], data.class_weights) if store.digest == data.digest else data
+    return store_record(store["train"], network, data.class_weights) if store.digest == data.digest else data
 
 
 def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[str], None]) -> Split:
@@ -111,6 +114,7 @@ def fitted(split: Split, data: StoreRecord, network: Network, note: Callable[[st
         scale=data.scale,
         offset=data.offset,
         standardisation=standardisation,
+        target_standardisation=data.target_standardisation,
         arrangement=None if arrangement.is_identity else arrangement,
     )
 

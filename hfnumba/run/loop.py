@@ -20,6 +20,7 @@ from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes
 from hfnumba.run.options import Callee
 from hfnumba.run.records import RunRecord
+from hfnumba.run.scores import Scores
 from hfnumba.run.settings import TrainSettings, arguments
 from hfnumba.run.validation import best_of, optimizer_scalars, stopping_rule
 from hfnumba.run.writer import RunWriter
@@ -39,6 +40,7 @@ class Ending(Enum):
 
     ITERATIONS = StopReason.ITERATIONS.value
     TARGET = StopReason.TARGET_ERROR.value
+    TARGET_RMSE = "the target RMSE is reached"
     VALIDATION = StopReason.VALIDATION.value
     TIME = "the time limit is reached"
     OPTIMIZER = "the optimiser ended by itself"
@@ -76,6 +78,8 @@ class Loop:
         Starting point of a new run.
     started : float
         ``time.monotonic()`` at which the run began, for the time limit.
+    scores : Scores
+        Conversion of errors to RMSE and R².
     """
 
     record: RunRecord
@@ -84,6 +88,7 @@ class Loop:
     network: Network
     theta: Any
     started: float
+    scores: Scores
 
     def run(self, writer: RunWriter, reporter: RunReporter, stop: StopSignals) -> Ending:
         """Open the cluster, and iterate until there is a reason to stop; a signal ends all waiting for a cluster."""
@@ -177,6 +182,7 @@ class Loop:
                 between = end.value
                 break
             last = iteration.as_ledger_line()
+            last |= self.scores.of_line(last)
             if number == 0:
                 # Not sooner: damaged data or an unreachable cluster leave nothing behind.
                 self._require_finite(iteration)
@@ -224,6 +230,9 @@ class Loop:
         """Return the limit that a line meets; it comes first, as nothing is left to resume."""
         settings = self.record.settings
         limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
+        rmse = line.get("rmse")
+        if settings.target_rmse is not None and rmse is not None and rmse <= settings.target_rmse:
+            return Ending.TARGET_RMSE
         if limit is None and best is not None and settings.early_stopping and stopping_rule(settings).stops(best):
             return Ending.VALIDATION
         return None if limit is None else Ending(limit.value)

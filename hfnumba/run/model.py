@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import CheckpointError, DataError, NumericalError
+from hfnumba.metrics import ERROR, metrics_of
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
 from hfnumba.run.records import RunRecord
+from hfnumba.run.scores import Measurement, measured
 from hfnumba.store.checks import unmasked
 
 if TYPE_CHECKING:
+    from hfnumba.engine import SplitObjective
+    from hfnumba.launch.pool import Pool
     from hfnumba.store import Split
 
 _BLOCK_NBYTES = 2**22
@@ -42,11 +47,22 @@ class TrainedModel:
         return self.network.takes_labels
 
     def evaluate(self, split: Split, reporter: Reporter = SILENT) -> tuple[float, float]:
-        """Return f (with the penalty and the class weights of the run) and the error rate on a split of any store.
+        """Return f (with the penalty and the class weights of the run) and the error on a split of any store.
+
+        The error is the error rate, or for squared error the mean squared deviation of the network's outputs;
+        :meth:`measure` has all measures in the units of the targets, and the description of rows and errors.
+        """
+        with self._objective(split, reporter) as (objective, rows):
+            loss, error = objective.value_and_error(self.theta)
+            return _finite(loss, rows), error
+
+    def measure(self, split: Split, reporter: Reporter = SILENT) -> Measurement:
+        """Measure loss, error rate, RMSE and R², as the loss has them, on a split of any store.
 
         Features and labels are those of the training rows, whatever the split's store says: matched by the names of
         columns and classes, then standardised and scaled by the run's numbers. Rows of the split that have weights
-        weigh in f as these say. Reads each row once; ``reporter`` receives the progress, and a note on each decision.
+        weigh in f as these say. RMSE and R² are those of targets in their own units. Reads each row once (targets
+        twice for RMSE and R²); ``reporter`` receives the progress, and a note on each decision.
 
         Raises
         ------
@@ -55,18 +71,29 @@ class TrainedModel:
         NumericalError
             If the loss is not finite.
         """
+        if self.autoencodes:
+            return self._reconstruction(split, reporter)
+        with self._objective(split, reporter) as (objective, rows):
+            found = measured(objective, self.theta, self.record.store, rows, reporter)
+            _finite(found.loss, rows)
+            return found
+
+    def _reconstruction(self, split: Split, reporter: Reporter) -> Measurement:
+        """Measure an autoencoder, whose targets are the inputs."""
+        loss, error = self.evaluate(split, reporter)
+        squared = self.squared_error(split)
+        shown = error if ERROR in metrics_of(self.network.loss) else None
+        return Measurement(loss, shown, math.sqrt(squared / self.network.n_outputs), squared_error=squared)
+
+    @contextmanager
+    def _objective(self, split: Split, reporter: Reporter) -> Iterator[tuple[SplitObjective, Split]]:
+        """Objective over a split, and the split with its rows as the training rows of the run were."""
         from hfnumba.engine import SplitObjective  # noqa: PLC0415 - slow to import
 
         split = fitted(split, self.record.store, self.network, reporter.note)
         l2, class_weights = self.record.settings.l2, self.record.store.class_weights or None
         with SplitObjective(self.network, split, l2=l2, class_weights=class_weights, reporter=reporter) as objective:
-            loss, error = objective.value_and_error(self.theta)
-        if not math.isfinite(loss):
-            raise NumericalError(
-                f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
-                "the network, with the run's scale; correct them, or leave such rows out"
-            )
-        return loss, error
+            yield objective, split
 
     @property
     def autoencodes(self) -> bool:
@@ -104,7 +131,8 @@ class TrainedModel:
     def predict(self, X: Any) -> NDArray[Any]:
         """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.
 
-        They are standardised, spliced and scaled as the training rows were. For a network trained on frames the rows
+        They are standardised, spliced and scaled as the training rows were, and standardised targets are brought back
+        to their own units. For a network trained on frames the rows
         are the frames of one utterance, in order.
 
         Parameters
@@ -133,28 +161,42 @@ class TrainedModel:
         outputs = list(self.predict_blocks([rows], rows.shape[1]))
         return np.concatenate([np.empty((0, self.network.n_outputs), self.theta.dtype), *outputs])
 
-    def predict_blocks(self, blocks: Iterable[NDArray[Any]], n_features: int) -> Iterator[NDArray[Any]]:
+    def outputs(self, rows: NDArray[Any], first_row: int = 0) -> NDArray[Any]:
+        """Return what :meth:`predict` does for rows that are standardised and spliced already, but not scaled."""
+        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+
+        store = self.record.store
+        found = predict(self.network, self.theta, rows, store.scale, store.offset, first_row=first_row)
+        targets = store.target_standardisation
+        return found if targets is None else targets.undo(found)
+
+    def predict_blocks(
+        self, blocks: Iterable[NDArray[Any]], n_features: int, pool: Pool | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Return what :meth:`predict` does, in blocks, for rows that come in blocks; few of them are in memory at once.
+
+        ``pool`` are the threads or workers that compute them; without, this thread does.
 
         Raises
         ------
         DataError
             As :meth:`predict`; for a wrong width before a block is read.
         """
-        from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
-        from hfnumba.store.frames import splice_blocks  # noqa: PLC0415
-
         if n_features != self.n_features:
             raise DataError(f"expected rows of {self.n_features} numbers, got rows of {n_features}")
-        store = self.record.store
+        inputs = self._inputs(blocks)
+        if pool is not None:
+            return pool.map(TrainedModel.outputs, inputs)
+        return (self.outputs(*some) for some in inputs)
 
-        def outputs() -> Iterator[NDArray[Any]]:
-            first = 0
-            for block in splice_blocks(self._standardised(blocks), store.context):
-                yield predict(self.network, self.theta, block, store.scale, store.offset, first_row=first)
-                first += len(block)
+    def _inputs(self, blocks: Iterable[NDArray[Any]]) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Standardised and spliced rows in blocks, with the number of the first row of each."""
+        from hfnumba.store.frames import splice_blocks  # noqa: PLC0415 - slow to import
 
-        return outputs()
+        first = 0
+        for block in splice_blocks(self._standardised(blocks), self.record.store.context):
+            yield block, first
+            first += len(block)
 
     def _standardised(self, blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """Rows in float32, checked and standardised, in blocks of about 4 MB with their context."""
@@ -172,6 +214,22 @@ class TrainedModel:
                     standardisation.apply_in_place(values)
                 yield values
                 n_rows += len(rows)
+
+
+def _finite(loss: float, split: Split) -> float:
+    """Return a loss on a split.
+
+    Raises
+    ------
+    NumericalError
+        If it is not finite.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
+            "the network, with the run's scale; correct them, or leave such rows out"
+        )
+    return loss
 
 
 def load_model(path: str | os.PathLike[str], checkpoint: Literal["best", "newest"] = "best") -> TrainedModel:
@@ -194,8 +252,8 @@ def load_model(path: str | os.PathLike[str], checkpoint: Literal["best", "newest
     record = directory.record()
     found = directory.best() if checkpoint == "best" else directory.newest()
     directory.refuse_other(record, found)
-    record = msgspec.structs.replace(record, store=with_names(record.store))
     network = record.network.network()
+    record = msgspec.structs.replace(record, store=with_names(record.store, network))
     theta = found.tensors.get("theta")
     if theta is None or theta.shape != (network.n_params,) or theta.dtype != np.float32 or not np.isfinite(theta).all():
         raise CheckpointError(

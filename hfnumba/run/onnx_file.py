@@ -100,7 +100,7 @@ def _nodes(
 
 def layer_activations(model: TrainedModel) -> list[str]:
     """Return the names of the hidden layers' activations."""
-    return [model.network.activation] * (len(model.network.sizes) - 2)
+    return list(model.network.activations)
 
 
 def _operator(activation: str) -> str:

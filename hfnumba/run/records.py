@@ -51,6 +51,9 @@ class StoreRecord(msgspec.Struct, frozen=True):
     ``columns`` are the columns of the table in the order of the features, ``classes`` the names of the classes in the
     order of their numbers, and ``targets`` those of a regression target; empty for data without names. Runs of earlier
     versions have none of these (UNSET), and ``columns`` is UNSET for tables that were built by earlier versions.
+
+    Targets are standardised by ``target_mean`` and ``target_deviation``, and outputs of the network are brought back;
+    both are UNSET for targets as they are.
     """
 
     path: str
@@ -66,11 +69,18 @@ class StoreRecord(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
     classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    target_mean: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
+    target_deviation: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def standardisation(self) -> Standardisation | None:
         """Mean and deviation of each feature; None if the training rows were not standardised."""
         return Standardisation(self.mean, self.deviation, self.origin) if self.mean else None
+
+    @property
+    def target_standardisation(self) -> Standardisation | None:
+        """Mean and deviation of each target; None if the network was trained on targets as they are."""
+        return Standardisation(self.target_mean or (), self.target_deviation or ()) if self.target_mean else None
 
     def __post_init__(self) -> None:
         """Refuse numbers with which no rows can be transformed or weighed."""
@@ -102,13 +112,14 @@ class RunRecord(msgspec.Struct, frozen=True):
             ("names of classes", data.classes, network.n_outputs),
             ("names of targets", data.targets, network.n_outputs),
             ("class weights", data.class_weights, network.n_outputs),
+            ("means of targets", data.target_mean, network.n_outputs),
         ):
             if given and len(given) != expected:
                 raise ValueError(f"expected {expected} {what} for this network, got {len(given)}")
         if data.task == "autoencode":
             network.require_autoencoder()
-        # It checks means and deviations.
-        _ = data.standardisation
+        # They check means and deviations.
+        _ = data.standardisation, data.target_standardisation
 
     @property
     def settings_digest(self) -> str:

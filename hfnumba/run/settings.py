@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
 from hfnumba.activations import ACTIVATIONS, OTHER_NAMES
+from hfnumba.errors import UsageError
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
+from hfnumba.metrics import ERROR, RMSE, metrics_of
 from hfnumba.network import INITIALIZATIONS, LOSSES
 from hfnumba.optim.hessian_free import CANDIDATES
 from hfnumba.optim.line_search import SEARCH_RULES
 from hfnumba.optim.methods import METHODS, settings_of
-from hfnumba.run.options import Callee, Group, Option
+from hfnumba.run.options import Callee, Group, Option, flag
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -176,6 +179,10 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Share | None,
         Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", callee=Callee.OPTIMIZER),
     ] = None
+    target_rmse: Annotated[
+        NotNegative | None,
+        Option(Group.LIMITS, "RMSE on the training rows, in the target's unit, at which a regression ends."),
+    ] = None
     early_stopping: Annotated[
         bool | None,
         Option(
@@ -284,6 +291,23 @@ def arguments(settings: TrainSettings, callee: Callee) -> dict[str, Any]:
         for name, option in OPTIONS.items()
         if name in given and option.goes_to(callee)
     }
+
+
+def refuse_other_target(settings: TrainSettings, given: Mapping[str, Any]) -> None:
+    """Refuse a given target of a measure that the loss does not have; what earlier runs recorded is left to them.
+
+    Raises
+    ------
+    UsageError
+    """
+    targets = {"target_error": ERROR, "target_rmse": RMSE}
+    for name, metric in targets.items():
+        other = next(flag(other) for other in targets if other != name)
+        if given.get(name) is not None and metric not in metrics_of(str(settings.loss)):
+            raise UsageError(
+                f"{flag(name)} is not for the loss {settings.loss}, whose measure is "
+                f"{metrics_of(str(settings.loss))[0].name}; give {other} instead, or leave it out"
+            )
 
 
 def optimizer_settings(settings: TrainSettings) -> dict[str, Any]:

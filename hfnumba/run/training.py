@@ -6,29 +6,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from hfnumba import ledger
-from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.errors import CheckpointError
 from hfnumba.run.config import memory_bytes, refuse_address, settings_from
 from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
-from hfnumba.run.inputs import store_record
 from hfnumba.run.lock import locked
 from hfnumba.run.loop import Ending, Loop, RunReporter
 from hfnumba.run.method_settings import method_settings, optimizer_of
-from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings, as_dict
-from hfnumba.run.validation import rows_of_run, with_validation
+from hfnumba.run.new import new_record
+from hfnumba.run.records import RunRecord
+from hfnumba.run.scores import Scores
+from hfnumba.run.settings import as_dict
+from hfnumba.run.validation import rows_of_run
 from hfnumba.run.writer import RunWriter
 from hfnumba.stop import StopSignals
-
-if TYPE_CHECKING:
-    from hfnumba.store import Split, Store
-
-LOSS_OF_TASK = {"classification": "softmax_cross_entropy", "regression": "squared_error"}
-LOSS_OF_TASK["autoencode"] = LOSS_OF_TASK["regression"]
 
 
 @dataclass(frozen=True)
@@ -96,21 +91,22 @@ def train(
     parse(settings.cluster)
     memory_bytes(settings)
     store = open_store(store_path).for_task(settings.task)
-    record = _record(store, settings, reporter)
+    record = new_record(store, settings, reporter, given)
     if recorded is None:
         directory.refuse_used()
     else:
         _refuse_other(directory, recorded, record)
     made = optimizer_of(settings, recorded)
     record = msgspec.structs.replace(record, optimizer=method_settings(settings.method, made))
-    network = record.network.network()
+    network, rows = record.network.network(), rows_of_run(store, record.settings)
     loop = Loop(
         record,
-        rows_of_run(store, record.settings),
+        rows,
         made,
         network,
         network.initialize(settings.seed, settings.init),  # type: ignore[arg-type]  # it checks the name itself
         started,
+        Scores.of(rows, record.store, network, reporter),
     )
     with locked(directory.path) as lock, StopSignals(reporter.stopping) as stop:
         if resume and recorded is None:
@@ -137,28 +133,3 @@ def _refuse_other(directory: RunDirectory, recorded: RunRecord, record: RunRecor
             f"{directory.path} was trained on all training rows, of which --early-stopping would hold out some; "
             "leave it out, or start another run"
         )
-
-
-def _record(store: Store, settings: TrainSettings, reporter: RunReporter) -> RunRecord:
-    split = store["train"]
-    settings = with_validation(store, settings)
-    settings = msgspec.structs.replace(settings, loss=settings.loss or LOSS_OF_TASK[split.task])
-    sizes = (split.n_features, *settings.hidden, split.n_outputs)
-    return RunRecord(
-        settings=settings,
-        network=NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss)),
-        store=store_record(split, _class_weights(split, settings, reporter)),
-    )
-
-
-def _class_weights(split: Split, settings: TrainSettings, reporter: RunReporter) -> tuple[float, ...]:
-    """Return the weights of the classes; empty for none."""
-    from hfnumba.store.class_weights import balanced, checked_class_weights  # noqa: PLC0415 - slow to import
-
-    if settings.class_weights is None:
-        return ()
-    if split.n_classes is None:
-        raise UsageError(f"class weights need classes, but the run is for {split.task}; leave out --class-weights")
-    if settings.class_weights == "balanced":
-        return balanced(split, reporter)
-    return checked_class_weights(settings.class_weights, split.n_classes)

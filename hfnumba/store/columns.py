@@ -58,8 +58,8 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         values = [*self.categories, *([None] if self.missing else [])]
         return [Feature(self.name, True, value) for value in values]
 
-    def places(self, values: Sequence[str | None]) -> NDArray[np.intp]:
-        """Place of each value among the categories, in any spelling (see :func:`canonical`).
+    def places(self, values: Sequence[str | None], first_row: int = 0) -> NDArray[np.intp]:
+        """Place of each value among the categories, in any spelling (see :func:`canonical`); messages count from a row.
 
         Raises
         ------
@@ -72,8 +72,8 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             if value not in place:
                 what = "no value" if value is None else repr(value[:_MAX_WIDTH])
                 raise DataError(
-                    f"column {self.name} has {what} in row {row} (counted from 0), which none of the training rows has "
-                    f"({listed(self.features)}); leave the row out, or train on such rows"
+                    f"column {self.name} has {what} in row {first_row + row} (counted from 0), which none of the "
+                    f"training rows has ({listed(self.features)}); leave the row out, or train on such rows"
                 )
         return np.array([place[word] for word in words], np.intp)
 
@@ -83,6 +83,7 @@ def encoded(
     batch: Mapping[str, NDArray[Any]],
     origin: NDArray[np.float64] | None = None,
     dtype: type[np.float32 | np.float64] = np.float32,
+    first_row: int = 0,
 ) -> NDArray[Any]:
     """Features of a block of rows, shape (rows, n_features), from its columns by name.
 
@@ -96,6 +97,8 @@ def encoded(
         Number that is subtracted from each feature before it is rounded to ``dtype``.
     dtype : {float32, float64}
         Dtype of the features.
+    first_row : int
+        Number of the first row in messages.
 
     Raises
     ------
@@ -111,11 +114,12 @@ def encoded(
             if column.fill is not None:
                 values = np.where(missing, column.fill, values)
             elif missing.any():
-                raise DataError(f"column {column.name} has no value in row {int(np.argmax(missing))} (counted from 0)")
+                row = first_row + int(np.argmax(missing))
+                raise DataError(f"column {column.name} has no value in row {row} (counted from 0)")
             with np.errstate(over="ignore"):
                 X[:, at] = values if origin is None else values - origin[at]
         else:
-            X[np.arange(len(X)), at + column.places(values.tolist())] = 1
+            X[np.arange(len(X)), at + column.places(values.tolist(), first_row)] = 1
         at += width
     return X
 

@@ -38,6 +38,7 @@ def info(store: Store) -> dict[str, Any]:
         "nbytes": sum(record.nbytes for record in store.manifest.files.values()),
         "n_files": len(store.manifest.files),
         "columns": [_column(column) for column in header.known_columns or ()],
+        "targets": _targets(store),
         "sources": [{"name": s.name, "nbytes": s.nbytes, "sha256": s.sha256} for s in header.sources],
         "splits": {
             name: {
@@ -55,6 +56,18 @@ def info(store: Store) -> dict[str, Any]:
             for name, split in store.splits.items()
         },
     }
+
+
+def _targets(store: Store) -> list[dict[str, Any]]:
+    """Targets of a regression, with the mean and the deviation by which they are standardised; None if they are not."""
+    split = store["train"]
+    if split.n_classes is not None:
+        return []
+    scaled, n = split.target_standardisation, split.n_outputs
+    names = split.targets or tuple(map(str, range(n)))
+    means, deviations = (scaled.mean, scaled.deviation) if scaled else ((None,) * n, (None,) * n)
+    found = zip(names, means, deviations, strict=True)
+    return [{"name": name, "mean": mean, "deviation": deviation} for name, mean, deviation in found]
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -77,6 +77,9 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Names of the columns of a regression target; UNSET as for ``columns``.
     validation : float or UNSET
         Requested share of the training rows (or utterances) for the split ``validation``; UNSET for none.
+    target_standardisation : Standardisation or UNSET
+        Mean and deviation of each regression target over the training split, applied on loading for squared error.
+        UNSET for targets that are left as they are.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     columns: tuple[Column, ...] | msgspec.UnsetType = msgspec.UNSET
     targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     validation: float | msgspec.UnsetType = msgspec.UNSET
+    target_standardisation: Standardisation | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.splits or not set(self.splits) <= set(SPLITS):
@@ -122,6 +126,9 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError("expected columns for every feature")
             if self.targets is not msgspec.UNSET and len(self.targets) != layout.n_outputs:
                 raise ValueError("expected a name for every target")
+            scaled = self.target_standardisation
+            if scaled is not msgspec.UNSET and (len(scaled.mean) != layout.n_outputs or scaled.origin):
+                raise ValueError("expected a mean and a deviation for every target, and no origin")
 
     @property
     def known_columns(self) -> tuple[Column, ...] | None:
@@ -140,7 +147,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def differences(self, other: Header) -> str:
         """Describe the fields in which two headers differ; empty if they are equal.
 
-        Names of columns, which a store of an earlier version does not have, follow from sources and recipe.
+        What a store of an earlier version does not have (names of columns, standardisation of targets) is passed over:
+        a store that there is stays as it is.
         """
         words = []
         for field in self.__struct_fields__:

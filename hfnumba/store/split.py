@@ -48,6 +48,8 @@ class Split:
         recorded.
     classes, targets : tuple of str
         Names of the classes, and of the columns of a regression target; empty if they have none.
+    target_standardisation : Standardisation or None
+        Mean and deviation of each regression target, applied by :meth:`load`.
     arrangement : Arrangement or None
         Order of features and targets and numbers of classes, applied by :meth:`load`; None for those of the store.
     """
@@ -64,6 +66,7 @@ class Split:
     columns: tuple[Column, ...] | None = ()
     classes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    target_standardisation: Standardisation | None = None
     arrangement: Arrangement | None = None
 
     def autoencoder(self) -> Split:
@@ -129,7 +132,7 @@ class Split:
         X : ndarray of uint8 or float32, shape (rows, n_features)
             Features, standardised and spliced with their context if the store is so; not yet scaled.
         y : ndarray, int32 of shape (rows,) or float32 of shape (rows, n_outputs)
-            Labels, or regression targets; for an autoencoder X itself.
+            Labels, or regression targets, standardised if the store is so; for an autoencoder X itself.
 
         Raises
         ------
@@ -158,6 +161,8 @@ class Split:
             self.standardisation.apply_in_place(stored["X"])
         if not self.autoencodes:
             stored["y"] = self._targets(stored)
+            if self.target_standardisation is not None:
+                stored["y"] = self.target_standardisation.apply(stored["y"])
         return stored
 
     def expand(self, compact: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -179,7 +184,7 @@ class Split:
         return (stop - first) * row
 
     def load_stored(self, j: int, chunks: Mapping[str, files.Data] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Load partition ``j`` like :meth:`load`, but with features as stored: not arranged, standardised or spliced.
+        """Load partition ``j`` like :meth:`load`, but features not arranged or spliced, and nothing standardised.
 
         ``chunks`` has its files by their keys, if the caller has already read and verified them.
         """
@@ -189,7 +194,7 @@ class Split:
     def load_labels(
         self, j: int, chunks: Mapping[str, files.Data] | None = None
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        """Load the targets of partition ``j`` like :meth:`load`, and the weights of its rows, but no features.
+        """Load the targets of partition ``j``, arranged but not standardised, and the weights of its rows.
 
         ``chunks`` as for :meth:`load_stored`. The weights are None if rows have no weights.
         """
@@ -247,6 +252,7 @@ class Store:
                 columns=header.known_columns,
                 classes=header.classes,
                 targets=header.targets or (),
+                target_standardisation=header.target_standardisation or None,
             )
             for name, layout in header.splits.items()
         }

@@ -43,6 +43,11 @@ class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         self.apply_in_place(values)
         return values
 
+    def undo(self, Z: NDArray[Any]) -> NDArray[Any]:
+        """Return ``Z * deviation + mean``, computed in float64, in the dtype of ``Z``."""
+        values: NDArray[Any] = Z.astype(np.float64) * np.array(self.deviation) + np.array(self.mean)
+        return values.astype(Z.dtype, copy=False)
+
     def apply_in_place(self, X: NDArray[np.float32]) -> None:
         """Replace features as stored by ``(X - mean) / deviation``."""
         X -= np.array(self.mean, np.float32)
@@ -81,6 +86,17 @@ class Moments:
         deviation = np.sqrt(self.squares / max(self.n, 1))
         constant = deviation <= CONSTANT * np.abs(self.mean)
         return Standardisation(tuple(self.mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist()), origin)
+
+
+def of_targets(moments: Moments) -> Standardisation:
+    """Standardisation of targets: mean and deviation are numbers of float32, so that undoing it has the same numbers.
+
+    A deviation that float32 does not tell from 0 is 1, as that of a constant target.
+    """
+    found = moments.standardisation()
+    mean, deviation = (np.array(numbers, np.float32) for numbers in (found.mean, found.deviation))
+    deviation[deviation < np.finfo(np.float32).tiny] = 1
+    return Standardisation(tuple(mean.tolist()), tuple(deviation.tolist()))
 
 
 def subtract(X: NDArray[Any], origin: NDArray[Any]) -> NDArray[np.float64]:

@@ -156,7 +156,7 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
         (["evaluate", "/nowhere", "{store}"], 1, "is not the directory of a run"),
         (["evaluate", "{run}", "{store}", "--split", "dev"], 1, "has no split 'dev'"),
         (["predict", "{run}", "/nowhere.npy"], 1, "there is no file /nowhere.npy"),
-        (["predict", "{run}", "x.npy", "--out", "x.csv"], 2, "expected --out to end in .npy"),
+        (["predict", "{run}", "x.npy", "--out", "x.xls"], 2, "expected --out to end in .csv, .parquet, .npy, .ark"),
         (["plot", "/nowhere"], 1, "/nowhere has no ledger"),
         (["plot", "{run}", "-o", "x.gif"], 2, "ends in .png, .svg, .pdf"),
         (["plot", "{run}", "-o", "/nowhere/x.png"], 1, "could not be written"),

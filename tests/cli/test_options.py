@@ -75,6 +75,7 @@ CASES = {
     "early_stopping": Case(None, True),
     "patience": Case("1", 1),
     "min_improvement": Case("1", 1.0),
+    "target_rmse": Case("1e9", 1e9),
     "time_limit_s": Case("1e-9", 1e-9),
     "cluster": Case("local:3", "local:3"),
     "threads": Case("3", 3),
@@ -315,9 +316,11 @@ def test_a_limit_ends_a_run(outcome_of, name):
     endings = {
         "max_iterations": (Ending.ITERATIONS, 3),
         "target_error": (Ending.TARGET, 1),
+        "target_rmse": (Ending.TARGET_RMSE, 1),
         "time_limit_s": (Ending.TIME, 1),
     }
-    usual, other = (outcome_of("labels", **given) for given in ({}, {name: CASES[name].value}))
+    store = "targets" if name == "target_rmse" else "labels"
+    usual, other = (outcome_of(store, **given) for given in ({}, {name: CASES[name].value}))
     assert (usual.ending, len(usual.lines)) == (Ending.ITERATIONS, 4)
     assert (other.ending, len(other.lines)) == endings[name]
     assert losses(other) == losses(usual)[: len(other.lines)]

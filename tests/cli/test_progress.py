@@ -11,6 +11,7 @@ from rich.progress import Progress, TextColumn
 
 from hfnumba.cli import progress, tables
 from hfnumba.cli.bars import StackedBars
+from hfnumba.metrics import ERROR
 from hfnumba.run.config import settings_from
 from hfnumba.stop import SIGNALS, StopSignals, block_signals
 
@@ -34,8 +35,8 @@ def test_durations(seconds, text):
 
 
 def test_missing_numbers_are_dashes():
-    assert tables.number(None) == tables.percent(None) == "–"
-    assert tables.percent(0.0123) == "1.23 %"
+    assert tables.number(None) == ERROR.text(None) == "–"
+    assert ERROR.text(0.0123) == "1.23 %"
 
 
 def test_time_left_is_that_of_the_limit_that_comes_first(monkeypatch):

@@ -2,11 +2,17 @@ import builtins
 import json
 import xml.etree.ElementTree as ET
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 
 from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.figures import style
 from hfnumba.figures.curves import draw, read_curves
+from hfnumba.ingest import write_store
+from hfnumba.run import RunDirectory, train
 from tests.lines import line
+from tests.silent import Silent
 
 
 def make(path, lines):
@@ -27,8 +33,6 @@ def test_every_run_and_axis_is_named(tmp_path):
     runs = [read_curves(make(tmp_path / f"run-{k}", [line(i) for i in range(4)])) for k in range(9)]
     draw(runs, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    import matplotlib as mpl
-
     with mpl.rc_context({"svg.fonttype": "none"}):
         draw(runs, tmp_path / "c.svg")
     root = ET.parse(tmp_path / "c.svg").getroot()
@@ -89,3 +93,46 @@ def test_a_run_whose_losses_are_all_unknown_is_drawn(tmp_path):
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
     draw([read_curves(make(tmp_path / r"a$\nothing$", [line(0)]))], tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").stat().st_size > 0
+
+
+def test_all_of_a_longer_run_of_another_quantity_is_shown(tmp_path, monkeypatch):
+    short = read_curves(make(tmp_path / "a", [line(i) for i in range(3)]))
+    longer = read_curves(make(tmp_path / "b", [line(i, rmse=2.0, r2=0.5) for i in range(9)]))
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, out: figures.append(figure))
+    draw([short, longer], tmp_path / "c.png")
+    rows = {axes.get_ylabel(): axes for axes in figures[0].axes if axes.get_ylabel()}
+    assert list(rows) == ["loss", "error in %", "RMSE", "R²"]
+    assert all(axes.get_xlim()[0] <= 0 and axes.get_xlim()[1] >= 8 for axes in rows.values())
+
+
+def labels(path):
+    """Labels of the y axes of a picture, in which a line break is one text more."""
+    root = ET.parse(path).getroot()
+    return {"".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("}text")}
+
+
+def test_different_quantities_have_axes_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3)).astype(np.float32)
+    targets = {"classes": np.arange(80) % 2, "prices": X[:, 0] * 100, "ages": X[:, 1]}
+    runs = []
+    for name, y in targets.items():
+        store = write_store(tmp_path / f"{name}.zarr", {"train": (X, y)}, standardise=name == "prices", n_partitions=2)
+        train(store.path, RunDirectory(tmp_path / name), {"hidden": [3], "max_iterations": 2}, Silent())
+        runs.append(read_curves(tmp_path / name))
+    classes, prices, ages = (run.quantities for run in runs)
+    assert [quantity.key for quantity in classes] == ["loss", "error"]
+    assert [quantity.key for quantity in prices] == ["loss", "rmse", "r2"]
+    # Only R² is the same quantity for both targets.
+    assert len({*classes, *prices, *ages}) == 8 - 1
+    assert prices[2] == ages[2]
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw(runs, tmp_path / "c.svg")
+        draw(runs[1:2], tmp_path / "one.svg")
+    shown = " ".join(labels(tmp_path / "c.svg"))
+    assert all(
+        word in shown for word in ("softmax cross entropy", "targets of prices", "targets of ages", "error in %")
+    )
+    assert {"loss", "RMSE", "R²"} <= labels(tmp_path / "one.svg")
+    assert "error" not in " ".join(labels(tmp_path / "one.svg"))

@@ -102,23 +102,23 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
         raise DataError("[table] names several labels, which only regression has; set task = regression")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
-    index = tuple(name for name in _left_out(titles) if name not in {*other, *(options.numeric or ())})
+    index = tuple(name for name in left_out(titles) if name not in {*other, *(options.numeric or ())})
     # An index of pandas with several levels has as many columns without a name.
     if twice := [name for name, n in Counter(titles.names).items() if n > 1 and name not in index]:
         raise DataError(
             f"{path} has {titles.names.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its "
             f"own{_hint(titles.names)}"
         )
-    left_out = () if options.numeric is not None else index
-    numeric = tuple(name for name in titles.names if name not in {*other, *left_out})
+    unnamed = () if options.numeric is not None else index
+    numeric = tuple(name for name in titles.names if name not in {*other, *unnamed})
     numeric = numeric if options.numeric is None else options.numeric
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
-    return Columns(numeric, options.categorical, options.labels, regression, weight, left_out)
+    return Columns(numeric, options.categorical, options.labels, regression, weight, unnamed)
 
 
-def _left_out(titles: Titles) -> tuple[str, ...]:
+def left_out(titles: Titles) -> tuple[str, ...]:
     """Columns that number or name the rows as pandas writes them: its index, and unnamed columns at the start."""
     unnamed = takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), titles.names)
     index = [name for name in titles.names if name in titles.numbering or re.fullmatch(r"__index_level_\d+__", name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,23 +46,43 @@ _CLOSING = re.compile(rb'(?:[^"]++|"")*+"')
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
     options = options_of(recipe)
-    missing = None if options.missing_values is msgspec.UNSET else {text.strip() for text in options.missing_values}
 
     def titles(path: Path) -> Titles:
-        with _opened(path, options, None) as (reader, _):
-            return Titles(reader.schema.names)
+        return titles_of(path, options)
 
     def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
-        with _opened(path, options, columns) as (reader, file):
-            nbytes = file.size()
-            for batch in reader:
-                found = to_batch(path, batch, columns)
-                words = {name: _without_missing(found[name], missing or set()) for name in columns.words}
-                yield {**found, **words}, file.tell() / nbytes
+        return batches_of(path, options, columns)
 
     return read_columns(
         recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_word=_MISSING_WORD
     )
+
+
+def titles_of(path: Path, options: TableOptions) -> Titles:
+    """Return the names of the columns of a file."""
+    with _opened(path, options, None) as (reader, _):
+        return Titles(reader.schema.names)
+
+
+def batches_of(path: Path, options: TableOptions, columns: Columns) -> Iterator[tuple[Batch, float]]:
+    """Yield the batches of a file, each with the share of the file that is read by then."""
+    missing = set() if options.missing_values is msgspec.UNSET else {text.strip() for text in options.missing_values}
+    with _opened(path, options, columns) as (reader, file):
+        nbytes = file.size()
+        for batch in reader:
+            found = to_batch(path, batch, columns)
+            words = {name: _without_missing(found[name], missing) for name in columns.words}
+            yield {**found, **words}, file.tell() / nbytes
+
+
+def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows as batches of Arrow, all columns as text without surrounding spaces."""
+    arrow, compute = require("pyarrow", "tables"), require("pyarrow.compute", "tables")
+    with _opened(path, options, Columns((), tuple(names), (), regression=False)) as (reader, _):
+        for batch in reader:
+            columns = [compute.utf8_trim_whitespace(column) for column in batch.columns]
+            columns = [compute.if_else(compute.equal(column, ""), None, column) for column in columns]
+            yield arrow.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _without_missing(words: NDArray[Any], missing: Collection[str]) -> NDArray[Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hfnumba.errors import DataError
 from hfnumba.formats.extras import require
+from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import to_batch
 from hfnumba.ingest.sources.columns import Titles, read_columns
@@ -24,10 +25,38 @@ MAX_GROUP_NBYTES = 2**31
 
 def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporter) -> RawData:
     """Read the splits that ``[table]`` names; without a test split, the seed holds training rows out."""
-    return read_columns(recipe, paths["source"], seed, reporter, titles=_titles, batches=_batches)
+    return read_columns(recipe, paths["source"], seed, reporter, titles=titles_of, batches=_batches)
 
 
-def _titles(path: Path) -> Titles:
+def batches_of(path: Path, options: TableOptions, columns: Columns) -> Iterator[tuple[Batch, float]]:
+    """Yield the batches of a file, each with the share of the file that is read by then."""
+    return _batches(path, columns)
+
+
+def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows as batches of Arrow.
+
+    Raises
+    ------
+    DataError
+        If a column has neither numbers nor text.
+    """
+    types = require("pyarrow", "tables").types
+    numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+    texts = (types.is_string, types.is_large_string, types.is_dictionary)
+    with _opened(path) as file:
+        for name in names:
+            kind = file.schema_arrow.field(name).type
+            if not any(is_kind(kind) for is_kind in (*numbers, *texts)):
+                raise DataError(
+                    f"{path}: column {name} has type {kind}, expected numbers or text; leave it out with --drop "
+                    f"{name!r}"
+                )
+        yield from file.iter_batches(BATCH_ROWS, columns=list(names), use_threads=False)
+
+
+def titles_of(path: Path, options: TableOptions | None = None) -> Titles:
+    """Return the names of the columns of a file."""
     with _opened(path) as file:
         schema = file.schema_arrow
         try:

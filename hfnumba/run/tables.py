@@ -1,0 +1,90 @@
+"""Rows of a CSV or Parquet file in the form that the training rows of a run had, by the names of the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hfnumba.errors import DataError, StoreError
+from hfnumba.ingest.one_table import delimiter_of, table_format
+from hfnumba.ingest.recipe_tables import TableOptions
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.ingest.sources.survey import Columns
+from hfnumba.path_text import path_text, text_path
+from hfnumba.run.inputs import refuse_other_columns
+from hfnumba.run.records import StoreRecord
+from hfnumba.store.columns import Column, encoded, listed
+
+
+def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> Iterator[NDArray[Any]]:
+    """Read the features of a table in the order of a run's columns, in blocks of float64; the names are checked first.
+
+    Decimal separator, marks of comments and of missing values are those of the recipe of the training data, where its
+    store still exists; otherwise the usual ones.
+
+    Parameters
+    ----------
+    path : Path
+        Its name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
+    data : StoreRecord
+        Record of the run.
+    note : callable
+        Receiver of a sentence about columns that are passed over.
+
+    Raises
+    ------
+    DataError
+        If the run has no names of columns, a column is missing, or a value is no number or of no known category; the
+        message names column and row. That of values comes when their block is read.
+    """
+    if not data.columns:
+        raise DataError(
+            f"the run has no names of columns to compare those of {path} with; give rows of numbers in the order of "
+            "the training rows (.npy), or build and train again from a table"
+        )
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    source, options = import_module(f"hfnumba.ingest.sources.{table_format(path)}"), _options(path, data)
+    found = source.titles_of(path, options).names
+    names = [column.name for column in data.columns]
+    if len(set(found)) != len(found):
+        raise DataError(f"{path} has two columns of the same name")
+    refuse_other_columns(str(path), data.columns, [name for name in found if name in set(names)])
+    if extra := [name for name in found if name not in set(names)]:
+        note(f"{listed(extra)} of {path}: no {'features' if len(extra) > 1 else 'feature'} of the run, and passed over")
+    return _blocks(source.batches_of(path, options, _roles(data.columns)), data.columns)
+
+
+def _blocks(batches: Iterator[tuple[Any, float]], columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
+    first_row = 0
+    for batch, _ in batches:
+        block = encoded(columns, batch, dtype=np.float64, first_row=first_row)
+        first_row += len(block)
+        yield block
+
+
+def _roles(columns: Sequence[Column]) -> Columns:
+    numbers = tuple(column.name for column in columns if column.categories is None)
+    return Columns(numbers, tuple(column.name for column in columns if column.name not in numbers), (), regression=True)
+
+
+def _options(path: Path, data: StoreRecord) -> TableOptions:
+    """Options of the training data's recipe for a file of new rows."""
+    from hfnumba.store.split import read_manifest  # noqa: PLC0415 - slow to import
+
+    own = TableOptions(train=(path_text(path.name),))
+    try:
+        store = read_manifest(text_path(data.path))
+        if store.digest == data.digest and store.manifest.header.recipe:
+            own = msgspec.json.decode(store.manifest.header.recipe, type=Recipe).table or own
+    except (StoreError, msgspec.MsgspecError):
+        pass
+    if table_format(path) != "csv":
+        return own
+    return msgspec.structs.replace(own, delimiter=delimiter_of(path, own.comment or "", own.delimiter))
