@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfnumba.errors import MAX_MESSAGE, DataError, HfnumbaError, printable
+from hfnumba.errors import MAX_MESSAGE, DataError, HfnumbaError, encoding_hint, printable, sentence
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,24 @@ def test_long_messages_are_shortened():
 def test_errors_travel_between_processes():
     error = pickle.loads(pickle.dumps(DataError("a \x1b[1m")))
     assert type(error) is DataError and str(error) == r"a \x1b[1m"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "in <TCP (closed) Pool.round local=tcp://a:1 remote=tcp://b:2>: TimeoutError: timed out",
+            "TimeoutError: timed out",
+        ),
+        ("in <x>\n is fine", "in <x> is fine"),
+        ("", "OSError"),
+    ],
+)
+def test_errors_of_dask_are_told_without_their_connection(words, expected):
+    assert sentence(OSError(words)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp1252"])
+def test_the_likely_encoding_is_named_with_what_to_do(encoding):
+    name = "UTF-16" if "16" in encoding else "ISO-8859-1"
+    assert f"iconv -f {name} -t UTF-8" in encoding_hint("größe".encode(encoding))

@@ -115,7 +115,7 @@ def test_thirds_are_those_of_the_phone_and_not_of_its_states(tmp_path):
         ("-1 125 a\n", "times of label 1"),
         ("0 5000000 a\n6000000 9000000 b\n", "label 2 does not begin where the one before it ends"),
         ("0 5000000 a\n5000000 3000000 b\n", "times of label 2"),
-        ("\xff", "cannot be read as text"),
+        ("\xff", "the text is not UTF-8"),
         ("1_0 125 a\n", "not a file of labels"),
         ("0 1\xc2\xb2 a\n", "not a file of labels"),
         ("0 " + "9" * 400 + " a\n", "not a file of labels"),
@@ -151,3 +151,10 @@ def test_real_labels_of_htk():
     # The same alignment, once by phone and once by state.
     assert states.phones == phones.phones
     np.testing.assert_allclose(states.ends, phones.ends)
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-16", "the text is UTF-16"), ("latin-1", "perhaps Latin-1")])
+def test_a_file_that_is_not_utf8_is_told_its_encoding(tmp_path, encoding, named):
+    (tmp_path / "a.lab").write_text("0.5 125 ö\n1.0 125 b\n", encoding)
+    with pytest.raises(DataError, match=rf"a\.lab cannot be read: .*{named}"):
+        read_lab(tmp_path / "a.lab", 1.0)

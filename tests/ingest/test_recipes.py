@@ -94,7 +94,7 @@ BASE = 'name = "x"\nformat = "digits"\n'
         (BASE + "[speech]\nstates=3", r"\[speech\] is for format .*, not for digits"),
         (BASE + "context = 4", "context is for speech"),
         ('name="x"\nformat="timit"\ncontext = 999', r"\$.context"),
-        ("\xff", "is not valid|can't decode"),
+        ("\xff", "the text is not UTF-8"),
     ],
 )
 def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):

@@ -646,3 +646,10 @@ def test_a_table_takes_less_memory_than_its_rows(root, tmp_path):
     tracemalloc.stop()
     assert peak < 25 * 2**20 < n * 100 * 4
     assert store["train"].n_rows == 80_000
+
+
+def test_a_mark_of_utf8_before_libsvm_is_no_part_of_it(root, tmp_path):
+    rows = "".join(f"{i % 2} 1:{i}\n" for i in range(20))
+    (root / "a.svm").write_text("\ufeff" + rows, "utf-8")
+    store = build(recipe(root, "libsvm", "a.svm"), root, tmp_path / "s.zarr")
+    assert sum(split.n_rows for split in store.splits.values()) == 20
