@@ -14,6 +14,7 @@ from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import Counters, Objective
 from hfnumba.optim.iteration import Iteration, OptimizerState, finite_or_none
 from hfnumba.optim.limits import limit_reached
+from hfnumba.optim.progress import shown
 from hfnumba.optim.vectors import Vector, all_finite
 
 
@@ -68,6 +69,7 @@ class Optimizer[Point, Proposal](ABC):
         test: Objective | None = None,
         state: OptimizerState | None = None,
         stop: Callable[[], bool] | None = None,
+        progress: bool = False,
     ) -> Generator[Iteration, None, OptimizerState | None]:
         """Yield iteration 0 (the state before the first step), then every iteration as it is done.
 
@@ -86,6 +88,8 @@ class Optimizer[Point, Proposal](ABC):
             State to continue from, which is not yielded again. Settings must be those of the run that it is from.
         stop : callable, optional
             Called between the steps of an iteration that has several of them; True ends the generator there.
+        progress : bool
+            Whether to show a progress bar, in a notebook or on stderr.
 
         Returns
         -------
@@ -102,7 +106,9 @@ class Optimizer[Point, Proposal](ABC):
         """
         if state is not None:
             self.check_state(state)
-        return _iterations(self, objective, starting_theta(objective, theta, state), test=test, state=state, stop=stop)
+        theta = starting_theta(objective, theta, state)
+        iterations = _iterations(self, objective, theta, test=test, state=state, stop=stop)
+        return shown(iterations, self.max_iterations) if progress else iterations
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""
