@@ -14,8 +14,8 @@ from hfnumba.errors import NumericalError, UsageError
 from hfnumba.objective import Counters, Objective
 from hfnumba.optim.iteration import Iteration, OptimizerState, finite_or_none
 from hfnumba.optim.limits import limit_reached
-from hfnumba.optim.progress import shown
 from hfnumba.optim.vectors import Vector, all_finite
+from hfnumba.progress import with_bar
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Optimizer[Point, Proposal](ABC):
             self.check_state(state)
         theta = starting_theta(objective, theta, state)
         iterations = _iterations(self, objective, theta, test=test, state=state, stop=stop)
-        return shown(iterations, self.max_iterations) if progress else iterations
+        return with_bar(iterations, self.max_iterations, _described) if progress else iterations
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""
@@ -139,6 +139,10 @@ class Optimizer[Point, Proposal](ABC):
 
         A method whose iterations have several steps returns the bare state after each but the last of them.
         """
+
+
+def _described(iteration: Iteration) -> tuple[int, str]:
+    return iteration.iteration, f"loss {iteration.loss:.4g}, error {iteration.error:.4g}"
 
 
 def _iterations[Point, Proposal](
