@@ -73,7 +73,7 @@ class Spectrum:
     noise : float
         Absolute value up to which the sign of an eigenvalue may be rounding: 100 rounding units of the largest.
     flat : float
-        Absolute value up to which an eigenvalue counts as flat, neither positive nor negative: a hundredth of the largest.
+        Absolute value up to which an eigenvalue counts as flat, neither positive nor negative: 1 % of the largest.
     n_matvec : int
         Number of products.
     """
