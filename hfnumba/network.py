@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hfnumba.activations import ACTIVATIONS, OTHER_NAMES, numbers_per_unit
 from hfnumba.errors import UsageError
+from hfnumba.html import grid
 
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error")
 INITIALIZATIONS = ("glorot", "he", "sparse", "tiny")
@@ -104,6 +105,12 @@ class Network:
     def n_params(self) -> int:
         """Length of theta."""
         return sum((a + 1) * b for a, b in itertools.pairwise(self.sizes))
+
+    def _repr_html_(self) -> str:
+        pairs = list(itertools.pairwise(self.sizes))
+        rows = [[str(k), str(a), str(b), f"{(a + 1) * b:,}"] for k, (a, b) in enumerate(pairs, 1)]
+        title = f"Network of {self.n_params:,} parameters, {self.activation}, {self.loss}"
+        return grid(title, ["layer", "inputs", "outputs", "parameters"], rows)
 
     @property
     def activations(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -95,3 +95,37 @@ class FileProgress:
             self._progress(self._done + round(share * nbytes), self._total)
             yield piece
         self._done += nbytes
+
+
+def with_bar[T, R](
+    items: Generator[T, None, R], total: int | None, describe: Callable[[T], tuple[int, str]]
+) -> Generator[T, None, R]:
+    """Yield what a generator yields, return what it returns, and show a progress bar with a text of the last item.
+
+    In a notebook the bar is a part of the output; elsewhere it is drawn on stderr, and where that is no terminal only
+    its last state is printed.
+
+    Parameters
+    ----------
+    items : generator
+    total : int or None
+        Number of items in all; None if it is not known.
+    describe : callable
+        Returns the number of an item, and its text.
+    """
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=not Console().is_jupyter)
+    columns = MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task("", total=total)
+        while True:
+            try:
+                item = next(items)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+            number, text = describe(item)
+            bars.update(bar, completed=number, description=text)
+            yield item

@@ -78,4 +78,4 @@ def _print_along(found: list[tuple[int, Any]]) -> None:
                 str(one.n_negative_at_least),
             ]
         )
-    print_table(["iteration", "lowest", "highest", "below −0.1 %", "bounds", "negative ≥"], rows)
+    print_table(["iteration", "lowest", "highest", "below −1 %", "bounds", "negative ≥"], rows)

@@ -16,6 +16,7 @@ from hfnumba.engine.protocol import Engine, Evaluation, Problem, Round, Totals
 from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
 from hfnumba.errors import DataError, UsageError
+from hfnumba.html import table
 from hfnumba.kernels.blas import limit_blas_threads
 from hfnumba.objective import Counters, Minibatch, RowSample, Trial, Vector
 
@@ -70,6 +71,24 @@ class RoundObjective:
     def n_rows(self) -> int:
         """Number of rows over which the mean runs."""
         return self._n_rows
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.network}, {self.n_rows} rows, l2 {self.l2:g}, {self.counters.rounds} rounds)"
+        )
+
+    def _repr_html_(self) -> str:
+        passes = self.counters.row_reads / self.n_rows
+        rows = [
+            ("network", f"{'-'.join(map(str, self.network.sizes))}, {self.n_params:,} parameters"),
+            ("loss", self.network.loss),
+            ("rows", f"{self.n_rows:,}{', with weights' if self._weighted else ''}"),
+            ("l2", f"{self.l2:g}"),
+            ("dtype", str(self.dtype)),
+            ("rounds so far", str(self.counters.rounds)),
+            ("passes over the rows so far", f"{passes:.1f}"),
+        ]
+        return table(type(self).__name__, rows)
 
     def value(self, theta: Vector) -> float:
         """Return f at theta over all rows. One round."""

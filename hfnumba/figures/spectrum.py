@@ -86,7 +86,7 @@ def _counts(axes: Axes, found: Spectrum) -> None:
     axes.set_xscale("symlog", linthresh=1e-4 * size)
     axes.set_xlabel("x")
     axes.set_ylabel("number of eigenvalues below x (band: bounds)")
-    axes.axvline(-found.flat, color="0.5", linewidth=0.8, linestyle=style.DASHED, label="−0.1 % of the largest")
+    axes.axvline(-found.flat, color="0.5", linewidth=0.8, linestyle=style.DASHED, label="−1 % of the largest")
     axes.legend(frameon=False, loc="upper left")
     ticks: Any = [sign * size * 10.0**-k for sign, k in ((-1, 0), (-1, 2), (-1, 4), (1, 4), (1, 2), (1, 0))]
     axes.set_xticks(
@@ -118,6 +118,6 @@ def _along(axes: Axes, spectra: Sequence[tuple[int, Spectrum]]) -> None:
         capsize=3,
     )
     axes.set_xlabel("iteration")
-    axes.set_ylabel("eigenvalues below −0.1 % of the largest")
+    axes.set_ylabel("eigenvalues below −1 % of the largest")
     axes.set_ylim(bottom=0)
     style.tidy(axes)

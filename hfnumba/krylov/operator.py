@@ -76,24 +76,15 @@ class Operator(ABC):
         return _columns(self, V)
 
     def trace(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
-        """Return the trace with its standard error, by Hutch++; see :func:`hfnumba.krylov.estimates.estimated_trace`.
+        """Return the trace with its standard error, by Hutch++ with ``probes`` products.
 
-        Parameters
-        ----------
-        exact : bool
-            Whether to compute it from the n products with the unit vectors; the standard error is then 0.
-        probes : int
-            Number of products, at least 6. Where n is not larger, the trace is exact.
-        seed : int
-            Seed for the random vectors.
+        If ``exact``, or where n is not larger than that, it is made of the products with the n unit vectors, and the
+        standard error is 0. See :func:`hfnumba.krylov.estimates.estimated_trace`.
         """
         return estimated_trace(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
 
     def diagonal(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
-        """Return the diagonal (n,) with the standard error of each entry; parameters are those of :meth:`trace`.
-
-        See :func:`hfnumba.krylov.estimates.estimated_diagonal`.
-        """
+        """Return the diagonal (n,) with the standard error of each entry; parameters are those of :meth:`trace`."""
         return estimated_diagonal(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
 
     def __add__(self, other: float | LinearOperator) -> Operator:
@@ -113,10 +104,6 @@ class Operator(ABC):
         if not hasattr(other, "matvec"):
             return NotImplemented
         return _Sum(self, _Multiple(other, -1.0))
-
-    def __neg__(self) -> Operator:
-        """Return -H."""
-        return _Multiple(self, -1.0)
 
     def __mul__(self, factor: float) -> Operator:
         """Return the multiple c·H for a number c."""

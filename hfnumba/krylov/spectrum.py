@@ -22,7 +22,7 @@ from hfnumba.krylov.quadrature import Basis, Quadrature, grow
 _AT_ONCE, _BASIS_BYTES = 8, 1 << 30
 """Number of bases that grow together, a product of each in one call, and bytes that they may have together."""
 
-_NOISE, _FLAT = 100, 1e-3
+_NOISE, _FLAT = 100, 1e-2
 """Multiples of the largest absolute eigenvalue: rounding units below which an eigenvalue has no sign, and the share
 below which it counts as flat."""
 
@@ -73,7 +73,7 @@ class Spectrum:
     noise : float
         Absolute value up to which the sign of an eigenvalue may be rounding: 100 rounding units of the largest.
     flat : float
-        Absolute value up to which an eigenvalue counts as flat, neither positive nor negative: 0.001 of the largest.
+        Absolute value up to which an eigenvalue counts as flat, neither positive nor negative: 1 % of the largest.
     n_matvec : int
         Number of products.
     """
@@ -167,7 +167,7 @@ class Spectrum:
             ("highest eigenvalues", _listed(self.highest)),
             ("lowest eigenvalues", _listed(self.lowest)),
             (
-                f"number below {-self.flat:.3g} (0.1 % of the largest)",
+                f"number below {-self.flat:.3g} (1 % of the largest)",
                 f"{negative.value:.0f} ± {negative.standard_error:.0f}, "
                 f"bounds {negative.lower:.0f} and {negative.upper:.0f}",
             ),

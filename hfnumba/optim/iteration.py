@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import CheckpointError
+from hfnumba.html import table
 from hfnumba.optim.limits import StopReason
 from hfnumba.optim.vectors import Vector
 
@@ -200,6 +201,15 @@ class Iteration:
     curvature: float | None = None
     note: str = ""
     state: OptimizerState = field(repr=False)
+
+    def __repr__(self) -> str:
+        test = "" if self.test_error is None else f", test error {self.test_error:.4g}"
+        return f"Iteration({self.iteration}, loss {self.loss:.4g}, error {self.error:.4g}{test}, {self.rounds} rounds)"
+
+    def _repr_html_(self) -> str:
+        known = {name: value for name, value in self.as_ledger_line().items() if value not in (None, "")}
+        texts = [(name, f"{value:.5g}" if isinstance(value, float) else str(value)) for name, value in known.items()]
+        return table("Iteration", texts)
 
     def as_ledger_line(self) -> dict[str, Any]:
         """Return the fields but ``state`` as JSON-safe values; numbers that are not finite become None."""

@@ -15,6 +15,7 @@ from hfnumba.objective import Counters, Objective
 from hfnumba.optim.iteration import Iteration, OptimizerState, finite_or_none
 from hfnumba.optim.limits import limit_reached
 from hfnumba.optim.vectors import Vector, all_finite
+from hfnumba.progress import with_bar
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Optimizer[Point, Proposal](ABC):
         validation: Objective | None = None,
         state: OptimizerState | None = None,
         stop: Callable[[], bool] | None = None,
+        progress: bool = False,
     ) -> Generator[Iteration, None, OptimizerState | None]:
         """Yield iteration 0 (the state before the first step), then every iteration as it is done.
 
@@ -110,6 +112,8 @@ class Optimizer[Point, Proposal](ABC):
             State to continue from, which is not yielded again. Settings must be those of the run that it is from.
         stop : callable, optional
             Called between the steps of an iteration that has several of them; True ends the generator there.
+        progress : bool
+            Whether to show a progress bar, in a notebook or on stderr.
 
         Returns
         -------
@@ -127,8 +131,13 @@ class Optimizer[Point, Proposal](ABC):
         if state is not None:
             self.check_state(state)
         theta = starting_theta(objective, theta, state)
+<<<<<<< HEAD
         held_out = HeldOut(test, validation)
         return _iterations(self, objective, theta, held_out=held_out, state=state, stop=stop)
+=======
+        iterations = _iterations(self, objective, theta, test=test, state=state, stop=stop)
+        return with_bar(iterations, self.max_iterations, _described) if progress else iterations
+>>>>>>> research
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""
@@ -159,6 +168,10 @@ class Optimizer[Point, Proposal](ABC):
 
         A method whose iterations have several steps returns the bare state after each but the last of them.
         """
+
+
+def _described(iteration: Iteration) -> tuple[int, str]:
+    return iteration.iteration, f"loss {iteration.loss:.4g}, error {iteration.error:.4g}"
 
 
 def _iterations[Point, Proposal](

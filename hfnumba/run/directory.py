@@ -16,6 +16,7 @@ from hfnumba import ledger
 from hfnumba.atomic import TEMPORARY, explain, read_regular, write_file
 from hfnumba.checkpoint import Checkpoint, iterations, json_path, newest_checkpoint, read_checkpoint
 from hfnumba.errors import CheckpointError, UsageError
+from hfnumba.html import curves, table
 from hfnumba.ledger import Line
 from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
@@ -38,6 +39,18 @@ class RunDirectory:
     """Paths of a run, and the operations on them."""
 
     path: Path
+
+    def _repr_html_(self) -> str:
+        lines = ledger.read(self.ledger)
+        names = {"loss": "loss", "test loss": "test_loss"}
+        points = {
+            name: [(line["iteration"], line[key]) for line in lines if line.get(key) is not None]
+            for name, key in names.items()
+        }
+        known = lines[-1] if lines else {}
+        shown = [(name, f"{known[key]:.5g}") for name, key in names.items() if known.get(key) is not None]
+        rows = [("directory", str(self.path)), ("iterations", str(known.get("iteration", 0))), *shown]
+        return table("Run", rows) + curves("iteration", points)
 
     @property
     def config(self) -> Path:

@@ -14,15 +14,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from hfnumba.errors import CheckpointError, DataError, NumericalError
 from hfnumba.metrics import ERROR, metrics_of
+=======
+from hfnumba.errors import CheckpointError, DataError, NumericalError, UsageError
+from hfnumba.html import table
+>>>>>>> research
 from hfnumba.network import Network
+from hfnumba.path_text import text_path
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
 from hfnumba.run.records import RunRecord
 from hfnumba.run.scores import Measurement, measured
 from hfnumba.store.checks import unmasked
+from hfnumba.store.columns import listed
 
 if TYPE_CHECKING:
     from hfnumba.engine import SplitObjective
@@ -34,12 +41,41 @@ _BLOCK_NBYTES = 2**22
 
 @dataclass(frozen=True)
 class TrainedModel:
+<<<<<<< HEAD
     """The network and the parameters of a checkpoint of a run."""
+=======
+    """The network and the parameters of the newest checkpoint of a run.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Settings, network and training data of the run: ``record.store.columns`` are the columns that it knows.
+    network : Network
+    theta : ndarray of float32, shape (n_params,)
+    iteration : int
+        Number of outer iterations done.
+    """
+>>>>>>> research
 
     record: RunRecord
     network: Network
     theta: NDArray[Any]
     iteration: int
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.network}, iteration {self.iteration}, {self.record.store.task})"
+
+    def _repr_html_(self) -> str:
+        data = self.record.store
+        rows = [
+            ("method", self.record.settings.method),
+            ("iteration", str(self.iteration)),
+            ("task", data.task),
+            ("features", str(self.n_features)),
+            *([("classes", listed(self.classes))] if self.classes else []),
+            ("trained on", str(text_path(data.path))),
+        ]
+        return table("Trained model", rows) + self.network._repr_html_()
 
     @property
     def classifies(self) -> bool:
@@ -127,6 +163,20 @@ class TrainedModel:
     def n_features(self) -> int:
         """Number of features of a row, without the context of frames."""
         return self.network.n_features // (2 * self.record.store.context + 1)
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return the probabilities of the classes; what :meth:`predict` returns for a classifier.
+
+        Raises
+        ------
+        UsageError
+            If the network is not a classifier.
+        """
+        if not self.classifies:
+            raise UsageError(
+                f"a network with the loss {self.network.loss} has no probabilities of classes; use predict"
+            )
+        return self.predict(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.

@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import StoreError
+from hfnumba.html import grid
 from hfnumba.store import files, reading
 from hfnumba.store.columns import Arrangement, Column
 from hfnumba.store.frames import splice
 from hfnumba.store.layout import SplitLayout
 from hfnumba.store.manifest import Manifest, Task
 from hfnumba.store.standardise import Standardisation
+
+SPLIT_COLUMNS = ("split", "rows", "features", "outputs", "partitions", "stored as", "weights")
+"""Names of the columns of a table of splits."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Split:
     target_standardisation: Standardisation | None = None
     arrangement: Arrangement | None = None
 
+<<<<<<< HEAD
     def autoencoder(self) -> Split:
         """Return this split with its features as targets: its labels or targets are not read, nothing is copied."""
         return replace(self, task="autoencode", n_classes=None, classes=(), targets=())
@@ -77,6 +82,18 @@ class Split:
     def autoencodes(self) -> bool:
         """Whether the targets are the features."""
         return self.task == "autoencode"
+=======
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {self.n_rows} rows, {self.n_features} features, {self.task}, {self.path!r})"
+
+    def _repr_html_(self) -> str:
+        return grid(f"Split of {self.path}", SPLIT_COLUMNS, [self.cells()])
+
+    def cells(self) -> list[str]:
+        """Return the texts of a row of a table, for :data:`SPLIT_COLUMNS`."""
+        counts = [self.n_rows, self.n_features, self.n_outputs, self.n_partitions]
+        return [self.name, *[f"{n:,}" for n in counts], str(self.layout.x_dtype), "yes" if self.weighted else "no"]
+>>>>>>> research
 
     @property
     def n_rows(self) -> int:
@@ -233,6 +250,15 @@ class Store:
     manifest: Manifest
     digest: str
     autoencodes: bool = False
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {split.n_rows}" for name, split in self.splits.items())
+        return f"Store({str(self.path)!r}, {self.manifest.header.task}, rows: {sizes})"
+
+    def _repr_html_(self) -> str:
+        header = self.manifest.header
+        title = f"{header.title or header.name or 'Store'}, {header.task}, at {self.path}"
+        return grid(title, SPLIT_COLUMNS, [split.cells() for split in self.splits.values()])
 
     @property
     def splits(self) -> Mapping[str, Split]:

@@ -175,7 +175,7 @@ def test_submatrices():
 
 
 @pytest.mark.parametrize(
-    "derived", [lambda A: A + 0.1, lambda A: A - 0.1, lambda A: -A, lambda A: 2 * A, lambda A: A - A]
+    "derived", [lambda A: A + 0.1, lambda A: A - 0.1, lambda A: -1 * A, lambda A: 2 * A, lambda A: A - A]
 )
 def test_products_with_columns_of_derived_operators(derived):
     A = indefinite(6)

@@ -84,7 +84,7 @@ def test_wrong_use(toy):
 def test_mnist_on_two_workers_agrees_with_scipy(tmp_path):
     source = Path(os.environ["HFNUMBA_DATA"]) / "mnist"
     store, run = tmp_path / "mnist.zarr", tmp_path / "run"
-    assert hf_cli("data", "build", "mnist", store, "--source", source).exit_code == 0
+    assert hf_cli("data", "build", "mnist", "--source", source, "--out", store).exit_code == 0
     assert hf_cli("train", store, "--hidden", "12", "--max-iterations", 3, "--run", run).exit_code == 0
     result = hf_cli("spectrum", run, store, "--cluster", "local:2", "--rows", 2000, "--extreme", 3, "--json")
     assert result.exit_code == 0, result.output
