@@ -12,7 +12,7 @@ programs on the machine change little; one fit before warms up. Rounds are passe
 them, without those over validation rows.
 
 A cell is level if the mean difference to the better of scikit-learn's two solvers is within twice its standard error
-over the divisions. These share rows, so that the error is rather too small; a few divisions show large differences only.
+over the divisions. These share rows, so that the error is rather too small; five show large differences only.
 """
 
 from __future__ import annotations
