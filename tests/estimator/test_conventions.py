@@ -25,9 +25,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def expected_failures(estimator):
-    # These checks want 1e-7 of parameters in float32 after 30 steps that each magnify the last digits. The laws of
-    # weights are tested in float64 by tests/engine/test_weights.py, and for convex problems by test_weights.py.
-    reason = "sums in float32 differ in the last digits"
+    # These checks want 1e-7 after up to 30 steps on 15 rows of 30 features. In float32, fits with weights and with
+    # repeated rows agree to 5e-7 after one step; later steps magnify that, to 0.03 in probabilities after ten. The laws
+    # of weights are tested in float64 by tests/engine/test_weights.py, and for convex problems by test_weights.py.
+    reason = "differences of float32 after the first step are magnified by those that follow"
     return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in ("dense", "sparse")}
 
 
