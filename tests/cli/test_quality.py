@@ -20,6 +20,7 @@ def test_a_quick_comparison_prints_tables_and_draws(tmp_path):
     result = hf(*arguments, "--picture", tmp_path / "p.png")
     assert result.exit_code == 0, result.output
     assert "1/2 adam, 512 rows, rate 0.001, seed 0: " in result.stderr
+    assert "digits: 1,437 training and 360 held-out rows, network 64-100-50-10" in result.stderr
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     table = rows[1:4]
     assert result.stdout.startswith(

@@ -69,6 +69,10 @@ def compare(options: Options, reporter: Reporter) -> tuple[Problem, list[Result]
     contest = _contest(options, problem, methods)
     arena = Arena(problem, problem.load(Request(options.store, options.quick, reporter)))
     try:
+        reporter.note(
+            f"{options.problem}: {len(arena.data.X):,} training and {len(arena.data.X_test):,} held-out rows, network "
+            f"{'-'.join(map(str, arena.network.sizes))}"
+        )
         path = options.json_file or Path(f"quality-{options.problem}.jsonl")
         record = Record(path, setting(options.problem, contest, arena))
         carry_out(contest, arena, record, reporter)
