@@ -47,12 +47,8 @@ LIBRARIES = {
     "sklearn": {"bench", "estimator", "ingest"},
     "matplotlib": {"figures"},
     "click": {"cli"},
-<<<<<<< HEAD
-    "rich": {"cli"},
-    "tensorboardX": {"cli"},
-=======
     "rich": {"cli", "progress"},
->>>>>>> research
+    "tensorboardX": {"cli"},
 }
 
 

@@ -131,13 +131,9 @@ class Optimizer[Point, Proposal](ABC):
         if state is not None:
             self.check_state(state)
         theta = starting_theta(objective, theta, state)
-<<<<<<< HEAD
         held_out = HeldOut(test, validation)
-        return _iterations(self, objective, theta, held_out=held_out, state=state, stop=stop)
-=======
-        iterations = _iterations(self, objective, theta, test=test, state=state, stop=stop)
+        iterations = _iterations(self, objective, theta, held_out=held_out, state=state, stop=stop)
         return with_bar(iterations, self.max_iterations, _described) if progress else iterations
->>>>>>> research
 
     def check_state(self, state: OptimizerState) -> None:
         """Raise a UsageError if the state is of another method."""

@@ -14,13 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-from hfnumba.errors import CheckpointError, DataError, NumericalError
-from hfnumba.metrics import ERROR, metrics_of
-=======
 from hfnumba.errors import CheckpointError, DataError, NumericalError, UsageError
 from hfnumba.html import table
->>>>>>> research
+from hfnumba.metrics import ERROR, metrics_of
 from hfnumba.network import Network
 from hfnumba.path_text import text_path
 from hfnumba.progress import SILENT, Reporter
@@ -41,10 +37,7 @@ _BLOCK_NBYTES = 2**22
 
 @dataclass(frozen=True)
 class TrainedModel:
-<<<<<<< HEAD
-    """The network and the parameters of a checkpoint of a run."""
-=======
-    """The network and the parameters of the newest checkpoint of a run.
+    """The network and the parameters of a checkpoint of a run.
 
     Attributes
     ----------
@@ -55,7 +48,6 @@ class TrainedModel:
     iteration : int
         Number of outer iterations done.
     """
->>>>>>> research
 
     record: RunRecord
     network: Network

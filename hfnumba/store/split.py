@@ -73,16 +73,15 @@ class Split:
     target_standardisation: Standardisation | None = None
     arrangement: Arrangement | None = None
 
-<<<<<<< HEAD
     def autoencoder(self) -> Split:
         """Return this split with its features as targets: its labels or targets are not read, nothing is copied."""
-        return replace(self, task="autoencode", n_classes=None, classes=(), targets=())
+        return replace(self, task="autoencode", n_classes=None, classes=(), targets=(), target_standardisation=None)
 
     @property
     def autoencodes(self) -> bool:
         """Whether the targets are the features."""
         return self.task == "autoencode"
-=======
+
     def __repr__(self) -> str:
         return f"Split({self.name!r}, {self.n_rows} rows, {self.n_features} features, {self.task}, {self.path!r})"
 
@@ -93,7 +92,6 @@ class Split:
         """Return the texts of a row of a table, for :data:`SPLIT_COLUMNS`."""
         counts = [self.n_rows, self.n_features, self.n_outputs, self.n_partitions]
         return [self.name, *[f"{n:,}" for n in counts], str(self.layout.x_dtype), "yes" if self.weighted else "no"]
->>>>>>> research
 
     @property
     def n_rows(self) -> int:

@@ -9,10 +9,10 @@ from tests.kernels.test_fisher_diagonal import problem, store_nothing
 from tests.oracles.jax_network import row_gradients
 
 
-@pytest.mark.parametrize("hidden", [(), (5, 4)])
+@pytest.mark.parametrize(("hidden", "activation"), [((), "tanh"), ((5, 4), "tanh"), ((5, 4), ("gelu", "relu"))])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_against_jax_row_by_row(loss, hidden):
-    network, X, y, theta = problem("tanh", loss, hidden)
+def test_against_jax_row_by_row(loss, hidden, activation):
+    network, X, y, theta = problem(activation, loss, hidden)
     g = row_gradients(network, theta, X, y)
     V = np.random.default_rng(1).standard_normal((network.n_params, 3))
     weights = np.random.default_rng(2).uniform(0, 3, len(X)) * (np.arange(len(X)) != 4)
@@ -32,7 +32,7 @@ def test_over_many_blocks(stored, monkeypatch):
     if not stored:
         store_nothing(monkeypatch)
     rng = np.random.default_rng(1)
-    network = Network((2, 9, 40, 5), "sigmoid")
+    network = Network((2, 9, 40, 5), ("silu", "sigmoid"))
     X, y = rng.integers(0, 256, (5, 2)).astype(np.uint8), rng.integers(0, 5, 5)
     which = rng.integers(0, 5, 700)
     theta, settings = network.initialize(0, dtype=np.float64), {"dtype": np.float64, "scale": 1 / 255}
