@@ -89,7 +89,9 @@ def run_iterations(
     problem = problem_of(network, source)
     stopwatch = Stopwatch(remote_engine(problem, client, STAR))
     objective = RoundObjective(problem, stopwatch, 0.0)
-    optimizer = HessianFree(METHOD, curvature_rows=curvature_rows, max_iterations=iterations)
+    optimizer = HessianFree(
+        METHOD, curvature_rows=curvature_rows, preconditioner="none", line_rows=None, max_iterations=iterations
+    )
     found: dict[str, Any] = {}
     elapsed_s, nbytes = 0.0, 0
     with objective:

@@ -58,6 +58,13 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
         ),
         click.option(
+            "--validation",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="FRACTION",
+            help="Share of the training rows (for speech, utterances), drawn by the seed, for a split validation that "
+            "is not trained on.  [default: none]",
+        ),
+        click.option(
             "--partitions",
             type=click.IntRange(min=1),
             help="Number of partitions, the units of parallel work; at least workers times threads.  "

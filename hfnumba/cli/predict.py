@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath, checkpoint_option
+from hfnumba.cli.common import AnyPath, checkpoint_option, print_json
 from hfnumba.cli.progress import stderr_reporter
+from hfnumba.path_text import path_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hfnumba.progress import Reporter
     from hfnumba.run.answers import Names
     from hfnumba.run.model import TrainedModel
     from hfnumba.run.predictions import Part
@@ -65,7 +65,7 @@ def predict(
     from hfnumba.kernels.cache import warm_up
     from hfnumba.launch import open_cluster
     from hfnumba.launch.pool import open_pool
-    from hfnumba.run.answers import refuse_format
+    from hfnumba.run.answers import Names, refuse_format, write_answers
     from hfnumba.run.model import load_model
     from hfnumba.run.predictions import predictions
 
@@ -77,18 +77,19 @@ def predict(
         warm_up(reporter.note, reporter.progress)
         placement = stack.enter_context(open_cluster(cluster, threads))
         pool = stack.enter_context(open_pool(model, placement, threads))
-        _show(model, predictions(model, rows, split, pool, reporter), out, reporter)
-
-
-def _show(model: TrainedModel, parts: Iterable[Part], out: Path | None, reporter: Reporter) -> None:
-    """Write predictions to a file, or print them."""
-    from hfnumba.run.answers import Names, write_answers
-
-    if out is not None:
+        parts = predictions(model, rows, split, pool, reporter)
+        if out is None:
+            _print(model, parts)
+            return
         names = Names.of(model)
         n_rows = write_answers(out, parts, names, model.theta.dtype)
         reporter.note(_written(n_rows, out, names, model))
-        return
+    if as_json:
+        found = {"run": path_text(run), "iteration": model.iteration, "rows": path_text(rows), "out": path_text(out)}
+        print_json(found | {"n_rows": n_rows, "n_outputs": model.network.n_outputs, "outputs": list(names.outputs)})
+
+
+def _print(model: TrainedModel, parts: Iterable[Part]) -> None:
     row = 0
     for part in parts:
         of_part = {} if part.name is None else {"utterance": part.name}

@@ -203,10 +203,14 @@ def print_summary(lines: Sequence[Line]) -> None:
             [
                 name,
                 str(line["iteration"]),
-                number(line["loss"]),
-                *(metric.text(line[metric.key]) for metric in metrics),
-                number(line["test_loss"]),
-                *(metric.text(line.get(f"test_{metric.key}")) for metric in metrics),
+                *(
+                    text
+                    for part in parts
+                    for text in (
+                        number(line.get(f"{part}loss")),
+                        *(metric.text(line.get(f"{part}{metric.key}")) for metric in metrics),
+                    )
+                ),
                 f"{line['epoch']:.1f}",
                 str(line["rounds"]),
                 f"{line['nbytes'] / 1e6:.1f}",

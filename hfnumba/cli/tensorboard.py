@@ -62,7 +62,9 @@ class TensorBoardReporter:
     def iteration(self, line: Line) -> None:
         """Write the numbers of an iteration."""
         if self._writer is None:
-            self._writer = self._make(str(self._folder), purge_step=self._first or None)
+            # Files are named by the second, and a run may be resumed within the second of its start.
+            suffix = f".{self._first}"
+            self._writer = self._make(str(self._folder), purge_step=self._first or None, filename_suffix=suffix)
         for name, value in line.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in _WITHOUT:
                 self._writer.add_scalar(name, value, line["iteration"])

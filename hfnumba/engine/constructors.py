@@ -21,11 +21,10 @@ from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.rounding import refuse_rounded
+from hfnumba.store.split import Split
 
 if TYPE_CHECKING:
     from distributed import Client
-
-    from hfnumba.store import Split
 
 
 def _problem(

@@ -13,6 +13,7 @@ import msgspec
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError, NumericalError
 from hfnumba.figures.options import FigureStopped
+from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 Lines = tuple[ledger.Line, ...]
 _INTERVAL_S = 10.0
 """Seconds between two notes about a run."""
+
+
+_EVERY_ROW = 2**31 - 1
+
+
+def _of_the_paper(settings: dict[str, Any]) -> dict[str, Any]:
+    """Add what the paper's second-order methods do without: a preconditioner, and a sample for the line search."""
+    if settings.get("method", TrainSettings(hidden=()).method) not in SECOND_ORDER_METHODS:
+        return {name: value for name, value in settings.items() if name not in ("preconditioner", "line_rows")}
+    return {"preconditioner": "none", "line_rows": _EVERY_ROW} | settings
 
 
 @dataclass(frozen=True)
@@ -42,11 +53,11 @@ class Experiment:
     @classmethod
     def of(cls, **settings: Any) -> Experiment:
         """Make an experiment from the settings that differ from the defaults."""
-        return cls(settings_from(settings))
+        return cls(settings_from(_of_the_paper(settings)))
 
     def but(self, **settings: Any) -> Experiment:
         """Return the same experiment with some settings changed."""
-        return Experiment(settings_from(as_dict(self.settings) | settings))
+        return Experiment(settings_from(_of_the_paper(as_dict(self.settings) | settings)))
 
     @property
     def name(self) -> str:

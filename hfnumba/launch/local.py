@@ -115,7 +115,9 @@ def _scheduler(folder: str, **of_workers: Any) -> LocalCluster:
                 processes=True,
                 host=sockets.host(folder),
                 preload=[sockets.__name__],
-                dashboard_address="127.0.0.1:0" if has_dashboard() else None,
+                scheduler_kwargs={"dashboard": has_dashboard()},
+                # Any port: without an address Dask would take 8787, and warn where that is taken.
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
                 env=dict.fromkeys(THREAD_VARIABLES, "1"),
                 **of_workers,

@@ -49,7 +49,8 @@ def export(model: TrainedModel, to: str, path: Path) -> Path:
 def parameters(model: TrainedModel) -> dict[str, NDArray[np.float32]]:
     """Return the arrays of a network: ``W1`` (n_in, n_out), ``b1`` (n_out,), …, and the standardisation, if any.
 
-    A row x as the source has it becomes (x - origin - mean) / deviation * scale + offset; ``origin`` is float64.
+    A row x as the source has it becomes (x - origin - mean) / deviation * scale + offset; ``origin`` is float64. An
+    output y of a network that was trained on standardised targets is y * target_deviation + target_mean in their unit.
     """
     arrays: dict[str, NDArray[Any]] = {}
     for k, layer in enumerate(model.network.layers(model.theta), start=1):
@@ -59,6 +60,9 @@ def parameters(model: TrainedModel) -> dict[str, NDArray[np.float32]]:
         arrays |= {"mean": np.array(data.mean, np.float32), "deviation": np.array(data.deviation, np.float32)}
     if data.origin:
         arrays["origin"] = np.array(data.origin, np.float64)
+    if data.target_mean:
+        arrays["target_mean"] = np.array(data.target_mean, np.float32)
+        arrays["target_deviation"] = np.array(data.target_deviation, np.float32)
     return arrays | {"scale": np.array([data.scale], np.float32), "offset": np.array([data.offset], np.float32)}
 
 

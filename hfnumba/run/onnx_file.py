@@ -91,6 +91,9 @@ def _nodes(
             then(_operator(name), to=f"A{k}")
     link = _LINKS.get(model.network.loss)
     last = "values" if link is None else "logits"
+    if "target_mean" in arrays:
+        then("Mul", "target_deviation", to="in_deviations")
+        then("Add", "target_mean", to=last)
     nodes[-1].output[0] = at = last
     if link is None:
         return nodes, [last]

@@ -40,6 +40,8 @@ def lines_of(made, theta=None, scale=1.0):
         return [it.as_ledger_line() for it in its]
 
 
+PLAIN = {"preconditioner": "none", "line_rows": None}
+"""Settings of second-order methods whose bytes have a closed form."""
 VARIANTS = [(method, {}) for method in METHODS if method != "kfac"]
 VARIANTS += [(method, {"paper": True}) for method in ("hf-bicgstab", "hf-cg", "gn-cg", "hybrid-cg")]
 VARIANTS += [
@@ -55,7 +57,7 @@ VARIANTS += [
 @pytest.mark.parametrize("scale", [1.0, 1e-3], ids=["usual", "tiny"])
 def test_rounds_and_bytes_are_those_of_the_closed_form(method, settings, scale):
     if method in SECOND_ORDER_METHODS:
-        settings = settings | {"curvature_rows": 60}
+        settings = PLAIN | {"curvature_rows": 60} | settings
     made = optimizer(method, max_iterations=12, **settings)
     lines = lines_of(made, scale=scale)
     counts = counts_of(made, lines, N_ROWS, N)
@@ -72,7 +74,7 @@ def test_rounds_and_bytes_are_those_of_the_closed_form(method, settings, scale):
 
 @pytest.mark.parametrize("field", ["rounds", "nbytes"])
 def test_a_count_that_is_off_by_one_is_found(field):
-    made = optimizer("hf-bicgstab", curvature_rows=60, max_iterations=4)
+    made = optimizer("hf-bicgstab", curvature_rows=60, max_iterations=4, **PLAIN)
     lines = lines_of(made)
     lines[2][field] += 1
     wrong = disagreements(lines, counts_of(made, lines, N_ROWS, N), N)
@@ -83,15 +85,18 @@ def test_a_count_that_is_off_by_one_is_found(field):
 def test_a_run_on_dask_workers_is_counted_alike(client, tmp_path):
     store = write_toy_store(tmp_path / "toy.zarr")
     given = {"hidden": (6,), "curvature_rows": 60, "max_iterations": 5, "cluster": client.scheduler.address}
+    given |= {"preconditioner": "none", "line_rows": N_ROWS}
     train(store, RunDirectory(tmp_path / "run"), given, Silent())
-    made = optimizer("hf-bicgstab", curvature_rows=60, max_iterations=5)
+    made = optimizer("hf-bicgstab", curvature_rows=60, max_iterations=5, **PLAIN)
     lines = ledger.read(tmp_path / "run" / "ledger.jsonl")
     assert disagreements(lines, counts_of(made, lines, N_ROWS, N), N) == []
 
 
 @pytest.mark.parametrize("method", [*UPDATE_RULES, "lbfgs", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"])
 def test_a_plan_is_what_happens_if_nothing_ends_early(method):
-    made = optimizer(method, max_iterations=6, **({"curvature_rows": 60} if method in SECOND_ORDER_METHODS else {}))
+    made = optimizer(
+        method, max_iterations=6, **(PLAIN | {"curvature_rows": 60} if method in SECOND_ORDER_METHODS else {})
+    )
     lines = lines_of(made)
     plan, done = planned(made, 6, N_ROWS), sum(counts_of(made, lines, N_ROWS, N), Counts())
     assert plan.rounds >= done.rounds

@@ -258,14 +258,16 @@ def test_runs_is_a_table(finished):
     (record,) = json.loads(hf("runs", path.parent, "--json").stdout)
     last = ledger.read(path / "ledger.jsonl")[-1]
     assert record["run"] == str(path) and record["hidden"] == [5, 4] and record["test_error"] == last["test_error"]
-    assert record["date"].replace("T", " ").startswith(date) and record["best_validation_error"] is None
+    assert record["date"].replace("T", " ").startswith(date) and record["best_iteration"] is None
 
 
 def test_runs_show_the_best_validation(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "v")
     lines = ledger.read(tmp_path / "v" / "ledger.jsonl")
     errors = zip(lines, (0.5, 0.125, 0.25), strict=True)
-    ledger.write(tmp_path / "v" / "ledger.jsonl", [line | {"validation_error": error} for line, error in errors])
+    ledger.write(
+        tmp_path / "v" / "ledger.jsonl", [line | {"validation_error": e, "validation_loss": e} for line, e in errors]
+    )
     header, row = hf("runs", tmp_path).stdout.splitlines()
     assert cells(header)[-1] == "best validation" and cells(row)[-1] == "12.50 %"
 

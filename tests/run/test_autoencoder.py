@@ -14,6 +14,7 @@ from hfnumba.run.model import load_model
 from hfnumba.store import open_store
 from tests.cli.test_commands import hf
 from tests.silent import Silent
+from tests.tables import cells
 
 GIVEN = {"hidden": (6, 2, 6), "activation": ("gelu", "linear", "tanh"), "task": "autoencode", "seed": 1, "threads": 1}
 
@@ -49,7 +50,7 @@ def test_a_run_and_what_is_asked_of_it(store, tmp_path, loss):
     found = json.loads(hf("evaluate", path, store, "--json").stdout)
     np.testing.assert_allclose(found["squared_error"], squared, rtol=1e-6)
     np.testing.assert_allclose(found["rmse"], np.sqrt(squared / 10), rtol=1e-6)
-    assert "squared error per row\tRMSE" in hf("evaluate", path, store).stdout
+    assert cells(hf("evaluate", path, store).stdout.splitlines()[0])[-2:] == ["squared error per row", "RMSE"]
 
 
 def test_it_is_resumed_with_the_same_bits_and_not_as_another_task(store, tmp_path):

@@ -18,6 +18,7 @@ from hfnumba.run.training import Ending
 from hfnumba.store import open_store
 from hfnumba.store.standardise import Standardisation
 from tests.silent import Silent
+from tests.tables import cells
 
 
 def houses(n=600, n_targets=1, seed=0):
@@ -162,9 +163,9 @@ def test_the_command_line_shows_rmse_and_r2(tmp_path):
     shown = f"RMSE {last['rmse']:.0f}, R² {last['r2']:.4f}, test RMSE {last['test_rmse']:.0f}"
     assert shown in result.stderr
     assert "%" not in result.output
-    header, row = hf("evaluate", tmp_path / "run", store.path).stdout.splitlines()
-    assert header.split("\t")[3:] == ["loss", "RMSE", "R²"]
-    assert row.split("\t")[4:] == [f"{last['test_rmse']:.0f}", f"{last['test_r2']:.4f}"]
+    header, row = map(cells, hf("evaluate", tmp_path / "run", store.path).stdout.splitlines())
+    assert header[3:] == ["loss", "RMSE", "R²"]
+    assert row[4:] == [f"{last['test_rmse']:.0f}", f"{last['test_r2']:.4f}"]
     found = json.loads(hf("evaluate", tmp_path / "run", store.path, "--json").stdout)
     assert {"loss", "rmse", "r2"} <= found.keys()
     assert "error" not in found
@@ -176,8 +177,8 @@ def test_a_run_of_an_earlier_version_shows_the_rmse(tmp_path):
     lines = run(store, tmp_path / "run").lines
     old = [{key: value for key, value in line.items() if not key.endswith(("rmse", "r2"))} for line in lines]
     ledger.write(tmp_path / "run" / "ledger.jsonl", old)
-    listed = hf("runs", tmp_path).stdout.splitlines()[1].split("\t")
-    assert listed[5:] == [f"RMSE {lines[-1]['rmse']:.0f}, R² –", f"RMSE {lines[-1]['test_rmse']:.0f}, R² –"]
+    listed = cells(hf("runs", tmp_path).stdout.splitlines()[1])
+    assert listed[7:] == [f"RMSE {lines[-1]['rmse']:.0f}, R² –", f"RMSE {lines[-1]['test_rmse']:.0f}, R² –"]
 
 
 def test_a_damaged_record_of_targets_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from hfnumba.errors import DataError, NumericalError, UsageError
 from hfnumba.run import RunDirectory, train
 from hfnumba.run.spectrum import MATRICES, SpectrumSettings, run_spectra
 from tests.silent import Silent
+from tests.tables import cells
 from tests.toy_store import write_toy_store
 
 
@@ -52,7 +53,7 @@ def test_along_a_run(toy, tmp_path):
     run, store = toy
     result = hf_cli("spectrum", run, store, "--every", 3, "--steps", 12, "-o", tmp_path / "s.svg")
     assert result.exit_code == 0, result.output
-    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    lines = [cells(line) for line in result.stdout.splitlines()]
     assert [line[0] for line in lines] == ["iteration", "0", "3", "4"] and (tmp_path / "s.svg").exists()
     # The last one is that of the checkpoint.
     (_, last), *_ = run_spectra(run, store, SpectrumSettings(steps=12))

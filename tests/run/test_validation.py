@@ -22,7 +22,7 @@ from tests.silent import Silent
 
 BASE = {"hidden": (7,), "max_iterations": 12, "seed": 1, "threads": 1}
 METHODS = {
-    "hf-bicgstab": {},
+    "hf-bicgstab": {"preconditioner": "none"},
     "adam": {"batch_rows": 16, "learning_rate": 0.05},
     "kfac": {"batch_rows": 16, "record_every": 3},
 }

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.bench.quality.operations import operations_per_row, primal_operations
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.evaluations import FisherDiagonal, Gradient, Product
+from hfnumba.engine.evaluations import EmpiricalFisherProduct, FisherDiagonal, Gradient, Product
 from hfnumba.engine.protocol import Evaluation
 from hfnumba.krylov.lapack import OPERATIONS
 from hfnumba.network import Network
@@ -120,7 +120,7 @@ class CountedObjective(ArrayObjective):
         operations: int = operations_per_row(evaluation, sizes, self.vectors.live)
         if isinstance(evaluation, Gradient) and evaluation.store_primal:
             self._stored.add((evaluation.theta, evaluation.rows))
-        if isinstance(evaluation, Product | FisherDiagonal):
+        if isinstance(evaluation, Product | EmpiricalFisherProduct | FisherDiagonal):
             key = evaluation.theta, evaluation.rows
             operations += 0 if key in self._stored else primal_operations(sizes)
             self._stored.add(key)

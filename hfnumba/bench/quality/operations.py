@@ -14,6 +14,7 @@ from typing import Any
 
 from hfnumba.bench.kernels import flops
 from hfnumba.engine.evaluations import (
+    EmpiricalFisherProduct,
     FisherDiagonal,
     Gradient,
     KroneckerFactors,
@@ -82,6 +83,11 @@ def _(evaluation: Product, sizes: Sizes, vectors: Vectors) -> int:
 @operations_per_row.register
 def _(evaluation: FisherDiagonal, sizes: Sizes, vectors: Vectors) -> int:
     return 2 * _weights(sizes)[0]
+
+
+@operations_per_row.register
+def _(evaluation: EmpiricalFisherProduct, sizes: Sizes, vectors: Vectors) -> int:
+    return 4 * _weights(sizes)[0]
 
 
 @operations_per_row.register

