@@ -94,6 +94,9 @@ def private_folder() -> Iterator[str]:
     """
     import dask  # noqa: PLC0415 - not needed without a cluster
 
+    # Its defaults must be there before: a setting that is absent is deleted at the end, with all that is beside it.
+    import distributed  # noqa: F401, PLC0415
+
     # It reports folders that were removed with this one before it removed them itself.
     logging.getLogger("distributed.diskutils").setLevel(logging.CRITICAL)
     with (
