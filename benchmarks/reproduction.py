@@ -44,7 +44,7 @@ from hfnumba.figures.saddle import until_left
 from hfnumba.figures.summary import ERRORS, Series, best_of, carry_out, markdown, reaches, results, spread
 from hfnumba.network import Network
 from hfnumba.optim.methods import optimizer
-from hfnumba.run.settings import optimizer_settings
+from hfnumba.run.method_settings import optimizer_settings
 from hfnumba.store import Store, open_store
 
 FIGURES = ("one", "three", "saddle")

@@ -185,7 +185,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 def verify(store: Path, as_json: bool) -> None:
     """Read every byte of a store and list all faults; exit with status 1 if there are any."""
     from hfnumba.errors import StoreError
-    from hfnumba.store.split import read_manifest
+    from hfnumba.store.store import read_manifest
     from hfnumba.store.verify import verify as find_problems
 
     # Not open_store, which raises at the first missing file: here all faults are listed.

@@ -107,11 +107,11 @@ class PlainReporter:
             f"iteration {line['iteration']}",
             f"loss {number(line['loss'])}",
             *(f"{metric.name} {text}" for metric, text in described(line)),
-            *(f"test {metric.name} {text}" for metric, text in described(line, "test_")),
         ]
         if line.get("validation_loss") is not None:
             best = f"(best in iteration {line['best_iteration']})"
             parts.append(f"validation loss {number(line['validation_loss'])} {best}")
+        parts += [f"test {metric.name} {text}" for metric, text in described(line, "test_")]
         if line["damping"] is not None:
             parts.append(f"damping {number(line['damping'])}")
         parts += [f"rounds {line['rounds']}", duration(line["elapsed_s"])]

@@ -14,7 +14,7 @@ from hfnumba.errors import UsageError
 from hfnumba.estimator.scaling import Scaling
 from hfnumba.store import Split, open_store
 from hfnumba.store.class_weights import balanced
-from hfnumba.store.split import Store
+from hfnumba.store.store import Store
 
 
 def is_store(X: Any) -> bool:

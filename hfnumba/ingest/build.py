@@ -21,7 +21,7 @@ from hfnumba.ingest.writer import Content, WritePlan
 from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.manifest import Header
-from hfnumba.store.split import Store
+from hfnumba.store.store import Store
 
 AnyPath = str | PathLike[str]
 

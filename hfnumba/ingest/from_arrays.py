@@ -20,7 +20,7 @@ from hfnumba.ingest.writer import WritePlan
 from hfnumba.progress import SILENT
 from hfnumba.store.checks import checked_weights, unmasked
 from hfnumba.store.manifest import Task
-from hfnumba.store.split import Store
+from hfnumba.store.store import Store
 
 
 def write_store(

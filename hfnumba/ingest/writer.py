@@ -27,7 +27,7 @@ from hfnumba.store import manifest as manifests
 from hfnumba.store.files import FileRecord
 from hfnumba.store.layout import SplitLayout
 from hfnumba.store.manifest import SCRATCH, Header
-from hfnumba.store.split import Store, open_store, read_manifest
+from hfnumba.store.store import Store, open_store, read_manifest
 
 LOCK = "lock"
 

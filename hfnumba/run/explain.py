@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError
-from hfnumba.optim.methods import optimizer
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.method_settings import optimizer_of
 from hfnumba.run.model import load_model
 from hfnumba.run.sample_facts import SampleFacts, sample_facts
-from hfnumba.run.settings import optimizer_settings
 from hfnumba.store.columns import feature_names, listed
 
 if TYPE_CHECKING:
@@ -213,7 +212,7 @@ def _overfitting(run: Evidence) -> _Found:
 
 
 def _curvature(run: Evidence) -> _Found:
-    method = optimizer(run.record.settings.method, **optimizer_settings(run.record.settings))
+    method = optimizer_of(run.record.settings, run.record)
     sample: int | None = getattr(method, "curvature_rows", None)
     ended = "stopped: " in run.lines[-1]["note"]
     steps = [line for line in run.lines[1:] if line["krylov_status"] is not None]

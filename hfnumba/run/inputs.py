@@ -44,7 +44,7 @@ def store_record(split: Split, network: Network, class_weights: tuple[float, ...
 
 def with_names(data: StoreRecord, network: Network) -> StoreRecord:
     """Record of a run of an earlier version, completed from the manifest of its store if that is still the same."""
-    from hfnumba.store.split import read_manifest  # noqa: PLC0415 - slow to import
+    from hfnumba.store.store import read_manifest  # noqa: PLC0415 - slow to import
 
     if data.classes is not msgspec.UNSET:
         return data

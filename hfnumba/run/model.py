@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import CheckpointError, DataError, NumericalError, UsageError
+from hfnumba.errors import CheckpointError, DataError, UsageError
 from hfnumba.html import table
 from hfnumba.metrics import ERROR, metrics_of
 from hfnumba.network import Network
@@ -23,7 +23,7 @@ from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.inputs import fitted, with_names
 from hfnumba.run.records import RunRecord
-from hfnumba.run.scores import Measurement, measured
+from hfnumba.run.scores import Measurement, finite_loss, measured
 from hfnumba.store.checks import unmasked
 from hfnumba.store.columns import listed
 
@@ -82,7 +82,7 @@ class TrainedModel:
         """
         with self._objective(split, reporter) as (objective, rows):
             loss, error = objective.value_and_error(self.theta)
-            return _finite(loss, rows), error
+            return finite_loss(loss, rows), error
 
     def measure(self, split: Split, reporter: Reporter = SILENT) -> Measurement:
         """Measure loss, error rate, RMSE and R², as the loss has them, on a split of any store.
@@ -103,7 +103,7 @@ class TrainedModel:
             return self._reconstruction(split, reporter)
         with self._objective(split, reporter) as (objective, rows):
             found = measured(objective, self.theta, self.record.store, rows, reporter)
-            _finite(found.loss, rows)
+            finite_loss(found.loss, rows)
             return found
 
     def _reconstruction(self, split: Split, reporter: Reporter) -> Measurement:
@@ -256,22 +256,6 @@ class TrainedModel:
                     standardisation.apply_in_place(values)
                 yield values
                 n_rows += len(rows)
-
-
-def _finite(loss: float, split: Split) -> float:
-    """Return a loss on a split.
-
-    Raises
-    ------
-    NumericalError
-        If it is not finite.
-    """
-    if not math.isfinite(loss):
-        raise NumericalError(
-            f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
-            "the network, with the run's scale; correct them, or leave such rows out"
-        )
-    return loss
 
 
 def load_model(path: str | os.PathLike[str], checkpoint: Literal["best", "newest"] = "best") -> TrainedModel:

@@ -10,8 +10,9 @@ import msgspec
 from hfnumba.errors import UsageError
 from hfnumba.progress import Reporter
 from hfnumba.run.inputs import store_record
+from hfnumba.run.method_settings import refuse_other_target
 from hfnumba.run.records import NetworkRecord, RunRecord
-from hfnumba.run.settings import TrainSettings, refuse_other_target
+from hfnumba.run.settings import TrainSettings
 from hfnumba.run.validation import with_validation
 
 if TYPE_CHECKING:

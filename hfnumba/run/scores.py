@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hfnumba.errors import NumericalError
 from hfnumba.metrics import ERROR, R2, RMSE, Scale, metrics_of
 
 if TYPE_CHECKING:
@@ -164,3 +166,19 @@ def measured(
     )
     mean = sum(squares) / len(squares)
     return Measurement(loss, shown, scale.rmse(mean), scale.r2(mean, variances), targets)
+
+
+def finite_loss(loss: float, split: Split) -> float:
+    """Return a loss on a split.
+
+    Raises
+    ------
+    NumericalError
+        If it is not finite.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the loss on split {split.name!r} of {split.path} is {loss}: features or targets are too large for "
+            "the network, with the run's scale; correct them, or leave such rows out"
+        )
+    return loss

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
 from hfnumba.activations import ACTIVATIONS, OTHER_NAMES
-from hfnumba.errors import UsageError
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
-from hfnumba.metrics import ERROR, RMSE, metrics_of
 from hfnumba.network import INITIALIZATIONS, LOSSES
 from hfnumba.optim.hessian_free import CANDIDATES
 from hfnumba.optim.line_search import SEARCH_RULES
-from hfnumba.optim.methods import METHODS, settings_of
-from hfnumba.run.options import Callee, Group, Option, flag
+from hfnumba.optim.methods import METHODS
+from hfnumba.run.options import Callee, Group, Option
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -291,31 +288,3 @@ def arguments(settings: TrainSettings, callee: Callee) -> dict[str, Any]:
         for name, option in OPTIONS.items()
         if name in given and option.goes_to(callee)
     }
-
-
-def refuse_other_target(settings: TrainSettings, given: Mapping[str, Any]) -> None:
-    """Refuse a given target of a measure that the loss does not have; what earlier runs recorded is left to them.
-
-    Raises
-    ------
-    UsageError
-    """
-    targets = {"target_error": ERROR, "target_rmse": RMSE}
-    for name, metric in targets.items():
-        other = next(flag(other) for other in targets if other != name)
-        if given.get(name) is not None and metric not in metrics_of(str(settings.loss)):
-            raise UsageError(
-                f"{flag(name)} is not for the loss {settings.loss}, whose measure is "
-                f"{metrics_of(str(settings.loss))[0].name}; give {other} instead, or leave it out"
-            )
-
-
-def optimizer_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Return the arguments of :func:`hfnumba.optim.methods.optimizer` besides the method.
-
-    ``curvature_rows`` is left out for a method without curvature, so that one command line compares all methods.
-    """
-    given = arguments(settings, Callee.OPTIMIZER)
-    if "curvature_rows" not in settings_of(settings.method):
-        given.pop("curvature_rows", None)
-    return given

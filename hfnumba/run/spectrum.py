@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,10 @@ import numpy as np
 
 from hfnumba.errors import DataError, NumericalError, UsageError
 from hfnumba.krylov.spectrum import Spectrum, spectrum
-from hfnumba.optim.methods import optimizer
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.inputs import fitted
+from hfnumba.run.method_settings import optimizer_of
 from hfnumba.run.model import TrainedModel, load_model
-from hfnumba.run.settings import optimizer_settings
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
@@ -96,7 +95,8 @@ def _along(
     model: TrainedModel, objective: RoundObjective, settings: SpectrumSettings, reporter: Reporter
 ) -> Iterator[tuple[int, Spectrum]]:
     given, every = model.record.settings, settings.every or 1
-    method = optimizer(given.method, **optimizer_settings(given) | {"max_iterations": model.iteration})
+    made: Any = optimizer_of(given, model.record)
+    method = replace(made, max_iterations=model.iteration)
     start = model.network.initialize(given.seed, given.init)  # type: ignore[arg-type]  # it checks the name itself
     progress = reporter.progress("Computing the run again", "iterations")
     theta: Any = start
@@ -107,7 +107,7 @@ def _along(
             yield iteration.iteration, _spectrum(objective, theta, settings)
     if not np.array_equal(theta, model.theta):
         raise NumericalError(
-            "the run computed again does not lead to its newest checkpoint, so these are not its spectra; use the "
+            "the run computed again does not lead to its checkpoint, so these are not its spectra; use the "
             "versions and a processor of the kind that the run had"
         )
 

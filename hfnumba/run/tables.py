@@ -76,7 +76,7 @@ def _roles(columns: Sequence[Column]) -> Columns:
 
 def _options(path: Path, data: StoreRecord) -> TableOptions:
     """Options of the training data's recipe for a file of new rows."""
-    from hfnumba.store.split import read_manifest  # noqa: PLC0415 - slow to import
+    from hfnumba.store.store import read_manifest  # noqa: PLC0415 - slow to import
 
     own = TableOptions(train=(path_text(path.name),))
     try:

@@ -7,7 +7,8 @@
 from importlib import import_module
 from types import ModuleType
 
-from hfnumba.store.split import Split, Store, open_store
+from hfnumba.store.split import Split
+from hfnumba.store.store import Store, open_store
 
 __all__ = ["Split", "Store", "open_store"]
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import count_classes
 from hfnumba.store.columns import Column
-from hfnumba.store.split import Split, Store
+from hfnumba.store.split import Split
 from hfnumba.store.standardise import Moments
+from hfnumba.store.store import Store
 
 
 def info(store: Store) -> dict[str, Any]:

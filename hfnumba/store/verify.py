@@ -13,7 +13,8 @@ from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store import files
 from hfnumba.store import manifest as manifests
 from hfnumba.store.codec import metadata_keys
-from hfnumba.store.split import Split, Store, read_manifest
+from hfnumba.store.split import Split
+from hfnumba.store.store import Store, read_manifest
 
 
 def verify(store: Store | str | PathLike[str], reporter: Reporter = SILENT) -> list[str]:

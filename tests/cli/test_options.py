@@ -27,8 +27,9 @@ from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.config import read_config, settings_from, toml
 from hfnumba.run.directory import RunDirectory, resumed_settings
 from hfnumba.run.loop import Ending
+from hfnumba.run.method_settings import optimizer_settings
 from hfnumba.run.options import Callee, Group, flag
-from hfnumba.run.settings import CHANGEABLE, OPTIONS, TrainSettings, as_dict, fixed, optimizer_settings
+from hfnumba.run.settings import CHANGEABLE, OPTIONS, TrainSettings, as_dict, fixed
 from hfnumba.run.training import train
 from hfnumba.run.validation import HELD_OUT
 from tests.cli.test_commands import given_by, hf

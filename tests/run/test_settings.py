@@ -11,7 +11,8 @@ from hfnumba.errors import UsageError
 from hfnumba.optim.methods import optimizer
 from hfnumba.optim.paper import paper
 from hfnumba.run.config import memory_bytes, read_config, settings_from, toml
-from hfnumba.run.settings import as_dict, optimizer_settings
+from hfnumba.run.method_settings import optimizer_settings
+from hfnumba.run.settings import as_dict
 
 
 @pytest.mark.parametrize(
