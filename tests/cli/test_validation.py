@@ -7,6 +7,7 @@ import pytest
 
 from hfnumba import ledger
 from tests.cli.test_commands import hf
+from tests.tables import cells
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,11 @@ def test_a_run_names_the_best_iteration(stopped):
     assert f"Predictions use iteration {best}, which has the lowest validation loss.\n" in result.stderr
     last = next(line for line in result.stderr.splitlines() if line.startswith(f"iteration {best + 2},"))
     assert f", validation loss {lines[-1]['validation_loss']:.4g} (best in iteration {best}), test error" in last
-    table = [line.split("\t") for line in result.stderr.splitlines() if "\t" in line]
-    assert [row[0] for row in table[1:]] == ["start", "best validation loss", "end"]
-    assert [int(row[1]) for row in table[1:]] == [0, best, best + 2]
-    assert dict(zip(table[0], table[2], strict=True))["validation loss"] == f"{lines[best]['validation_loss']:.4g}"
+    printed = list(map(cells, result.stderr.splitlines()))
+    begin = printed.index(["start", "best validation loss", "end"])
+    table = {row[0]: row[1:] for row in printed[begin + 1 :] if len(row) == 4}
+    assert table["iteration"] == ["0", str(best), str(best + 2)]
+    assert table["validation loss"][1] == f"{lines[best]['validation_loss']:.4g}"
 
 
 def test_a_run_without_validation_rows_names_no_best(toy_store, tmp_path):
