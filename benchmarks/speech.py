@@ -33,9 +33,10 @@ HIDDEN = (512, 512, 512)
 BATCH = 512
 TRAIN_SHARE, EVALUATION_SHARE = 8, 16
 """Settings are tried on the first eighth of the training partitions and evaluated on the last sixteenth."""
+ALL_ROWS = {"line-rows": 2**31 - 1}
 SETTINGS = {
-    "gn-cg": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
-    "hf-bicgstab": ({}, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
+    "gn-cg": (ALL_ROWS, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
+    "hf-bicgstab": (ALL_ROWS, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
     "adam": ({"learning-rate": 0.0003}, {"learning-rate": 0.001}, {"learning-rate": 0.003}),
 }
 NAMES = {"gn-cg": "`gn-cg`", "hf-bicgstab": "`hf-bicgstab`", "adam": "PyTorch Adam"}
@@ -102,6 +103,8 @@ def hessian_free(run: Run, threads: int, deadline: float) -> None:
         run.method,
         "--threads",
         threads,
+        "--preconditioner",
+        "none",
     ]
     words += [word for name, value in run.setting.items() for word in (f"--{name}", value)]
     words += ["--max-iterations", 10**6, "--run", run.folder, "--resume", "--time-limit-s", piece]
