@@ -38,7 +38,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     method : str
         Name of a method of :func:`hfnumba.optimizer`.
     preconditioner : {"none", "fisher", "kfac"}, optional
-        Preconditioner of a second-order method. Default: that of the method.
+        Preconditioner of a second-order method. Default: "none".
     curvature_rows : int or None
         Size of the curvature sample, redrawn every iteration. None or a value >= n_rows uses all rows.
     damping : float, optional

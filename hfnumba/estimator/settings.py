@@ -76,6 +76,9 @@ def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:
     names = settings_of(estimator.method)
     settings = {name: getattr(estimator, name) for name in _OF_METHODS if getattr(estimator, name) is not None}
     settings["max_iterations"] = max_iterations
+    if "preconditioner" in names:
+        # The default of the method pays where rounds are dear; on small sets the one without generalised better.
+        settings.setdefault("preconditioner", "none")
     if "curvature_rows" in names:
         settings["curvature_rows"] = estimator.curvature_rows
     if "seed" in names:
