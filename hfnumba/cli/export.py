@@ -16,7 +16,7 @@ _FORMATS = ("onnx", "safetensors", "npz", "torch-state-dict")
 @click.option("--to", type=click.Choice(_FORMATS), required=True, help="Format of the file.")
 @click.option("-o", "--out", type=AnyPath, help="File to write.  [default: network with the format's suffix in RUN]")
 def export(run: Path, to: str, out: Path | None) -> None:
-    """Write the network of RUN's newest checkpoint to a file; print its path.
+    """Write the network of RUN's best checkpoint (the newest, without validation rows) to a file; print its path.
 
     onnx: one graph with the standardisation, for features in the units of the training store's source; its outputs are
     logits and probabilities, or values. safetensors and npz: the arrays W1, b1, …, mean, deviation, scale and offset,

@@ -32,14 +32,14 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 @click.option("-o", "--out", type=AnyPath, help="A .png, .svg or .pdf file for a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the quadratures.")
 def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
-    """Print the spectrum of a curvature matrix of RUN at its newest checkpoint, over rows of STORE.
+    """Print the spectrum of a curvature matrix of RUN at its best checkpoint, over rows of STORE.
 
     Extreme eigenvalues come with the distance within which an eigenvalue lies for certain; numbers of eigenvalues and
     the trace with standard errors, from stochastic Lanczos quadrature; numbers also with bounds for what the quadrature
     does not resolve. The Fisher matrix is the Gauss-Newton matrix for all losses here.
 
-    With --every the run is computed again from its settings, to the same bits, with a spectrum every so many
-    iterations.
+    Without validation rows the newest checkpoint is the best. With --every the run is computed again from its settings,
+    to the same bits, with a spectrum every so many iterations, up to the newest checkpoint.
     """
     from hfnumba.figures import style
     from hfnumba.run.spectrum import SpectrumSettings, run_spectra

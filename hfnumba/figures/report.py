@@ -15,20 +15,24 @@ from hfnumba import ledger
 from hfnumba.errors import CheckpointError, HfnumbaError, printable
 from hfnumba.figures import style
 from hfnumba.figures.curves import Curves, drawn, read_curves
+from hfnumba.metrics import ERROR, R2, RMSE, SPLITS, metrics_of
 from hfnumba.path_text import text_path
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.explain import Finding, explain
 from hfnumba.run.records import RunRecord, StoreRecord
+from hfnumba.run.scores import completed
 from hfnumba.run.settings import as_dict
 
 _PANELS = {"damping": "damping", "rho": "reduction ratio", "grad_norm": "length of the gradient", "seconds": "seconds"}
 _COLUMNS = {
     "iteration": "iteration",
     "loss": "loss",
-    "error": "error",
-    "validation_error": "validation error",
-    "test_loss": "test loss",
-    "test_error": "test error",
+    **{
+        f"{beginning}{name}": f"{beginning}{shown}".replace("_", " ")
+        for beginning in ("", "validation_", "test_")
+        for name, shown in (("loss", "loss"), *((metric.key, metric.name) for metric in (ERROR, RMSE, R2)))
+        if beginning or name != "loss"
+    },
     "damping": "damping",
     "rho": "reduction ratio",
     "alpha": "step length",
@@ -68,7 +72,7 @@ def report(run: Path, out: Path) -> Path:
     """
     directory = RunDirectory(run)
     record, around = directory.record(), directory.surroundings()
-    lines = ledger.read(directory.ledger)
+    lines = completed(ledger.read(directory.ledger), record.network.loss)
     if not lines:
         raise CheckpointError(f"{run} has no iteration yet; report it after the first one")
     return style.write(out, page(run, record, around, lines, explain(run)).encode())
@@ -104,7 +108,10 @@ def page(
         _section("Machine", _pairs(machine)),
         _section("Versions", _pairs(around["versions"])),
         "</div>",
-        _section("Iterations", f"<details open><summary>{len(lines)} lines</summary>{_table(lines)}</details>"),
+        _section(
+            "Iterations",
+            f"<details open><summary>{len(lines)} lines</summary>{_table(lines, record.network.loss)}</details>",
+        ),
     ]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
@@ -157,8 +164,15 @@ def _text(value: Any) -> str:
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else printable(str(value))
 
 
-def _table(lines: Sequence[ledger.Line]) -> str:
-    columns = {key: title for key, title in _COLUMNS.items() if any(line.get(key) not in (None, "") for line in lines)}
+def _table(lines: Sequence[ledger.Line], loss: str) -> str:
+    # The error of a regression is no share.
+    without = {f"{beginning}{metric.key}" for beginning in SPLITS for metric in (ERROR, RMSE, R2)}
+    without -= {f"{beginning}{metric.key}" for beginning in SPLITS for metric in metrics_of(loss)}
+    columns = {
+        key: title
+        for key, title in _COLUMNS.items()
+        if key not in without and any(line.get(key) not in (None, "") for line in lines)
+    }
     numbers = {key for key in columns if all(isinstance(line.get(key), (int, float, type(None))) for line in lines)}
 
     def cells(tag: str, values: Mapping[str, Any]) -> str:

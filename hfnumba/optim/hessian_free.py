@@ -64,9 +64,8 @@ class HessianFree(Optimizer[Linearization, Step]):
     radius : float, default 1
         Initial trust radius of ``hf-steihaug``, from 1e-6 to 1e6; the other methods have none.
     krylov_iterations : int, optional
-        Maximum number of solver iterations per outer iteration. The default costs 10 products: 5 for Bi-CG-STAB, 10
-        otherwise; 12 for ``hf-lanczos``, whose basis serves all dampings.
-        With the preconditioner "kfac" 2 for Bi-CG-STAB, 3 otherwise.
+        Maximum number of solver iterations per outer iteration. Default: 3, or 2 of Bi-CG-STAB, with the preconditioner
+        "kfac"; otherwise 10 products, and 12 for ``hf-lanczos``, whose basis serves all dampings.
     warm_start : float, default 0.95
         Factor of the last step taken, from which a solve starts, for one more product. With 0, and after a rejected
         step, a solve starts from zero.
@@ -86,8 +85,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         "lowest" takes the step length with the lowest loss, from 2^-7 to 2, or 2^8 along negative curvature;
         "backtracking" the longest sufficient one of 1, 1/2, 1/4, … Both evaluate all lengths in one round.
     line_rows : int or None, default 4096
-        Number of rows used to evaluate step lengths, drawn after those of the curvature sample; all rows if None.
-        A step that raises f over all rows is taken back when it is linearised.
+        Number of rows used to evaluate step lengths, others than those of the curvature sample; None for all rows.
     seed : int
         Seed for the curvature samples.
     max_iterations, target_error : optional
@@ -243,6 +241,12 @@ class HessianFree(Optimizer[Linearization, Step]):
         factored = self.preconditioner == "kfac"
         usual = self._components.factored_iterations if factored else self._components.default_iterations
         return int(self.krylov_iterations or usual)
+
+    @property
+    def derived_settings(self) -> dict[str, Any]:
+        """Settings whose defaults depend on others, with their values."""
+        damping = {} if self._has_radius else {"damping": self._initial_damping}
+        return {"krylov_iterations": self.solver_iterations} | damping
 
     @property
     def _exact(self) -> bool:

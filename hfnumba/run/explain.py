@@ -66,7 +66,7 @@ class Evidence:
         Lines of the ledger, at least one.
     network : Network
     theta : ndarray, shape (n_params,)
-        Parameters of the newest checkpoint.
+        Parameters of the best checkpoint; the newest, without validation rows.
     facts : SampleFacts or None
         Facts about some rows; None if the store is not there.
     """
@@ -145,7 +145,7 @@ def _features(run: Evidence) -> _Found:
 
 def _labels(run: Evidence) -> _Found:
     facts = run.facts
-    if facts is None:
+    if facts is None or run.record.store.task == "autoencode":
         return
     if facts.largest_share == 1.0:
         what = "class" if run.network.takes_labels else "target"

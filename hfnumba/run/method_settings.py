@@ -7,6 +7,7 @@ from typing import Any
 
 from hfnumba.errors import UsageError
 from hfnumba.metrics import ERROR, RMSE, metrics_of
+from hfnumba.optim.hessian_free import HessianFree
 from hfnumba.optim.methods import Optimizer, optimizer, settings_of
 from hfnumba.run.options import Callee, flag
 from hfnumba.run.records import RunRecord
@@ -22,6 +23,8 @@ _EARLIER_DEFAULTS = {"preconditioner": "none", "line_rows": None}
 def method_settings(method: str, made: Optimizer) -> dict[str, Any]:
     """Return all settings of an optimiser, but for the limits, in types that TOML has."""
     values = {name: getattr(made, name) for name in settings_of(method) if name not in (*CHANGEABLE, "paper")}
+    if isinstance(made, HessianFree):
+        values |= made.derived_settings
     return {name: _NONE if value is None else value for name, value in values.items()}
 
 

@@ -63,7 +63,7 @@ def sample_facts(record: StoreRecord, network: Network, theta: NDArray[Any]) -> 
     X = X.astype(np.float64) * record.scale + record.offset
     values = y if y.ndim == 1 else y[:, 0]
     _, counts = np.unique(values, return_counts=True)
-    dead = _dead_units(network, theta, X) if network.activation == "relu" else ()
+    dead = _dead_units(network, theta, X) if set(network.activations) == {"relu"} else ()
     return SampleFacts(store["train"].n_rows, len(X), X.mean(0), X.std(0), counts.max() / len(X), dead)
 
 

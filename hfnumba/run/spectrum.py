@@ -1,4 +1,4 @@
-"""Spectra of a run's curvature matrices: at its newest checkpoint, or along the run, which is computed again."""
+"""Spectra of a run's curvature matrices: at a checkpoint, or along the run, which is computed again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from hfnumba.run.model import TrainedModel, load_model
 
 if TYPE_CHECKING:
     from hfnumba.engine import RoundObjective
-    from hfnumba.store import Split, Store
+    from hfnumba.engine.held_out import SplitPart
+    from hfnumba.store import Store
 
 MATRICES = {
     "hessian": "hessian",
@@ -45,7 +46,7 @@ class SpectrumSettings:
     probes, steps, extreme, seed : int
         See :func:`hfnumba.krylov.spectrum.spectrum`.
     every : int or None
-        Number of iterations between two spectra along the run; None for one at the newest checkpoint.
+        Number of iterations between two spectra along the run; None for one at the best checkpoint.
     cluster : str
     threads : int or None
         See :func:`hfnumba.launch.open_cluster`.
@@ -81,7 +82,7 @@ def run_spectra(
 
     if settings.every is not None and settings.split != "train":
         raise UsageError(f"spectra along a run are those of the split 'train', got {settings.split!r}; leave one out")
-    model, store = load_model(run), open_store(store_path)
+    model, store = load_model(run, "newest" if settings.every else "best"), open_store(store_path)
     if settings.every is not None and model.record.store.digest != store.digest:
         raise DataError(f"{store.path} is not the store that {run} was trained on; its digest is another one")
     with _objective(model, store, settings, reporter) as objective:
@@ -129,10 +130,16 @@ def _objective(
     model: TrainedModel, store: Store, settings: SpectrumSettings, reporter: Reporter
 ) -> Iterator[RoundObjective]:
     from hfnumba.engine import DaskObjective, SplitObjective  # noqa: PLC0415 - slow to import
+    from hfnumba.engine.held_out import hold_out  # noqa: PLC0415
     from hfnumba.kernels.cache import warm_up  # noqa: PLC0415
     from hfnumba.launch import open_cluster  # noqa: PLC0415
+    from hfnumba.store import Split  # noqa: PLC0415
 
-    split: Split = fitted(store[settings.split], model.record.store, model.network, reporter.note)
+    split: Split | SplitPart = fitted(store[settings.split], model.record.store, model.network, reporter.note)
+    given = model.record.settings
+    if settings.split == "train" and given.validation_fraction is not None and isinstance(split, Split):
+        # The rows that the run was trained on.
+        split, _ = hold_out(split, given.validation_fraction, given.seed)
     common: Any = {
         "l2": model.record.settings.l2,
         "class_weights": model.record.store.class_weights or None,

@@ -4,11 +4,13 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hfnumba import ledger
 from hfnumba.cli import main
+from hfnumba.ingest import write_store
 from hfnumba.run.directory import RunDirectory
 from tests.toy_store import write_toy_store
 
@@ -66,6 +68,21 @@ def test_the_page_has_everything_and_needs_nothing(run, tmp_path):
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert {"Findings", "Settings", "Data", "Machine", "Versions", "Command line", "Iterations"} <= set(headings)
     assert "<run>" in page.texts and "<h1><run>" not in text
+
+
+def test_a_regression_has_its_measures_in_the_unit_of_the_target(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3)).astype(np.float32)
+    write_store(
+        tmp_path / "s.zarr", {"train": (X, 1000 * X[:, :1]), "test": (X[:9], 1000 * X[:9, :1])}, standardise=True
+    )
+    words = [str(tmp_path / "s.zarr"), "--hidden", "4", "--max-iterations", "2", "--threads", "1"]
+    assert CliRunner().invoke(main, ["train", *words, "--run", str(tmp_path / "r")]).exit_code == 0
+    report(tmp_path / "r", "-o", tmp_path / "r.html")
+    texts = Page((tmp_path / "r.html").read_text("utf-8")).texts
+    last = ledger.read(tmp_path / "r" / "ledger.jsonl")[-1]
+    assert {"RMSE", "test RMSE", "R²", "test loss"} <= set(texts) and "test error" not in texts
+    assert f"{last['test_rmse']:.6g}" in texts
 
 
 def test_the_default_place_is_the_run_itself(run):

@@ -87,6 +87,12 @@ def test_targets_that_are_constant(trained):
     assert "same target" in faults(trained(X, np.full((len(X), 1), 2.5, np.float32)))["constant labels"]
 
 
+def test_an_autoencoder_has_no_labels(trained):
+    X, _ = rows()
+    path = trained(X, np.full((len(X), 1), 2.5, np.float32), task="autoencode")
+    assert "constant labels" not in {finding.cause for finding in explain(path)}
+
+
 def test_a_penalty_that_forbids_learning(trained):
     found = faults(trained(*rows(), l2=10.0))
     assert set(found) == {"l2 too large", "nothing learned"} and "--l2 10 has shrunk" in found["l2 too large"]

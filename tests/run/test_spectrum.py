@@ -60,6 +60,16 @@ def test_along_a_run(toy, tmp_path):
     assert lines[-1][2] == f"{last.highest[0].value:.4g}"
 
 
+def test_of_a_run_with_held_out_rows_it_is_that_of_the_others(toy, tmp_path):
+    _, store = toy
+    given = {"hidden": [5], "max_iterations": 3, "seed": 3, "validation_fraction": 0.3}
+    train(store, RunDirectory(tmp_path / "run"), given, Silent())
+    along = dict(run_spectra(tmp_path / "run", store, SpectrumSettings(every=1, steps=12)))
+    assert list(along) == [0, 1, 2, 3]
+    ((iteration, best),) = run_spectra(tmp_path / "run", store, SpectrumSettings(steps=12))
+    assert best.highest[0].value == along[iteration].highest[0].value
+
+
 def test_a_run_that_cannot_be_computed_again_is_refused(toy, tmp_path, monkeypatch):
     run, store = toy
     other = write_toy_store(tmp_path / "other.zarr", seed=1)
