@@ -69,10 +69,10 @@ def test_boosting_takes_weights_of_any_size():
             Seen.least = min(Seen.least, sample_weight.min())
             return super().fit(X, y, sample_weight)
 
-    model = AdaBoostClassifier(Seen((8,), max_iter=5, random_state=0), n_estimators=50, random_state=0)
+    model = AdaBoostClassifier(Seen((4,), max_iter=3, random_state=0), n_estimators=50, random_state=0)
     model.fit(X[:400] / 16, y[:400])
     assert Seen.least < 1e-13
-    assert model.score(X[400:800] / 16, y[400:800]) > 0.85
+    assert model.score(X[400:800] / 16, y[400:800]) > 0.75
 
 
 def test_a_class_weight_names_a_class_that_exists():
