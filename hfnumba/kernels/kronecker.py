@@ -178,4 +178,4 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
 def exercise() -> None:
     """Run the pass once on a tiny network, which compiles it."""
     theta, network, rows = example()
-    kronecker_pass(theta, network, rows, _ONE, np.zeros(15, np.float32))
+    kronecker_pass(theta, network, rows, _ONE, np.zeros(20, np.float32))

@@ -460,7 +460,7 @@ def begin(self, worker, begin=worker.RoundServer.__init__):
     time.sleep(1.5)
     begin(self, worker)
 worker.RoundServer.__init__ = begin
-cache.warm_up = lambda: time.sleep(1.5)
+cache.warm_up = lambda *_: time.sleep(1.5)
 """
     with objective(own_client, timeout_s=1.0) as f:
         f.value(np.zeros(f.n_params))
