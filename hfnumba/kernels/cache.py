@@ -204,6 +204,9 @@ def warm_up(
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed to import the kernels
 
+    if numba.config.DISABLE_JIT:
+        # Python interprets the kernels: nothing is compiled, and the cache must not pass for complete.
+        return 0.0
     start = time.perf_counter()
     ready = folder() / _READY
     if note is not None and "chosen" in _notes:
