@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular
+from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular, unpack
 from hfnumba.krylov.operator import Operator, Vector
 from hfnumba.processors import available_processors
 
 _log = logging.getLogger(__name__)
 _MORE, _MAX_INCREASES = 10.0, 12
 """Factor of a layer's damping where rounding has made a factor indefinite, and how often it is applied."""
+
+_PIECE = 256
+"""Rows or columns at most that one thread solves for at a time."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class FactoredCurvature(Operator):
 
     Notes
     -----
-    A product costs 4 triangular solves a layer, 2 m k (m + k) operations for factors of order m and k. Layers are
-    solved on threads, each by one of them, so the bits do not depend on the number of threads.
+    A product costs 4 triangular solves a layer, 2 m k (m + k) operations for factors of order m and k. Threads share
+    the layers' rows and columns in parts that do not depend on their number, nor do the bits.
 
     A :class:`~hfnumba.krylov.structured.BlockDiagonalOperator` of Kronecker operators is the same matrix; its inverse
     has explicit inverses, made in float64 on one thread, and no factor L.
@@ -95,20 +98,28 @@ class FactoredCurvature(Operator):
 
     def _applied(self, apply: Callable[..., None], v: Vector, transposes: tuple[bool, ...]) -> Vector:
         x: Vector = np.array(v, self.dtype)
-
-        def change(layer: FactoredLayer, part: Vector) -> None:
-            # Row-major (m, k) parameters are the transpose V' in Fortran's order: A acts on its right, G on its left.
-            V = part.reshape(len(layer.A), len(layer.G)).T
-            for transpose in transposes:
-                for factor, side, transposed in ((layer.G, "L", transpose), (layer.A, "R", not transpose)):
-                    if factor.ndim == 1:
-                        _scale(V, factor if apply is multiply_triangular else 1 / factor, side)
-                    else:
-                        apply(factor, V, side=side, transpose=transposed)
-
         parts = np.split(x, np.cumsum([layer.size for layer in self.layers])[:-1])
-        _on_threads([partial(change, layer, part) for layer, part in zip(self.layers, parts, strict=True)])
+        # Row-major (m, k) parameters are the transpose V' in Fortran's order: A acts on its right, G on its left.
+        matrices = [part.reshape(len(layer.A), len(layer.G)).T for layer, part in zip(self.layers, parts, strict=True)]
+
+        def change(factor: NDArray[Any], V: NDArray[Any], side: str) -> None:
+            for transpose in transposes:
+                if factor.ndim == 1:
+                    _scale(V, factor if apply is multiply_triangular else 1 / factor, side)
+                else:
+                    apply(factor, V, side=side, transpose=transpose if side == "L" else not transpose)
+
+        # G acts on each column by itself, A on each row.
+        pairs = list(zip(self.layers, matrices, strict=True))
+        _on_threads([partial(change, layer.G, V[:, piece], "L") for layer, V in pairs for piece in _pieces(V.shape[1])])
+        _on_threads([partial(change, layer.A, V[piece], "R") for layer, V in pairs for piece in _pieces(V.shape[0])])
         return x
+
+
+def _pieces(n: int) -> list[slice]:
+    """Divide n rows or columns into parts for threads; a function of n alone, as bits may depend on the parts."""
+    n_parts = -(-n // _PIECE)
+    return [slice(k * n // n_parts, (k + 1) * n // n_parts) for k in range(n_parts)]
 
 
 def _scale(matrix: NDArray[Any], scale: Vector, side: str) -> None:
@@ -138,55 +149,53 @@ def kfac(damping: float, penalty: Vector | None = None, **factors: Vector) -> Fa
     not.
     """
     shift = math.sqrt(damping + (0.0 if penalty is None else float(penalty.max(initial=0))))
-    done = _on_threads([partial(_factored, factors, layer, shift) for layer in range(1, len(factors) // 3 + 1)])
-    return FactoredCurvature([layer for layer, _ in done], sum(n for _, n in done))
+    read = [partial(_square, factors, f"{kind}{k}") for k in range(1, len(factors) // 3 + 1) for kind in "AG"]
+    squares = _on_threads(read)
+    dampings = [shift * part for A, G in zip(squares[::2], squares[1::2], strict=True) for part in _balanced(A, G)]
+    tasks = zip(squares, dampings, read, strict=True)
+    done = _on_threads([partial(_damped_cholesky, *task) for task in tasks])
+    roots = [root for root, _ in done]
+    layers = [FactoredLayer(A, G) for A, G in zip(roots[::2], roots[1::2], strict=True)]
+    return FactoredCurvature(layers, sum(n for _, n in done))
 
 
-def square_factors(factors: Mapping[str, Vector], layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return A and G of a layer as Fortran arrays with valid lower triangles; 0 where a factor is not finite.
+def _square(factors: Mapping[str, Vector], name: str) -> NDArray[Any]:
+    """Return a factor as a new Fortran array with a valid lower triangle; 0 where it is not finite.
 
     The diagonal as a vector where only that is known.
     """
-    a = factors[f"a{layer}"]
-    n = a.size
-    if f"diag_A{layer}" in factors:
-        A = np.append(factors[f"diag_A{layer}"], a.dtype.type(1))
-    else:
-        A = np.zeros((n + 1, n + 1), a.dtype, order="F")
-        if n:
-            A[:n, :n] = _unpacked(factors[f"A{layer}"])
-        A[n, :n], A[n, n] = a, 1
-    G = factors[f"diag_G{layer}"] if f"diag_G{layer}" in factors else _unpacked(factors[f"G{layer}"])
-    return tuple(M if np.isfinite(M).all() else np.zeros_like(M, order="F") for M in (A, G))  # type: ignore[return-value]
-
-
-def _unpacked(packed: Vector) -> NDArray[Any]:
-    """Return the square matrix of a packed one, its upper triangle 0."""
-    from scipy.linalg import lapack  # noqa: PLC0415 - slow to import
-
+    inputs = factors[f"a{name[1:]}"] if name[0] == "A" else None
+    if f"diag_{name}" in factors:
+        diagonal = factors[f"diag_{name}"]
+        known: NDArray[Any] = diagonal.copy() if inputs is None else np.append(diagonal, inputs.dtype.type(1))
+        return known if np.isfinite(known).all() else np.zeros_like(known)
+    packed = np.ascontiguousarray(factors[name])
     n = (math.isqrt(8 * packed.size + 1) - 1) // 2
-    unpack = lapack.stfttr if packed.dtype == np.float32 else lapack.dtfttr
-    square: NDArray[Any] = unpack(n, packed, uplo="L")[0]
-    return np.asfortranarray(np.tril(square))
+    order = n if inputs is None else n + 1
+    square: NDArray[Any] = np.empty((order, order), packed.dtype, order="F")
+    unpack(packed, square[:n, :n])
+    finite = np.isfinite(packed).all()
+    if inputs is not None:
+        square[n, :n], square[n, n] = inputs, 1
+        finite = finite and np.isfinite(inputs).all()
+    return square if finite else np.zeros_like(square)
 
 
-def _factored(factors: Mapping[str, Vector], layer: int, shift: float) -> tuple[FactoredLayer, int]:
-    """Return the Cholesky factors of a damped layer, and how many needed more damping."""
-    A, G = square_factors(factors, layer)
+def _balanced(A: NDArray[Any], G: NDArray[Any]) -> tuple[float, float]:
+    """Return π and 1/π, the shares of two factors in the damping."""
     mean_a, mean_g = (float((M if M.ndim == 1 else M.diagonal()).mean(dtype=np.float64)) for M in (A, G))
     ratio = math.sqrt(mean_a / mean_g) if mean_a > 0 and mean_g > 0 else 1.0
-    left, n_left = _damped_cholesky(A, shift * ratio)
-    right, n_right = _damped_cholesky(G, shift / ratio)
-    return FactoredLayer(left, right), n_left + n_right
+    return ratio, 1 / ratio
 
 
-def _damped_cholesky(M: NDArray[Any], damping: float) -> tuple[NDArray[Any], int]:
+def _damped_cholesky(M: NDArray[Any], damping: float, read: Callable[[], NDArray[Any]]) -> tuple[NDArray[Any], int]:
+    """Return the Cholesky factor of damped M, in place of M, and whether it needed more; ``read`` makes M again."""
     if M.ndim == 1:
         _note_diagonal(len(M))
         return np.sqrt(M + M.dtype.type(damping)), 0
     for n_increased in range(_MAX_INCREASES):
-        factor = M.copy(order="F")
-        factor[np.diag_indices(len(M))] += M.dtype.type(damping * _MORE**n_increased)
+        factor = M if n_increased == 0 else read()
+        np.einsum("ii->i", factor)[...] += M.dtype.type(damping * _MORE**n_increased)
         if cholesky(factor):
             return factor, min(n_increased, 1)
     # Only a matrix far from positive semi-definite gets here: it counts as 0.
@@ -203,7 +212,7 @@ def _note_diagonal(order: int) -> None:
     )
 
 
-def _on_threads[T](tasks: list[Callable[[], T]]) -> list[T]:
+def _on_threads[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
     n_threads = min(len(tasks), available_processors())
     if n_threads == 1:
         return [task() for task in tasks]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LOWER, _UNIT = b"L", b"N"
+_LOWER, _NORMAL, _NOT_UNIT = b"L", b"N", b"N"
 
 
 class OperationCount:
@@ -76,6 +76,27 @@ def cholesky(matrix: NDArray[Any]) -> bool:
     return info.value == 0
 
 
+def unpack(packed: NDArray[Any], square: NDArray[Any]) -> None:
+    """Write the lower triangle of a matrix in rectangular full packed format into that of ``square``, in place.
+
+    Parameters
+    ----------
+    packed : ndarray, shape (n (n + 1) / 2,), contiguous
+    square : ndarray, shape (n, n), in Fortran order or the leading part of such a matrix
+        Its upper triangle stays as it is.
+    """
+    n, info = len(square), ctypes.c_int()
+    _routine("lapack", f"{_prefix(packed)}tfttr", 7)(
+        ctypes.c_char_p(_NORMAL),
+        ctypes.c_char_p(_LOWER),
+        _integer(n),
+        packed.ctypes.data,
+        square.ctypes.data,
+        _integer(_leading(square)),
+        ctypes.byref(info),
+    )
+
+
 def solve_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, transpose: bool) -> None:
     """Replace ``right`` (m, k) by op(L)⁻¹ right (``side`` "L") or right op(L)⁻¹ ("R"), in place.
 
@@ -83,7 +104,7 @@ def solve_triangular(factor: NDArray[Any], right: NDArray[Any], *, side: str, tr
     ----------
     factor : ndarray, shape (n, n)
         L in the lower triangle; n = m or k by the side.
-    right : ndarray, shape (m, k), in Fortran order
+    right : ndarray, shape (m, k), in Fortran order, or some rows and columns of such a matrix
     side : {"L", "R"}
     transpose : bool
         Whether op(L) is L'.
@@ -104,12 +125,17 @@ def _triangular(routine: str, factor: NDArray[Any], right: NDArray[Any], side: s
         ctypes.c_char_p(side.encode()),
         ctypes.c_char_p(_LOWER),
         ctypes.c_char_p(b"T" if transpose else b"N"),
-        ctypes.c_char_p(_UNIT),
+        ctypes.c_char_p(_NOT_UNIT),
         _integer(m),
         _integer(k),
         ctypes.byref(one),
         factor.ctypes.data,
         _integer(max(1, len(factor))),
         right.ctypes.data,
-        _integer(max(1, m)),
+        _integer(_leading(right)),
     )
+
+
+def _leading(matrix: NDArray[Any]) -> int:
+    """Return the distance of two columns in memory, in elements."""
+    return max(1, len(matrix), matrix.strides[1] // matrix.itemsize)

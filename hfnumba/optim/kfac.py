@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from hfnumba.errors import NumericalError
+from hfnumba.krylov.kronecker import FactoredCurvature, kfac
 from hfnumba.objective import Objective, RowSample, Trial
 from hfnumba.optim.checks import require_common, require_integer, require_real
 from hfnumba.optim.iteration import OptimizerState
@@ -48,6 +49,13 @@ class Rows(NamedTuple):
     curvature: RowSample
 
 
+class Point(NamedTuple):
+    """What a step leaves for the next: the last iterate, kept on the workers, and the inverse of the damped factors."""
+
+    retained: object = None
+    inverse: FactoredCurvature | None = None
+
+
 @dataclass(frozen=True)
 class Move:
     """A step before f is evaluated where it leads.
@@ -56,19 +64,19 @@ class Move:
     ----------
     state : OptimizerState
         The next state; its theta is the average of the iterates.
-    retained : object
-        Keeps the last iterate on the workers.
+    point : Point
+        What the next step uses again.
     fields : dict
         Fields of the record.
     """
 
     state: OptimizerState
-    retained: object
+    point: Point
     fields: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class KFAC(Optimizer[object, Move]):
+class KFAC(Optimizer[Point, Move]):
     """Kronecker-factored natural gradient with momentum.
 
     A step is one round: the gradient on a minibatch, every second time also the Kronecker factors A and G of each layer
@@ -106,8 +114,7 @@ class KFAC(Optimizer[object, Move]):
     -----
     Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows for the gradient and
     3,072 for the rest on average. On the client it factors matrices of order n_in + 1 and n_out for each layer.
-    Memory on the client: about nine n-vectors, and three times the
-    factors (their mean, new ones, and Cholesky's).
+    Memory on the client: about nine n-vectors, and three times the factors (their mean, new ones, and Cholesky's).
 
     Departures from Martens and Grosse (2015): momentum and one scale c instead of their quadratic model in two
     directions, which costs another round; a bound on the predicted decrease; random deltas by signs, see
@@ -138,19 +145,19 @@ class KFAC(Optimizer[object, Move]):
         super().check_state(replace(state, memory={k: v for k, v in state.memory.items() if not _FACTOR.fullmatch(k)}))
         damping_of(state)
 
-    def start(self, objective: Objective, theta: Vector) -> tuple[object, Evaluated]:
+    def start(self, objective: Objective, theta: Vector) -> tuple[Point, Evaluated]:
         """Evaluate f at the starting point. One round."""
         loss, error = objective.value_and_error(theta)
         if not math.isfinite(loss):
             raise NumericalError(START_NOT_FINITE)
-        return None, Evaluated(OptimizerState(theta, damping=float(self.damping)), loss, error)
+        return Point(), Evaluated(OptimizerState(theta, damping=float(self.damping)), loss, error)
 
-    def resume(self, objective: Objective, state: OptimizerState) -> object:
+    def resume(self, objective: Objective, state: OptimizerState) -> Point:
         """Keep the start of the last step on the workers."""
         start = state.memory.get("start")
-        return None if start is None else objective.retain(start)
+        return Point() if start is None else Point(objective.retain(start))
 
-    def propose(self, objective: Objective, point: object, state: OptimizerState) -> Move:
+    def propose(self, objective: Objective, point: Point, state: OptimizerState) -> Move:
         """Make one step. One round."""
         numbers, iterate = _numbers(state), _iterate(state)
         rows = self._rows(objective, int(numbers.step))
@@ -169,7 +176,10 @@ class KFAC(Optimizer[object, Move]):
         numbers, factors = averaged_factors(measured_scale(numbers, batch), _factors(state), batch.factors)
         if numbers.step == 0:
             numbers = numbers._replace(first_loss=batch.value)
-        made = momentum_step(batch.gradient, state.memory.get("velocity"), factors, damping, numbers)
+        if batch.factors is not None:
+            numbers = numbers._replace(factored_damping=0.0)
+        numbers, inverse = _inverse(numbers, factors, damping, point)
+        made = momentum_step(batch.gradient, state.memory.get("velocity"), inverse, numbers)
         numbers = numbers._replace(step=numbers.step + 1, slope=made.slope, metric=made.metric)
         moved = step(iterate, 1.0, made.move)
         memory = {"iterate": moved, "start": iterate, "direction": made.direction, "velocity": made.velocity}
@@ -186,22 +196,22 @@ class KFAC(Optimizer[object, Move]):
             "grad_norm": norm(batch.gradient),
             "note": made.note,
         }
-        return Move(following, retained, fields)
+        return Move(following, Point(retained, inverse), fields)
 
     def evaluate(
         self, objective: Objective, proposal: Move, state: OptimizerState
-    ) -> tuple[object, Evaluated | OptimizerState]:
+    ) -> tuple[Point, Evaluated | OptimizerState]:
         """Evaluate f at the average of the iterates where an iteration ends. One round, or none."""
         following = proposal.state
         if int(_numbers(following).step) % self._n_steps(objective):
-            return proposal.retained, following
+            return proposal.point, following
         loss, error = objective.value_and_error(following.theta)
         if not math.isfinite(loss):
             raise NumericalError(
                 "expected a finite loss at the average of the iterates, got NaN or infinity; " + _REMEDY
             )
         following = replace(following, iteration=state.iteration + 1)
-        return proposal.retained, Evaluated(following, loss, error, proposal.fields)
+        return proposal.point, Evaluated(following, loss, error, proposal.fields)
 
     def _retreat(self, objective: Objective, state: OptimizerState) -> Move:
         """Go back to the start of the last step, without velocity and with more damping."""
@@ -212,11 +222,11 @@ class KFAC(Optimizer[object, Move]):
                 "back; " + _REMEDY
             )
         damping = min(_RETREAT * damping_of(state), MAX_DAMPING)
-        numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0)
+        numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0, factored_damping=0.0)
         memory = {"iterate": start, "numbers": np.array(numbers)} | _factors(state)
         note = "a step was taken back: the loss or its gradient was not finite; damping is raised"
         following = replace(state, theta=start, damping=damping, memory=memory)
-        return Move(following, None, {"damping": damping, "note": note})
+        return Move(following, Point(), {"damping": damping, "note": note})
 
     def _n_batch(self, objective: Objective) -> int | None:
         """Number of rows of a minibatch; None for all rows."""
@@ -253,6 +263,20 @@ def _iterate(state: OptimizerState) -> Vector:
 
 def _factors(state: OptimizerState) -> dict[str, Vector]:
     return {name: vector for name, vector in state.memory.items() if _FACTOR.fullmatch(name)}
+
+
+def _inverse(
+    numbers: Numbers, factors: dict[str, Vector], damping: float, point: Point
+) -> tuple[Numbers, FactoredCurvature]:
+    """Return the inverse of the damped factors: that of the point, or a new one.
+
+    It is made where there are new factors, or after a step was taken back, with the damping of that moment. A resumed
+    run makes it again with the same damping.
+    """
+    if point.inverse is not None and numbers.factored_damping:
+        return numbers, point.inverse
+    numbers = numbers._replace(factored_damping=numbers.factored_damping or damping)
+    return numbers, kfac(numbers.factored_damping, None, **factors)
 
 
 def _averaged(average: Vector, iterate: Vector, n_steps: float) -> Vector:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hfnumba.krylov.kronecker import kfac
+from hfnumba.krylov.kronecker import FactoredCurvature
 from hfnumba.krylov.vectors import dot
 from hfnumba.objective import Minibatch
 from hfnumba.optim.damping import reduction_ratio, updated
@@ -45,6 +45,8 @@ class Numbers(NamedTuple):
         d'Fd of the last direction d.
     n_judged : float
         Directions whose scale is in the running mean.
+    factored_damping : float
+        Damping of the factors' inverse in use; 0 if there is none.
     """
 
     step: float = 0.0
@@ -54,6 +56,7 @@ class Numbers(NamedTuple):
     slope: float = 0.0
     metric: float = 0.0
     n_judged: float = 0.0
+    factored_damping: float = 0.0
 
 
 def judged(numbers: Numbers, batch: Minibatch, damping: float) -> tuple[float | None, float]:
@@ -137,14 +140,11 @@ class Momentum(NamedTuple):
         )
 
 
-def momentum_step(
-    gradient: Vector, velocity: Vector | None, factors: Mapping[str, Vector], damping: float, numbers: Numbers
-) -> Momentum:
+def momentum_step(gradient: Vector, velocity: Vector | None, inverse: FactoredCurvature, numbers: Numbers) -> Momentum:
     """Return the next step: d = -F⁻¹g, u := μu + (rate/c) d, move μu + (rate/c) d, bounded by the trust in it.
 
     μ grows as 1 - 1/(1 + k/2) with the number k of steps, to 0.9.
     """
-    inverse = kfac(damping, None, **factors)
     direction: Vector = -inverse.matvec(gradient)
     along = _times(direction, RATE / math.exp(numbers.log_scale))
     metric, momentum = -dot(gradient, direction), min(_MOMENTUM, 1 - 1 / (1 + numbers.step / _MOMENTUM_STEPS))

@@ -9,6 +9,7 @@ import pytest
 
 from hfnumba.engine import ArrayObjective
 from hfnumba.errors import NumericalError, UsageError
+from hfnumba.krylov.kronecker import kfac
 from hfnumba.network import Network
 from hfnumba.objective import Minibatch
 from hfnumba.optim.iteration import OptimizerState
@@ -151,9 +152,9 @@ def test_no_step_decreases_the_model_by_more_than_the_trust():
     with f.vectors.using(theta):
         batch = f.minibatch(theta, None, factor_seed=(0,))
     numbers = Numbers(first_loss=batch.value)
-    free = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers._replace(first_loss=1e9))
+    free = momentum_step(batch.gradient, None, kfac(0.1, None, **batch.factors), numbers._replace(first_loss=1e9))
     assert not free.scaled
-    bound = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers._replace(first_loss=1e-3))
+    bound = momentum_step(batch.gradient, None, kfac(0.1, None, **batch.factors), numbers._replace(first_loss=1e-3))
     assert bound.scaled
     assert math.isclose(-float(batch.gradient @ bound.move), TRUST * 1e-3, rel_tol=1e-5)
     np.testing.assert_array_equal(bound.direction, free.direction)
@@ -163,8 +164,8 @@ def test_velocity_that_points_uphill_starts_anew():
     f, theta = blobs()
     batch = f.minibatch(theta, None, factor_seed=(0,))
     numbers = Numbers(step=50.0, first_loss=1e9)
-    plain = momentum_step(batch.gradient, None, batch.factors, 0.1, numbers)
-    uphill = momentum_step(batch.gradient, 100 * batch.gradient, batch.factors, 0.1, numbers)
+    plain = momentum_step(batch.gradient, None, kfac(0.1, None, **batch.factors), numbers)
+    uphill = momentum_step(batch.gradient, 100 * batch.gradient, kfac(0.1, None, **batch.factors), numbers)
     assert uphill.restarted
     assert uphill.note == "the velocity pointed uphill and starts anew"
     assert not plain.note

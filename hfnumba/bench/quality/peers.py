@@ -71,16 +71,15 @@ def _torch(course: Course, make: Callable[[Any, float], Any]) -> None:
         leaf.requires_grad_(True)
     X, y = torch.from_numpy(course.data.X), torch.from_numpy(course.data.y)
     y = y.long() if course.network.takes_labels else y
-    phi = _activation(course, {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu})
+    functions = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": _identity}
+    phi = [*_activations(course, functions), _identity]
+    loss_of = _torch_loss(course.network.loss)
 
     def loss(rows: Any, targets: Any) -> Any:
         a = rows
-        for k in range(0, len(leaves), 2):
-            a = torch.addmm(leaves[k + 1], a, leaves[k])
-            a = phi(a) if k < len(leaves) - 2 else a
-        if course.network.takes_labels:
-            return torch.nn.functional.cross_entropy(a, targets)
-        return 0.5 * torch.nn.functional.mse_loss(a, targets, reduction="sum") / len(rows)
+        for k, function in enumerate(phi):
+            a = function(torch.addmm(leaves[2 * k + 1], a, leaves[2 * k]))
+        return loss_of(a, targets)
 
     def current() -> Vector:
         found: Vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves], out=theta).numpy()
@@ -97,6 +96,19 @@ def _torch(course: Course, make: Callable[[Any, float], Any]) -> None:
             loss(X[chosen], y[chosen]).backward()
             optimiser.step()
             steps.count(len(chosen))
+
+
+def _torch_loss(name: str) -> Callable[..., Any]:
+    from torch.nn import functional  # noqa: PLC0415 - an optional peer
+
+    losses: dict[str, Callable[..., Any]] = {
+        "softmax_cross_entropy": functional.cross_entropy,
+        "sigmoid_cross_entropy": lambda z, t: (
+            functional.binary_cross_entropy_with_logits(z, t, reduction="sum") / len(t)
+        ),
+        "squared_error": lambda z, t: 0.5 * functional.mse_loss(z, t, reduction="sum") / len(t),
+    }
+    return losses[name]
 
 
 def optax_adam(course: Course) -> None:
@@ -120,17 +132,16 @@ def _optax(course: Course, optimiser: Any) -> None:
 
     batch_rows, _ = _settings(course)
     X, y = jnp.asarray(course.data.X), jnp.asarray(course.data.y)
-    phi = _activation(course, {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu})
+    functions = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "identity": _identity}
+    phi = [*_activations(course, functions), _identity]
+    loss_of = _optax_loss(course.network.loss)
     parameters = [(jnp.array(weights), jnp.array(biases)) for weights, biases in course.network.layers(course.theta)]
 
     def loss(layers: Any, rows: Any, targets: Any) -> Any:
         a = rows
-        for k, (weights, biases) in enumerate(layers):
-            a = a @ weights + biases
-            a = phi(a) if k < len(layers) - 1 else a
-        if course.network.takes_labels:
-            return optax.softmax_cross_entropy_with_integer_labels(a, targets).mean()
-        return 0.5 * jnp.sum((a - targets) ** 2) / len(rows)
+        for function, (weights, biases) in zip(phi, layers, strict=True):
+            a = function(a @ weights + biases)
+        return loss_of(a, targets)
 
     @jax.jit
     def step(layers: Any, state: Any, X: Any, y: Any, chosen: Any) -> Any:
@@ -154,16 +165,29 @@ def _optax(course: Course, optimiser: Any) -> None:
             steps.count(batch_rows)
 
 
+def _optax_loss(name: str) -> Callable[..., Any]:
+    import optax  # noqa: PLC0415 - an optional peer
+
+    losses: dict[str, Callable[..., Any]] = {
+        "softmax_cross_entropy": lambda z, t: optax.softmax_cross_entropy_with_integer_labels(z, t).mean(),
+        "sigmoid_cross_entropy": lambda z, t: optax.sigmoid_binary_cross_entropy(z, t).sum() / len(t),
+        "squared_error": lambda z, t: 0.5 * ((z - t) ** 2).sum() / len(t),
+    }
+    return losses[name]
+
+
 def sklearn_adam(course: Course) -> None:
     """MLPClassifier or MLPRegressor of scikit-learn with its default solver (Adam, 200 rows) and its own start."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor  # noqa: PLC0415 - an optional peer
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
     network, data = course.network, course.data
-    names = {"tanh": "tanh", "sigmoid": "logistic", "relu": "relu"}
+    names = set(_activations(course, {"tanh": "tanh", "sigmoid": "logistic", "relu": "relu"}))
+    if len(names) > 1 or network.loss == "sigmoid_cross_entropy":
+        raise RunOver("this peer has one activation for all layers, and no sigmoid cross-entropy")
     settings = {
         "hidden_layer_sizes": network.sizes[1:-1],
-        "activation": _activation(course, names),
+        "activation": names.pop(),
         "alpha": 0.0,
         "shuffle": False,
         "random_state": course.run.seed,
@@ -218,15 +242,20 @@ def scipy_lbfgs(course: Course) -> None:
     raise RunOver(str(found.message))
 
 
-def _activation[T](course: Course, functions: dict[str, T]) -> T:
-    """Return the function of the network's activation.
+def _activations[T](course: Course, functions: dict[str, T]) -> list[T]:
+    """Return the functions of the network's hidden layers.
 
     Raises
     ------
     RunOver
-        If the library does not have it.
+        If the library does not have one of them.
     """
-    name = course.network.activation
-    if name not in functions:
-        raise RunOver(f"there is no activation {name} in this peer")
-    return functions[name]
+    names = course.network.activations
+    for name in names:
+        if name not in functions:
+            raise RunOver(f"there is no activation {name} in this peer")
+    return [functions[name] for name in names]
+
+
+def _identity[T](z: T) -> T:
+    return z

@@ -57,7 +57,7 @@ class Problem:
     targets: tuple[Target, ...]
     minutes: float
     interval: float
-    activation: str
+    activation: str | tuple[str, ...]
     loss: str
 
     def network(self, data: Data) -> Network:
@@ -74,15 +74,17 @@ _CLASSIFICATION: dict[str, Any] = {"activation": "tanh", "loss": "softmax_cross_
 
 
 def _autoencoder(summary: str, half: tuple[int, ...], minutes: float) -> Problem:
+    """Return an autoencoder as that of Hinton and Salakhutdinov (2006) and Martens (2010): its code is linear."""
+    others = ("sigmoid",) * (len(half) - 1)
     return Problem(
         summary,
         partial(autoencoder, "mnist"),
         (*half, *half[-2::-1]),
-        (Target("error", None), Target("test_error", None)),
+        (Target("loss", None), Target("test_loss", None)),
         minutes=minutes,
         interval=0.25,
-        activation="sigmoid",
-        loss="squared_error",
+        activation=(*others, "identity", *others),
+        loss="sigmoid_cross_entropy",
     )
 
 

@@ -101,6 +101,22 @@ def test_peers_make_the_steps_that_this_package_makes(arena, pair):
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
 
 
+@pytest.mark.parametrize("peer", ["torch-adam", "optax-adam"])
+def test_peers_have_activations_by_layer_and_sigmoid_cross_entropy(peer):
+    """Their steps are those of this package, on a small autoencoder."""
+    needs(peer)
+    X = data().X
+    rows = Data(*[1 / (1 + np.exp(-X))] * 4, 4)
+    autoencoder = replace(
+        TOY, hidden=(6, 2, 6), activation=("sigmoid", "identity", "tanh"), loss="sigmoid_cross_entropy"
+    )
+    one = Arena(autoencoder, rows)
+    found = [points_of(one, Run(name, 120, 0.02), Limits([("loss", 2.74)], 60.0))[0] for name in ("adam", peer)]
+    one.close()
+    assert len(found[0]) == len(found[1]) > 3
+    np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
+
+
 def test_optax_momentum_makes_the_steps_of_this_package(arena):
     needs("optax-momentum")
     found = [
