@@ -25,17 +25,19 @@ from hfnumba.optim.natural_step import (
     MIN_DAMPING,
     RATE,
     Numbers,
+    averaged,
     averaged_factors,
+    has_failed,
     judged,
     measured_scale,
     momentum_step,
+    without_last,
 )
 from hfnumba.optim.trust import damping_of
-from hfnumba.optim.vectors import Vector, all_finite, norm, step
+from hfnumba.optim.vectors import Vector, norm, step
 
 _FACTOR_ROWS, _CURVATURE_ROWS = 1024, 512
 _FACTOR_EVERY = 2
-_AVERAGE = 4
 _RETREAT = 8.0
 _REMEDY = "scale the features to about unit size, or give a larger damping"
 _FACTOR = re.compile(r"((diag_)?[AG]|a)\d+")
@@ -87,8 +89,9 @@ class KFAC(Optimizer[Point, Move]):
     which is Nesterov's momentum. c is a running geometric mean of d'Gd / d'Fd, the true curvature (on 512 rows, at the
     next point) over that of the metric. u starts anew where it points uphill. A step whose predicted decrease -g'(theta
     change) is more than 0.15 of the first loss is scaled down. The damping follows Levenberg and Marquardt's rule, on
-    the change of the loss over 1,024 rows from one iterate to the next. Where the loss is not finite, the step is taken
-    back. f is evaluated at a running average of the iterates, which is the theta of the state.
+    the change of the loss over 1,024 rows from one iterate to the next; low ratios raise it to 0.03 at most. Where the
+    loss is not finite, or rises by a tenth of the first loss, the step is taken back. f is evaluated at a running
+    average of the iterates, which is the theta of the state.
 
     One iteration is an epoch, n_rows // batch_rows steps, or ``record_every`` steps.
 
@@ -170,7 +173,7 @@ class KFAC(Optimizer[Point, Move]):
             factor_seed=(int(self.seed), int(numbers.step)) if computes_factors else None,
             trial=_trial(state, rows),
         )
-        if not (math.isfinite(batch.value) and all_finite(batch.gradient)):
+        if has_failed(numbers, batch):
             return self._retreat(objective, state)
         rho, damping = judged(numbers, batch, damping_of(state))
         numbers, factors = averaged_factors(measured_scale(numbers, batch), _factors(state), batch.factors)
@@ -185,7 +188,7 @@ class KFAC(Optimizer[Point, Move]):
         memory = {"iterate": moved, "start": iterate, "direction": made.direction, "velocity": made.velocity}
         following = replace(
             state,
-            theta=_averaged(state.theta, moved, numbers.step),
+            theta=averaged(state.theta, moved, numbers.step),
             damping=damping,
             memory=memory | {"numbers": np.array(numbers)} | factors,
         )
@@ -222,10 +225,12 @@ class KFAC(Optimizer[Point, Move]):
                 "back; " + _REMEDY
             )
         damping = min(_RETREAT * damping_of(state), MAX_DAMPING)
+        average = without_last(state.theta, _iterate(state), numbers.step)
         numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0, factored_damping=0.0)
         memory = {"iterate": start, "numbers": np.array(numbers)} | _factors(state)
         note = "a step was taken back: the loss or its gradient was not finite; damping is raised"
-        following = replace(state, theta=start, damping=damping, memory=memory)
+        theta = start if average is None else average
+        following = replace(state, theta=theta, damping=damping, memory=memory)
         return Move(following, Point(), {"damping": damping, "note": note})
 
     def _n_batch(self, objective: Objective) -> int | None:
@@ -277,15 +282,6 @@ def _inverse(
         return numbers, point.inverse
     numbers = numbers._replace(factored_damping=numbers.factored_damping or damping)
     return numbers, kfac(numbers.factored_damping, None, **factors)
-
-
-def _averaged(average: Vector, iterate: Vector, n_steps: float) -> Vector:
-    """Return the polynomial-decay average of the iterates, in which the k-th has weight 5 / (k + 4).
-
-    So the average is over about the last fifth of the steps. Shamir and Zhang (2013), with η = 4.
-    """
-    weight = (_AVERAGE + 1) / (n_steps + _AVERAGE)
-    return step(average * average.dtype.type(1 - weight), weight, iterate)
 
 
 def _trial(state: OptimizerState, rows: Rows) -> Trial | None:

@@ -10,10 +10,14 @@ from hfnumba.krylov.kronecker import FactoredCurvature
 from hfnumba.krylov.vectors import dot
 from hfnumba.objective import Minibatch
 from hfnumba.optim.damping import reduction_ratio, updated
-from hfnumba.optim.vectors import Vector, step
+from hfnumba.optim.vectors import Vector, all_finite, step
 
 MIN_DAMPING, MAX_DAMPING = 1e-4, 100.0
 """Bounds of the damping, narrower than those of the Hessian-free methods."""
+
+_NOISY_DAMPING = 0.03
+"""Damping up to which low reduction ratios raise it. Late in a run ratios are low whatever the damping, since most of a
+minibatch's gradient is noise. The average of the iterates reduces noise; more damping only makes steps shorter."""
 
 RATE = 0.3
 """Length of a step along d, over the scale c."""
@@ -21,8 +25,12 @@ RATE = 0.3
 TRUST = 0.15
 """Bound on a step's predicted decrease, as a share of the first loss."""
 
+_EXCESS = 0.1
+"""Increase of the loss by a step, as a share of the first loss, above which the step is taken back."""
+
+_AVERAGE = 4.0
 _FACTOR_MEMORY = 0.9
-_SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
+_SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 1000.0
 _MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
 
 
@@ -63,15 +71,26 @@ def judged(numbers: Numbers, batch: Minibatch, damping: float) -> tuple[float | 
     """Return the reduction ratio of the last step, and the next damping, within the bounds of this module.
 
     The ratio is the change of f over half the slope along u. The damping follows
-    :func:`hfnumba.optim.damping.updated`, twice where the ratio is below -1 or f is not finite.
+    :func:`hfnumba.optim.damping.updated`, twice where the ratio is below -1 or f is not finite. It is raised no
+    further than to 0.03.
     """
     if batch.before is None or batch.after is None or numbers.slope >= 0:
         return None, damping
     rho = reduction_ratio(batch.before, batch.after, numbers.slope / 2)
-    damping = updated(damping, rho, 1.0)
+    adapted = updated(damping, rho, 1.0)
     if rho is None or rho < -1:
-        damping = updated(damping, rho, 1.0)
-    return rho, min(max(damping, MIN_DAMPING), MAX_DAMPING)
+        adapted = updated(adapted, rho, 1.0)
+    return rho, min(max(adapted, MIN_DAMPING), max(damping, _NOISY_DAMPING))
+
+
+def has_failed(numbers: Numbers, batch: Minibatch) -> bool:
+    """Return whether a step leads to a loss or gradient that is not finite, or to a much higher loss."""
+    if not (math.isfinite(batch.value) and all_finite(batch.gradient)):
+        return True
+    if batch.before is None or batch.after is None:
+        return False
+    # Not (>), which is false for NaN.
+    return not batch.after - batch.before <= _EXCESS * numbers.first_loss
 
 
 def measured_scale(numbers: Numbers, batch: Minibatch) -> Numbers:
@@ -96,6 +115,27 @@ def averaged_factors(
     if not factors:
         return numbers, dict(new)
     return numbers, {name: step(old * old.dtype.type(memory), 1 - memory, new[name]) for name, old in factors.items()}
+
+
+def averaged(average: Vector, iterate: Vector, n_steps: float) -> Vector:
+    """Return the polynomial-decay average of the iterates, in which the k-th has weight 5 / (k + 4).
+
+    So the average is over about the last fifth of the steps. Shamir and Zhang (2013), with η = 4.
+    """
+    weight = _last_weight(n_steps)
+    return step(average * average.dtype.type(1 - weight), weight, iterate)
+
+
+def without_last(average: Vector, iterate: Vector, n_steps: float) -> Vector | None:
+    """Return the average before :func:`averaged` included the iterate; None if there was none or it is lost."""
+    weight = _last_weight(n_steps)
+    if weight >= 1 or not (all_finite(average) and all_finite(iterate)):
+        return None
+    return step(average * average.dtype.type(1 / (1 - weight)), -weight / (1 - weight), iterate)
+
+
+def _last_weight(n_steps: float) -> float:
+    return (_AVERAGE + 1) / (n_steps + _AVERAGE)
 
 
 class Momentum(NamedTuple):

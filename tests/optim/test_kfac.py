@@ -20,10 +20,13 @@ from hfnumba.optim.natural_step import (
     MIN_DAMPING,
     TRUST,
     Numbers,
+    averaged,
     averaged_factors,
+    has_failed,
     judged,
     measured_scale,
     momentum_step,
+    without_last,
 )
 
 
@@ -176,13 +179,37 @@ def test_the_damping_follows_the_reduction_ratio():
     assert judged(Numbers(), answer(), 0.1) == (None, 0.1)
     assert judged(Numbers(slope=-1.0), answer(before=None, after=None), 0.1) == (None, 0.1)
     for rho, factor in {1.0: 2 / 3, 0.5: 1, 0.1: 1.5, -0.5: 1.5, -2.0: 2.25}.items():
-        found, damping = judged(Numbers(slope=-1.0), answer(after=1.0 - rho / 2), 0.1)
+        found, damping = judged(Numbers(slope=-1.0), answer(after=1.0 - rho / 2), 0.01)
         assert math.isclose(found, rho)
-        assert math.isclose(damping, 0.1 * factor)
+        assert math.isclose(damping, 0.01 * factor)
     for after in (math.inf, math.nan):
-        assert judged(Numbers(slope=-1.0), answer(after=after), 0.1) == (None, 0.1 * 1.5 * 1.5)
+        assert judged(Numbers(slope=-1.0), answer(after=after), 0.01) == (None, 0.01 * 1.5 * 1.5)
     assert judged(Numbers(slope=-1.0), answer(after=3.0), MAX_DAMPING)[1] == MAX_DAMPING
     assert judged(Numbers(slope=-1.0), answer(after=0.0), MIN_DAMPING)[1] == MIN_DAMPING
+    # Low ratios raise it to 0.03 at most, and a larger one stays.
+    assert judged(Numbers(slope=-1.0), answer(after=3.0), 0.025)[1] == 0.03
+    assert judged(Numbers(slope=-1.0), answer(after=3.0), 5.0)[1] == 5.0
+    assert math.isclose(judged(Numbers(slope=-1.0), answer(after=0.0), 6.0)[1], 4.0)
+
+
+def test_a_step_fails_where_the_loss_rises_by_a_tenth_of_the_first_loss():
+    numbers = Numbers(first_loss=2.0)
+    assert not has_failed(numbers, answer(before=1.0, after=1.19))
+    assert has_failed(numbers, answer(before=1.0, after=1.21))
+    assert has_failed(numbers, answer(before=1.0, after=math.nan))
+    assert has_failed(numbers, answer(before=1.0, after=math.inf))
+    assert not has_failed(numbers, answer(before=None, after=None))
+
+
+def test_an_iterate_that_is_taken_back_leaves_the_average():
+    rng = np.random.default_rng(0)
+    iterates = rng.normal(size=(8, 5)).astype(np.float32)
+    average = iterates[0]
+    for k, iterate in enumerate(iterates, start=1):
+        before, average = average, averaged(average, iterate, k)
+    np.testing.assert_allclose(without_last(average, iterates[-1], 8), before, rtol=1e-5, atol=1e-6)
+    assert without_last(iterates[0], iterates[0], 1) is None
+    assert without_last(average, np.full(5, np.inf, np.float32), 8) is None
 
 
 def test_the_scale_is_a_running_geometric_mean_within_bounds():
@@ -192,7 +219,7 @@ def test_the_scale_is_a_running_geometric_mean_within_bounds():
     assert math.isclose(numbers.log_scale, 0.7 * math.log(4.0))
     for curvature in (0.0, -1.0, math.nan, math.inf):
         assert measured_scale(numbers, answer(curvature=curvature)) == numbers
-    assert measured_scale(Numbers(metric=1.0), answer(curvature=1e9)).log_scale == math.log(20.0)
+    assert measured_scale(Numbers(metric=1.0), answer(curvature=1e9)).log_scale == math.log(1000.0)
 
 
 def test_factors_are_a_plain_mean_at_first():
