@@ -22,9 +22,9 @@ from hfnumba.objective import Counters, Minibatch, RowSample, Trial, Vector
 
 
 class RoundObjective:
-    """The objective f over the partitions of an engine; see :class:`hfnumba.objective.Objective`.
+    """The objective f over the partitions of an engine. Not to be used from several threads at once.
 
-    Not to be used from several threads at once.
+    Parameters, results and costs of its methods are documented at :class:`hfnumba.objective.Objective`.
 
     Parameters
     ----------
@@ -147,9 +147,14 @@ class RoundObjective:
 
         The primal pass on a sample is computed with the first product; on all rows it comes with the gradient.
 
-        The same round brings what the ``preconditioner`` is made of, on the sample. For "fisher" that is one GEMM
-        a layer on the sample, one n-vector more in the answer, and no pass over the network: its primal pass is the
-        one that products need, computed a round sooner. On all rows it would cost a third to a half of a gradient.
+        The same round brings what the ``preconditioner`` ("none", "fisher", "kfac") is made of, on the sample. For
+        "fisher" that is one GEMM a layer on the sample, one n-vector more in the answer, and no pass over the network:
+        its primal pass is the one that products need, computed a round sooner.
+
+        Raises
+        ------
+        UsageError
+            If theta does not fit, the sample is empty or the preconditioner is unknown.
         """
         if preconditioner != "none" and preconditioner not in OF_PRECONDITIONER:
             names = ", ".join(("none", *OF_PRECONDITIONER))

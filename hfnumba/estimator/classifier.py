@@ -189,6 +189,11 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
             Class labels; or zeros and ones for several labels a row.
         sample_weight : array_like of shape (n_rows,), optional
             Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeClassifier
+            This estimator.
         """
         if stores.is_store(X):
             fitted: Self = stores.fit(self, X, y, sample_weight)
@@ -210,16 +215,21 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Make one iteration on the rows given.
-
-        Features are standardised by the rows of the first call.
+        """Make one iteration on the rows given. Features are standardised by the rows of the first call.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y : array_like
             As for :meth:`fit`.
         classes : array_like of shape (n_classes,)
             All class labels that any call will have; needed in the first call.
+        sample_weight : array_like of shape (n_rows,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeClassifier
+            This estimator.
         """
         first = not hasattr(self, "theta_")
         if first and classes is None:
@@ -266,18 +276,18 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         return lambda loss, error: 1 - error
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the classes, or of each label, shape (n_rows, n_classes)."""
+        """Return the probabilities of the classes, or of each label, float32 of shape (n_rows, n_classes)."""
         p: NDArray[Any] = self._outputs(X)
         return p
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Logarithms of :meth:`predict_proba`; of a probability that float32 rounds to 0 that is -inf."""
+        """Return the logarithms of :meth:`predict_proba`; -inf for a probability that float32 rounds to 0."""
         with np.errstate(divide="ignore"):
             log_p: NDArray[Any] = np.log(self._outputs(X))
         return log_p
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each row, or the labels with a probability above 1/2 as ones."""
+        """Return the most probable class of each row, or ones for the labels with a probability above 1/2."""
         p = self._outputs(X)
         if self._loss == _SEVERAL:
             several: NDArray[Any] = (p > 0.5).astype(np.int64)

@@ -77,6 +77,7 @@ def init(
     Returns
     -------
     out : Path
+        Folder of the store.
     n_partitions : int
         Number of partitions to write, numbered from 0.
 
@@ -99,6 +100,15 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
     """Write partition ``j`` of every split of a store that was begun by :func:`init`.
 
     Any number of processes may run this at once, and repeat it: a partition that is already written is left as it is.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the store.
+    j : int
+        Number of the partition, from 0.
+    reporter : Reporter
+        Receiver of messages and progress.
 
     Raises
     ------
@@ -137,6 +147,18 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
 
 def finalise(out: AnyPath, *, reporter: Reporter = SILENT) -> Store:
     """Check every chunk of a store and write its manifest, without which it does not open.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the store, all of whose partitions are written.
+    reporter : Reporter
+        Receiver of messages and progress.
+
+    Returns
+    -------
+    Store
+        The finished store.
 
     Raises
     ------

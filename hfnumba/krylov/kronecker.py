@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular
-from hfnumba.krylov.operator import Operator, Vector
+from hfnumba.krylov.linear_operator import Vector
+from hfnumba.krylov.operator import Operator
 from hfnumba.processors import available_processors
 
 _log = logging.getLogger(__name__)

@@ -88,7 +88,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         Number of rows used to evaluate step lengths, others than those of the curvature sample; None for all rows.
     seed : int
         Seed for the curvature samples.
-    max_iterations, target_error : optional
+    max_iterations, target_error : int, float, optional
         Total number of iterations, and training error, at which the run ends.
 
     Raises

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfnumba.errors import DataError, NumericalError, UsageError
-from hfnumba.krylov.spectrum import Spectrum, spectrum
+from hfnumba.krylov.spectrum import spectrum
+from hfnumba.krylov.spectrum_result import Spectrum
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.inputs import fitted
 from hfnumba.run.method_settings import optimizer_of

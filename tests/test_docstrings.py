@@ -1,0 +1,76 @@
+"""Docstrings of public names are complete, and the examples in docstrings print what they say."""
+
+import ast
+import doctest
+from importlib import import_module
+
+import pytest
+
+import hfnumba
+from tests import docstrings, house
+
+
+def modules_with_examples():
+    """Names of the modules of the package with an example in a docstring."""
+    package = [module for module in house.modules() if module.room != "benchmarks"]
+    return [one.name for one in package if any(">>> " in text for text in texts(one.tree))]
+
+
+def texts(tree):
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def test_docstrings_of_public_names_are_complete():
+    assert docstrings.findings() == []
+
+
+def test_every_name_of_the_package_is_checked():
+    public = docstrings.public()
+    for name in hfnumba.__all__:
+        thing = getattr(hfnumba, name)
+        assert name == "__version__" or f"{thing.__module__}.{thing.__qualname__}" in public
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("without_parameters", "PR01"), ("without_result", "RT01"), ("without_type", "PR04"), ("bare", "GL08")],
+)
+def test_what_is_missing_is_found(name, code, monkeypatch):
+    monkeypatch.setattr(docstrings, "public", lambda: [f"{__name__}.{name}"])
+    assert any(f" {code} " in line for line in docstrings.findings())
+
+
+def without_parameters(n):
+    """Do nothing."""
+
+
+def without_result(n):
+    """Return a number.
+
+    Parameters
+    ----------
+    n : int
+        The number.
+    """
+    return n
+
+
+def without_type(n):
+    """Do nothing.
+
+    Parameters
+    ----------
+    n
+        A number.
+    """
+
+
+def bare(n):
+    pass
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_examples_print_what_they_say(module):
+    result = doctest.testmod(import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
