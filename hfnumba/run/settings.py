@@ -77,15 +77,18 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(
             Group.SECOND_ORDER,
             "Maximum number of solver iterations in a step.",
-            "3, 2 of Bi-CG-STAB; 10 products without kfac, 20 with --paper",
+            "3, or 2 for Bi-CG-STAB; without kfac 10 products, 20 with --paper",
         ),
     ] = None
     warm_start: Annotated[
         Share | None,
-        Option(Group.SECOND_ORDER, "Multiple of the previous step at which a solve starts.", "0.95; 0 with --paper"),
+        Option(Group.SECOND_ORDER, "Multiple of the previous step from which a solve starts.", "0.95; 0 with --paper"),
     ] = None
     backtracking_ratio: Annotated[
-        Ratio | None, Option(Group.SECOND_ORDER, "Solver iterates RATIO^i are candidate steps.", "1.3", "RATIO")
+        Ratio | None,
+        Option(
+            Group.SECOND_ORDER, "Ratio of the numbers of the solver iterates that are candidate steps.", "1.3", "RATIO"
+        ),
     ] = None
     preconditioner: Annotated[
         str | None,
@@ -109,7 +112,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | None,
         Option(
             Group.SECOND_ORDER,
-            "Step length: {choices}.",
+            "Step length: the one with the lowest loss, or backtracking from 1.",
             "lowest; backtracking with --paper",
             choices=SEARCH_RULES,
         ),
@@ -134,7 +137,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     record_every: Annotated[
         Count | None,
-        Option(Group.FIRST_ORDER, "Number of steps of kfac in an iteration, which ends with a record.", "an epoch"),
+        Option(Group.FIRST_ORDER, "Number of steps between records of kfac, an iteration each.", "an epoch"),
     ] = None
     history: Annotated[Count | None, Option(Group.FIRST_ORDER, "Number of past steps that lbfgs uses.", "10")] = None
     l2: Annotated[
