@@ -29,9 +29,9 @@ _AT_ONCE, _AT_ONCE_BYTES = 8, 8 << 20
 
 
 class Point(NamedTuple):
-    """What a linearization is made of: theta's name in the rounds, and the answers of its own round.
+    """Parts of a linearization: theta's name in the rounds, and the answers of its own round.
 
-    ``sums`` are those that the preconditioner of that name is made of.
+    ``sums`` are the parts of the preconditioner of that name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""All partitions in this process, on threads: the same sums and the same bits as on a cluster."""
+"""Engine that evaluates all partitions on threads of this process, with the same bits as on a cluster."""
 
 from __future__ import annotations
 

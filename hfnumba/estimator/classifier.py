@@ -1,4 +1,4 @@
-"""The classifier."""
+"""Scikit-learn classifier: a network trained by a method of this package."""
 
 from __future__ import annotations
 

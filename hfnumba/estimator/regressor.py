@@ -1,4 +1,4 @@
-"""The regressor."""
+"""Scikit-learn regressor: a network trained by a method of this package."""
 
 from __future__ import annotations
 

@@ -186,7 +186,36 @@ def build(
     """Build a store: :func:`init`, :func:`write_partition` and :func:`finalise` in one, reading the source once.
 
     The bytes are the same as in steps. An interrupted build is continued. A complete store with the same settings is
-    opened and left as it is. Parameters and errors are those of :func:`init`.
+    opened and left as it is.
+
+    Parameters
+    ----------
+    recipe : Recipe or str or path
+        A recipe, its name, the path of a ``.toml`` recipe, or the path of an ``.npz`` file.
+    source : path, optional
+        Folder of the source files; by default they are downloaded into the user's cache.
+    out : path, optional
+        Folder of the store; by default ``NAME.zarr`` in the current folder.
+    n_partitions, rows : int, optional
+        Numbers of partitions and of training rows, as for :func:`init`.
+    seed : int
+        Seed of the shuffle, and of the hold-out where the source has no test split.
+    validation : float, optional
+        Share of the training rows for a split ``validation``, as for :func:`init`.
+    reporter : Reporter
+        Receiver of messages and progress.
+
+    Returns
+    -------
+    Store
+        The finished store, open.
+
+    Raises
+    ------
+    DataError
+        If the source is invalid.
+    StoreError
+        If ``out`` holds anything but the same store, begun or complete, or another process builds there.
     """
     out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed, validation), reporter)
     with writer.locked(out):

@@ -32,7 +32,7 @@ SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 MAX_CLASSES = 20
-"""Largest number of different whole numbers that are taken for classes without being told."""
+"""Largest number of different whole numbers that are taken for classes by default."""
 
 
 def table_format(path: Path) -> Format | None:

@@ -32,7 +32,7 @@ _MORE, _MAX_INCREASES = 10.0, 12
 class FactoredLayer:
     """Cholesky factors of a layer's damped A (n_in + 1) and G (n_out), in the lower triangles of Fortran arrays.
 
-    Of a factor of which only the diagonal is known, a vector with the Cholesky factor's diagonal.
+    For a factor of which only the diagonal is computed, a vector with the Cholesky factor's diagonal.
     """
 
     A: NDArray[Any]

@@ -90,7 +90,7 @@ class DiagonalOperator(Operator):
         Returns
         -------
         DiagonalOperator
-            With the reciprocals of the entries.
+            Operator of the reciprocals of the entries.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class KroneckerOperator(Operator):
         Returns
         -------
         KroneckerOperator
-            Made with m³ + k³ operations.
+            Its factors; they cost m³ + k³ operations.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class BlockDiagonalOperator(Operator):
         Returns
         -------
         BlockDiagonalOperator
-            Of the inverses of the blocks.
+            Operator of the inverses of the blocks.
 
         Raises
         ------

@@ -42,7 +42,7 @@ class TrainedModel:
     Attributes
     ----------
     record : RunRecord
-        Settings, network and training data of the run: ``record.store.columns`` are the columns that it knows.
+        Settings, network and training data of the run: ``record.store.columns`` are the columns of its features.
     network : Network
         Network that was trained.
     theta : ndarray of float32, shape (n_params,)

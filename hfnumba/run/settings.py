@@ -26,7 +26,7 @@ Silence = Annotated[float, msgspec.Meta(ge=2)]
 
 
 class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The table: a row is a setting, its type with bounds, its description, and its default.
+    """Settings of a training run. A field is a row of the table: type with bounds, description, and default.
 
     None leaves the choice to the method, to the task for ``loss``, or to the machine for placement; the description
     says which it is. A setting of a method or of a Dask objective reaches it by its name, so it needs nothing but its

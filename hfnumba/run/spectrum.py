@@ -34,7 +34,7 @@ MATRICES = {
 
 @dataclass(frozen=True)
 class SpectrumSettings:
-    """What is computed, and where.
+    """Settings of a spectrum: which matrix, on which rows, how accurately, and where it is computed.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Training run: what it begins or continues with, and what it ends with."""
+"""Training runs: beginning, continuing and ending them."""
 
 from __future__ import annotations
 
