@@ -122,7 +122,10 @@ class Network:
         object.__setattr__(self, "activation", one_or_each(activation, len(checked) - 2))
         object.__setattr__(self, "loss", loss)
         if self.n_params > _MAX_PARAMS:
-            raise UsageError(f"a network of {self.n_params} parameters is too large; the limit is {_MAX_PARAMS}")
+            raise UsageError(
+                f"expected a network of at most {_MAX_PARAMS} parameters, got {self.n_params}, which is too large; "
+                "use narrower layers"
+            )
 
     @functools.cached_property
     def n_params(self) -> int:

@@ -223,8 +223,8 @@ def _print_quality(problem: Problem, results: Sequence[Result], summaries: Seque
     others = max(result.others for result in results)
     if others > _QUIET:
         click.echo(
-            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are no "
-            "measurement; repeat on a quiet machine.",
+            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are not "
+            "reliable; repeat on a quiet machine.",
             err=True,
         )
 

@@ -38,7 +38,7 @@ def _problem(
 ) -> Problem:
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
-        raise UsageError(f"dtype must be float32 or float64, got {kind}")
+        raise UsageError(f"expected dtype float32 or float64, got {kind}; choose one of them")
     if source.autoencodes:
         network.require_autoencoder()
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)

@@ -53,7 +53,7 @@ class RoundObjective:
 
     def __init__(self, problem: Problem, engine: Engine, l2: float) -> None:
         if not 0 <= l2 < np.inf:
-            raise UsageError(f"l2 must be a number of at least 0, got {l2}")
+            raise UsageError(f"expected l2 to be a number of at least 0, got {l2}; 0 means no penalty")
         # The penalty is summed here, and a solver may decompose its matrices here, also where rounds go to workers.
         limit_blas_threads()
         self.network, self.dtype, self.l2 = problem.network, problem.dtype, l2
@@ -264,7 +264,7 @@ class RoundObjective:
     def sample(self, rows: RowSample | None) -> RowSample | None:
         """Return a sample as rounds take it: as many rows as there are, or more, means all of them, None."""
         if rows is not None and rows.n_rows < 1:
-            raise UsageError(f"a sample must have at least one row, got {rows.n_rows}")
+            raise UsageError(f"expected a sample of at least 1 row, got {rows.n_rows}; None means all rows")
         return None if rows is None or rows.n_rows >= self._n_rows else rows
 
     def penalty(self, theta: Vector) -> float:
