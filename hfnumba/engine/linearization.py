@@ -128,7 +128,7 @@ class RoundLinearization:
         Returns
         -------
         CurvatureOperator
-            That of :meth:`gauss_newton`, at the same cost.
+            The result of :meth:`gauss_newton`, at the same cost.
         """
         return self.gauss_newton()
 

@@ -31,7 +31,7 @@ def predict(
     network : Network
         Description of the network.
     theta : ndarray, shape (n_params,)
-        Its parameters, float32 or float64.
+        Parameters of the network, float32 or float64.
     X : array_like, shape (n_rows, n_features)
         Rows.
     scale, offset : float

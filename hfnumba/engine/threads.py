@@ -96,7 +96,7 @@ class Team:
         Raises
         ------
         BaseException
-            What a task raised, this thread's before others'.
+            The error of a task; that of this thread first, if several have failed.
         """
         if self._process != os.getpid():
             self._begin()

@@ -68,7 +68,7 @@ class RunReporter(Reporter, Protocol):
         Parameters
         ----------
         line : dict
-            Its line of the ledger.
+            Line of the ledger.
         """
         ...
 

@@ -46,7 +46,7 @@ class TrainedModel:
     network : Network
         Network that was trained.
     theta : ndarray of float32, shape (n_params,)
-        Its parameters.
+        Parameters of the network.
     iteration : int
         Number of outer iterations done.
     """

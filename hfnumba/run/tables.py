@@ -31,7 +31,7 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
     Parameters
     ----------
     path : Path
-        Its name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
+        File whose name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
     data : StoreRecord
         Record of the run.
     note : callable
