@@ -53,7 +53,8 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--rows",
             type=click.IntRange(min=1),
-            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
+            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.  "
+            "[default: all]",
         ),
         click.option(
             "--validation",

@@ -38,7 +38,11 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
     help="Number of iterations between spectra along the run.  [default: only the best checkpoint]",
 )
 @click.option("--cluster", default="none", show_default=True, metavar="WHERE", help="Cluster, as for hfnumba train.")
-@click.option("--threads", type=click.IntRange(1), help="Number of threads of this process, or of each worker.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Number of threads of this process, or of each worker.  [default: one per processor; 1 per worker]",
+)
 @click.option("-o", "--out", type=AnyPath, help="Picture to write, a .png, .svg or .pdf file.  [default: none]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the quadratures.")
 def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options: Any) -> None:

@@ -177,11 +177,11 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = 30
     target_error: Annotated[
         Share | None,
-        Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", callee=Callee.OPTIMIZER),
+        Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", "none", callee=Callee.OPTIMIZER),
     ] = None
     target_rmse: Annotated[
         NotNegative | None,
-        Option(Group.LIMITS, "RMSE on the training rows, in the target's unit, at which a regression ends."),
+        Option(Group.LIMITS, "RMSE on the training rows, in the target's unit, at which a regression ends.", "none"),
     ] = None
     early_stopping: Annotated[
         bool | None,
@@ -189,6 +189,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             Group.LIMITS,
             "End when the loss over validation rows no longer improves. These are the store's split validation, or "
             "else a share of the training rows.",
+            "--no-early-stopping",
         ),
     ] = None
     patience: Annotated[
@@ -200,7 +201,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.LIMITS, "Smallest improvement that counts, as a share of the validation loss.", "0.0001"),
     ] = None
     time_limit_s: Annotated[
-        Positive | None, Option(Group.LIMITS, "Run time after which no further iteration begins.", metavar="SECONDS")
+        Positive | None, Option(Group.LIMITS, "Run time after which no further iteration begins.", "none", "SECONDS")
     ] = None
     cluster: Annotated[
         str,
