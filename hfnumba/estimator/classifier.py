@@ -62,8 +62,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     validation_fraction : float
         Share of the rows that is set aside, with the same shares of the classes.
     n_iter_no_change : int
-        Number of consecutive iterations without improvement, of the training loss or of the validation loss, after
-        which training ends.
+        Number of consecutive iterations without improvement of the training or validation loss that end training.
     warm_start : bool
         Whether :meth:`fit` continues from where the last call ended.
     verbose : bool or int
@@ -100,9 +99,8 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
 
     Notes
     -----
-    A target of zeros and ones of shape (n_rows, n_labels) trains one sigmoid output a label.
-
-    Sparse features are made dense by partitions, and again in each round where they do not fit into memory.
+    A target of zeros and ones of shape (n_rows, n_labels) trains one sigmoid output a label. Sparse features are made
+    dense by partitions, and again in each round where they do not fit into memory.
 
     Examples
     --------

@@ -85,10 +85,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.SECOND_ORDER, "Multiple of the previous step from which a solve starts.", "0.95; 0 with --paper"),
     ] = None
     backtracking_ratio: Annotated[
-        Ratio | None,
-        Option(
-            Group.SECOND_ORDER, "Ratio of the numbers of the solver iterates that are candidate steps.", "1.3", "RATIO"
-        ),
+        Ratio | None, Option(Group.SECOND_ORDER, "Ratio of the numbers of candidate solver iterates.", "1.3", "RATIO")
     ] = None
     preconditioner: Annotated[
         str | None,
