@@ -23,6 +23,14 @@ class FunctionOperator(Operator):
         ``function(v)`` returns the product, a new array of shape ``(n,)``.
     dtype : dtype
         The dtype of the products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import FunctionOperator
+    >>> A = FunctionOperator(3, lambda v: 2 * v, np.float64)
+    >>> (A + 0.5) @ np.ones(3)
+    array([2.5, 2.5, 2.5])
     """
 
     def __init__(self, n: int, function: Callable[[Vector], Vector], dtype: DTypeLike) -> None:

@@ -130,6 +130,14 @@ class KroneckerOperator(Operator):
     -----
     A product costs two GEMMs, 2 m k (m + k) operations, instead of 2 (m k)² for the dense matrix, and an (m, k) matrix
     for a temporary. The factors are not copied.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import KroneckerOperator
+    >>> A, G, v = np.diag([1.0, 2.0]), np.array([[2.0, 1.0], [1.0, 3.0]]), np.arange(4.0)
+    >>> bool(np.allclose(KroneckerOperator(A, G) @ v, np.kron(A, G) @ v))
+    True
     """
 
     def __init__(self, A: ArrayLike, G: ArrayLike) -> None:
@@ -184,6 +192,13 @@ class BlockDiagonalOperator(Operator):
     Notes
     -----
     A product costs one of each block and one copy of the vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import BlockDiagonalOperator, DiagonalOperator
+    >>> BlockDiagonalOperator([DiagonalOperator([1.0, 2.0]), DiagonalOperator([4.0])]).inverse() @ np.ones(3)
+    array([1.  , 0.5 , 0.25])
     """
 
     def __init__(self, blocks: Sequence[LinearOperator]) -> None:

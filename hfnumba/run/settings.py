@@ -134,7 +134,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     record_every: Annotated[
         Count | None,
-        Option(Group.FIRST_ORDER, "Number of steps between records of kfac, an iteration each.", "an epoch"),
+        Option(Group.FIRST_ORDER, "Number of steps in an iteration of kfac.", "an epoch"),
     ] = None
     history: Annotated[Count | None, Option(Group.FIRST_ORDER, "Number of past steps that lbfgs uses.", "10")] = None
     l2: Annotated[
