@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import re
 from importlib import import_module
 
 import pytest
@@ -9,14 +10,37 @@ import pytest
 from tests import docstrings, house
 
 
+def package():
+    return [module for module in house.modules() if module.room != "benchmarks"]
+
+
 def modules_with_examples():
     """Names of the modules of the package with an example in a docstring."""
-    package = [module for module in house.modules() if module.room != "benchmarks"]
-    return [one.name for one in package if any(">>> " in text for text in texts(one.tree))]
+    return [module.name for module in package() if any(">>> " in text for text in texts(module.tree))]
 
 
 def texts(tree):
     return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+FRAGMENT = re.compile(r"(?:\A|^ *[\w*, ]+ : .*\n|\n\n) *Of (?!course)", re.MULTILINE)
+"""Beginning of a text, a paragraph or the description of a parameter that lacks its subject."""
+
+
+def test_no_description_begins_without_its_subject():
+    fragments = [
+        f"{module.name}: {text.strip()[:60]}"
+        for module in package()
+        for text in texts(module.tree)
+        if FRAGMENT.search(text)
+    ]
+    assert fragments == []
+
+
+@pytest.mark.parametrize("text", ["Of the rows.", "Rows.\n\nOf each.", "Rows.\n\nrows : int\n    Of the split."])
+def test_a_fragment_is_found(text):
+    assert FRAGMENT.search(text)
+    assert not FRAGMENT.search(text.replace("Of", "Number of"))
 
 
 def test_docstrings_of_public_names_are_complete():
