@@ -78,7 +78,7 @@ class Network:
         layers have the same, else a tuple.
     loss : str
         One of :data:`LOSSES`. Softmax cross-entropy takes labels 0 … outputs - 1; sigmoid cross-entropy targets in
-        [0, 1] for each output; squared error is ‖z - t‖²/2 per row.
+        [0, 1] for each output, over which it is summed; squared error is ‖z - t‖²/2 per row.
 
     Raises
     ------

@@ -94,7 +94,7 @@ class RoundLinearization:
     def hessian(self) -> CurvatureOperator:
         """Return the exact Hessian H = E[J'QJ + sum_k g_k d²z_k/dtheta²] + P on the curvature sample.
 
-        Products are exact, by the R-operator (Pearlmutter 1994, "Fast exact multiplication by the Hessian", section 3):
+        Products are exact, by the R-operator (Pearlmutter 1994, "Fast exact multiplication by the Hessian"):
         Hv = d/de gradient(theta + e v) at e = 0. No matrix is formed. H is symmetric and may be indefinite.
 
         Returns
@@ -108,8 +108,8 @@ class RoundLinearization:
         """Return the generalised Gauss-Newton matrix G = E[J'QJ] + P on the curvature sample, positive semi-definite.
 
         It is the Hessian without the curvature of the network, g_k d²z_k/dtheta² (Schraudolph 2002, "Fast curvature
-        matrix-vector products for second-order gradient descent", section 3). Q is diag(p) - pp' for softmax
-        cross-entropy, diag(p (1 - p)) for sigmoid cross-entropy, and I for squared error.
+        matrix-vector products for second-order gradient descent"). With p the predicted probabilities, Q is
+        diag(p) - pp' for softmax cross-entropy, diag(p (1 - p)) for sigmoid cross-entropy, and I for squared error.
 
         Returns
         -------
