@@ -13,7 +13,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
 	@echo "make test-slow  run the tests that take long or kill processes"
-	@echo "make lint       check style and types"
+	@echo "make lint       check style, types and docstrings"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
 	@echo "make clean      delete the environment and what tools have left"
 
@@ -54,6 +54,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/numpydoc lint $$(git ls-files 'hfnumba/*.py')
+	$(BIN)/python -m tests.docstrings
 
 bench: $(VENV)/installed
 	@test -e "$(STORE)" || $(BIN)/hfnumba data build mnist --out "$(STORE)"

@@ -50,7 +50,7 @@ OTHER_NAMES = {"linear": "identity"}
 
 
 def numbers_per_unit(code: int) -> int:
-    """Numbers of a unit in the primal pass: value and delta; 2 more where derivatives do not follow from the value."""
+    """Return how many numbers a unit has in the primal pass: 2, or 4 where derivatives do not follow from the value."""
     return 4 if code >= GELU else 2
 
 

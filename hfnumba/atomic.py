@@ -145,7 +145,7 @@ def write_all(descriptor: int, payload: bytes | memoryview) -> None:
 
 
 def explain(error: OSError, path: Path, remedy: str = "try again") -> str:
-    """Message about a failed write, with the remedy for a full disk."""
+    """Return the message about a failed write, with the remedy for a full disk."""
     if error.errno in FULL:
         return f"the disk is full: {path} could not be written; free some space, then {remedy}"
     return f"{path} could not be written ({error.strerror or error})"

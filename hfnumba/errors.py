@@ -35,7 +35,13 @@ def _escaped(character: str) -> str:
 
 
 class HfnumbaError(Exception):
-    """Base of every error a user can cause or meet; the command line prints it as one sentence and exits 1."""
+    """Base class of every error that a user can cause or meet; the command line prints it as one sentence and exits 1.
+
+    Parameters
+    ----------
+    message : str
+        What was expected, what came, and what to do. Control characters are escaped.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(str(message)))

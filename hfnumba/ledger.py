@@ -133,7 +133,7 @@ def write(path: Path, lines: Sequence[Line]) -> None:
 
 
 class _Checked(msgspec.Struct):
-    """What all lines have had since the first version; readers use it without asking."""
+    """Fields that all lines have had since the first version; readers rely on them."""
 
     iteration: _Count
     epoch: _NotNegative

@@ -1,4 +1,4 @@
-"""What only Linux has: processors of threads, huge pages, malloc, shared memory, control groups, a connection's counts.
+"""Functions of Linux: processors of threads, huge pages, malloc, shared memory, control groups, counts of connections.
 
 Elsewhere these functions do nothing more than is possible, or raise OSError where their result is needed; callers have
 another way then.
@@ -228,7 +228,7 @@ def memory_limit(proc: Path = Path("/proc/self")) -> int | None:
 
 @functools.cache
 def processor_limit(proc: Path = Path("/proc/self")) -> float | None:
-    """Processors' time per time that the control groups of this process allow; None without a limit."""
+    """Number of processors, a fraction too, that the control groups of this process allow; None without a limit."""
     found = []
     for kind, folder in _groups("cpu", proc):
         names = ("cpu.max",) if kind == "cgroup2" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")

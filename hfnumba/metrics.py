@@ -1,4 +1,4 @@
-"""Measures of a model besides its loss: which there are for a loss, how they come from sums, and how they are written.
+"""Measures of a model besides its loss: which a loss has, how they are computed from sums, and how they are formatted.
 
 A round over rows returns the mean loss and one number more, ``error``. What it means depends on the loss:
 

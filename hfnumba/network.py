@@ -25,7 +25,15 @@ _MAX_PARAMS = 2**31 - 1
 
 
 class Layer(NamedTuple):
-    """Views into a flat vector: ``weights`` (n_in, n_out) and ``biases`` (n_out,)."""
+    """Weights and biases of one layer, as views into a flat vector.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n_in, n_out)
+        Matrix W; rows A become A W + b.
+    biases : ndarray, shape (n_out,)
+        Vector b.
+    """
 
     weights: NDArray[np.floating[Any]]
     biases: NDArray[np.floating[Any]]
@@ -58,7 +66,7 @@ def one_or_each(activation: str | Sequence[str], n_hidden: int) -> str | tuple[s
 
 @dataclass(frozen=True, init=False)
 class Network:
-    """A network of dense layers: sizes, the hidden layers' activations, and the loss. It has no parameters.
+    """Description of a fully connected network: layer sizes, activations and loss. It holds no parameters.
 
     Parameters
     ----------
@@ -70,12 +78,27 @@ class Network:
         layers have the same, else a tuple.
     loss : str
         One of :data:`LOSSES`. Softmax cross-entropy takes labels 0 … outputs - 1; sigmoid cross-entropy targets in
-        [0, 1] for each output; squared error is ‖z - t‖²/2 per row.
+        [0, 1] for each output, over which it is summed; squared error is ‖z - t‖²/2 per row.
+
+    Raises
+    ------
+    UsageError
+        If a size is not a positive whole number, or a name is unknown.
 
     Notes
     -----
     The flat vector ``theta`` holds W_1, b_1, W_2, b_2, …, each W_l row-major of shape (n_in, n_out), so that layer l
     maps rows A to phi(A W_l + b_l).
+
+    Examples
+    --------
+    >>> from hfnumba import Network
+    >>> network = Network([784, 400, 10], activation="tanh", loss="softmax_cross_entropy")
+    >>> network.n_params
+    318010
+    >>> theta = network.initialize(seed=0)
+    >>> [layer.weights.shape for layer in network.layers(theta)]
+    [(784, 400), (400, 10)]
     """
 
     sizes: tuple[int, ...]
@@ -99,7 +122,10 @@ class Network:
         object.__setattr__(self, "activation", one_or_each(activation, len(checked) - 2))
         object.__setattr__(self, "loss", loss)
         if self.n_params > _MAX_PARAMS:
-            raise UsageError(f"a network of {self.n_params} parameters is too large; the limit is {_MAX_PARAMS}")
+            raise UsageError(
+                f"expected a network of at most {_MAX_PARAMS} parameters, got {self.n_params}, which is too large; "
+                "use narrower layers"
+            )
 
     @functools.cached_property
     def n_params(self) -> int:
@@ -119,7 +145,7 @@ class Network:
 
     @functools.cached_property
     def primal_width(self) -> int:
-        """Numbers of a row that products with its derivatives need beside its features: the primal pass."""
+        """Size of the primal pass of a row: how many numbers curvature products need beside its features."""
         names = (*self.activations, "identity")
         return sum(numbers_per_unit(ACTIVATIONS.index(name)) * n for name, n in zip(names, self.sizes[1:], strict=True))
 
@@ -157,7 +183,23 @@ class Network:
             )
 
     def layers(self, theta: NDArray[np.floating[Any]]) -> Iterator[Layer]:
-        """The weights and biases of each layer as views of ``theta`` (n_params,): writing to them writes theta."""
+        """Yield the weights and biases of each layer as views of ``theta``: writing to them writes theta.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters, or of anything with the same layout, such as a gradient.
+
+        Yields
+        ------
+        Layer
+            Views of the next layer, from the input on.
+
+        Raises
+        ------
+        UsageError
+            If theta has another shape.
+        """
         if theta.shape != (self.n_params,):
             raise UsageError(f"expected a vector of {self.n_params} parameters, got shape {theta.shape}")
         at = 0
@@ -167,7 +209,18 @@ class Network:
             at = biases + n_out
 
     def weights_only(self, theta: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """A copy of ``theta`` with the biases set to 0: what L2 acts on."""
+        """Return a copy of ``theta`` with the biases set to 0: the part that the L2 penalty acts on.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters.
+
+        Returns
+        -------
+        ndarray, shape (n_params,)
+            The copy, in theta's dtype.
+        """
         copy = theta.copy()
         for layer in self.layers(copy):
             layer.biases[:] = 0
@@ -179,20 +232,29 @@ class Network:
         scheme: Literal["glorot", "he", "sparse", "tiny"] = "glorot",
         dtype: DTypeLike = np.float32,
     ) -> NDArray[np.floating[Any]]:
-        """Random parameters, biases 0; the same for a seed on every machine.
+        """Draw random weights and set the biases to 0; a seed gives the same parameters on every machine.
 
         Parameters
         ----------
         seed : int
+            Seed for the weights.
         scheme : {"glorot", "he", "sparse", "tiny"}
             Glorot & Bengio (2010, eq. 16): uniform within ±sqrt(6 / (n_in + n_out)). He et al. (2015, eq. 10): normal
             with variance 2 / n_in, for relu. Martens (2010, section 5): 15 normal weights into each unit, the rest 0.
             Tiny: normal with deviation 0.001, which with hidden layers is on the plateau around zero, where gradients
             vanish; for the study of saddles.
+        dtype : dtype
+            Dtype of the result, float32 or float64.
 
         Returns
         -------
         ndarray, shape (n_params,)
+            Flat vector of parameters.
+
+        Raises
+        ------
+        UsageError
+            If the scheme is unknown.
         """
         _require_name("initialisation", scheme, INITIALIZATIONS)
         rng = np.random.Generator(np.random.Philox(seed))

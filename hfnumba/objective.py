@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import LinearOperator
+from hfnumba.krylov.linear_operator import LinearOperator
 
 Vector = NDArray[np.floating[Any]]
 
@@ -67,6 +67,7 @@ class Minibatch(NamedTuple):
     value : float
         f over the minibatch.
     gradient : ndarray, shape (n_params,)
+        Gradient of f over the minibatch.
     factors : mapping of str to ndarray, or None
         Kronecker factors by layer; see :class:`hfnumba.engine.evaluations.KroneckerFactors`.
     before, after, curvature : float or None
@@ -104,6 +105,8 @@ class Counters:
 class Linearization(Protocol):
     """Value and gradient of f at one theta, and the operators of its quadratic model.
 
+    Formulas and costs are those of :class:`hfnumba.engine.linearization.RoundLinearization`.
+
     Attributes
     ----------
     theta : ndarray
@@ -120,29 +123,29 @@ class Linearization(Protocol):
     gradient: Vector
 
     def hessian(self) -> LinearOperator:
-        """The exact Hessian on the curvature sample. One round per product."""
+        """Return the exact Hessian on the curvature sample. One round per product."""
         ...
 
     def gauss_newton(self) -> LinearOperator:
-        """The Gauss-Newton matrix on the curvature sample, positive semi-definite. One round per product."""
+        """Return the Gauss-Newton matrix on the curvature sample, positive semi-definite. One round per product."""
         ...
 
     def preconditioner(self, name: str, damping: float) -> LinearOperator:
-        """The preconditioner of that name on the curvature sample, near the inverse of B + damping·I. No round.
-
-        Parameters
-        ----------
-        name : str
-            The one that :meth:`Objective.linearize` was asked for, out of
-            :data:`hfnumba.krylov.preconditioners.PRECONDITIONERS`.
-        damping : float
-            Shift of the solver's matrix, > 0.
-        """
+        """Return the preconditioner that was asked for, near the inverse of B + damping·I. No round."""
         ...
 
 
 class Objective(Protocol):
-    """f(theta) = mean loss over the rows + l2/2 · ‖weights‖²; rows may have weights of their own in the mean."""
+    """The function that is minimised, f(theta) = mean loss over the rows + l2/2 · ‖weights‖².
+
+    Rows may have weights of their own in the mean; biases are not penalised. All methods take vectors of shape
+    (n_params,), and raise a UsageError for any other shape.
+
+    Attributes
+    ----------
+    counters : Counters
+        Rounds, bytes and rows so far.
+    """
 
     counters: Counters
 
@@ -157,15 +160,52 @@ class Objective(Protocol):
         ...
 
     def value(self, theta: Vector) -> float:
-        """Value of f at theta over all rows. One round."""
+        """Return f at theta over all rows. One round.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters.
+
+        Returns
+        -------
+        float
+            Value of f with its penalty; not finite where the loss overflows.
+        """
         ...
 
     def value_and_error(self, theta: Vector) -> tuple[float, float]:
-        """Value of f and the error rate at theta over all rows. One round."""
+        """Return f and the error rate at theta over all rows. One round, in which no vector comes back.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters.
+
+        Returns
+        -------
+        tuple of float
+            Value of f, and the error rate from 0 to 1; for squared error the mean squared deviation instead.
+        """
         ...
 
     def value_and_gradient(self, theta: Vector, rows: RowSample | None = None) -> tuple[float, Vector]:
-        """Value of f and its gradient, over all rows or over a sample. One round."""
+        """Return f and its gradient, over all rows or over a sample. One round.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters.
+        rows : RowSample, optional
+            Sample of rows; None for all rows.
+
+        Returns
+        -------
+        value : float
+            Value of f.
+        gradient : ndarray, shape (n_params,)
+            Gradient of f, in the objective's dtype.
+        """
         ...
 
     def minibatch(
@@ -177,11 +217,12 @@ class Objective(Protocol):
         factor_seed: tuple[int, ...] | None = None,
         trial: Trial | None = None,
     ) -> Minibatch:
-        """All that one stochastic second-order step needs, over samples of rows. One round.
+        """Return all that one stochastic second-order step needs, over samples of rows. One round.
 
         Parameters
         ----------
         theta : ndarray, shape (n_params,)
+            Point of value, gradient and factors.
         rows : RowSample or None
             Rows of value and gradient; None for all.
         factor_rows : RowSample, optional
@@ -190,32 +231,65 @@ class Objective(Protocol):
             Key of the factors' random deltas; without it no factors are computed.
         trial : Trial, optional
             The step that led to ``theta``.
+
+        Returns
+        -------
+        Minibatch
+            Value, gradient, factors, and the judgement of the step.
         """
         ...
 
     def retain(self, vector: Vector) -> object:
-        """Keep a vector on the workers, without sending it again, while the returned object exists. No round."""
+        """Keep a vector on the workers, without sending it again, while the returned object exists. No round.
+
+        Parameters
+        ----------
+        vector : ndarray, shape (n_params,)
+            Vector that later rounds will use.
+
+        Returns
+        -------
+        object
+            Handle; the workers may drop the vector when it is deleted.
+        """
         ...
 
     def linearize(
         self, theta: Vector, curvature_rows: int | RowSample | None = None, *, preconditioner: str = "none"
     ) -> Linearization:
-        """Value and gradient over all rows, and the curvature operators on a sample (all rows if None). One round.
+        """Return value and gradient over all rows, and curvature operators on a sample. One round.
 
-        The same round brings what the ``preconditioner`` is made of on that sample; "none" for nothing.
+        Parameters
+        ----------
+        theta : ndarray, shape (n_params,)
+            Flat vector of parameters; copied.
+        curvature_rows : int or RowSample, optional
+            Sample of rows for the curvature, or its size; None for all rows.
+        preconditioner : str
+            Preconditioner for which the same round computes the parts on the sample; "none" for none.
+
+        Returns
+        -------
+        Linearization
+            Value, gradient and operators at theta.
         """
         ...
 
     def values_along(
         self, theta: Vector, directions: ArrayLike, alphas: ArrayLike, rows: RowSample | None = None
     ) -> NDArray[np.float64]:
-        """Values of f at theta + alpha·d for every direction and step length, over all rows or a sample. One round.
+        """Return f at theta + alpha·d for every direction and step length, over all rows or a sample. One round.
 
         Parameters
         ----------
         theta : ndarray, shape (n_params,)
+            Flat vector of parameters.
         directions : array_like, shape (n_directions, n_params) or (n_params,)
+            Directions d.
         alphas : array_like, shape (n_alphas,)
+            Step lengths alpha, of either sign.
+        rows : RowSample, optional
+            Sample of rows; None for all rows.
 
         Returns
         -------

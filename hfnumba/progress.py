@@ -17,7 +17,13 @@ class Reporter(Protocol):
     """Receiver of messages and progress; decides how they are shown."""
 
     def note(self, text: str) -> None:
-        """Show one sentence to the user."""
+        """Show one sentence to the user.
+
+        Parameters
+        ----------
+        text : str
+            The sentence.
+        """
         ...
 
     def progress(self, what: str, unit: str) -> Progress:

@@ -30,18 +30,20 @@ _COMMANDS = {
     "demo": _Entry("hfnumba.cli.demo", "demo", "Train on the digits that come with scikit-learn; start here."),
     "data": _Entry("hfnumba.cli.data", "data", "Build, describe and verify stores."),
     "train": _Entry("hfnumba.cli.train", "train", "Train a network on a store, or continue a run."),
-    "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Loss and error of a run on a split."),
-    "predict": _Entry("hfnumba.cli.predict", "predict", "Predictions of a run for rows in a file."),
-    "spectrum": _Entry("hfnumba.cli.spectrum", "spectrum", "Eigenvalues of a run's Hessian or Gauss-Newton matrix."),
-    "export": _Entry("hfnumba.cli.export", "export", "Write a run's network for other libraries."),
-    "plot": _Entry("hfnumba.cli.plot", "plot", "Draw the curves of runs."),
+    "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Measure loss and error of a run on a split."),
+    "predict": _Entry("hfnumba.cli.predict", "predict", "Predict the rows of a file or a store with a run."),
+    "spectrum": _Entry(
+        "hfnumba.cli.spectrum", "spectrum", "Estimate eigenvalues of a run's Hessian or Gauss-Newton matrix."
+    ),
+    "export": _Entry("hfnumba.cli.export", "export", "Export a run's network for other libraries."),
+    "plot": _Entry("hfnumba.cli.plot", "plot", "Plot loss and error of runs."),
     "runs": _Entry("hfnumba.cli.runs", "runs", "List the runs in a directory."),
     "watch": _Entry("hfnumba.cli.watch", "watch", "Watch a run while another process trains it."),
-    "report": _Entry("hfnumba.cli.report", "report", "Write a page about a run."),
-    "explain": _Entry("hfnumba.cli.explain", "explain", "Say what went well or badly in a run."),
+    "report": _Entry("hfnumba.cli.report", "report", "Write a report on a run as an HTML page."),
+    "explain": _Entry("hfnumba.cli.explain", "explain", "Explain what went well or badly in a run."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
-    "bench": _Entry("hfnumba.cli.bench", "bench", "Measure against this machine's limits and other libraries."),
+    "bench": _Entry("hfnumba.cli.bench", "bench", "Measure speed against this machine's limits and other libraries."),
 }
 
 

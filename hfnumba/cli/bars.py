@@ -46,7 +46,7 @@ class StackedBars(Progress):
 
 
 def filled(text: str, width: int) -> list[str]:
-    """Break a text into lines at its separators, so that no number is torn from its name."""
+    """Break a text into lines at its separators, so that each number stays beside its name."""
     lines = [""]
     for part in text.split(SEPARATOR):
         joined = lines[-1] + SEPARATOR + part if lines[-1] else part

@@ -36,15 +36,24 @@ def bench() -> None:
     "--peers",
     default="jax,torch,curvlinops,backpack",
     show_default=True,
-    help="Libraries to compare with, if installed.",
+    help="Libraries to compare with, where they are installed.",
 )
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="Time per network and number of rows.")
+@click.option(
+    "--seconds",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Time in seconds for each network and number of rows.",
+)
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Number of threads of hfnumba.  [default: one per processor]"
 )
 @click.option("--quick", is_flag=True, help="Measure only tanh and 4096 rows.")
 def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
-    """Loss, gradient, Hv and Gv in GFLOP/s, as a share of the best sgemm of this process, and against peers.
+    """Measure loss, gradient and curvature products in GFLOP/s.
+
+    They are shown as a share of the best sgemm of this process, and against other libraries. Hv is a product with the
+    Hessian, Gv with the Gauss-Newton matrix.
 
     A ratio (x jax) is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both
     reuse their primal pass.
@@ -77,9 +86,10 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
 @click.option("--workers", default="1,2,4,8", show_default=True, help="Numbers of worker processes.")
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Number of rounds of each kind.")
 def rounds(as_json: bool, workers: str, repeats: int) -> None:
-    """Milliseconds of one round on this machine: hfnumba, plain Dask futures, and mpi4py if installed.
+    """Measure the milliseconds of one round on this machine.
 
-    For Dask's scheduler the time of its processor is shown.
+    A round sends a vector to all workers and returns one sum: by hfnumba, by plain Dask futures, and by mpi4py if
+    installed. For Dask's scheduler its processor time is shown.
     """
     from hfnumba.bench.rounds import PURPOSES, timings
 
@@ -110,8 +120,9 @@ def rounds(as_json: bool, workers: str, repeats: int) -> None:
 )
 @click.option("--fan-in", type=click.IntRange(1), help="Fan-in of the tree of relaying workers.  [default: no relays]")
 def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repeats: int, fan_in: int | None) -> None:
-    """Time of an iteration by a model, against the real engine on many simulated workers, without shared memory.
+    """Compare modelled with measured times of an iteration.
 
+    The real engine runs on many simulated workers, without shared memory.
     The constants are measured with 1, 2 and 4 workers. Simulated workers wait as long as the model predicts that they
     compute. With a ratio above 1 the model predicts too much time. The efficiency is that of the model; idle is
     the share of its time without computing.
@@ -152,7 +163,9 @@ def quality(
     picture: Path | None,
     quick: bool,
 ) -> None:
-    """Rounds, passes, GFLOP and seconds of training to stated qualities: hfnumba and other libraries in turn.
+    """Measure the cost of training to stated qualities.
+
+    Rounds, passes over the data, GFLOP and seconds are measured, for hfnumba and other libraries in turn.
 
     \b
     digits            8 x 8 digits, 64-100-50-10, 1 minute a run
@@ -210,8 +223,8 @@ def _print_quality(problem: Problem, results: Sequence[Result], summaries: Seque
     others = max(result.others for result in results)
     if others > _QUIET:
         click.echo(
-            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are no "
-            "measurement; repeat on a quiet machine.",
+            f"Other processes took up to {others:.0%} of the processors during a run: seconds and clock ratios are not "
+            "reliable; repeat on a quiet machine.",
             err=True,
         )
 

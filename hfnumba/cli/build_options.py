@@ -17,26 +17,24 @@ if TYPE_CHECKING:
 
 
 _OF_A_TABLE = (
-    click.option(
-        "--drop", multiple=True, metavar="COLUMN", help="Column of a single table that is no feature; repeatable."
-    ),
+    click.option("--drop", multiple=True, metavar="COLUMN", help="Column of a single table to leave out; repeatable."),
     click.option(
         "--categorical",
         multiple=True,
         metavar="COLUMN",
-        help="Column of numbers of a single table that is one of categories; repeatable.",
+        help="Column of a single table whose numbers are categories; repeatable.",
     ),
     click.option(
         "--task",
         type=click.Choice(["classification", "regression"]),
-        help="Task of a single table.  [default: by the values of its label]",
+        help="Task of a single table.  [default: by the values of its labels]",
     ),
     click.option(
         "--label",
         multiple=True,
         metavar="COLUMN",
-        help="Column of the class, or of the target of a regression, of a single table; repeatable for several "
-        "targets.",
+        help="Column of a single table that is to be predicted: classes, or the target of a regression; repeatable "
+        "for several targets.",
     ),
 )
 """Options of a single table."""
@@ -50,19 +48,20 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(0, 2**63 - 1),
             default=0,
             show_default=True,
-            help="Seed of the shuffle.",
+            help="Seed for the shuffle.",
         ),
         click.option(
             "--rows",
             type=click.IntRange(min=1),
-            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.",
+            help="Number of training rows to take, drawn by the seed; for speech, the whole utterances that fit.  "
+            "[default: all]",
         ),
         click.option(
             "--validation",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
             metavar="FRACTION",
-            help="Share of the training rows (for speech, utterances), drawn by the seed, for a split validation that "
-            "is not trained on.  [default: none]",
+            help="Share of the training rows (for speech, utterances), drawn by the seed, that becomes the split "
+            "validation.  [default: none]",
         ),
         click.option(
             "--partitions",

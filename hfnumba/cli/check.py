@@ -12,7 +12,9 @@ from hfnumba.cli.tables import hanging
 
 @click.command()
 @click.argument("store", type=AnyPath, required=False)
-@click.option("--cluster", default="none", show_default=True, help="Cluster to check, as for train.", metavar="WHERE")
+@click.option(
+    "--cluster", default="none", show_default=True, help="Cluster to check, as for hfnumba train.", metavar="WHERE"
+)
 @json_option
 def check(store: Path | None, cluster: str, as_json: bool) -> None:
     """Check what a run needs: versions, kernels, threads, derivatives, disk, and STORE and cluster if given.

@@ -51,10 +51,12 @@ def build(
     seed: int,
     **of_table: Any,
 ) -> None:
-    """Build a store from RECIPE: a name from `hfnumba data list`, a .toml recipe, an .npz file, or a single table.
+    """Build a store from a recipe, an .npz file or a table.
+
+    RECIPE is a name from `hfnumba data list`, a .toml recipe, an .npz file, or a single table.
 
     A single table is a .csv or .parquet file with names of columns; --label says which is to be predicted. Text becomes
-    categories, missing values are replaced, numbers are standardised. Of its rows 20 % become the test split.
+    categories, missing values are replaced, numbers are standardised, and 20 % of the rows become the test split.
 
     A recipe of your own can read speech (Kaldi archives, recordings with labels), tables (CSV, Parquet, HDF5, libsvm)
     or arrays (.npy, Zarr) from the folder of --source.
@@ -96,10 +98,10 @@ def init(
     seed: int,
     **of_table: Any,
 ) -> None:
-    """Begin a store whose partitions are written by separate jobs; print the number of partitions.
+    """Begin a store whose partitions separate jobs write.
 
-    Then run `hfnumba data partition STORE J` for each J from 0 to that number minus one, and at the end
-    `hfnumba data finalise STORE`.
+    Prints the number of partitions. Then run `hfnumba data partition STORE J` for each J from 0 to that number minus
+    one, and at the end `hfnumba data finalise STORE`.
     """
     from hfnumba.ingest import init as init_store
 
@@ -116,7 +118,7 @@ def init(
 @click.argument("store", type=AnyPath)
 @click.argument("j", type=click.IntRange(min=0))
 def partition(store: Path, j: int) -> None:
-    """Write partition J of a store that `init` began. Safe to repeat."""
+    """Write partition J of a store that `hfnumba data init` began. Safe to repeat."""
     from hfnumba.ingest import write_partition
 
     with stderr_reporter() as reporter:
@@ -137,10 +139,10 @@ def finalise(store: Path) -> None:
 
 @data.command()
 @click.argument("store", type=AnyPath)
-@click.option("--quick", is_flag=True, help="Read only the manifest: no class counts and ranges.")
+@click.option("--quick", is_flag=True, help="Read only the manifest, without class counts and ranges.")
 @json_option
 def info(store: Path, quick: bool, as_json: bool) -> None:
-    """Describe a store: its sources, splits and sizes, and the classes and ranges found in its rows."""
+    """Describe a store: sources, splits, sizes, classes and ranges."""
     from hfnumba.store import open_store
     from hfnumba.store.info import info as describe
     from hfnumba.store.info import survey
@@ -183,7 +185,10 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
 @click.argument("store", type=AnyPath)
 @json_option
 def verify(store: Path, as_json: bool) -> None:
-    """Read every byte of a store and list all faults; exit with status 1 if there are any."""
+    """Verify a store: read every byte and list all faults.
+
+    Exit status 1 if there are any.
+    """
     from hfnumba.errors import StoreError
     from hfnumba.store.store import read_manifest
     from hfnumba.store.verify import verify as find_problems

@@ -14,7 +14,9 @@ GOAL = 0.04
 
 
 @click.command()
-@click.option("--dir", "folder", type=AnyPath, default=Path("runs"), help="Folder to write to.")
+@click.option(
+    "--dir", "folder", type=AnyPath, default=Path("runs"), show_default=True, help="Folder for the store and the run."
+)
 def demo(folder: Path) -> None:
     """Train on the handwritten digits that come with scikit-learn, on a local cluster of two processes.
 

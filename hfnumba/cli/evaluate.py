@@ -16,15 +16,15 @@ from hfnumba.metrics import ERROR, R2, RMSE, SQUARED_ERROR
 @click.command()
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
-@click.option("--split", default="test", show_default=True, help="Name of the split.")
+@click.option("--split", default="test", show_default=True, help="Name of the split of STORE.")
 @checkpoint_option
 @json_option
 def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
     """Print loss and error rate (RMSE and R² for regression) of RUN's best checkpoint on a split of STORE.
 
-    Of an autoencoder the error is the squared error per row and its root mean over all outputs (RMSE), in the scale of
-    the network's inputs. The loss includes the penalty and the class weights of the run, as in its ledger. STORE may be
-    another one than that of the run.
+    For an autoencoder the error is the squared error per row and its root mean over all outputs (RMSE), in the scale of
+    the network's inputs. The loss includes the penalty and the class weights of the run, as in its ledger. STORE may
+    differ from that of the run.
     """
     from hfnumba.kernels.cache import warm_up
     from hfnumba.run.model import load_model

@@ -16,14 +16,14 @@ FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
 
 @click.command()
 @click.argument("name", type=Choice(list(FIGURES)))
-@click.option("--store", type=AnyPath, help="Store of the data.  [default: see below]")
+@click.option("--store", type=AnyPath, help="Store of the data.  [default: see above]")
 @click.option("--quick", is_flag=True, help="Make a small version, in under 3 minutes on two processors.")
 @click.option("-o", "--out", type=AnyPath, default=Path("figures"), show_default=True, help="Folder to write to.")
 @click.option(
     "--cluster",
     default="none",
     show_default=True,
-    help="none, local, local:N, tcp://HOST:PORT, tls://HOST:PORT, mpi (of mpirun) or slurm (of srun).",
+    help="Cluster, as for hfnumba train: none (this process), local, local:N, tcp://HOST:PORT, …",
     metavar="WHERE",
 )
 def figure(name: str, store: Path | None, quick: bool, out: Path, cluster: str) -> None:

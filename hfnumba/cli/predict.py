@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     type=AnyPath,
-    help="Write to this file instead: .csv or .parquet with names of classes and targets, .npy, or .ark.",
+    help="File to write instead: .csv or .parquet with names of classes and targets, .npy, or .ark.",
 )
 @click.option("--split", default="test", show_default=True, help="Name of the split, where ROWS is a store.")
 @checkpoint_option
@@ -40,8 +40,12 @@ if TYPE_CHECKING:
     metavar="WHERE",
     help="Cluster that predicts, as for hfnumba train: none (this process), local:N, tcp://HOST:PORT, …",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Number of threads of this process, or of each worker.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: with --out a description of the file.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Number of threads of this process, or of each worker.  [default: one per processor; 1 per worker]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --out, a description of the file.")
 def predict(
     *,
     run: Path,

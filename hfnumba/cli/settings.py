@@ -83,9 +83,9 @@ class SettingOption(click.Option):
     name : str
         Name of the setting.
     kind : msgspec.inspect.Type
-        Its type, with bounds.
+        Type of the setting, with bounds.
     default : object
-        Its constant default, if there is one.
+        Constant default, if there is one.
     """
 
     def __init__(self, name: str, kind: inspect.Type, default: Any) -> None:

@@ -20,16 +20,30 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
 @click.option("--matrix", type=click.Choice(_MATRICES), default="hessian", show_default=True, help="Curvature matrix.")
-@click.option("--split", default="train", show_default=True, help="Split whose rows make the matrix.")
-@click.option("--rows", type=click.IntRange(1), help="Number of rows in a sample of them.  [default: all]")
+@click.option(
+    "--split", default="train", show_default=True, help="Split of STORE over whose rows the matrix is a mean."
+)
+@click.option("--rows", type=click.IntRange(1), help="Number of rows in a sample of the split.  [default: all]")
 @click.option("--probes", type=click.IntRange(2), default=8, show_default=True, help="Number of random vectors.")
-@click.option("--steps", type=click.IntRange(2), default=64, show_default=True, help="Number of products for each.")
-@click.option("--extreme", type=click.IntRange(1), default=5, show_default=True, help="Number of extremes at each end.")
+@click.option(
+    "--steps", type=click.IntRange(2), default=64, show_default=True, help="Number of products for each random vector."
+)
+@click.option(
+    "--extreme", type=click.IntRange(1), default=5, show_default=True, help="Number of eigenvalues at each end."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed for the random vectors.")
-@click.option("--every", type=click.IntRange(1), help="Number of iterations between spectra along the run.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    help="Number of iterations between spectra along the run.  [default: only the best checkpoint]",
+)
 @click.option("--cluster", default="none", show_default=True, metavar="WHERE", help="Cluster, as for hfnumba train.")
-@click.option("--threads", type=click.IntRange(1), help="Number of threads of this process, or of each worker.")
-@click.option("-o", "--out", type=AnyPath, help="A .png, .svg or .pdf file for a picture.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Number of threads of this process, or of each worker.  [default: one per processor; 1 per worker]",
+)
+@click.option("-o", "--out", type=AnyPath, help="Picture to write, a .png, .svg or .pdf file.  [default: none]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the quadratures.")
 def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Print the spectrum of a curvature matrix of RUN at its best checkpoint, over rows of STORE.

@@ -1,4 +1,4 @@
-"""Standard streams: neither a closed one nor a reader that is gone ends a command."""
+"""Standard streams that do not end a command when they are closed or their reader is gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Forgiving(io.FileIO):
 
 
 def protect_streams() -> None:
-    """Open closed standard streams on ``/dev/null``, and let commands go on when nobody reads their messages.
+    """Open closed standard streams on ``/dev/null``, and let commands continue when no one reads their messages.
 
     The next file that is opened would take the number of a closed stream, and receive what is written to that.
     """

@@ -1,4 +1,4 @@
-"""Evaluating an objective over partitions: rounds, what lives on a worker, and the reduction."""
+"""Evaluating an objective over partitions: rounds, what runs on a worker, and the reduction."""
 
 from hfnumba.engine.constructors import ArrayObjective, DaskObjective, SplitObjective
 from hfnumba.engine.objective import RoundObjective

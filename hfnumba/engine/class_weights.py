@@ -29,7 +29,7 @@ class ClassWeighted:
     Attributes
     ----------
     source : RowSource
-        Its ``y`` are labels.
+        Source whose ``y`` are labels.
     class_weights : tuple of float
         By class number.
     """

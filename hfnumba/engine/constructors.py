@@ -38,7 +38,7 @@ def _problem(
 ) -> Problem:
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
-        raise UsageError(f"dtype must be float32 or float64, got {kind}")
+        raise UsageError(f"expected dtype float32 or float64, got {kind}; choose one of them")
     if source.autoencodes:
         network.require_autoencoder()
     return Problem(uuid.uuid4().hex, network, source, kind, memory, cache_rows, companion)
@@ -62,13 +62,14 @@ def _reporting(engine: CountingEngine, split: Split | SplitPart, reporter: Repor
 
 
 class ArrayObjective(RoundObjective):
-    """The objective f over arrays in memory, evaluated on threads of this process. No Dask.
+    """The objective f over arrays in memory, evaluated on threads of this process, without Dask.
 
     Parameters
     ----------
     network : Network
+        Network whose loss is averaged.
     X : array_like, shape (n_rows, n_features)
-        Finite; uint8 stays uint8, anything else becomes ``dtype`` (a copy unless it has it).
+        Features, finite; uint8 stays uint8, anything else becomes ``dtype`` (a copy unless it has it).
     y : array_like, shape (n_rows,) or (n_rows, n_outputs), or None
         Labels 0 … n_outputs - 1, or targets. None trains an autoencoder: the targets are the scaled features, of which
         no copy is made; the loss is squared error, or sigmoid cross-entropy for features in [0, 1].
@@ -80,11 +81,29 @@ class ArrayObjective(RoundObjective):
     n_threads : int, optional
         Number of threads; by default the processors this process may use.
     dtype : dtype
-        float32, or float64 for tests and ill-conditioned problems.
+        Dtype of parameters and arithmetic: float32, or float64 for tests and ill-conditioned problems.
     scale, offset : float
-        Features are X * scale + offset, applied block by block.
+        Affine map of the features, X * scale + offset, applied block by block.
     weights : array_like, shape (n_rows,), optional
         Weights of the rows, at least 0 and not all 0; only their ratios matter.
+
+    Raises
+    ------
+    UsageError
+        If an argument is out of its range, or the network and the arrays do not fit.
+    DataError
+        If features, targets or weights are not usable for training; the message names the first row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import ArrayObjective, Network
+    >>> X = np.linspace(-1, 1, 100).reshape(-1, 1)
+    >>> network = Network([1, 8, 1], loss="squared_error")
+    >>> objective = ArrayObjective(network, X, X**2, l2=1e-3)
+    >>> value, gradient = objective.value_and_gradient(network.initialize(seed=0))
+    >>> gradient.shape, objective.counters.rounds
+    ((25,), 1)
     """
 
     def __init__(
@@ -129,10 +148,14 @@ class SplitObjective(RoundObjective):
     Parameters
     ----------
     network : Network
+        Network whose loss is averaged.
     split : Split or SplitPart
-        Its :meth:`~hfnumba.store.Split.autoencoder` trains an autoencoder.
+        Rows of a store, such as ``open_store(path)["train"]``. Its :meth:`~hfnumba.store.Split.autoencoder` trains an
+        autoencoder.
     l2 : float
+        Factor of the penalty, see :class:`RoundObjective`.
     n_threads : int, optional
+        Number of threads; by default the processors this process may use.
     memory : int, optional
         Bytes for rows, samples of them, and primal passes; default: 60 % of what the machine or
         container has beside the interpreter.
@@ -145,6 +168,13 @@ class SplitObjective(RoundObjective):
         :func:`hfnumba.store.class_weights.balanced`. See :class:`RoundObjective`.
     reporter : Reporter
         Receiver of the progress of the first round, which reads the rows; called from another thread.
+
+    Raises
+    ------
+    UsageError
+        If an argument is out of its range, or the network and the split do not fit.
+    StoreError
+        If a file of the store is missing or damaged; raised by the first round.
     """
 
     def __init__(
@@ -175,19 +205,41 @@ class DaskObjective(RoundObjective):
     Parameters
     ----------
     network : Network
+        Network whose loss is averaged.
     split : Split or SplitPart
+        Rows of a store, such as ``open_store(path)["train"]``.
     client : distributed.Client
+        Client of the cluster, which has at least one worker.
     l2 : float
+        Factor of the penalty, see :class:`RoundObjective`.
     timeout_s : float
         Seconds without a sign of life during a round after which a worker is restarted, and others get its partitions.
     fan_in : int, optional
         Maximum number of workers on other machines contacted directly by the client and by each relaying worker.
         Where there are more, these pass rounds on to others and add their answers; the sums have the same bits. Workers
         must then reach each other. Default: :data:`hfnumba.engine.cluster.engine.FAN_IN`.
-    memory, cache_rows, companion
-        Memory of each worker, as for :class:`SplitObjective`; by default 60 % of what the worker has.
-    class_weights, reporter
-        As for :class:`SplitObjective`.
+    memory : int, optional
+        Bytes of each worker for rows, samples of them, and primal passes; default: 60 % of what the worker has.
+    cache_rows : bool
+        Whether rows stay in the workers' memory between rounds, as for :class:`SplitObjective`.
+    companion : Companion, optional
+        Rows of another objective with which this one shares the memory.
+    class_weights : sequence of float, optional
+        A weight for each class, as for :class:`SplitObjective`.
+    reporter : Reporter
+        Receiver of the progress of the first round, which reads the rows; called from another thread.
+
+    Raises
+    ------
+    UsageError
+        If an argument is out of its range, or the network and the split do not fit.
+    ClusterError
+        If all workers are lost; raised by a round.
+
+    Notes
+    -----
+    An evaluation costs one round: vectors that the workers do not have go out, one sum comes back. A worker that is
+    lost costs its partitions' work again, and the sums have the same bits.
     """
 
     def __init__(
@@ -214,5 +266,11 @@ class DaskObjective(RoundObjective):
         self._sharing = engine.sharing
 
     def sharing(self) -> tuple[int, int]:
-        """Numbers of workers that share memory with this process, and of all; asks the scheduler."""
+        """Return how many workers share memory with this process, and how many there are; asks the scheduler.
+
+        Returns
+        -------
+        tuple of int
+            The two numbers.
+        """
         return self._sharing()

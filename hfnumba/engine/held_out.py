@@ -16,7 +16,7 @@ from hfnumba.store.split import Split
 
 @dataclass(frozen=True, eq=False)
 class SplitPart:
-    """Those rows of a split that are trained on, or those that are held out for validation.
+    """Part of the rows of a split: those that are trained on, or those that are held out for validation.
 
     Each row has a 64-bit number of a Philox generator, which depends on the seed and on the row's place in the split
     alone; the rows with the lowest numbers are held out. So neither workers nor partitions have a say in the choice.

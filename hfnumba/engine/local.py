@@ -1,4 +1,4 @@
-"""All partitions in this process, on threads: the same sums and the same bits as on a cluster."""
+"""Engine that evaluates all partitions on threads of this process, with the same bits as on a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LocalEngine:
 
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         if n_threads is not None and n_threads < 1:
-            raise UsageError(f"the number of threads must be at least 1, got {n_threads}")
+            raise UsageError(f"expected at least 1 thread, got {n_threads}; None means one per processor")
         compile_once()
         self._host = PartitionHost(problem, n_threads or available_processors())
         self._note = RecomputationNote()

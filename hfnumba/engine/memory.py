@@ -1,4 +1,4 @@
-"""How the memory of a host is divided among rows, samples of them, and primal passes."""
+"""Division of a host's memory among rows, samples of them, and primal passes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class HostMemory:
     def total(self) -> int:
         """Bytes for arrays: the limit that is given, or 60 % of what the process has beside the interpreter.
 
-        Of the latter 90 % at most; below 0 if there is not so much.
+        At most 90 % of the latter; negative if there is less than the interpreter takes.
         """
         left = self._process - INTERPRETER_MEMORY
         return min(self.problem.memory or int(_MEMORY_SHARE * left), int(USABLE_SHARE * left))
@@ -141,7 +141,7 @@ class Budget:
             self._taken -= n
 
     def take_for(self, array: NDArray[Any]) -> bool:
-        """Count the bytes of an array as long as it lives, unless that would exceed the limit."""
+        """Count the bytes of an array until it is deleted, unless that would exceed the limit."""
         fits = self.take(array.nbytes)
         if fits:
             weakref.finalize(array, self.give, array.nbytes).atexit = False

@@ -22,9 +22,9 @@ from hfnumba.objective import Counters, Minibatch, RowSample, Trial, Vector
 
 
 class RoundObjective:
-    """The objective f over the partitions of an engine; see :class:`hfnumba.objective.Objective`.
+    """The objective f over the partitions of an engine. Not to be used from several threads at once.
 
-    Not to be used from several threads at once.
+    Parameters, results and costs of its methods are documented at :class:`hfnumba.objective.Objective`.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class RoundObjective:
 
     def __init__(self, problem: Problem, engine: Engine, l2: float) -> None:
         if not 0 <= l2 < np.inf:
-            raise UsageError(f"l2 must be a number of at least 0, got {l2}")
+            raise UsageError(f"expected l2 to be a number of at least 0, got {l2}; 0 means no penalty")
         # The penalty is summed here, and a solver may decompose its matrices here, also where rounds go to workers.
         limit_blas_threads()
         self.network, self.dtype, self.l2 = problem.network, problem.dtype, l2
@@ -147,9 +147,14 @@ class RoundObjective:
 
         The primal pass on a sample is computed with the first product; on all rows it comes with the gradient.
 
-        The same round brings what the ``preconditioner`` is made of, on the sample. For "fisher" that is one GEMM
-        a layer on the sample, one n-vector more in the answer, and no pass over the network: its primal pass is the
-        one that products need, computed a round sooner. On all rows it would cost a third to a half of a gradient.
+        The same round brings what the ``preconditioner`` ("none", "fisher", "kfac") is made of, on the sample. For
+        "fisher" that is one GEMM a layer on the sample, one n-vector more in the answer, and no pass over the network:
+        its primal pass is the one that products need, computed a round sooner.
+
+        Raises
+        ------
+        UsageError
+            If theta does not fit, the sample is empty or the preconditioner is unknown.
         """
         if preconditioner != "none" and preconditioner not in OF_PRECONDITIONER:
             names = ", ".join(("none", *OF_PRECONDITIONER))
@@ -259,7 +264,7 @@ class RoundObjective:
     def sample(self, rows: RowSample | None) -> RowSample | None:
         """Return a sample as rounds take it: as many rows as there are, or more, means all of them, None."""
         if rows is not None and rows.n_rows < 1:
-            raise UsageError(f"a sample must have at least one row, got {rows.n_rows}")
+            raise UsageError(f"expected a sample of at least 1 row, got {rows.n_rows}; None means all rows")
         return None if rows is None or rows.n_rows >= self._n_rows else rows
 
     def penalty(self, theta: Vector) -> float:

@@ -20,7 +20,7 @@ _CHUNK = 768
 def predict(
     network: Network, theta: Vector, X: ArrayLike, scale: float = 1.0, offset: float = 0.0, *, first_row: int = 0
 ) -> NDArray[Any]:
-    """Class probabilities (softmax, sigmoid) or values (squared error), shape (n_rows, n_outputs), theta's dtype.
+    """Compute class probabilities (softmax, sigmoid) or values (squared error) for rows in memory.
 
     The outputs of a row have the same bits alone, among any other rows and in any place, under the OpenBLAS kernels
     that :func:`hfnumba.kernels.blas.uniform_rows` names. Cost: a forward pass over the rows, rounded up to a multiple
@@ -28,10 +28,21 @@ def predict(
 
     Parameters
     ----------
+    network : Network
+        Description of the network.
+    theta : ndarray, shape (n_params,)
+        Parameters of the network, float32 or float64.
     X : array_like, shape (n_rows, n_features)
-        Features are X * scale + offset.
+        Rows.
+    scale, offset : float
+        Affine map of the features, X * scale + offset.
     first_row : int
         Number of the first row in messages, for a block of rows.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_outputs)
+        Outputs in theta's dtype.
 
     Raises
     ------

@@ -133,7 +133,7 @@ class Evaluation(Protocol):
         ----------
         problem : Problem
         vectors : mapping of str to ndarray
-            Those of the round.
+            Vectors of the round by their names.
         """
         ...
 

@@ -216,7 +216,7 @@ class ArraySource:
                 raise DataError(f"{len(where)} of the {what} are NaN or infinite, the first in row {where[0][0]}")
         chosen = _n_partitions(len(features)) if n_partitions is None else n_partitions
         if not 1 <= chosen <= len(features):
-            raise UsageError(f"n_partitions must lie in 1 … {len(features)} (the rows), got {n_partitions}")
+            raise UsageError(f"expected n_partitions from 1 to {len(features)}, the number of rows, got {n_partitions}")
         own = None if weights is None else checked_weights("weights", weights, len(features))
         return ArraySource(features, targets, chosen, scale, offset, own)
 

@@ -54,8 +54,8 @@ class Team:
             except RuntimeError as error:
                 _dismiss(self._inbox, i)
                 raise UsageError(
-                    f"of {self.n_threads} threads this machine lets this process start no more than {i + 1}; "
-                    "ask for fewer, at best one per processor"
+                    f"expected to start {self.n_threads} threads, but this machine allows this process {i + 1}; "
+                    "ask for fewer, ideally one per processor"
                 ) from error
         self._others = [thread.native_id for thread in others if thread.native_id is not None]
         self._avoided = -1
@@ -96,7 +96,7 @@ class Team:
         Raises
         ------
         BaseException
-            What a task raised, this thread's before others'.
+            The error of a task; that of this thread first, if several have failed.
         """
         if self._process != os.getpid():
             self._begin()

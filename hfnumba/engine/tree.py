@@ -127,7 +127,7 @@ def _add_flat(
 
 
 def finish(pairs: Sequence[tuple[Sums, Sums]], total: Sums, divisors: Divisors, share: int, n_shares: int) -> None:
-    """A share of what is left of a sum: the elements of each pair, left += right, then of the total, divided.
+    """Add and divide a share of the elements of the last arrays of a sum: left += right for each pair, then the total.
 
     Threads that take all shares between them, in any order, add and divide each element just once. There is one call
     a pair that releases the interpreter's lock: with two threads, giving it back and forth costs more than to add.
@@ -135,12 +135,13 @@ def finish(pairs: Sequence[tuple[Sums, Sums]], total: Sums, divisors: Divisors, 
     Parameters
     ----------
     pairs : sequence of (Sums, Sums)
-        In the order of :meth:`TreeSum.pairs`.
+        Pairs to add, in the order of :meth:`TreeSum.pairs`.
     total : tuple of ndarray
-        What is divided, in place, after it was added: the left side of the last pair, if there is any.
+        Arrays that are divided, in place, after it was added: the left side of the last pair, if there is any.
     divisors : Divisors
-        Of the arrays of ``total``.
+        Divisors of the arrays of ``total``.
     share, n_shares : int
+        Number of the share, from 0, and number of shares.
     """
     for k, (out, divisor) in enumerate(_with_divisors(total, divisors)):
         piece = slice(share * out.size // n_shares, (share + 1) * out.size // n_shares)

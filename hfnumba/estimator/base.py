@@ -178,7 +178,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         return Validation(objective, self._score_of(y, weights), rule)
 
     def _forget(self) -> None:
-        """Forget what earlier calls left, so that training begins anew."""
+        """Delete what earlier calls left, so that training begins anew."""
         for name in ("_state", "validation_scores_", "best_validation_score_"):
             self.__dict__.pop(name, None)
 

@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this version of scikit-learn has no callbacks."""
+        """Empty mixin: this version of scikit-learn has no callbacks."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method itself."""

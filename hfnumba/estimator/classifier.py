@@ -1,4 +1,4 @@
-"""The classifier."""
+"""Scikit-learn classifier: a network trained by a method of this package."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     validation_fraction : float
         Share of the rows that is set aside, with the same shares of the classes.
     n_iter_no_change : int
-        Number of consecutive iterations without improvement, of the training loss or of the validation loss, after
-        which training ends.
+        Number of consecutive iterations without improvement of the training or validation loss that end training.
     warm_start : bool
         Whether :meth:`fit` continues from where the last call ended.
     verbose : bool or int
@@ -100,9 +99,8 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
 
     Notes
     -----
-    A target of zeros and ones of shape (n_rows, n_labels) trains one sigmoid output a label.
-
-    Sparse features are made dense by partitions, and again in each round where they do not fit into memory.
+    A target of zeros and ones of shape (n_rows, n_labels) trains one sigmoid output a label. Sparse features are made
+    dense by partitions, and again in each round where they do not fit into memory.
 
     Examples
     --------
@@ -189,6 +187,11 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
             Class labels; or zeros and ones for several labels a row.
         sample_weight : array_like of shape (n_rows,), optional
             Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeClassifier
+            This estimator.
         """
         if stores.is_store(X):
             fitted: Self = stores.fit(self, X, y, sample_weight)
@@ -210,16 +213,21 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Make one iteration on the rows given.
-
-        Features are standardised by the rows of the first call.
+        """Make one iteration on the rows given. Features are standardised by the rows of the first call.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y : array_like
             As for :meth:`fit`.
         classes : array_like of shape (n_classes,)
             All class labels that any call will have; needed in the first call.
+        sample_weight : array_like of shape (n_rows,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeClassifier
+            This estimator.
         """
         first = not hasattr(self, "theta_")
         if first and classes is None:
@@ -266,18 +274,18 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
         return lambda loss, error: 1 - error
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the classes, or of each label, shape (n_rows, n_classes)."""
+        """Return the probabilities of the classes, or of each label, float32 of shape (n_rows, n_classes)."""
         p: NDArray[Any] = self._outputs(X)
         return p
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Logarithms of :meth:`predict_proba`; of a probability that float32 rounds to 0 that is -inf."""
+        """Return the logarithms of :meth:`predict_proba`; -inf for a probability that float32 rounds to 0."""
         with np.errstate(divide="ignore"):
             log_p: NDArray[Any] = np.log(self._outputs(X))
         return log_p
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each row, or the labels with a probability above 1/2 as ones."""
+        """Return the most probable class of each row, or ones for the labels with a probability above 1/2."""
         p = self._outputs(X)
         if self._loss == _SEVERAL:
             several: NDArray[Any] = (p > 0.5).astype(np.int64)

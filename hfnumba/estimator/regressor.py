@@ -1,4 +1,4 @@
-"""The regressor."""
+"""Scikit-learn regressor: a network trained by a method of this package."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
             Targets.
         sample_weight : array_like of shape (n_rows,), optional
             Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeRegressor
+            This estimator.
         """
         if stores.is_store(X):
             fitted: Self = stores.fit(self, X, y, sample_weight)
@@ -65,9 +70,19 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Make one iteration on the rows given; parameters as for :meth:`fit`.
+        """Make one iteration on the rows given. Features and targets are standardised by the rows of the first call.
 
-        Features and targets are standardised by the rows of the first call.
+        Parameters
+        ----------
+        X, y : array_like
+            As for :meth:`fit`.
+        sample_weight : array_like of shape (n_rows,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        HessianFreeRegressor
+            This estimator.
         """
         rows = self._checked(X, y, sample_weight, reset=not hasattr(self, "theta_"))
         return self._step(rows, rows.y.shape[1], _LOSS)
@@ -92,7 +107,7 @@ class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
         return lambda loss, error: 1 - 2 * loss / variance if variance > 0 else float(loss == 0)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Predicted targets in float64, with the shape of a row of ``y``; an array of Dask for one of Dask."""
+        """Return the predicted targets in float64, in the shape of ``y``; a Dask array for a Dask array."""
         z = self._outputs(X)
         if self._targets is not None:
             z = self._targets.invert(z)

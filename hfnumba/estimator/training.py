@@ -1,4 +1,4 @@
-"""Following the iterations of an optimiser: when to end, which iteration to keep, and what to show of them."""
+"""Training loop of the estimators: when to end, which iteration to return, and what to print."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Training:
         self._n_stalled, self._last = 0, float("inf")
 
     def follow(self, steps: Optimizer, objective: RoundObjective, first: OptimizerState | None) -> OptimizerState:
-        """Train until a limit, a rule or a callback ends it, and return the state of the iteration that is kept."""
+        """Train until a limit, a rule or a callback ends it, and return the state of the chosen iteration."""
         model, iterations = self._estimator, steps.iterate(objective, self._estimator.theta_, state=first)
         n_before, kept, ended = 0, None, False
         if first is None:

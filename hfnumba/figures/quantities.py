@@ -27,7 +27,7 @@ class Quantity:
     name : str
         Name on the axis.
     of : str
-        What tells it from other quantities of this name: the loss, or the targets in whose unit it is.
+        What distinguishes it from other quantities of this name: the loss, or the targets in whose unit it is.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Quantity:
 
 
 def quantities_of(lines: Sequence[Line], record: RunRecord | None) -> tuple[Quantity, ...]:
-    """Return what a run's lines have: its loss, and its measures; without a record, as the keys of the lines tell.
+    """Return the quantities of a run: its loss and its measures; without a record, by the keys of the lines.
 
     RMSE and squared errors of the same unit are those of targets of the same names; where targets have no names, of the
     same data.

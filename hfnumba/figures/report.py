@@ -121,7 +121,7 @@ def page(
 
 
 def _provenance(record: StoreRecord) -> dict[str, Any]:
-    """Return what the run knows of its data, and what the store says about its sources, if it is still there."""
+    """Return what the run records about its data, and what the store says about its sources, if it is still there."""
     fields = msgspec.to_builtins(record)
     found = {key: value for key, value in fields.items() if not isinstance(value, (list, tuple))}
     found |= {key: f"{len(value)} recorded" for key, value in fields.items() if key not in found and value}

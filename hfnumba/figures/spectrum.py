@@ -13,7 +13,7 @@ from hfnumba.figures import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hfnumba.krylov.spectrum import Spectrum
+    from hfnumba.krylov.spectrum_result import Spectrum
 
 _LEAST = 1e-6
 _MAX_CURVES = 5

@@ -67,8 +67,8 @@ def read_lab(path: Path, duration_s: float) -> Labels:
         raise DataError(f"{path} is not a file of labels for a recording of {duration_s:.2f} s; {'; '.join(faults)}")
     if len(found) > 1:
         raise DataError(
-            f"{path} can be read as {' or as '.join(labels.dialect for labels in found)}; put a line # before those of "
-            f"Festvox, or write times in units of 100 ns"
+            f"{path} can be read as {' or as '.join(labels.dialect for labels in found)}; put a line # first if it is "
+            f"of Festvox, else write times in units of 100 ns"
         )
     return found[0]
 

@@ -77,6 +77,7 @@ def init(
     Returns
     -------
     out : Path
+        Folder of the store.
     n_partitions : int
         Number of partitions to write, numbered from 0.
 
@@ -99,6 +100,15 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
     """Write partition ``j`` of every split of a store that was begun by :func:`init`.
 
     Any number of processes may run this at once, and repeat it: a partition that is already written is left as it is.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the store.
+    j : int
+        Number of the partition, from 0.
+    reporter : Reporter
+        Receiver of messages and progress.
 
     Raises
     ------
@@ -138,6 +148,18 @@ def write_partition(out: AnyPath, j: int, *, reporter: Reporter = SILENT) -> Non
 def finalise(out: AnyPath, *, reporter: Reporter = SILENT) -> Store:
     """Check every chunk of a store and write its manifest, without which it does not open.
 
+    Parameters
+    ----------
+    out : path
+        Folder of the store, all of whose partitions are written.
+    reporter : Reporter
+        Receiver of messages and progress.
+
+    Returns
+    -------
+    Store
+        The finished store.
+
     Raises
     ------
     StoreError
@@ -164,7 +186,36 @@ def build(
     """Build a store: :func:`init`, :func:`write_partition` and :func:`finalise` in one, reading the source once.
 
     The bytes are the same as in steps. An interrupted build is continued. A complete store with the same settings is
-    opened and left as it is. Parameters and errors are those of :func:`init`.
+    opened and left as it is.
+
+    Parameters
+    ----------
+    recipe : Recipe or str or path
+        A recipe, its name, the path of a ``.toml`` recipe, or the path of an ``.npz`` file.
+    source : path, optional
+        Folder of the source files; by default they are downloaded into the user's cache.
+    out : path, optional
+        Folder of the store; by default ``NAME.zarr`` in the current folder.
+    n_partitions, rows : int, optional
+        Numbers of partitions and of training rows, as for :func:`init`.
+    seed : int
+        Seed of the shuffle, and of the hold-out where the source has no test split.
+    validation : float, optional
+        Share of the training rows for a split ``validation``, as for :func:`init`.
+    reporter : Reporter
+        Receiver of messages and progress.
+
+    Returns
+    -------
+    Store
+        The finished store, open.
+
+    Raises
+    ------
+    DataError
+        If the source is invalid.
+    StoreError
+        If ``out`` holds anything but the same store, begun or complete, or another process builds there.
     """
     out, plan, content = _planned(recipe, source, out, Settings(n_partitions, rows, seed, validation), reporter)
     with writer.locked(out):

@@ -247,7 +247,7 @@ def _orders(corpus: Corpus, seed: int, validation: float | None) -> dict[str, li
     """Names of the utterances of each split, shuffled."""
     names = {split: _shuffled(corpus, split, seed) for split in SPLITS if split in corpus.names}
     if not names.get("train"):
-        raise DataError("there are no training utterances")
+        raise DataError("expected training utterances, got none; check the recipe and the source folder")
     if validation is not None:
         refuse_second(names)
         names["train"], names["validation"] = divided(names["train"], validation)

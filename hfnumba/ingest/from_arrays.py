@@ -68,6 +68,7 @@ def write_store(
     Returns
     -------
     Store
+        The finished store, open.
 
     Raises
     ------
@@ -75,6 +76,18 @@ def write_store(
         If rows are not usable for training.
     StoreError
         If ``out`` holds anything but the same store, or cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from hfnumba import write_store
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.standard_normal((100, 5)), rng.integers(0, 3, 100)
+    >>> with TemporaryDirectory() as folder:
+    ...     store = write_store(f"{folder}/small.zarr", {"train": (X, y)}, standardise=True)
+    >>> store["train"].n_rows, store["train"].n_outputs
+    (100, 3)
     """
     pairs, weights = _separated(splits)
     arrays, records, origin = gather_arrays(pairs, standardise=standardise)
@@ -111,7 +124,7 @@ def write_frames(
     licence: str = "",
     homepage: str = "",
 ) -> Store:
-    """Write a store of frames from utterances in memory.
+    """Write a store of frames, such as those of speech, from utterances in memory.
 
     Parameters
     ----------
@@ -124,8 +137,15 @@ def write_frames(
         Number of neighbours on each side that loading splices to a frame.
     standardise : bool
         Whether loading subtracts the mean and divides by the deviation of the training frames.
-    n_partitions, seed, n_classes, name, title, licence, homepage
-        As for :func:`write_store`.
+    n_partitions, seed, n_classes : int, optional
+        Numbers of partitions and of classes, and seed of the shuffle, as for :func:`write_store`.
+    name, title, licence, homepage : str
+        Metadata recorded in the store.
+
+    Returns
+    -------
+    Store
+        The finished store, open.
 
     Raises
     ------

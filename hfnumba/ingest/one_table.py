@@ -32,7 +32,7 @@ SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 MAX_CLASSES = 20
-"""Largest number of different whole numbers that are taken for classes without being told."""
+"""Largest number of different whole numbers that are taken for classes by default."""
 
 
 def table_format(path: Path) -> Format | None:
@@ -101,7 +101,7 @@ def table_recipe(
     format_name = table_format(path)
     if format_name is None or not path.is_file():
         ends = ", ".join(SUFFIXES)
-        raise DataError(f"{path} is no file of a table; expected a file whose name ends in {ends}")
+        raise DataError(f"{path} is not a table; expected a file whose name ends in {ends}")
     path = path.resolve()
     options = TableOptions(train=(path_text(path.name),), delimiter=delimiter_of(path) if format_name == "csv" else ",")
     found = _read(path, format_name, options, (*labels, *categorical), drop)

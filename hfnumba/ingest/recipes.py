@@ -84,6 +84,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes
     ----------
     name, title, licence, homepage : str
+        Metadata recorded in the store.
     note : str
         Remark on the rows for users of the store.
     format : str
@@ -101,11 +102,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Number of frames on each side that are spliced to a frame of speech.
     hold_out : float
         Fraction of the utterances (or rows) that becomes the test split if the source has none.
-    kaldi, speech, table, arrays, synthetic
+    kaldi, speech, table, arrays, synthetic : struct or None
         Options of these sources; see :mod:`hfnumba.ingest.recipe_tables`.
     mirrors : tuple of str
         URLs that end in a slash, to which ``name.gz`` is appended; tried in order.
     files : tuple of RecipeFile
+        Files of the source, for the formats ``idx`` and ``npz``.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -161,7 +163,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def datasets_dir() -> Path:
-    """Folder of the recipes of hfnumba: inside the package when it is installed, beside it in a checkout."""
+    """Return the folder of the recipes of hfnumba: inside the package when it is installed, beside it in a checkout.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        If it is missing.
+    """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "datasets", package.parent / "datasets"):
         if (folder / "mnist.toml").is_file():
@@ -170,12 +183,28 @@ def datasets_dir() -> Path:
 
 
 def list_recipes() -> list[Recipe]:
-    """Read the recipes that come with hfnumba, in the order of their names."""
+    """Read the recipes that come with hfnumba.
+
+    Returns
+    -------
+    list of Recipe
+        In the order of their names.
+    """
     return [read_recipe(path) for path in sorted(datasets_dir().glob("*.toml"))]
 
 
 def find_recipe(wanted: str | Path) -> Recipe:
     """Find a recipe by its name, read it from a ``.toml`` file, or make one for an ``.npz`` file.
+
+    Parameters
+    ----------
+    wanted : str or path
+        Name of a recipe that comes with hfnumba, or path of a file that ends in ``.toml`` or ``.npz``.
+
+    Returns
+    -------
+    Recipe
+        The recipe.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is said about the rows of a store that is built: its task, classes that cannot be learnt, faulty utterances."""
+"""Remarks on the rows of a store that is built: its task, classes that cannot be learnt, faulty utterances."""
 
 from __future__ import annotations
 

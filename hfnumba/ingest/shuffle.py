@@ -13,7 +13,7 @@ from hfnumba.errors import DataError, UsageError
 
 
 def shuffle(purpose: str, n: int, seed: int) -> NDArray[np.intp]:
-    """Permutation of ``n`` row numbers that depends only on the arguments, in every version of NumPy.
+    """Return a permutation of ``n`` row numbers that depends only on the arguments, in every version of NumPy.
 
     The rows are sorted by the raw stream of a Philox generator, because ``Generator.permutation`` may change between
     versions.

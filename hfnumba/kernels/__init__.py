@@ -1,6 +1,6 @@
 """Everything compiled: BLAS calls, elementary functions, activations, losses, and the passes over row blocks.
 
-These modules know arrays only. Importing this package loads Numba and points its cache at a local, private folder.
+These modules work on arrays only. Importing this package loads Numba and points its cache at a local, private folder.
 """
 
 from hfnumba.kernels import cache as _cache

@@ -1,4 +1,4 @@
-"""The one way kernels are compiled."""
+"""Compilation of kernels: decorators and their flags."""
 
 from __future__ import annotations
 

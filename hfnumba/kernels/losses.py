@@ -154,12 +154,13 @@ def output_layer(code: int, z: Any, bias: Any, labels: Any, targets: Any, delta:
     ----------
     code : int
         One of :data:`LOSS_CODES`.
-    z, delta : ndarray, shape (rows, n_outputs)
+    z : ndarray, shape (rows, n_outputs)
     bias : ndarray, shape (n_outputs,)
     labels : ndarray of int32, shape (rows,)
         Classes; read by softmax cross-entropy.
     targets : ndarray, shape (rows, n_outputs)
         Read by the other losses.
+    delta : ndarray, shape (rows, n_outputs)
 
     Returns
     -------

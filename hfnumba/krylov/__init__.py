@@ -9,11 +9,14 @@ solvers share are described once, at :func:`cg`; the other docstrings describe t
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
 from hfnumba.krylov.estimates import Estimate
+from hfnumba.krylov.function_operator import FunctionOperator, as_operator
 from hfnumba.krylov.lanczos import lanczos
+from hfnumba.krylov.linear_operator import LinearOperator
 from hfnumba.krylov.minres import minres
-from hfnumba.krylov.operator import FunctionOperator, LinearOperator, Operator, as_operator, shifted
+from hfnumba.krylov.operator import Operator, shifted
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
-from hfnumba.krylov.spectrum import Spectrum, spectrum
+from hfnumba.krylov.spectrum import spectrum
+from hfnumba.krylov.spectrum_result import Spectrum
 from hfnumba.krylov.steihaug import steihaug
 from hfnumba.krylov.stopping import RelativeProgress
 from hfnumba.krylov.structured import BlockDiagonalOperator, DiagonalOperator, KroneckerOperator

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
 from hfnumba.krylov.vectors import add_scaled, dot
@@ -62,14 +62,20 @@ def bicgstab(
         Any real matrix; the curvature d'Ad is that of its symmetric part.
     b : array_like, shape (n,)
         Right-hand side.
-    x0, rtol, backtracking_ratio, callback
-        See :func:`hfnumba.krylov.cg.cg`; ``callback`` is called after each whole iteration.
+    x0 : array_like, shape (n,), optional
+        Starting point, zero by default. A nonzero one costs a product.
+    rtol : float, default 1e-6
+        Relative tolerance of the recursive residual, as for :func:`hfnumba.krylov.cg.cg`.
     maxiter : int, optional
         Largest number of iterations, n by default. An iteration is two products, so a budget of k products is
         ``maxiter = k // 2``; the last may end after one product, if the step along p_j was enough.
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner near the inverse of A, applied from the right: directions are then M p_j and M s_j. Two
         applications per iteration, not counted in ``n_matvec``.
+    backtracking_ratio : float, default 1.3
+        Ratio of the grid of stored iterates, as for :func:`hfnumba.krylov.cg.cg`.
+    callback : callable, optional
+        Function called as ``callback(x)`` after each whole iteration. The array is reused: store a copy.
 
     Returns
     -------
@@ -90,6 +96,16 @@ def bicgstab(
     References
     ----------
     van der Vorst (1992); Saad (2003), Algorithm 7.7; He et al. (2016/17), Algorithm 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import bicgstab
+    >>> result = bicgstab(np.diag([3.0, 1.0, -2.0]), np.ones(3))
+    >>> result.status.name, np.round(result.x, 3).tolist()
+    ('CONVERGED', [0.333, 1.0, -0.5])
+    >>> bool(min(result.rayleighs) < 0)
+    True
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
     record = Record(system, backtracking_ratio)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, curvature_and_model, start
 from hfnumba.krylov.stopping import RelativeProgress
 from hfnumba.krylov.system import System, prepare
@@ -94,6 +94,14 @@ def cg(
     References
     ----------
     Saad (2003), Algorithm 9.1; Martens (2010), sections 4.4 and 4.6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import cg
+    >>> result = cg(np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0]))
+    >>> result.status.name, result.n_matvec, np.round(result.x, 4).tolist()
+    ('CONVERGED', 2, [0.0909, 0.6364])
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
     record = Record(system, backtracking_ratio)

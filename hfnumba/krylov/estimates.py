@@ -25,6 +25,7 @@ class Estimate(NamedTuple):
     Attributes
     ----------
     value : float or ndarray
+        The estimate.
     standard_error : float or ndarray
         Standard deviation of ``value`` over the random vectors, estimated from their spread. 0 for an exact value.
     """

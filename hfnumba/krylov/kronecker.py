@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular, unpack
-from hfnumba.krylov.operator import Operator, Vector
+from hfnumba.krylov.linear_operator import Vector
+from hfnumba.krylov.operator import Operator
 from hfnumba.processors import available_processors
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _PIECE = 256
 class FactoredLayer:
     """Cholesky factors of a layer's damped A (n_in + 1) and G (n_out), in the lower triangles of Fortran arrays.
 
-    Of a factor of which only the diagonal is known, a vector with the Cholesky factor's diagonal.
+    For a factor of which only the diagonal is computed, a vector with the Cholesky factor's diagonal.
     """
 
     A: NDArray[Any]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import Vector
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
 from hfnumba.krylov.system import System, prepare
 from hfnumba.krylov.vectors import add_scaled, dot
@@ -81,6 +81,14 @@ def lanczos(
     References
     ----------
     Dauphin et al. (2014), equation 14; Saad (2003), Algorithm 6.15.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import lanczos
+    >>> result = lanczos(np.diag([2.0, -1.0]), np.ones(2), dampings=[0.5, 1.0])
+    >>> [np.round(step.x, 3).tolist() for step in result.iterates]
+    [[0.4, 0.667], [0.333, 0.5]]
     """
     if not (len(dampings) and all(0 < damping < math.inf for damping in dampings)):
         raise ValueError(f"expected finite dampings > 0, got {list(dampings)}; 0.1 is a usual one")

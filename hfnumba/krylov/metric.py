@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import FunctionOperator, Vector, as_operator
+from hfnumba.krylov.function_operator import FunctionOperator, as_operator
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import KrylovResult
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hfnumba.krylov.operator import Vector
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
 from hfnumba.krylov.vectors import add_scaled, dot
@@ -60,11 +60,19 @@ def minres(
         Symmetric matrix. If it is not positive definite the solve may end with NONPOSITIVE_CURVATURE.
     b : array_like, shape (n,)
         Right-hand side.
+    x0 : array_like, shape (n,), optional
+        Starting point, zero by default. A nonzero one costs a product.
+    rtol : float, default 1e-6
+        Relative tolerance of the recursive residual, as for :func:`hfnumba.krylov.cg.cg`.
+    maxiter : int, optional
+        Largest number of iterations, n by default. An iteration is one product.
     M : LinearOperator or array_like, shape (n, n), optional
         Preconditioner: symmetric positive definite, near the inverse of A or of its absolute value. Two applications
         per iteration, not counted in ``n_matvec``. If r'Mr <= 0 the solve ends with BREAKDOWN.
-    x0, rtol, maxiter, backtracking_ratio, callback
-        See :func:`hfnumba.krylov.cg.cg`.
+    backtracking_ratio : float, default 1.3
+        Ratio of the grid of stored iterates, as for :func:`hfnumba.krylov.cg.cg`.
+    callback : callable, optional
+        Function called as ``callback(x)`` after each iteration. The array is reused: store a copy.
 
     Returns
     -------
@@ -89,6 +97,14 @@ def minres(
     References
     ----------
     Paige and Saunders (1975); Liu and Roosta (2022), Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import minres
+    >>> result = minres(np.diag([3.0, 1.0, -2.0]), np.ones(3))
+    >>> result.status.name, result.lowest.curvature < 0
+    ('NONPOSITIVE_CURVATURE', True)
     """
     system = prepare(A, b, x0=x0, rtol=rtol, maxiter=maxiter, M=M)
     record = Record(system, backtracking_ratio)

@@ -1,41 +1,21 @@
-"""Operators: matrices given only through matrix-vector products, and their sums, multiples and shifts."""
+"""Base class of operators: matrices given only through products, and their sums, multiples and shifts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hfnumba.krylov.estimates import Estimate, estimated_diagonal, estimated_trace
-
-Vector = NDArray[np.floating[Any]]
+from hfnumba.krylov.linear_operator import LinearOperator, Vector, columns, new_product, new_products
 
 _BLOCK = 1 << 15
 """Number of elements that a shifted product adds at once: a block of a vector that stays in cache."""
 
 _NUMBER = (int, float, np.integer, np.floating)
-
-
-class LinearOperator(Protocol):
-    """What a solver requires of a matrix. The names are SciPy's, so SciPy's operators satisfy it too."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the matrix, ``(n, n)``."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the products."""
-        ...
-
-    def matvec(self, v: Vector) -> Vector:
-        """Return the product with a vector of shape ``(n,)`` as a new array; ``v`` is not changed."""
-        ...
 
 
 class Operator(ABC):
@@ -44,6 +24,16 @@ class Operator(ABC):
     It adds products ``H @ v`` and ``H @ V`` (of the columns of a matrix), shifts ``H + c`` and ``H - c`` (c·I is added
     or subtracted), multiples ``c * H``, sums ``A + B`` and ``A - B`` with any :class:`LinearOperator`, :meth:`trace`,
     :meth:`diagonal` and :meth:`to_scipy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import DiagonalOperator
+    >>> H = DiagonalOperator([3.0, 1.0])
+    >>> (2 * H + 0.5) @ np.ones(2)
+    array([6.5, 2.5])
+    >>> H.trace(exact=True).value
+    4.0
     """
 
     __array_ufunc__ = None  # NumPy's numbers and arrays leave ``c * H`` and ``c + H`` to this class
@@ -60,7 +50,18 @@ class Operator(ABC):
 
     @abstractmethod
     def matvec(self, v: Vector) -> Vector:
-        """Return the product with a vector of shape ``(n,)`` as a new array; ``v`` is not changed."""
+        """Return the product with a vector.
+
+        Parameters
+        ----------
+        v : ndarray, shape (n,)
+            The vector, which is not changed.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            The product, a new array.
+        """
 
     def __matmul__(self, other: ArrayLike) -> NDArray[Any]:
         """Return the product with a vector, or with each column of a matrix of shape ``(n, k)`` (k products)."""
@@ -72,19 +73,66 @@ class Operator(ABC):
         return self.matvec(array) if array.ndim == 1 else self.matmat(array)
 
     def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
-        """Return the products with the columns of ``V`` (n, k) as a new array; by default k products one by one."""
-        return _columns(self, V)
+        """Return the products with the columns of a matrix; by default k products one by one.
+
+        Parameters
+        ----------
+        V : ndarray, shape (n, k)
+            The matrix, which is not changed.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+            The products, a new array.
+        """
+        return columns(self, V)
 
     def trace(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
-        """Return the trace with its standard error, by Hutch++ with ``probes`` products.
+        """Return the trace with its standard error, by Hutch++; see :func:`hfnumba.krylov.estimates.estimated_trace`.
 
-        If ``exact``, or where n is not larger than that, it is made of the products with the n unit vectors, and the
-        standard error is 0. See :func:`hfnumba.krylov.estimates.estimated_trace`.
+        Parameters
+        ----------
+        exact : bool
+            Whether to take the products with all n unit vectors; so do ``probes`` >= n.
+        probes : int
+            Number of products, at least 6.
+        seed : int
+            Seed for the random vectors.
+
+        Returns
+        -------
+        Estimate
+            A float and its standard error, 0 if exact.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 6 probes.
         """
         return estimated_trace(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
 
     def diagonal(self, *, exact: bool = False, probes: int = 30, seed: int = 0) -> Estimate:
-        """Return the diagonal (n,) with the standard error of each entry; parameters are those of :meth:`trace`."""
+        """Return the diagonal with the standard error of each entry, as the mean of z∘Hz over random signs z.
+
+        Parameters
+        ----------
+        exact : bool
+            Whether to take the products with all n unit vectors; so do ``probes`` >= n.
+        probes : int
+            Number of products, at least 6. A matrix far from diagonal needs many.
+        seed : int
+            Seed for the random vectors.
+
+        Returns
+        -------
+        Estimate
+            Arrays of shape (n,); the standard errors are 0 if exact.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 6 probes.
+        """
         return estimated_diagonal(self.matmat, self.shape[0], self.dtype, exact=exact, probes=probes, seed=seed)
 
     def __add__(self, other: float | LinearOperator) -> Operator:
@@ -114,7 +162,13 @@ class Operator(ABC):
     __rmul__ = __mul__
 
     def to_scipy(self) -> Any:
-        """Convert to a :class:`scipy.sparse.linalg.LinearOperator` (symmetric: rmatvec = matvec)."""
+        """Convert to SciPy's operator, for :func:`scipy.sparse.linalg.eigsh` and others; rmatvec is matvec.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            Operator with the products of this one, at the same cost.
+        """
         from scipy.sparse.linalg import LinearOperator as ScipyOperator  # noqa: PLC0415 - slow to import
 
         def matvec(v: Vector) -> Vector:
@@ -126,89 +180,22 @@ class Operator(ABC):
         )
 
 
-class FunctionOperator(Operator):
-    """A symmetric operator made from a function.
-
-    Parameters
-    ----------
-    n : int
-        Order of the matrix.
-    function : callable
-        ``function(v)`` returns the product, a new array of shape ``(n,)``.
-    dtype : dtype
-        The dtype of the products.
-    """
-
-    def __init__(self, n: int, function: Callable[[Vector], Vector], dtype: DTypeLike) -> None:
-        self._n, self._function, self._dtype = n, function, np.dtype(dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the matrix, ``(n, n)``."""
-        return (self._n, self._n)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the products."""
-        return self._dtype
-
-    def matvec(self, v: Vector) -> Vector:
-        """Return ``function(v)``."""
-        return self._function(v)
-
-
-def as_operator(matrix: Any, dtype: DTypeLike | None = None) -> LinearOperator:
-    """Return an operator for a dense square array; an object with ``matvec`` is returned unchanged.
-
-    Parameters
-    ----------
-    matrix : LinearOperator or array_like, shape (n, n)
-        The matrix. Integers become float64, so that a shift is not truncated to an integer.
-    dtype : dtype, optional
-        The dtype that a dense array is converted to. Ignored for operators.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square.
-    """
-    if hasattr(matrix, "matvec"):
-        operator: LinearOperator = matrix
-        return operator
-    array = np.asarray(matrix, dtype=dtype)
-    if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ValueError(f"expected a square matrix, got shape {array.shape}; pass an (n, n) array or an operator")
-    if array.dtype.kind in "biu":
-        array = array.astype(np.float64)
-    return FunctionOperator(array.shape[0], lambda v: array @ v, array.dtype)
-
-
 def shifted(operator: LinearOperator, shift: float) -> Operator:
-    """Return the damped operator, A + shift·I. A product costs one of A and one pass over the vector."""
-    return _Shifted(operator, shift)
+    """Return the damped operator, A + shift·I.
 
+    Parameters
+    ----------
+    operator : LinearOperator
+        The matrix A.
+    shift : float
+        Multiple of the identity that is added.
 
-def new_product(operator: LinearOperator, v: Vector) -> Vector:
-    """Return ``operator.matvec(v)`` as an array that may be changed: not ``v`` itself, nor read-only.
-
-    SciPy's identity, for one, returns its argument.
+    Returns
+    -------
+    Operator
+        A product costs one of A and one pass over the vector.
     """
-    product = np.asarray(operator.matvec(v))
-    return product if product.flags.writeable and not np.may_share_memory(product, v) else product.copy()
-
-
-def _columns(operator: LinearOperator, V: NDArray[Any]) -> NDArray[Any]:
-    """Return the products with the columns of ``V`` one by one."""
-    product = np.empty(V.shape, np.result_type(operator.dtype, V.dtype))
-    for j in range(V.shape[1]):
-        product[:, j] = operator.matvec(np.ascontiguousarray(V[:, j]))
-    return product
-
-
-def new_products(operator: LinearOperator, V: NDArray[Any]) -> NDArray[Any]:
-    """Return the products with the columns of ``V`` (n, k), by ``matmat`` if there is one, as an array of their own."""
-    product = np.asarray(operator.matmat(V)) if hasattr(operator, "matmat") else _columns(operator, V)
-    return product if product.flags.writeable and not np.may_share_memory(product, V) else product.copy()
+    return _Shifted(operator, shift)
 
 
 @dataclass(frozen=True, eq=False)

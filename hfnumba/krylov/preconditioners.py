@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hfnumba.krylov.kronecker import kfac
-from hfnumba.krylov.operator import LinearOperator, Vector
+from hfnumba.krylov.linear_operator import LinearOperator, Vector
 from hfnumba.krylov.structured import DiagonalOperator
 
 

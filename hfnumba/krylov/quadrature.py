@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.operator import LinearOperator, Vector, new_products
+from hfnumba.krylov.linear_operator import LinearOperator, Vector, new_products
 from hfnumba.krylov.vectors import add_scaled, dot
 
 

@@ -35,7 +35,21 @@ class KrylovStatus(Enum):
 
 @dataclass(frozen=True)
 class Iterate:
-    """A stored iterate. ``curvature`` is x'Ax and ``model`` is x'Ax/2 - b'x; neither costs a product."""
+    """An iterate stored for backtracking; its curvature and model value cost no product.
+
+    Attributes
+    ----------
+    index : int
+        Number of the iteration, from 1.
+    x : ndarray, shape (n,)
+        The iterate.
+    curvature : float
+        x'Ax.
+    model : float
+        Value of the quadratic model, x'Ax/2 - b'x.
+    residual_norm : float
+        Norm of the recursive residual b - Ax.
+    """
 
     index: int
     x: NDArray[np.floating[Any]]
@@ -46,7 +60,17 @@ class Iterate:
 
 @dataclass(frozen=True)
 class CurvedDirection:
-    """A search direction d of the solver with its curvature d'Ad, a by-product of the recurrence."""
+    """A search direction of the solver with its curvature, a by-product of the recurrence.
+
+    Attributes
+    ----------
+    d : ndarray, shape (n,)
+        The direction.
+    curvature : float
+        d'Ad.
+    squared_norm : float
+        d'd.
+    """
 
     d: NDArray[np.floating[Any]]
     curvature: float

@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from hfnumba.krylov.cg import Solve
-from hfnumba.krylov.operator import Vector
+from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.result import KrylovResult, KrylovStatus, Record, start
 from hfnumba.krylov.system import System, prepare
 from hfnumba.krylov.vectors import dot
@@ -46,8 +46,15 @@ def steihaug(
         Radius of the trust region, from 1e-100 to 1e100.
     x0 : array_like, shape (n,), optional
         Starting point of a norm below radius, zero by default. A nonzero one costs a product.
-    rtol, maxiter, backtracking_ratio, callback
-        See :func:`hfnumba.krylov.cg.cg`; ``callback`` is not called for the step to the boundary.
+    rtol : float, default 1e-6
+        Relative tolerance of the recursive residual, as for :func:`hfnumba.krylov.cg.cg`.
+    maxiter : int, optional
+        Largest number of iterations, n by default. An iteration is one product.
+    backtracking_ratio : float, default 1.3
+        Ratio of the grid of stored iterates, as for :func:`hfnumba.krylov.cg.cg`.
+    callback : callable, optional
+        Function called as ``callback(x)`` after each iteration but a step to the boundary. The array is reused: store
+        a copy.
 
     Returns
     -------
@@ -69,6 +76,14 @@ def steihaug(
     References
     ----------
     Steihaug (1983); Nocedal and Wright (2006), Algorithm 7.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import steihaug
+    >>> result = steihaug(np.diag([1.0, 4.0]), np.ones(2), radius=0.5)
+    >>> result.status.name, round(float(np.linalg.norm(result.x)), 6)
+    ('BOUNDARY', 0.5)
     """
     if not 1e-100 <= radius <= 1e100:
         raise ValueError(f"expected a radius between 1e-100 and 1e100, got {radius}; 1 is a usual start")

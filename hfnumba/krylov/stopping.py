@@ -47,7 +47,18 @@ class RelativeProgress:
             raise ValueError(f"expected min_window >= 1, got {self.min_window}; it is a number of iterations")
 
     def stops(self, models: Sequence[float]) -> bool:
-        """Whether to stop, given phi(x_0), …, phi(x_i)."""
+        """Return whether to stop.
+
+        Parameters
+        ----------
+        models : sequence of float
+            Values phi(x_0), …, phi(x_i) of the quadratic model so far.
+
+        Returns
+        -------
+        bool
+            True if the progress over the window is too small.
+        """
         i = len(models) - 1
         k = max(self.min_window, math.ceil(self.window * i))
         return i > k and models[i] < 0 and relative_progress(models[i], models[i - k]) < k * self.tolerance

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import LinearOperator, Operator, Vector
+from hfnumba.krylov.linear_operator import LinearOperator, Vector
+from hfnumba.krylov.operator import Operator
 
 _ASYMMETRY = 1e-3
 """Largest difference between a factor and its transpose, relative to its largest entry, that counts as rounding."""
@@ -43,6 +44,12 @@ class DiagonalOperator(Operator):
     Notes
     -----
     A product is one pass over the vector. The diagonal is not copied.
+
+    Examples
+    --------
+    >>> from hfnumba.krylov import DiagonalOperator
+    >>> DiagonalOperator([2, 4]).inverse().entries
+    array([0.5 , 0.25])
     """
 
     def __init__(self, diagonal: ArrayLike) -> None:
@@ -66,19 +73,24 @@ class DiagonalOperator(Operator):
         return product
 
     def solve_lower(self, v: Vector) -> Vector:
-        """Return L⁻¹ v, where LL' is the inverse of this matrix; it must be positive."""
+        """Return L⁻¹ v, where LL' is the inverse of this matrix, which must be positive."""
         product: Vector = np.sqrt(self.entries) * v
         return product
 
     solve_upper = solve_lower
 
     def multiply_upper(self, v: Vector) -> Vector:
-        """Return L'v, where LL' is the inverse of this matrix; it must be positive."""
+        """Return L'v, where LL' is the inverse of this matrix, which must be positive."""
         quotient: Vector = v / np.sqrt(self.entries)
         return quotient
 
     def inverse(self) -> DiagonalOperator:
         """Return the inverse.
+
+        Returns
+        -------
+        DiagonalOperator
+            Operator of the reciprocals of the entries.
 
         Raises
         ------
@@ -118,6 +130,14 @@ class KroneckerOperator(Operator):
     -----
     A product costs two GEMMs, 2 m k (m + k) operations, instead of 2 (m k)² for the dense matrix, and an (m, k) matrix
     for a temporary. The factors are not copied.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import KroneckerOperator
+    >>> A, G, v = np.diag([1.0, 2.0]), np.array([[2.0, 1.0], [1.0, 3.0]]), np.arange(4.0)
+    >>> bool(np.allclose(KroneckerOperator(A, G) @ v, np.kron(A, G) @ v))
+    True
     """
 
     def __init__(self, A: ArrayLike, G: ArrayLike) -> None:
@@ -141,7 +161,12 @@ class KroneckerOperator(Operator):
         return product
 
     def inverse(self) -> KroneckerOperator:
-        """Return A^-1 ⊗ G^-1, by Cholesky factorisations in float64: m³ + k³ operations.
+        """Return the inverse, A^-1 ⊗ G^-1, by Cholesky factorisations in float64.
+
+        Returns
+        -------
+        KroneckerOperator
+            Its factors; they cost m³ + k³ operations.
 
         Raises
         ------
@@ -167,6 +192,13 @@ class BlockDiagonalOperator(Operator):
     Notes
     -----
     A product costs one of each block and one copy of the vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba.krylov import BlockDiagonalOperator, DiagonalOperator
+    >>> BlockDiagonalOperator([DiagonalOperator([1.0, 2.0]), DiagonalOperator([4.0])]).inverse() @ np.ones(3)
+    array([1.  , 0.5 , 0.25])
     """
 
     def __init__(self, blocks: Sequence[LinearOperator]) -> None:
@@ -199,7 +231,12 @@ class BlockDiagonalOperator(Operator):
         return product
 
     def inverse(self) -> BlockDiagonalOperator:
-        """Return the inverse, which has the inverses of the blocks for its blocks.
+        """Return the inverse, block by block.
+
+        Returns
+        -------
+        BlockDiagonalOperator
+            Operator of the inverses of the blocks.
 
         Raises
         ------

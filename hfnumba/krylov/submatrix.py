@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.operator import LinearOperator, Operator, Vector, new_product, new_products
+from hfnumba.krylov.linear_operator import LinearOperator, Vector, new_product, new_products
+from hfnumba.krylov.operator import Operator
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.krylov.operator import LinearOperator, Vector, as_operator, new_product
+from hfnumba.krylov.function_operator import as_operator
+from hfnumba.krylov.linear_operator import LinearOperator, Vector, new_product
 from hfnumba.krylov.vectors import dot
 
 _NOISE = 8

@@ -70,7 +70,7 @@ def local(n_workers: int | None = None, *, n_threads: int = 1, timeout_s: float 
     -----
     The processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``. They block the signals
     SIGINT, SIGUSR1 and SIGHUP: a terminal sends Ctrl-C and its own end to all processes in the foreground, but only the
-    client handles it. The connections are sockets in a folder that only this user can enter, because whoever connects
+    client handles it. The connections are sockets in a folder that only this user can enter, since anyone who connects
     can run code. Dask's pages over HTTP, which other users of the machine could read, are off (see
     :func:`hfnumba.launch.security.has_dashboard`). Takes about a second. If a process dies or freezes while it starts,
     another one is started in its place, and the client is there as soon as all others are.

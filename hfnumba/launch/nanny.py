@@ -35,10 +35,12 @@ class WatchedNanny(Nanny):
 
     Parameters
     ----------
-    *args, **options
+    *args
         As for :class:`distributed.Nanny`.
     silence_s : float
         Seconds without a sign of life after which a round gives up a worker.
+    **options
+        As for :class:`distributed.Nanny`.
 
     Attributes
     ----------

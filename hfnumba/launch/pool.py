@@ -64,8 +64,8 @@ class Pool:
             return future.result()
         except self.lost as error:
             raise ClusterError(
-                f"the workers that compute a block of rows are lost ({sentence(error)}); see their logs, or go on "
-                "without --cluster"
+                f"the workers that compute a block of rows are lost ({sentence(error)}); see their logs, or "
+                "continue without --cluster"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""What keeps others out of a run: its keys, made in memory and shared only with its processes, and a private folder."""
+"""Access protection of a run: its keys, made in memory and shared only with its processes, and a private folder."""
 
 from __future__ import annotations
 

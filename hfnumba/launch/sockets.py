@@ -1,6 +1,6 @@
 """Connections of Dask between processes of one user on one machine: sockets in a folder that only this user can enter.
 
-Whoever can connect to a process of Dask can run code as its owner, and to a port of a machine all its users can.
+Anyone who can connect to a process of Dask can run code as its owner, and to a port of a machine all its users can.
 
 An address is ``unix://127.0.0.1/FOLDER:NUMBER``; the socket is the file NUMBER in /FOLDER. Dask takes what is before
 the first slash for the host, on which its dashboards listen.

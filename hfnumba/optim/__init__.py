@@ -4,8 +4,21 @@ The outer loop (:mod:`hfnumba.optim.loop`) is the same for every method. It asks
 evaluation, and adds what all methods have in common: limits, costs, the test objective, records and resuming. The
 registry of methods is :mod:`hfnumba.optim.methods`.
 
-A worked example
-----------------
+Notes
+-----
+A new method takes two steps:
+
+1. A file with a frozen dataclass of settings that derives from :class:`hfnumba.optim.loop.Optimizer` and has its
+   functions ``start``, ``resume``, ``propose`` and ``evaluate``. Vectors that a step needs from the one before are in
+   ``OptimizerState.memory``, under the names in ``memory_names``.
+2. A row in :data:`hfnumba.optim.methods.METHODS`.
+
+``tests/optim/test_loop.py`` has two methods that are complete in about 30 lines each. A method made of an existing
+class is a row alone: another solver or matrix in :data:`hfnumba.optim.second_order.SECOND_ORDER_METHODS`, another
+stochastic update in :data:`hfnumba.optim.updates.UPDATE_RULES`.
+
+Examples
+--------
 One iteration of ``hf-cg`` by hand, fitting the line y = w·x + b, so that theta = (w, b) and f is a quadratic:
 
 >>> from functools import partial
@@ -60,15 +73,4 @@ The same as an iteration of the outer loop, without the preconditioner:
 >>> _, iteration = optimizer("hf-cg", preconditioner="none", max_iterations=1).iterate(objective, theta)
 >>> bool((iteration.state.theta == found.theta).all()), iteration.rho == rho, round(iteration.state.damping, 3)
 (True, True, 0.067)
-
-A new method
-------------
-1. A file with a frozen dataclass of settings that derives from :class:`hfnumba.optim.loop.Optimizer` and has its
-   functions ``start``, ``resume``, ``propose`` and ``evaluate``. Vectors that a step needs from the one before are in
-   ``OptimizerState.memory``, under the names in ``memory_names``.
-2. A row in :data:`hfnumba.optim.methods.METHODS`.
-
-``tests/optim/test_loop.py`` has two methods that are complete in about 30 lines each. A method made of an existing
-class is a row alone: another solver or matrix in :data:`hfnumba.optim.second_order.SECOND_ORDER_METHODS`, another
-stochastic update in :data:`hfnumba.optim.updates.UPDATE_RULES`.
 """

@@ -57,7 +57,7 @@ class SGD(Optimizer[None, Epoch]):
         Momentum from 0 to 0.9999; beta1 of ``adam``. Default 0; 0.9 for ``momentum`` and ``adam``.
     seed : int
         Seed for the minibatches, which depend only on seed, epoch and step.
-    max_iterations, target_error : optional
+    max_iterations, target_error : int, float, optional
         Total number of epochs, and training error, at which the run ends.
 
     Raises

@@ -29,7 +29,6 @@ from hfnumba.optim.vectors import Vector, all_finite, norm
 
 _RTOL = 1e-6  # Below it the true residual of a float32 solve has stalled.
 
-
 Candidates = Literal["kept", "last"]
 CANDIDATES: tuple[Candidates, ...] = ("kept", "last")
 """Which iterates of a solve compete: those selected by the backtracking ratio, or the last one."""
@@ -37,7 +36,7 @@ CANDIDATES: tuple[Candidates, ...] = ("kept", "last")
 
 @dataclass(frozen=True)
 class HessianFree(Optimizer[Linearization, Step]):
-    """Hessian-free optimisation by any of the second-order methods.
+    """Hessian-free optimisation by any of the second-order methods; :func:`hfnumba.optimizer` has an example.
 
     An iteration linearises f at theta (loss and gradient over all rows, curvature on a fresh sample),
     solves (B + damping·I) x = -g for a few products, ranks iterates of the solver and the direction of most negative
@@ -88,7 +87,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         Number of rows used to evaluate step lengths, others than those of the curvature sample; None for all rows.
     seed : int
         Seed for the curvature samples.
-    max_iterations, target_error : optional
+    max_iterations, target_error : int, float, optional
         Total number of iterations, and training error, at which the run ends.
 
     Raises
@@ -100,9 +99,8 @@ class HessianFree(Optimizer[Linearization, Step]):
     -----
     Rounds per iteration: products + 3 (ranking, line search, linearisation at the new point), + 1 for the
     fallback, + 1 if a step was taken back because f at the new point, evaluated anew, was higher or not
-    finite. Memory on the client: about 20 n-vectors, 32 for ``hf-lanczos``. The Fisher diagonal comes with the
-    linearisation: no round, one more n-vector in its answer, one GEMM a layer on the curvature sample. It is computed
-    on that sample because it approximates the matrix of that sample, whose primal pass is there anyway.
+    finite. Memory on the client: about 20 n-vectors, 32 for ``hf-lanczos``. A preconditioner comes with the
+    linearisation: no round, and no pass over the network that products do not need anyway.
 
     The paper has no damping update; here it is that of Levenberg and Marquardt (Martens 2010). Its line
     search backtracks; here all step lengths, longer ones too, are evaluated in one round. Martens starts a solve

@@ -23,6 +23,7 @@ class OptimizerState:
     Attributes
     ----------
     theta : ndarray, shape (n_params,)
+        Flat vector of parameters.
     iteration : int
         Number of iterations done; the next one draws its rows by this number plus one.
     memory : mapping of str to ndarray

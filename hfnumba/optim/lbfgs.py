@@ -66,7 +66,7 @@ class LBFGS(Optimizer[Linearization, Search]):
         Number of pairs of vectors that H is built from.
     seed : int
         Unused, since nothing is drawn; every method has one.
-    max_iterations, target_error : optional
+    max_iterations, target_error : int, float, optional
         Total number of iterations, and training error, at which the run ends.
 
     Raises

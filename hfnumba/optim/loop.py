@@ -102,6 +102,7 @@ class Optimizer[Point, Proposal](ABC):
         Parameters
         ----------
         objective : Objective
+            The function to minimise.
         theta : ndarray, shape (n_params,), optional
             Starting point; copied as float32. Ignored if ``state`` is given.
         test : Objective, optional

@@ -72,15 +72,40 @@ def settings_of(method: str) -> tuple[str, ...]:
 
 
 def optimizer(method: str, **settings: Any) -> Optimizer:
-    """Make the optimiser of a name, e.g. ``optimizer("gn-cg", curvature_rows=4096)``.
+    """Make an optimiser by the name of its method.
 
-    ``paper=True`` takes every choice that is not given from the literal reading of the paper, see
-    :func:`hfnumba.optim.paper.paper`.
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`: "sgd", "momentum", "adam", …, "kfac", "lbfgs", or a Hessian-free method.
+    **settings
+        Settings of the method's class, :class:`~hfnumba.optim.first_order.SGD`,
+        :class:`~hfnumba.optim.kfac.KFAC`, :class:`~hfnumba.optim.lbfgs.LBFGS` or
+        :class:`~hfnumba.optim.hessian_free.HessianFree`; :func:`settings_of` has their names. For the methods that the
+        paper compares, ``paper=True`` takes every choice that is not given from the literal reading of the paper, see
+        :func:`hfnumba.optim.paper.paper`.
+
+    Returns
+    -------
+    Optimizer
+        Its :meth:`~hfnumba.optim.loop.Optimizer.iterate` yields a record after each iteration.
 
     Raises
     ------
     UsageError
         If there is no such method, the method has no such setting, or a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hfnumba import ArrayObjective, Network, optimizer
+    >>> X = np.linspace(-1, 1, 100).reshape(-1, 1)
+    >>> network = Network([1, 8, 1], loss="squared_error")
+    >>> objective = ArrayObjective(network, X, X**2)
+    >>> method = optimizer("gn-cg", max_iterations=5)
+    >>> losses = [record.loss for record in method.iterate(objective, network.initialize(seed=0))]
+    >>> len(losses), losses == sorted(losses, reverse=True)
+    (6, True)
     """
     row, names = _row(method), settings_of(method)
     unknown = sorted(set(settings) - set(names))

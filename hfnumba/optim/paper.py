@@ -48,7 +48,9 @@ def paper(method: str = "hf-bicgstab", **settings: Any) -> HessianFree:
     """
     compared = [name for name, components in SECOND_ORDER_METHODS.items() if components.in_paper]
     if method not in compared:
-        raise UsageError(f"expected a second-order method of the paper ({', '.join(compared)}), got {method!r}")
+        raise UsageError(
+            f"expected a second-order method of the paper ({', '.join(compared)}), got {method!r}; choose one of them"
+        )
     choices: dict[str, Any] = {
         "krylov_iterations": _BUDGET * SECOND_ORDER_METHODS[method].default_iterations,
         "warm_start": 0.0,

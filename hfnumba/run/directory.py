@@ -36,7 +36,13 @@ _LATER = ("optimizer", "machine", "digests")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of a run, and the operations on them."""
+    """Directory of a run: its files, and the operations on them.
+
+    Parameters
+    ----------
+    path : Path
+        The directory, which need not exist yet.
+    """
 
     path: Path
 
@@ -118,6 +124,11 @@ class RunDirectory:
     def record(self) -> RunRecord:
         """Read ``config.toml``.
 
+        Returns
+        -------
+        RunRecord
+            Settings, network and data of the run.
+
         Raises
         ------
         CheckpointError
@@ -168,6 +179,11 @@ class RunDirectory:
     def newest(self) -> Checkpoint:
         """Read the newest checkpoint.
 
+        Returns
+        -------
+        Checkpoint
+            The checkpoint.
+
         Raises
         ------
         CheckpointError
@@ -182,6 +198,11 @@ class RunDirectory:
 
     def best(self) -> Checkpoint:
         """Read the checkpoint with the lowest validation loss; the newest of a run without validation rows.
+
+        Returns
+        -------
+        Checkpoint
+            The checkpoint.
 
         Raises
         ------

@@ -32,7 +32,7 @@ def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[Any]:
     """
     names = list(frame.columns)
     if len(set(names)) != len(names):
-        raise DataError("the data frame has two columns of the same name")
+        raise DataError("the data frame has two columns of the same name; give each a name of its own")
     refuse_other_columns("the data frame", columns, names)
     batch: dict[str, NDArray[Any]] = {}
     for column in columns:

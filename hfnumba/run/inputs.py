@@ -282,7 +282,7 @@ def _refuse_unknown(split: Split, arrangement: Arrangement) -> None:
     faults = [f"{word} ({count} rows)" for word, count in zip(words, [*n_rows, *n_labels], strict=True) if count]
     if faults:
         raise DataError(
-            f"split {split.name!r} of {split.path} has {listed(faults)}, which the run does not know: none of its "
+            f"split {split.name!r} of {split.path} has {listed(faults)}, which the run does not have: none of its "
             "training rows had that; leave these rows out, or train on such rows"
         )
 

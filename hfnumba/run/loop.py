@@ -48,18 +48,38 @@ class Ending(Enum):
 
 
 class RunReporter(Reporter, Protocol):
-    """Reporter of a run: also receives its iterations."""
+    """Receiver of the messages, progress and iterations of a run."""
 
     def begin(self, settings: TrainSettings, line: ledger.Line | None) -> None:
-        """Announce that iterations follow; ``line`` is the last one before an interruption."""
+        """Announce that iterations follow.
+
+        Parameters
+        ----------
+        settings : TrainSettings
+            Settings of the run.
+        line : dict or None
+            Last line of the ledger before an interruption; None for a new run.
+        """
         ...
 
     def iteration(self, line: ledger.Line) -> None:
-        """Show an iteration by its line of the ledger."""
+        """Show an iteration.
+
+        Parameters
+        ----------
+        line : dict
+            Line of the ledger.
+        """
         ...
 
     def stopping(self, signal_name: str) -> None:
-        """Announce that the current iteration is the last; called in a signal handler."""
+        """Announce that the current iteration is the last; called in a signal handler.
+
+        Parameters
+        ----------
+        signal_name : str
+            Name of the signal, such as ``"SIGINT"``.
+        """
         ...
 
 

@@ -42,9 +42,11 @@ class TrainedModel:
     Attributes
     ----------
     record : RunRecord
-        Settings, network and training data of the run: ``record.store.columns`` are the columns that it knows.
+        Settings, network and training data of the run: ``record.store.columns`` are the columns of its features.
     network : Network
+        Network that was trained.
     theta : ndarray of float32, shape (n_params,)
+        Parameters of the network.
     iteration : int
         Number of outer iterations done.
     """
@@ -129,7 +131,7 @@ class TrainedModel:
         return self.record.store.task == "autoencode"
 
     def squared_error(self, split: Split) -> float:
-        """Mean over the rows of a split of ‖output - target‖², for an autoencoder.
+        """Return the mean over the rows of a split of ‖output - target‖², for an autoencoder.
 
         Both in the scale of the network's inputs: standardised and scaled. It is twice the loss squared error, without
         the penalty. Cost: a forward pass; one partition is in memory at a time.
@@ -171,16 +173,20 @@ class TrainedModel:
         return self.predict(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return class probabilities or outputs, shape (n_rows, n_outputs), for rows as the store's source has them.
+        """Return class probabilities or outputs for rows as the store's source has them.
 
         They are standardised, spliced and scaled as the training rows were, and standardised targets are brought back
-        to their own units. For a network trained on frames the rows
-        are the frames of one utterance, in order.
+        to their own units. For a network trained on frames the rows are the frames of one utterance, in order.
 
         Parameters
         ----------
         X : array_like, shape (n_rows, n_features), or data frame
             If the run has names of columns, those of a data frame are matched by name, and categories encoded.
+
+        Returns
+        -------
+        ndarray, shape (n_rows, n_outputs)
+            In float32.
 
         Raises
         ------
@@ -269,10 +275,15 @@ def load_model(path: str | os.PathLike[str], checkpoint: Literal["best", "newest
         Which parameters: those with the lowest validation loss, or those of the newest iteration, which a run without
         validation rows has only.
 
+    Returns
+    -------
+    TrainedModel
+        Network, parameters and record of the run.
+
     Raises
     ------
     CheckpointError
-        If this is not a run, it has no such checkpoint, or that is damaged or of another run.
+        If this is not a run, or it has no such checkpoint, or that is damaged or of another run.
     """
     directory = RunDirectory(Path(path))
     record = directory.record()

@@ -1,4 +1,4 @@
-"""What a row of the table of settings says about an option, besides its type and its default."""
+"""Description of an option in the table of settings, besides its type and its default."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _RECENT = 5
 
 @dataclass(frozen=True)
 class Overview:
-    """What can be seen of a run from outside.
+    """State of a run, read from its files.
 
     Attributes
     ----------

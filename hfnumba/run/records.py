@@ -92,7 +92,16 @@ class StoreRecord(msgspec.Struct, frozen=True):
 class RunRecord(msgspec.Struct, frozen=True):
     """The content of ``config.toml``.
 
-    ``optimizer`` has all settings of the method, those with default values too; runs of earlier versions have none.
+    Attributes
+    ----------
+    settings : TrainSettings
+        Settings of the run.
+    network : NetworkRecord
+        Network that is trained.
+    store : StoreRecord
+        Training data, and how rows are transformed.
+    optimizer : mapping of str to Any
+        All settings of the method, those with default values too; empty for runs of earlier versions.
     """
 
     settings: TrainSettings

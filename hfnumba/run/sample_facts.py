@@ -1,4 +1,4 @@
-"""What some training rows say about a run: ranges of features, labels, and units of relu that are dead."""
+"""Facts about a run that some training rows show: ranges of features, labels, and units of relu that are dead."""
 
 from __future__ import annotations
 

@@ -116,13 +116,13 @@ class Measurement:
     Attributes
     ----------
     loss : float
-        f with the penalty and the weights of the run; of standardised targets, if the run has such.
+        f with the penalty and the weights of the run, for standardised targets if the run has them.
     error : float or None
         Error rate of labels or probabilities; None for squared error.
     rmse, r2 : float or None
-        Over all targets, see :class:`hfnumba.metrics.Scale`; None for labels. R² is None for an autoencoder.
+        RMSE and R² over all targets, see :class:`hfnumba.metrics.Scale`; None for labels, R² also for autoencoders.
     targets : tuple of TargetScore
-        Of each target; empty for labels.
+        Scores of each target; empty for labels.
     squared_error : float or None
         Mean over the rows of ‖output - input‖²; None but for an autoencoder.
     """

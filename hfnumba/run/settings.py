@@ -26,7 +26,7 @@ Silence = Annotated[float, msgspec.Meta(ge=2)]
 
 
 class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The table: a row is a setting, its type with bounds, its description, and its default.
+    """Settings of a training run. A field is a row of the table: type with bounds, description, and default.
 
     None leaves the choice to the method, to the task for ``loss``, or to the machine for placement; the description
     says which it is. A setting of a method or of a Dask objective reaches it by its name, so it needs nothing but its
@@ -77,15 +77,15 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(
             Group.SECOND_ORDER,
             "Maximum number of solver iterations in a step.",
-            "3, 2 of Bi-CG-STAB; 10 products without kfac, 20 with --paper",
+            "3, or 2 for Bi-CG-STAB; without kfac 10 products, 20 with --paper",
         ),
     ] = None
     warm_start: Annotated[
         Share | None,
-        Option(Group.SECOND_ORDER, "Multiple of the previous step at which a solve starts.", "0.95; 0 with --paper"),
+        Option(Group.SECOND_ORDER, "Multiple of the previous step from which a solve starts.", "0.95; 0 with --paper"),
     ] = None
     backtracking_ratio: Annotated[
-        Ratio | None, Option(Group.SECOND_ORDER, "Solver iterates RATIO^i are candidate steps.", "1.3", "RATIO")
+        Ratio | None, Option(Group.SECOND_ORDER, "Ratio of the numbers of candidate solver iterates.", "1.3", "RATIO")
     ] = None
     preconditioner: Annotated[
         str | None,
@@ -109,7 +109,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str | None,
         Option(
             Group.SECOND_ORDER,
-            "Step length: {choices}.",
+            "Step length: the one with the lowest loss, or backtracking from 1.",
             "lowest; backtracking with --paper",
             choices=SEARCH_RULES,
         ),
@@ -134,7 +134,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     record_every: Annotated[
         Count | None,
-        Option(Group.FIRST_ORDER, "Number of steps of kfac in an iteration, which ends with a record.", "an epoch"),
+        Option(Group.FIRST_ORDER, "Number of steps in an iteration of kfac.", "an epoch"),
     ] = None
     history: Annotated[Count | None, Option(Group.FIRST_ORDER, "Number of past steps that lbfgs uses.", "10")] = None
     l2: Annotated[
@@ -174,11 +174,11 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = 30
     target_error: Annotated[
         Share | None,
-        Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", callee=Callee.OPTIMIZER),
+        Option(Group.LIMITS, "Error rate on the training rows at which the run ends.", "none", callee=Callee.OPTIMIZER),
     ] = None
     target_rmse: Annotated[
         NotNegative | None,
-        Option(Group.LIMITS, "RMSE on the training rows, in the target's unit, at which a regression ends."),
+        Option(Group.LIMITS, "RMSE on the training rows, in the target's unit, at which a regression ends.", "none"),
     ] = None
     early_stopping: Annotated[
         bool | None,
@@ -186,6 +186,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             Group.LIMITS,
             "End when the loss over validation rows no longer improves. These are the store's split validation, or "
             "else a share of the training rows.",
+            "--no-early-stopping",
         ),
     ] = None
     patience: Annotated[
@@ -197,7 +198,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Option(Group.LIMITS, "Smallest improvement that counts, as a share of the validation loss.", "0.0001"),
     ] = None
     time_limit_s: Annotated[
-        Positive | None, Option(Group.LIMITS, "Run time after which no further iteration begins.", metavar="SECONDS")
+        Positive | None, Option(Group.LIMITS, "Run time after which no further iteration begins.", "none", "SECONDS")
     ] = None
     cluster: Annotated[
         str,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfnumba.errors import DataError, NumericalError, UsageError
-from hfnumba.krylov.spectrum import Spectrum, spectrum
+from hfnumba.krylov.spectrum import spectrum
+from hfnumba.krylov.spectrum_result import Spectrum
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.run.inputs import fitted
 from hfnumba.run.method_settings import optimizer_of
@@ -33,7 +34,7 @@ MATRICES = {
 
 @dataclass(frozen=True)
 class SpectrumSettings:
-    """What is computed, and where.
+    """Settings of a spectrum: which matrix, on which rows, how accurately, and where it is computed.
 
     Attributes
     ----------
@@ -81,10 +82,12 @@ def run_spectra(
     from hfnumba.store import open_store  # noqa: PLC0415 - slow to import
 
     if settings.every is not None and settings.split != "train":
-        raise UsageError(f"spectra along a run are those of the split 'train', got {settings.split!r}; leave one out")
+        raise UsageError(
+            f"spectra along a run are those of the split 'train', got {settings.split!r}; leave out every or split"
+        )
     model, store = load_model(run, "newest" if settings.every else "best"), open_store(store_path)
     if settings.every is not None and model.record.store.digest != store.digest:
-        raise DataError(f"{store.path} is not the store that {run} was trained on; its digest is another one")
+        raise DataError(f"{store.path} is not the store that {run} was trained on: its digest differs; give that one")
     with _objective(model, store, settings, reporter) as objective:
         if settings.every is None:
             yield model.iteration, _spectrum(objective, model.theta, settings)

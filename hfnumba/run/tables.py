@@ -31,7 +31,7 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
     Parameters
     ----------
     path : Path
-        Its name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
+        File whose name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
     data : StoreRecord
         Record of the run.
     note : callable
@@ -54,10 +54,10 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
     found = source.titles_of(path, options).names
     names = [column.name for column in data.columns]
     if len(set(found)) != len(found):
-        raise DataError(f"{path} has two columns of the same name")
+        raise DataError(f"{path} has two columns of the same name; give each a name of its own")
     refuse_other_columns(str(path), data.columns, [name for name in found if name in set(names)])
     if extra := [name for name in found if name not in set(names)]:
-        note(f"{listed(extra)} of {path}: no {'features' if len(extra) > 1 else 'feature'} of the run, and passed over")
+        note(f"{listed(extra)} of {path}: ignored, no {'features' if len(extra) > 1 else 'feature'} of the run")
     return _blocks(source.batches_of(path, options, _roles(data.columns)), data.columns)
 
 

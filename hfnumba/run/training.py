@@ -1,4 +1,4 @@
-"""Training run: what it begins or continues with, and what it ends with."""
+"""Training runs: beginning, continuing and ending them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Outcome:
     Attributes
     ----------
     ending : Ending
+        Reason for the end.
     lines : tuple of dict
         Complete ledger, including the iterations before an interruption.
     """
@@ -65,11 +66,17 @@ def train(
     given : mapping
         Settings by the names of :class:`TrainSettings`; for ``resume`` at most what may change, or as they were.
     reporter : RunReporter
+        Receiver of messages, progress and iterations.
     resume : bool
         Whether to continue the run in the directory; if it holds none yet, it begins.
     trust_config : bool
         Whether to continue the run at the address of a cluster that only its ``config.toml`` names. The processes there
         can run code as the user, so by default ``given`` must have the setting ``cluster``.
+
+    Returns
+    -------
+    Outcome
+        Reason for the end, and the ledger.
 
     Raises
     ------

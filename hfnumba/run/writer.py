@@ -157,7 +157,7 @@ class RunWriter:
         further = any(iteration > n_done for iteration in iterations(self._directory.checkpoints))
         found = self._directory.record() if self._directory.config.exists() else ours
         if further or (found.settings_digest, found.store.digest) != (ours.settings_digest, ours.store.digest):
-            raise CheckpointError(f"another run has begun in {self._directory.path}")
+            raise CheckpointError(f"another run has begun in {self._directory.path}; give each run its own directory")
 
     def _write_again(self) -> None:
         assert self._newest is not None

@@ -29,7 +29,7 @@ def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[flo
 
 
 def balanced(split: Split, reporter: Reporter = SILENT) -> tuple[float, ...]:
-    """Weights that give all classes of a split the same total weight, and its rows a mean weight of 1.
+    """Compute weights that give all classes of a split the same total weight, and its rows a mean weight of 1.
 
     The weight of class c is n / (k n_c), with n_c rows of class c (or the sum of their weights), n rows in total and k
     classes that have rows; it is 1 for a class without rows, which another split may have. This is scikit-learn's
@@ -38,8 +38,14 @@ def balanced(split: Split, reporter: Reporter = SILENT) -> tuple[float, ...]:
     Parameters
     ----------
     split : Split
+        Rows of a classification.
     reporter : Reporter
         Receiver of the progress.
+
+    Returns
+    -------
+    tuple of float
+        A weight for each class, in the order of the class numbers.
 
     Raises
     ------

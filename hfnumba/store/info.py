@@ -17,7 +17,18 @@ from hfnumba.store.store import Store
 
 
 def info(store: Store) -> dict[str, Any]:
-    """Return the contents of the manifest as plain values, for a table or JSON."""
+    """Return the contents of the manifest as plain values, for a table or JSON.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    dict
+        What ``hfnumba data info --json`` prints. No rows are read.
+    """
     header = store.manifest.header
     return {
         "path": str(store.path),

@@ -185,7 +185,7 @@ class SplitLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 def chunking(n_rows: int, row_nbytes: int, n_partitions: int) -> tuple[int, int]:
-    """Numbers of rows of a chunk and of a partition for about ``n_partitions`` equal partitions.
+    """Return the numbers of rows of a chunk and of a partition, for about ``n_partitions`` equal partitions.
 
     Equal chunks cannot always fill exactly ``n_partitions``: 100 rows in 16 partitions are 7 rows each, which fill 15.
     There are never more partitions than requested, and none is empty.
@@ -201,7 +201,8 @@ def chunking(n_rows: int, row_nbytes: int, n_partitions: int) -> tuple[int, int]
 
     Returns
     -------
-    chunk_rows, partition_rows : int
+    tuple of int
+        Number of rows of a chunk, and of a partition.
     """
     rows = -(-n_rows // n_partitions)
     n_chunks = min(rows, max(1, math.ceil(rows * row_nbytes / CHUNK_BYTES)))

@@ -1,4 +1,4 @@
-"""Stores and splits: cheap to open, loaded by any worker, with every row verified."""
+"""Splits of a store: cheap to open, loaded by any worker, with every row verified."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Split:
     layout : SplitLayout
         Shape, dtypes and chunks.
     task : {"classification", "regression", "autoencode"}
-        That of the store, or of :meth:`autoencoder`.
+        Task of the store, or of :meth:`autoencoder`.
     n_classes : int or None
         Number of classes; None without classes.
     scale, offset : float
@@ -69,7 +69,13 @@ class Split:
     arrangement: Arrangement | None = None
 
     def autoencoder(self) -> Split:
-        """Return this split with its features as targets: its labels or targets are not read, nothing is copied."""
+        """Return this split with its features as targets.
+
+        Returns
+        -------
+        Split
+            Its labels or targets are not read, and nothing is copied.
+        """
         return replace(self, task="autoencode", n_classes=None, classes=(), targets=(), target_standardisation=None)
 
     @property
@@ -124,11 +130,22 @@ class Split:
         return self.layout.weighted is True
 
     def partition_rows(self, j: int) -> tuple[int, int]:
-        """First row of partition ``j`` and the row after its last."""
+        """Return the first row of a partition and the row after its last.
+
+        Parameters
+        ----------
+        j : int
+            Number of the partition, from 0.
+
+        Returns
+        -------
+        tuple of int
+            The two numbers of rows, from 0.
+        """
         return self.layout.bounds(j)
 
     def partition_name(self, j: int) -> str:
-        """Text that names partition ``j`` in messages."""
+        """Return the text that names partition ``j`` in messages."""
         return f"{self.path}: partition {j} of {self.name}"
 
     @property
@@ -137,7 +154,12 @@ class Split:
         return np.dtype(self.layout.x_dtype if self.standardisation is None else np.float32)
 
     def load(self, j: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Load the rows of partition ``j``. Each file is read once and decoded only if its digest is right.
+        """Load the rows of a partition. Each file is read once and decoded only if its digest is right.
+
+        Parameters
+        ----------
+        j : int
+            Number of the partition, from 0.
 
         Returns
         -------

@@ -91,7 +91,7 @@ class Moments:
 def of_targets(moments: Moments) -> Standardisation:
     """Standardisation of targets: mean and deviation are numbers of float32, so that undoing it has the same numbers.
 
-    A deviation that float32 does not tell from 0 is 1, as that of a constant target.
+    A deviation that float32 does not distinguish from 0 is 1, as that of a constant target.
     """
     found = moments.standardisation()
     mean, deviation = (np.array(numbers, np.float32) for numbers in (found.mean, found.deviation))

@@ -16,7 +16,7 @@ from hfnumba.store.split import SPLIT_COLUMNS, Split
 
 @dataclass(frozen=True)
 class Store:
-    """Opened store.
+    """An open store: its path, manifest and splits. Rows are read when a split is used.
 
     Attributes
     ----------
@@ -79,7 +79,18 @@ class Store:
         return splits[name]
 
     def for_task(self, task: str | None) -> Store:
-        """Return this store with splits for a task: ``autoencode``, or None for its own."""
+        """Return this store with splits for a task.
+
+        Parameters
+        ----------
+        task : {"autoencode"} or None
+            Whether the features become the targets; None for the task of the store.
+
+        Returns
+        -------
+        Store
+            Nothing is read or copied.
+        """
         return replace(self, autoencodes=task == "autoencode")
 
 
@@ -93,10 +104,26 @@ def open_store(path: str | PathLike[str]) -> Store:
     path : path
         Folder of the store.
 
+    Returns
+    -------
+    Store
+        The store; ``store["train"]`` is its split of training rows.
+
     Raises
     ------
     StoreError
         If there is no store, it is unfinished or of another version, or a file is missing or has a wrong size.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from hfnumba import open_store, write_store
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_store(f"{folder}/small.zarr", {"train": (np.zeros((6, 3), np.uint8), [0, 1, 0, 1, 0, 1])})
+    ...     train = open_store(f"{folder}/small.zarr")["train"]
+    >>> train.n_rows, train.n_features, train.n_classes
+    (6, 3, 2)
     """
     store = read_manifest(path)
     faults = [

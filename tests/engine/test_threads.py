@@ -43,7 +43,7 @@ def test_threads_that_cannot_be_started_are_a_sentence(monkeypatch) -> None:
         start_thread(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(UsageError, match="of 5 threads this machine lets this process start no more than 3"):
+    with pytest.raises(UsageError, match="expected to start 5 threads, but this machine allows this process 3"):
         Team(5)
     for thread in started:
         thread.join(LIMIT_S)

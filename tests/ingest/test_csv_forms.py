@@ -175,7 +175,7 @@ def test_files_of_two_splits(root):
     [
         ("none*.csv", "has no files"),
         ("../*.csv", "leads out of"),
-        ("/etc/*", "is no name or pattern of files"),
+        ("/etc/*", "is not a name or pattern of files"),
         ("link", "leads out of"),
         ("link/*.csv", "leads out of"),
     ],

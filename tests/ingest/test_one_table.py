@@ -86,7 +86,7 @@ def test_faults_are_named(tmp_path):
         table_recipe(path, ["price"], drop=["towm"])
     with pytest.raises(DataError, match=r"column name has 60 different texts in 60 rows, .* --drop 'name'"):
         table_recipe(path, ["price"])
-    with pytest.raises(DataError, match="is no file of a table"):
+    with pytest.raises(DataError, match="is not a table"):
         table_recipe(tmp_path / "houses.xlsx", ["price"])
     (tmp_path / "empty.csv").write_text("a,b\n")
     with pytest.raises(DataError, match="has no rows"):

@@ -190,7 +190,7 @@ def test_npz_with_two_arrays_for_one_split_and_arrays_for_none(tmp_path):
         read(npz(tmp_path, X_train=X, x_train=X, y_train=y))
     reporter = Silent()
     build(npz(tmp_path, X=X, y=y, ids=y, X_extra=X), out=tmp_path / "s.zarr", reporter=reporter)
-    assert reporter.notes[0] == "Of a.npz these arrays are not used: X_extra, ids"
+    assert reporter.notes[0] == "Arrays of a.npz that are not used: X_extra, ids"
 
 
 def test_npz_with_a_hold_out(tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hfnumba.krylov.cg import cg
+from hfnumba.krylov.function_operator import FunctionOperator
 from hfnumba.krylov.lanczos import lanczos
 from hfnumba.krylov.metric import with_metric
-from hfnumba.krylov.operator import FunctionOperator
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.krylov.steihaug import steihaug
 from hfnumba.krylov.structured import DiagonalOperator

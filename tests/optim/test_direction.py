@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hfnumba.krylov.bicgstab import bicgstab
 from hfnumba.krylov.cg import cg
-from hfnumba.krylov.operator import as_operator, shifted
+from hfnumba.krylov.function_operator import as_operator
+from hfnumba.krylov.operator import shifted
 from hfnumba.krylov.result import CurvedDirection, Iterate, KrylovResult, KrylovStatus
 from hfnumba.optim.direction import (
     MAX_ITERATES,

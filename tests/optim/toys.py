@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.linalg.lapack import dtrttf
 
-from hfnumba.krylov.operator import FunctionOperator
+from hfnumba.krylov.function_operator import FunctionOperator
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.objective import Counters, Minibatch, RowSample
 

@@ -231,12 +231,12 @@ def renamed(old, new):
         (
             [row | ({"town": "Jena"} if i < 7 else {}) for i, row in enumerate(rows_of())],
             CATEGORIES,
-            r"has town = Jena \(\d rows\), which the run does not know",
+            r"has town = Jena \(\d rows\), which the run does not have",
         ),
         (
             [row | ({"kind": "yew"} if i % 6 == 0 else {}) for i, row in enumerate(rows_of())],
             CATEGORIES,
-            r"has class yew \(\d+ rows\), which the run does not know",
+            r"has class yew \(\d+ rows\), which the run does not have",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_features_without_names_are_taken_in_order_with_a_note(run, tmp_path):
     check(run, plain, rows, "has no names of classes; its numbers are taken for 0 = ash to 2 = oak")
     # A run on rows without names takes those of a table in their order, too, but its classes have no such names.
     model = trained(tmp_path / "plain.zarr", tmp_path / "run")
-    with pytest.raises(DataError, match=r"has class ash \(\d+ rows\), class elm .*, which the run does not know"):
+    with pytest.raises(DataError, match=r"has class ash \(\d+ rows\), class elm .*, which the run does not have"):
         model.evaluate(store["train"])
 
 

@@ -85,7 +85,7 @@ def test_new_rows_of_a_table_are_predicted_in_the_units_of_the_target(folder, tm
     source = written(tmp_path / name, {"id": [f"h{i}" for i in range(300)]} | dict(reversed(new.items())))
     result = hf("predict", folder / "price", source, "--out", tmp_path / "p.csv")
     assert (result.exit_code, result.stdout) == (0, ""), result.output
-    assert f"id of {source}: no feature of the run, and passed over" in result.stderr
+    assert f"id of {source}: ignored, no feature of the run" in result.stderr
     found = np.array([float(row["price"]) for row in read(tmp_path / "p.csv")])
     model, train = load_model(folder / "price"), houses(600, 0)
     fill, age = (column.fill for column in model.record.store.columns[:2])

@@ -94,7 +94,9 @@ def test_a_run_that_took_the_place_of_another_is_not_written_over(toy_store, tmp
         shutil.rmtree(path)
         run(toy_store, path, seed=2)
 
-    with pytest.raises(CheckpointError, match=r"not written again: another run has begun in .*r$"):
+    with pytest.raises(
+        CheckpointError, match=r"not written again: another run has begun in .*r; give each run its own directory$"
+    ):
         run(toy_store, path, at(1, replace))
     run(toy_store, path, resume=True, seed=2)
     assert [line["iteration"] for line in ledger.read(path / "ledger.jsonl")] == [0, 1, 2, 3]

@@ -263,7 +263,7 @@ def test_rows_keep_whole_utterances_of_the_shuffled_order(utterances):
     assert n_frames <= 100 < n_frames + whole.utterances["train"][len(kept)].n_frames
     with pytest.raises(UsageError, match="at least the first utterance, got 0"):
         survey_corpus(held, rows=0, seed=5)
-    with pytest.raises(DataError, match="no training utterances"):
+    with pytest.raises(DataError, match="expected training utterances, got none"):
         survey_corpus(ArrayCorpus({"test": utterances["test"]}))
 
 

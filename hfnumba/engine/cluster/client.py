@@ -29,7 +29,7 @@ def check_client(client: Client) -> None:
     """
     if client.asynchronous:
         raise UsageError(
-            "the client is asynchronous, and a round would wait for the event loop that it keeps waiting; "
+            "expected a synchronous client, got an asynchronous one, whose event loop would wait for itself; "
             "make the client with asynchronous=False, the default"
         )
     check_memory(client)

@@ -75,7 +75,7 @@ class DaskEngine:
         self, problem: Problem, client: Client, timeout_s: float, fan_in: int = FAN_IN, shared_memory: bool = True
     ) -> None:
         if fan_in < 1:
-            raise UsageError(f"fan_in must be at least 1, got {fan_in}")
+            raise UsageError(f"expected fan_in to be at least 1, got {fan_in}; {FAN_IN} is the default")
         check_client(client)
         self._problem, self._client, self._fan_in = problem, client, fan_in
         self._numbers = itertools.count()

@@ -40,7 +40,7 @@ def least_lost(threads: Mapping[str, int], losses: Mapping[str, int], reason: st
 
 
 class Losses:
-    """Losses by the names of workers, which new processes keep.
+    """Losses by the names of workers, which their new processes have too.
 
     After one loss a worker is asked again as soon as it is there. After another, with no round finished in between, it
     rests for twice the time that a loss may take, then four times, and so on up to an hour.
@@ -68,7 +68,7 @@ class Losses:
         return rest_s
 
     def answered(self, name: str) -> None:
-        """Forget the losses of a worker that has finished its part of a round."""
+        """Delete the losses of a worker that has finished its part of a round."""
         if self._counts.pop(name, 0):
             self._rest_until.pop(name, None)
 

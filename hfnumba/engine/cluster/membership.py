@@ -35,7 +35,7 @@ _MAX_REFUSALS = 3
 
 @dataclass
 class WorkerState:
-    """What a worker has, as far as the client can tell; a mistake costs one more exchange, never a wrong sum.
+    """Client's record of what a worker has; an error in it costs one more exchange, never a wrong sum.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Workers:
         self._background: set[asyncio.Future[Any]] = set()
 
     def name(self, address: str) -> str:
-        """Name of a worker, which the process that replaces it keeps."""
+        """Name of a worker, which the process that replaces it has too."""
         return self._names.get(address, address)
 
     async def present(self, refresh: bool) -> dict[str, int]:

@@ -70,7 +70,7 @@ class RoundMessage:
     live : tuple of str
         Names of all live vectors.
     vectors : mapping of str to ndarray or Parcel
-        Those that the worker is assumed to lack.
+        Vectors by name that the worker is assumed to lack.
     problem : Problem or None
         The problem, if the worker is assumed to lack it.
     boxes : tuple of bytes or None

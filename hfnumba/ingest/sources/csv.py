@@ -155,7 +155,7 @@ def _without_comments(path: Path, comment: str, delimiter: str) -> Iterator[str]
 
 
 def _ends_quoted(line: bytes, opening: re.Pattern[bytes], *, quoted: bool) -> bool:
-    """Whether a quoted field goes on after a line; ``quoted`` says whether one goes on before it."""
+    """Whether a quoted field continues after a line; ``quoted`` says whether one continues from before it."""
     place = 0
     while found := _CLOSING.match(line, place) if quoted else opening.search(line, place):
         quoted, place = not quoted, found.end()

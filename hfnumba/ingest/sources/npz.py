@@ -46,7 +46,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     _refuse_weights(path, names, {key for split in keys for key in _weight_keys(split)})
     used = {*(key for pair in keys.values() for key in pair), *own.values()}
     if unused := sorted(names - used):
-        reporter.note(f"Of {path.name} these arrays are not used: {listed(unused)}")
+        reporter.note(f"Arrays of {path.name} that are not used: {listed(unused)}")
     arrays = read_npz(path, used)
     weights = {split: arrays[key] for split, key in own.items()}
     splits = {split: (arrays[X], arrays[y]) for split, (X, y) in keys.items()}

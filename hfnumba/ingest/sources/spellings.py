@@ -71,7 +71,7 @@ def utterance(files: Mapping[str, tuple[Path, Path]], name: str) -> tuple[Path, 
 
 
 def folders(parent: Path, name: str) -> list[Path]:
-    """Folders of a name, in capitals or not; each once, where a file system does not tell them apart."""
+    """Folders of a name, in capitals or not; each once, where a file system does not distinguish them."""
     found: dict[tuple[int, int], Path] = {}
     for path in sorted(parent.iterdir()) if parent.is_dir() else ():
         if path.name.upper() == name.upper() and path.is_dir():

@@ -1,4 +1,4 @@
-"""Survey of a table's columns: means, ranges, categories, missing values, and what is worth telling about them."""
+"""Survey of a table's columns: means, ranges, categories, missing values, and remarks for the user."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Survey:
             self.fractional.add(name)
 
     def finish(self, *, standardise: bool) -> None:
-        """Record means, origins and categories; refuse columns whose values float32 cannot tell apart."""
+        """Record means, origins and categories; refuse columns whose values float32 cannot distinguish."""
         for name, n in self.counts.items():
             if not n:
                 raise DataError(f"column {shown(name)} has no value in the training rows")

@@ -69,11 +69,13 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     }
     for split, ours in found.items():
         if twice := [name for name, n in Counter(ours).items() if n > max(1, given[split].count(name))]:
-            raise DataError(f"{twice[0]} is among the files of {split} twice; name patterns that do not meet")
+            raise DataError(f"{twice[0]} is among the files of {split} twice; name patterns that do not overlap")
     for (one, ours), (other, theirs) in combinations(found.items(), 2):
         for name in ours:
             if name in theirs and not (name in given[one] and name in given[other]):
-                raise DataError(f"{name} is among the files of both {one} and {other}; name patterns that do not meet")
+                raise DataError(
+                    f"{name} is among the files of both {one} and {other}; name patterns that do not overlap"
+                )
     return found
 
 
@@ -88,7 +90,7 @@ def _matches(root: Path, name: str, format_name: str) -> list[str]:
         else:
             return [name]
     except (OSError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{name} in [table] is no name or pattern of files: {error}") from error
+        raise DataError(f"{name} in [table] is not a name or pattern of files: {error}") from error
     found = sorted(path.relative_to(root).as_posix() for path in paths if path.is_file() and path.name[0] not in "_.")
     if not found:
         ends = " or ".join(f"*{end}" for end in SUFFIXES[format_name])

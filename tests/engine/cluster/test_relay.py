@@ -128,7 +128,7 @@ def test_a_relay_refuses_its_own_sums_too_and_passes_errors_on():
 
 
 def test_a_fan_in_of_nobody_is_refused(client):
-    with pytest.raises(UsageError, match="fan_in must be at least 1"):
+    with pytest.raises(UsageError, match="expected fan_in to be at least 1"):
         objective(client, fan_in=0)
 
 
