@@ -43,6 +43,8 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     theta_: NDArray[np.float32]
     loss_: float
     n_iter_: int
+    # None where training continues from parameters alone.
+    _state: OptimizerState | None
 
     def __init__(
         self,
@@ -224,8 +226,8 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         steps = make_optimizer(self, self._seed, 1 if first is None else first.iteration + 1)
         with self._objective(rows, self.l2) as training:
             for iteration in steps.iterate(training, self.theta_, state=first):
-                self.theta_, self.loss_, self._state = iteration.state.theta, iteration.loss, iteration.state
-        self._state = _continued(self._state)
+                self.theta_, self.loss_ = iteration.state.theta, iteration.loss
+                self._state = _continued(iteration.state)
         self.loss_curve_.append(self.loss_)
         self.n_iter_ += 1
         return self

@@ -17,7 +17,8 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
-from hfnumba.run.settings import ALL, TrainSettings, as_dict, fixed
+from hfnumba.run.setting_types import ALL
+from hfnumba.run.settings import TrainSettings, as_dict, fixed
 from hfnumba.stop import print_in_handler
 
 if TYPE_CHECKING:

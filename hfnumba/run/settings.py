@@ -13,20 +13,7 @@ from hfnumba.optim.hessian_free import CANDIDATES
 from hfnumba.optim.line_search import SEARCH_RULES
 from hfnumba.optim.methods import METHODS
 from hfnumba.run.options import Callee, Group, Option
-
-ALL = "all"
-"""Number of rows that stands for all of them; None for an optimiser."""
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Ratio = Annotated[float, msgspec.Meta(gt=1)]
-Rows = Count | Literal["all"]
-# A worker is asked for a sign of life after a quarter of this time, and the answers are checked twice a second.
-Silence = Annotated[float, msgspec.Meta(ge=2)]
+from hfnumba.run.setting_types import ALL, Count, Fraction, Natural, NotNegative, Positive, Ratio, Rows, Share, Silence
 
 
 class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
