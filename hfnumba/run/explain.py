@@ -172,7 +172,7 @@ def _labels(run: Evidence) -> _Found:
 
 
 def _dead_units(run: Evidence) -> _Found:
-    for number, (dead, width) in enumerate(run.facts.dead if run.facts is not None else (), start=1):
+    for number, dead, width in run.facts.dead if run.facts is not None else ():
         if dead >= max(1, _DEAD_SHARE * width):
             yield fault(
                 "dead units",

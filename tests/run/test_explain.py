@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hfnumba import ledger
+from hfnumba import ledger, load_model
+from hfnumba.checkpoint import write_checkpoint
 from hfnumba.cli import main
 from hfnumba.errors import CheckpointError
 from hfnumba.ingest import write_store
@@ -74,6 +75,20 @@ def test_dead_units_of_relu(trained):
     X, y = rows()
     text = faults(trained(X - 20, y, activation="relu", init="he"))["dead units"]
     assert text.startswith("8 of 8 relu units of hidden layer 1 are 0")
+
+
+def test_dead_units_are_found_in_layers_of_relu_among_others(trained):
+    X, y = rows()
+    path = trained(X, y, hidden=(8, 20, 6), activation=("gelu", "relu", "tanh"), max_iterations=1)
+    assert "dead units" not in faults(path)
+    checkpoint = RunDirectory(path).newest()
+    network = load_model(path).network
+    _, second, _, _ = network.layers(checkpoint.tensors["theta"])
+    # Nothing that comes out of the first layer reaches these.
+    second.weights[:, :4], second.biases[:4] = 0, -1
+    write_checkpoint(path / "checkpoints", checkpoint)
+    text = faults(path)["dead units"]
+    assert text.startswith("4 of 20 relu units of hidden layer 2 are 0")
 
 
 def test_labels_that_are_constant(trained):
