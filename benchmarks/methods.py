@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pages import insert
 
-EVERY_ROW = 2**31 - 1
 METHODS = ("sgd", "hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab")
 HIDDEN = ("400", "400,150")
 HEADER = (
@@ -28,7 +27,7 @@ def train(options: argparse.Namespace, hidden: str, method: str, run: Path) -> N
     command += ["--max-iterations", options.iterations]
     if method != "sgd":
         # As the paper has them: no preconditioner, and step lengths evaluated on all rows.
-        command += ["--curvature-rows", 4096, "--preconditioner", "none", "--line-rows", EVERY_ROW]
+        command += ["--curvature-rows", 4096, "--preconditioner", "none", "--line-rows", "all"]
     command += ["--cluster", options.cluster, "--run", run, "--resume"]
     print("$", *command, file=sys.stderr)
     subprocess.run([str(word) for word in command], check=True)

@@ -33,7 +33,7 @@ HIDDEN = (512, 512, 512)
 BATCH = 512
 TRAIN_SHARE, EVALUATION_SHARE = 8, 16
 """Settings are tried on the first eighth of the training partitions and evaluated on the last sixteenth."""
-ALL_ROWS = {"line-rows": 2**31 - 1}
+ALL_ROWS = {"line-rows": "all"}
 SETTINGS = {
     "gn-cg": (ALL_ROWS, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
     "hf-bicgstab": (ALL_ROWS, {"line-rows": 4096}, {"line-rows": 16384, "curvature-rows": 16384}),
@@ -218,7 +218,7 @@ def chosen(options: argparse.Namespace, runs: tuple[Run, ...]) -> Run:
 
 def setting_text(setting: dict) -> str:
     """Format a setting."""
-    return ", ".join(f"{name.replace('-', ' ')} {value:g}" for name, value in setting.items()) or "defaults"
+    return ", ".join(f"{name.replace('-', ' ')} {value}" for name, value in setting.items()) or "defaults"
 
 
 def table(finals: list[Run]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hfnumba.errors import HfnumbaError as HfnumbaError
     from hfnumba.estimator import HessianFreeClassifier as HessianFreeClassifier
     from hfnumba.estimator import HessianFreeRegressor as HessianFreeRegressor
+    from hfnumba.estimator import from_sklearn as from_sklearn
     from hfnumba.ingest import write_store as write_store
     from hfnumba.krylov.bicgstab import bicgstab as bicgstab
     from hfnumba.krylov.cg import cg as cg
@@ -48,6 +49,7 @@ _HOME = {
     "bicgstab": "hfnumba.krylov.bicgstab",
     "LBFGS": "hfnumba.optim.lbfgs",
     "cg": "hfnumba.krylov.cg",
+    "from_sklearn": "hfnumba.estimator",
     "lanczos": "hfnumba.krylov.lanczos",
     "minres": "hfnumba.krylov.minres",
     "load_model": "hfnumba.run.model",

@@ -57,6 +57,8 @@ async def unless_stopped[T](waited_for: Awaitable[T], timeout_s: float) -> T:
                 raise TimeoutError
     finally:
         task.cancel()
+        # A failure while it ends would be logged as one that nobody has seen.
+        task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
 
 
 class StopSignals:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, checkpoint_option
 
 _FORMATS = ("onnx", "safetensors", "npz", "torch-state-dict")
 
@@ -15,8 +16,9 @@ _FORMATS = ("onnx", "safetensors", "npz", "torch-state-dict")
 @click.argument("run", type=AnyPath)
 @click.option("--to", type=click.Choice(_FORMATS), required=True, help="Format of the file.")
 @click.option("-o", "--out", type=AnyPath, help="File to write.  [default: network with the format's suffix in RUN]")
-def export(run: Path, to: str, out: Path | None) -> None:
-    """Write the network of RUN's best checkpoint (the newest, without validation rows) to a file; print its path.
+@checkpoint_option
+def export(run: Path, to: str, out: Path | None, checkpoint: Literal["best", "newest"]) -> None:
+    """Write the network of RUN's best checkpoint to a file; print its path.
 
     onnx: one graph with the standardisation, for features in the units of the training store's source; its outputs are
     logits and probabilities, or values. safetensors and npz: the arrays W1, b1, …, mean, deviation, scale and offset,
@@ -28,4 +30,4 @@ def export(run: Path, to: str, out: Path | None) -> None:
     from hfnumba.run.model import load_model
 
     target = out if out is not None else run / f"network{SUFFIXES[to]}"
-    click.echo(write(load_model(run), to, target))
+    click.echo(write(load_model(run, checkpoint), to, target))

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from hfnumba.launch.job import Kind
     from hfnumba.launch.ranks import Ranks
 
+_FOR_CLUSTERS = {
+    "train": "train",
+    "predict": "predict",
+    "spectrum": "compute the spectrum",
+    "figure": "make the figure",
+}
+"""Commands that take a cluster and compute for long, and what they do."""
+
 
 def launcher(words: Sequence[str]) -> Kind | None:
     """Kind of cluster that the ranks shall form; found before parsing, because only one rank parses."""
@@ -28,15 +36,15 @@ def launcher(words: Sequence[str]) -> Kind | None:
 
 
 def refuse_many(words: Sequence[str]) -> None:
-    """Refuse separate training in each rank of ``mpirun``, with one message for all."""
+    """Refuse a command that each rank of ``mpirun`` would run separately, with one message for all."""
     from hfnumba.launch.mpi import announced
 
     rank, size = announced()
-    if size == 1 or words[:1] not in (["train"], ["spectrum"]):
+    if size == 1 or not set(words[:1]) & _FOR_CLUSTERS.keys():
         return
     _refuse(
         UsageError(
-            f"mpirun started {size} processes, each of which would train separately; "
+            f"mpirun started {size} processes, each of which would {_FOR_CLUSTERS[words[0]]} separately; "
             "add --cluster mpi to the command line (it has no effect in a settings file)"
         ),
         rank,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 from click.types import OptionHelpExtra
 from msgspec import inspect
 
 from hfnumba.cli.common import Choice
 from hfnumba.errors import UsageError
 from hfnumba.run.config import read_text
-from hfnumba.run.options import Option, flag
+from hfnumba.run.options import Option, flag, listed
 from hfnumba.run.settings import OPTIONS, RENAMED, TrainSettings
 
 
@@ -55,6 +56,34 @@ class ClassWeights(click.ParamType[Any]):
                 param,
                 ctx,
             )
+
+
+class NumberOrWord(click.IntRange):
+    """A whole number from a range, or one of some words.
+
+    Parameters
+    ----------
+    lowest : int or None
+    words : sequence of str
+    """
+
+    def __init__(self, lowest: int | None, words: Sequence[str]) -> None:
+        super().__init__(lowest)
+        self.words = tuple(words)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse ``4096`` to a number; a word stays."""
+        if value in self.words:
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            wanted = listed([f"a whole number of at least {self.min}", *self.words])
+            self.fail(f"expected {wanted}, got {value!r}", param, ctx)
+
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the words that begin as the text does."""
+        return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
 
 
 class NameOrNames(click.Choice[str]):
@@ -110,9 +139,11 @@ class SettingOption(click.Option):
 
 
 def _click_type(kind: inspect.Type, option: Option) -> click.ParamType[Any]:
-    if option.choices:
-        return Choice(option.choices)
     match kind:
+        case inspect.IntType() if option.choices:
+            return NumberOrWord(kind.ge, option.choices)
+        case _ if option.choices:
+            return Choice(option.choices)
         case inspect.IntType():
             return click.IntRange(kind.ge, kind.le)
         case inspect.FloatType():

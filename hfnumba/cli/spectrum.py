@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, checkpoint_option
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
 from hfnumba.errors import UsageError
@@ -19,6 +19,7 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 @click.command()
 @click.argument("run", type=AnyPath)
 @click.argument("store", type=AnyPath)
+@checkpoint_option
 @click.option("--matrix", type=click.Choice(_MATRICES), default="hessian", show_default=True, help="Curvature matrix.")
 @click.option(
     "--split", default="train", show_default=True, help="Split of STORE over whose rows the matrix is a mean."
@@ -52,8 +53,8 @@ def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options:
     the trace with standard errors, from stochastic Lanczos quadrature; numbers also with bounds for what the quadrature
     does not resolve. The Fisher matrix is the Gauss-Newton matrix for all losses here.
 
-    Without validation rows the newest checkpoint is the best. With --every the run is computed again from its settings,
-    to the same bits, with a spectrum every so many iterations, up to the newest checkpoint.
+    With --every the run is computed again from its settings, to the same bits, with a spectrum every so many
+    iterations, up to that checkpoint.
     """
     from hfnumba.figures import style
     from hfnumba.run.spectrum import SpectrumSettings, run_spectra

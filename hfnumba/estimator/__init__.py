@@ -8,6 +8,7 @@ except ModuleNotFoundError as missing:
     raise HfnumbaError("the estimators need scikit-learn 1.6 or later: pip install 'hfnumba[sklearn]'") from missing
 
 from hfnumba.estimator.classifier import HessianFreeClassifier
+from hfnumba.estimator.mlp import from_sklearn
 from hfnumba.estimator.regressor import HessianFreeRegressor
 
-__all__ = ["HessianFreeClassifier", "HessianFreeRegressor"]
+__all__ = ["HessianFreeClassifier", "HessianFreeRegressor", "from_sklearn"]

@@ -19,7 +19,7 @@ from hfnumba.estimator import distributed
 from hfnumba.estimator.callbacks import CallbackSupportMixin, FitTasks
 from hfnumba.estimator.rows import Rows, objective, refuse_rounded_rows
 from hfnumba.estimator.scaling import Scaling, dense_blocks, measure
-from hfnumba.estimator.settings import CONSTRAINTS, hidden_widths, make_optimizer
+from hfnumba.estimator.settings import CONSTRAINTS, hidden_widths, make_optimizer, thread_count
 from hfnumba.estimator.training import Score, Training, Validation
 from hfnumba.network import Network
 from hfnumba.optim.early_stopping import EarlyStopping
@@ -43,6 +43,8 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     theta_: NDArray[np.float32]
     loss_: float
     n_iter_: int
+    # None where training continues from parameters alone.
+    _state: OptimizerState | None
 
     def __init__(
         self,
@@ -185,11 +187,10 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     def _objective(self, rows: Rows, l2: float) -> AbstractContextManager[RoundObjective]:
         if self._targets is not None:
             rows = replace(rows, y=self._targets.apply(rows.y))
+        threads = thread_count(self.n_threads)
         if self.client is None and not distributed.is_lazy(rows.X):
-            return objective(self.network_, rows, self._features, l2=l2, n_threads=self.n_threads)
-        return distributed.stored_objective(
-            self.network_, rows, self._features, self.client, l2=l2, n_threads=self.n_threads
-        )
+            return objective(self.network_, rows, self._features, l2=l2, n_threads=threads)
+        return distributed.stored_objective(self.network_, rows, self._features, self.client, l2=l2, n_threads=threads)
 
     def _divided(self, rows: Rows) -> tuple[Rows, Rows | None]:
         """Divide the rows into those for training and those for early stopping."""
@@ -225,8 +226,8 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         steps = make_optimizer(self, self._seed, 1 if first is None else first.iteration + 1)
         with self._objective(rows, self.l2) as training:
             for iteration in steps.iterate(training, self.theta_, state=first):
-                self.theta_, self.loss_, self._state = iteration.state.theta, iteration.loss, iteration.state
-        self._state = _continued(self._state)
+                self.theta_, self.loss_ = iteration.state.theta, iteration.loss
+                self._state = _continued(iteration.state)
         self.loss_curve_.append(self.loss_)
         self.n_iter_ += 1
         return self

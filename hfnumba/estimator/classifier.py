@@ -70,7 +70,8 @@ class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
     random_state : int, RandomState or None
         Seed for the initial weights, the samples of rows, and the validation rows.
     n_threads : int or None
-        Number of threads, default the processors this process may use. The result does not depend on it.
+        Number of threads; by default one for each processor this process may use, but no more than
+        ``OMP_NUM_THREADS``. The result does not depend on it.
     client : distributed.Client, optional
         Client of the Dask cluster whose workers evaluate the rows. The rows go there by way of a store in the folder
         for temporary files, which all workers must see; for a cluster of several machines, write a store and pass its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,6 +14,7 @@ from hfnumba.errors import UsageError
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
 from hfnumba.network import INITIALIZATIONS
 from hfnumba.optim.methods import METHODS, Optimizer, optimizer, settings_of
+from hfnumba.processors import available_processors
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -63,6 +65,18 @@ def hidden_widths(sizes: Any) -> list[int]:
             "width of each hidden layer"
         )
     return [int(n) for n in values]
+
+
+def thread_count(given: int | None) -> int:
+    """Return the number of threads of a fit: as given, else one for each processor, but no more than OMP_NUM_THREADS.
+
+    joblib sets that variable in the processes of a search, so that all of them together have a thread per processor.
+    """
+    if given is not None:
+        return given
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    processors = available_processors()
+    return min(processors, max(1, int(limit))) if limit.isdecimal() else processors
 
 
 def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hfnumba.engine import DaskObjective, RoundObjective, SplitObjective
 from hfnumba.errors import UsageError
 from hfnumba.estimator.scaling import Scaling
+from hfnumba.estimator.settings import thread_count
 from hfnumba.store import Split, open_store
 from hfnumba.store.class_weights import balanced
 from hfnumba.store.store import Store
@@ -59,7 +60,8 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
 
 def _objective(model: Any, split: Split, l2: float, class_weights: Any) -> RoundObjective:
     if model.client is None:
-        return SplitObjective(model.network_, split, l2=l2, n_threads=model.n_threads, class_weights=class_weights)
+        threads = thread_count(model.n_threads)
+        return SplitObjective(model.network_, split, l2=l2, n_threads=threads, class_weights=class_weights)
     return DaskObjective(model.network_, split, model.client, l2=l2, class_weights=class_weights)
 
 

@@ -17,6 +17,7 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.setting_types import ALL
 from hfnumba.run.settings import TrainSettings, as_dict, fixed
 from hfnumba.stop import print_in_handler
 
@@ -28,14 +29,11 @@ _INTERVAL_S = 10.0
 """Seconds between two notes about a run."""
 
 
-_EVERY_ROW = 2**31 - 1
-
-
 def _of_the_paper(settings: dict[str, Any]) -> dict[str, Any]:
     """Add what the paper's second-order methods do without: a preconditioner, and a sample for the line search."""
     if settings.get("method", TrainSettings(hidden=()).method) not in SECOND_ORDER_METHODS:
         return {name: value for name, value in settings.items() if name not in ("preconditioner", "line_rows")}
-    return {"preconditioner": "none", "line_rows": _EVERY_ROW} | settings
+    return {"preconditioner": "none", "line_rows": ALL} | settings
 
 
 @dataclass(frozen=True)

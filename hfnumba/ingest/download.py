@@ -48,9 +48,7 @@ def _folder(recipe: Recipe, source: Path | None) -> Path:
 def _find(recipe: Recipe, file: RecipeFile, folder: Path) -> Path:
     for name in (file.name, f"{file.name}.gz"):
         if (folder / name).is_file():
-            path = inside(folder, name)
-            _check_archive(path, file)
-            return path
+            return inside(folder, name)
     names = ", ".join(f.name for f in recipe.files)
     raise DataError(f"{folder} has no {file.name} (nor {file.name}.gz); the recipe {recipe.name} needs {names}")
 
@@ -61,7 +59,7 @@ def _fetch(recipe: Recipe, file: RecipeFile, reporter: Reporter) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     folder = Path(pooch.os_cache("hfnumba")) / "datasets" / recipe.name
-    if file.sha256 is None and file.archive_md5 is None:
+    if file.sha256 is None:
         # Another recipe of this name may have put another file there, and nothing would show it.
         folder /= hashlib.sha256("\n".join(recipe.mirrors).encode()).hexdigest()[:16]
     archive = f"{file.name}.gz"
@@ -79,7 +77,6 @@ def _fetch(recipe: Recipe, file: RecipeFile, reporter: Reporter) -> Path:
                 downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=bar),
             )
             path = Path(fetched)
-            _check_archive(path, file)
             if file.nbytes is not None:
                 source_file(file, path, read_all(path, file.nbytes))
             return path
@@ -113,15 +110,3 @@ class _Bar:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def _check_archive(path: Path, file: RecipeFile) -> None:
-    """Compare a compressed file with its published MD5: a guard against damage, not against an attacker."""
-    if file.archive_md5 is None or path.suffix != ".gz":
-        return
-    try:
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if found != file.archive_md5:
-        raise DataError(f"{path} has the MD5 {found}, the recipe expects {file.archive_md5}; fetch it again")

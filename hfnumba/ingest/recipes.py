@@ -66,8 +66,6 @@ class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Size of the uncompressed file.
     sha256 : str or None
         SHA-256 of the uncompressed bytes.
-    archive_md5 : str or None
-        Published MD5 of ``name.gz``, where no SHA-256 of the content is published.
     """
 
     name: PlainName
@@ -75,7 +73,6 @@ class RecipeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     role: Literal["X", "y"] | None = None
     nbytes: Count | None = None
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
-    archive_md5: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -83,7 +83,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int, int]], reporter: Reporter) -> None:
-    """Say which task was chosen, and which classes of other splits have no training rows.
+    """Say which task was chosen, and which classes have no rows, or none in training.
 
     Parameters
     ----------
@@ -104,6 +104,13 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
     names = [repr(name) for name in header.classes]
     kinds = f": {listed(names)}" if names else f", the class numbers 0 to {header.n_classes - 1}"
     reporter.note(f"The task is classification with {header.n_classes} classes{kinds}{change}")
+    first = min((label for rows in counts.values() for label in rows), default=0)
+    if first and not names:
+        none = "class 0 has" if first == 1 else f"the classes 0 to {first - 1} have"
+        reporter.note(
+            f"Warning: {none} no rows, since the labels of the source begin with {first}. Predictions are these labels "
+            "all the same; the network only has an output more than it needs for each class without rows"
+        )
     for split, rows in counts.items():
         unseen = sorted(rows.keys() - counts["train"].keys())
         if unseen:

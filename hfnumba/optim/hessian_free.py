@@ -131,9 +131,9 @@ class HessianFree(Optimizer[Linearization, Step]):
             known = ", ".join(SECOND_ORDER_METHODS)
             raise UsageError(f"expected one of the methods {known}, got {self.method!r}; choose one of them")
         if self.curvature_rows is not None:
-            require_integer("curvature_rows", self.curvature_rows, 1, "leave it out for all rows")
+            require_integer("curvature_rows", self.curvature_rows, 1, "give None for all rows")
         if self.line_rows is not None:
-            require_integer("line_rows", self.line_rows, 1, "leave it out for all rows")
+            require_integer("line_rows", self.line_rows, 1, "give None for all rows")
         if self.krylov_iterations is not None:
             require_integer("krylov_iterations", self.krylov_iterations, 1, "leave it out for about 10 products")
         if self.damping is not None:

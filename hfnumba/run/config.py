@@ -184,7 +184,8 @@ def _located(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
         value = value[int(index.rstrip("]"))]
     wanted = expected.partition(", got")[0].removeprefix("Expected ")
     if wanted.startswith("Invalid enum"):
-        wanted = listed([*OPTIONS[name].choices, "a list"])
+        # A word where another kind of value is possible too.
+        wanted = listed([*OPTIONS[name].choices, "a list" if name == "class_weights" else "a whole number"])
     wanted = re.sub(r"`([^`]*)`", lambda found: _type_in_words(found[1]), wanted)
     for code, words in _BOUNDS.items():
         wanted = wanted.replace(code, words)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Evidence:
         Lines of the ledger, at least one.
     network : Network
     theta : ndarray, shape (n_params,)
-        Parameters of the best checkpoint; the newest, without validation rows.
+        Parameters of a checkpoint.
     facts : SampleFacts or None
         Facts about some rows; None if the store is not there.
     """
@@ -82,8 +82,15 @@ class Evidence:
         return [line[name] for line in self.lines if line.get(name) is not None]
 
 
-def explain(path: Path) -> list[Finding]:
+def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[Finding]:
     """Explain a run; faults come first.
+
+    Parameters
+    ----------
+    path : Path
+        Directory of the run.
+    checkpoint : {"best", "newest"}
+        Parameters that are looked at, see :func:`hfnumba.run.model.load_model`.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def explain(path: Path) -> list[Finding]:
         If this is no run, or it has no iteration or no checkpoint yet.
     """
     lines = ledger.read(RunDirectory(path).ledger)
-    model = load_model(path)
+    model = load_model(path, checkpoint)
     if not lines:
         raise CheckpointError(f"{path} has no ledger yet; a run is explained after its first iteration")
     facts = sample_facts(model.record.store, model.network, model.theta)
@@ -165,7 +172,7 @@ def _labels(run: Evidence) -> _Found:
 
 
 def _dead_units(run: Evidence) -> _Found:
-    for number, (dead, width) in enumerate(run.facts.dead if run.facts is not None else (), start=1):
+    for number, dead, width in run.facts.dead if run.facts is not None else ():
         if dead >= max(1, _DEAD_SHARE * width):
             yield fault(
                 "dead units",

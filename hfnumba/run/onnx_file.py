@@ -14,7 +14,17 @@ from hfnumba.run.model import TrainedModel
 OPSET, IR_VERSION = 13, 8
 """Versions of ONNX's operators and of its file format; runtimes since 2021 read both."""
 
-_ACTIVATIONS = {"tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu", "softplus": "Softplus", "identity": "Identity"}
+_GELU_OPSET, _GELU_IR_VERSION = 20, 9
+"""The first versions with GELU, for networks that have it; runtimes since 2024 read both."""
+
+_ACTIVATIONS = {
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "softplus": "Softplus",
+    "identity": "Identity",
+    "gelu": "Gelu",
+}
 _LINKS = {"softmax_cross_entropy": "Softmax", "sigmoid_cross_entropy": "Sigmoid"}
 
 
@@ -29,8 +39,7 @@ def onnx_model(model: TrainedModel, arrays: Mapping[str, NDArray[Any]], metadata
     UsageError
         If ONNX is not installed.
     HfnumbaError
-        If the network takes spliced frames, whose neighbours a row does not hold, or has an activation without an
-        operator of ONNX.
+        If the network takes spliced frames, whose neighbours a row does not hold.
     """
     try:
         from onnx import TensorProto, checker, helper, numpy_helper  # noqa: PLC0415 - an extra
@@ -53,8 +62,10 @@ def onnx_model(model: TrainedModel, arrays: Mapping[str, NDArray[Any]], metadata
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n_out]) for name in outputs],
         [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()],
     )
+    gelu = "gelu" in model.network.activations
+    opset, ir_version = (_GELU_OPSET, _GELU_IR_VERSION) if gelu else (OPSET, IR_VERSION)
     made = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hfnumba", ir_version=IR_VERSION
+        graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="hfnumba", ir_version=ir_version
     )
     helper.set_model_props(made, dict(metadata))
     checker.check_model(made)
@@ -84,11 +95,13 @@ def _nodes(
         then("Div", "deviation", to="standardised")
     then("Mul", "scale", to="scaled")
     then("Add", "offset", to="A0")
-    names = layer_activations(model)
-    for k, name in enumerate([*names, None], start=1):
+    for k, name in enumerate([*model.network.activations, None], start=1):
         then("Gemm", f"W{k}", f"b{k}", to=f"Z{k}")
-        if name is not None:
-            then(_operator(name), to=f"A{k}")
+        if name == "silu":
+            then("Sigmoid", to=f"S{k}")
+            then("Mul", f"Z{k}", to=f"A{k}")
+        elif name is not None:
+            then(_ACTIVATIONS[name], to=f"A{k}")
     link = _LINKS.get(model.network.loss)
     last = "values" if link is None else "logits"
     if "target_mean" in arrays:
@@ -99,17 +112,3 @@ def _nodes(
         return nodes, [last]
     then(link, to="probabilities", **({"axis": 1} if link == "Softmax" else {}))
     return nodes, [last, "probabilities"]
-
-
-def layer_activations(model: TrainedModel) -> list[str]:
-    """Return the names of the hidden layers' activations."""
-    return list(model.network.activations)
-
-
-def _operator(activation: str) -> str:
-    try:
-        return _ACTIVATIONS[activation]
-    except KeyError:
-        raise HfnumbaError(
-            f"the activation {activation} has no operator in this export to ONNX; export to safetensors or npz"
-        ) from None

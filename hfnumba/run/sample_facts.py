@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.errors import HfnumbaError
+from hfnumba.errors import DataError, HfnumbaError
 from hfnumba.path_text import text_path
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class SampleFacts:
         Mean and standard deviation of each feature.
     largest_share : float
         Share of the most frequent class; of the most frequent value of the first target for regression.
-    dead : tuple of (int, int)
-        Number of units that are 0 for all rows, and number of units, of each hidden layer of a relu network.
+    dead : tuple of (int, int, int)
+        For each hidden layer of relu units: its number, the number of units that are 0 for all rows, and that of all.
     """
 
     n_rows: int
@@ -43,13 +43,13 @@ class SampleFacts:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     largest_share: float
-    dead: tuple[tuple[int, int], ...] = ()
+    dead: tuple[tuple[int, int, int], ...] = ()
 
 
 def sample_facts(record: StoreRecord, network: Network, theta: NDArray[Any]) -> SampleFacts | None:
     """Look at some training rows; None if the store is no longer at its place, or is another one.
 
-    Reads as many partitions as hold ``MAX_ROWS`` rows, at least one. The network is evaluated in NumPy.
+    Reads as many partitions as hold ``MAX_ROWS`` rows, at least one. Evaluates the network up to each layer of relu.
     """
     from hfnumba.store import open_store  # noqa: PLC0415 - slow to import
 
@@ -63,7 +63,7 @@ def sample_facts(record: StoreRecord, network: Network, theta: NDArray[Any]) -> 
     X = X.astype(np.float64) * record.scale + record.offset
     values = y if y.ndim == 1 else y[:, 0]
     _, counts = np.unique(values, return_counts=True)
-    dead = _dead_units(network, theta, X) if set(network.activations) == {"relu"} else ()
+    dead = _dead_units(network, theta, X)
     return SampleFacts(store["train"].n_rows, len(X), X.mean(0), X.std(0), counts.max() / len(X), dead)
 
 
@@ -77,11 +77,20 @@ def _rows(split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
     return X[:MAX_ROWS], y[:MAX_ROWS]
 
 
-def _dead_units(network: Network, theta: NDArray[Any], X: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
-    found, values = [], X
-    *hidden, _ = network.layers(theta)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for layer in hidden:
-            values = np.maximum(values @ layer.weights + layer.biases, 0)
-            found.append((int((values == 0).all(0).sum()), values.shape[1]))
+def _dead_units(network: Network, theta: NDArray[Any], X: NDArray[np.float64]) -> tuple[tuple[int, int, int], ...]:
+    from hfnumba.engine import predict  # noqa: PLC0415 - slow to import
+    from hfnumba.network import Network  # noqa: PLC0415
+
+    found = []
+    for number, activation in enumerate(network.activations, start=1):
+        if activation != "relu":
+            continue
+        # The layers up to this one, whose parameters are the first ones; its outputs are not activated.
+        part = Network(network.sizes[: number + 1], network.activations[: number - 1], "squared_error")
+        try:
+            values = predict(part, theta[: part.n_params], X)
+        except DataError:
+            # They are not finite, which is another finding.
+            break
+        found.append((number, int((values <= 0).all(0).sum()), values.shape[1]))
     return tuple(found)

@@ -76,6 +76,10 @@ class Scores:
             found[f"{beginning}{R2.key}"] = None if variances is None else self.scale.r2(error, variances)
         return found
 
+    def completed(self, line: Line) -> Line:
+        """Return a line with its RMSE and R², which earlier versions did not write."""
+        return line | {name: value for name, value in self.of_line(line).items() if name not in line}
+
 
 def scale_of(data: StoreRecord, network: Network) -> Scale:
     """Return the units of the outputs of a network of a run."""

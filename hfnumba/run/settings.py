@@ -13,16 +13,7 @@ from hfnumba.optim.hessian_free import CANDIDATES
 from hfnumba.optim.line_search import SEARCH_RULES
 from hfnumba.optim.methods import METHODS
 from hfnumba.run.options import Callee, Group, Option
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Ratio = Annotated[float, msgspec.Meta(gt=1)]
-# A worker is asked for a sign of life after a quarter of this time, and the answers are checked twice a second.
-Silence = Annotated[float, msgspec.Meta(ge=2)]
+from hfnumba.run.setting_types import ALL, Count, Fraction, Natural, NotNegative, Positive, Ratio, Rows, Share, Silence
 
 
 class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +56,8 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         str, Option(Group.METHOD, "Optimisation method: {choices}.", metavar="NAME", choices=tuple(METHODS))
     ] = "hf-bicgstab"
     curvature_rows: Annotated[
-        Count | None, Option(Group.SECOND_ORDER, "Number of rows in the curvature sample.", "4096")
+        Rows | None,
+        Option(Group.SECOND_ORDER, "Number of rows in the curvature sample, or all.", "4096", "N|all", (ALL,)),
     ] = None
     damping: Annotated[
         Positive | None,
@@ -115,8 +107,14 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = None
     line_rows: Annotated[
-        Count | None,
-        Option(Group.SECOND_ORDER, "Number of rows used to evaluate step lengths.", "4096; all with --paper"),
+        Rows | None,
+        Option(
+            Group.SECOND_ORDER,
+            "Number of rows used to evaluate step lengths, or all.",
+            "4096; all with --paper",
+            "N|all",
+            (ALL,),
+        ),
     ] = None
     paper: Annotated[bool | None, Option(Group.SECOND_ORDER, "Use the paper's choices for all settings not given.")] = (
         None
@@ -282,10 +280,13 @@ def digested(settings: TrainSettings) -> dict[str, Any]:
 
 
 def arguments(settings: TrainSettings, callee: Callee) -> dict[str, Any]:
-    """Return the settings that a function takes and that are not None, by the names of its arguments."""
+    """Return the settings that a function takes and that are not None, by the names of its arguments.
+
+    The functions take None for ``"all"`` rows.
+    """
     given = as_dict(settings)
     return {
-        option.argument or name: given[name]
+        option.argument or name: None if given[name] == ALL else given[name]
         for name, option in OPTIONS.items()
         if name in given and option.goes_to(callee)
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class SpectrumSettings:
 
     Attributes
     ----------
+    checkpoint : {"best", "newest"}
+        Parameters at which it is computed, see :func:`hfnumba.run.model.load_model`.
     matrix : str
         One of :data:`MATRICES`.
     split : str
@@ -47,12 +49,13 @@ class SpectrumSettings:
     probes, steps, extreme, seed : int
         See :func:`hfnumba.krylov.spectrum.spectrum`.
     every : int or None
-        Number of iterations between two spectra along the run; None for one at the best checkpoint.
+        Number of iterations between two spectra along the run up to the checkpoint; None for one at the checkpoint.
     cluster : str
     threads : int or None
         See :func:`hfnumba.launch.open_cluster`.
     """
 
+    checkpoint: Literal["best", "newest"] = "best"
     matrix: str = "hessian"
     split: str = "train"
     rows: int | None = None
@@ -70,7 +73,7 @@ def run_spectra(
 ) -> Iterator[tuple[int, Spectrum]]:
     """Yield iterations of a run and the spectra at their parameters.
 
-    With ``every``, the run is computed again from its settings, to the same bits on such processors; its newest
+    With ``every``, the run is computed again from its settings, to the same bits on such processors; its
     checkpoint is compared at the end.
 
     Raises
@@ -85,7 +88,7 @@ def run_spectra(
         raise UsageError(
             f"spectra along a run are those of the split 'train', got {settings.split!r}; leave out every or split"
         )
-    model, store = load_model(run, "newest" if settings.every else "best"), open_store(store_path)
+    model, store = load_model(run, settings.checkpoint), open_store(store_path)
     if settings.every is not None and model.record.store.digest != store.digest:
         raise DataError(f"{store.path} is not the store that {run} was trained on: its digest differs; give that one")
     with _objective(model, store, settings, reporter) as objective:

@@ -124,7 +124,7 @@ def train(
         writer = RunWriter(directory, record, lock, checkpoint, lines)
         ending = Ending.SIGNAL if stop.received else loop.run(writer, reporter, stop)
         writer.finish()
-    return Outcome(ending, tuple(writer.lines))
+    return Outcome(ending, tuple(map(loop.scores.completed, writer.lines)))
 
 
 def _refuse_other(directory: RunDirectory, recorded: RunRecord, record: RunRecord) -> None:

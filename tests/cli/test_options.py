@@ -263,6 +263,17 @@ def test_an_option_of_optimisers_changes_the_trace_or_is_refused(method, name):
             trace_of(method, **given)
 
 
+@pytest.mark.parametrize("name", ["line_rows", "curvature_rows"])
+def test_numbers_of_rows_may_be_all(name):
+    option = next(option for option in setting_options() if option.name == name)
+    assert [option.type.convert(word, option, None) for word in ("all", "40")] == ["all", 40]
+    assert [item.value for item in option.type.shell_complete(None, option, "a")] == ["all"]
+    for wrong in ("every", "0"):
+        with pytest.raises(click.BadParameter, match=f"expected a whole number of at least 1 or all, got '{wrong}'"):
+            option.type.convert(wrong, option, None)
+    assert getattr(optimizer("gn-cg", **optimizer_settings(settings_from({"hidden": (3,), name: "all"}))), name) is None
+
+
 def test_the_paper_has_choices_that_are_not_those_of_the_defaults():
     for method in ("hf-cg", "gn-cg", "hybrid-cg", "hf-bicgstab"):
         literal, usual = optimizer(method, paper=True), optimizer(method)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hfnumba import ledger
+from hfnumba import ledger, load_model
 from tests.cli.test_commands import hf
 from tests.tables import cells
 
@@ -52,6 +52,24 @@ def test_the_best_or_the_newest_is_evaluated_and_predicts(toy_store, stopped, tm
         assert (found["iteration"], found["loss"]) == (line["iteration"], line["test_loss"])
     outputs = [hf("predict", path, tmp_path / "x.npy", *options).stdout for options in ([], ["--checkpoint", "newest"])]
     assert outputs[0] != outputs[1]
+
+
+def test_the_best_or_the_newest_is_exported_explained_and_has_a_spectrum(toy_store, stopped, tmp_path):
+    path, _ = stopped
+    for word, model in (("best", load_model(path)), ("newest", load_model(path, "newest"))):
+        options = ["--checkpoint", word]
+        assert hf("export", path, "--to", "npz", "-o", tmp_path / "n.npz", *options).exit_code == 0
+        with np.load(tmp_path / "n.npz") as arrays:
+            np.testing.assert_array_equal(arrays["b1"], next(model.network.layers(model.theta)).biases)
+        spectrum = hf("spectrum", path, toy_store, "--json", "--probes", 2, "--steps", 6, "--extreme", 1, *options)
+        assert json.loads(spectrum.stdout)["spectra"][0]["iteration"] == model.iteration
+        seen = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "hfnumba.run.explain.sample_facts", lambda _record, _network, theta, seen=seen: seen.append(theta)
+            )
+            assert hf("explain", path, *options).exit_code == 0
+        np.testing.assert_array_equal(seen[0], model.theta)
 
 
 def test_a_store_is_built_with_validation_rows(tmp_path):

@@ -114,6 +114,30 @@ def test_digits_in_a_pipeline_and_a_grid_search():
     assert search.score(X[600:900], names[y[600:900]]) > 0.85
 
 
+@pytest.mark.parametrize(
+    ("limit", "given", "expected"), [("1", None, 1), ("1", 3, 3), ("64", None, 5), ("4,2", None, 5)]
+)
+def test_a_process_of_a_search_has_the_threads_that_joblib_gives_it(monkeypatch, limit, given, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr("hfnumba.estimator.settings.available_processors", lambda: 5)
+    asked, make = [], LocalEngine.__init__
+    monkeypatch.setattr(LocalEngine, "__init__", lambda self, problem, n: (asked.append(n), make(self, problem, n))[1])
+    X, y = load_digits(n_class=2, return_X_y=True)
+    for rows in (X, scipy.sparse.csr_array(X)):
+        HessianFreeClassifier((3,), n_threads=given, max_iter=1).fit(rows, y)
+    assert asked == [expected, expected]
+
+
+@pytest.mark.slow
+def test_a_search_in_two_processes_finds_what_one_in_this_process_does():
+    X, y = load_digits(return_X_y=True)
+    model = make_pipeline(StandardScaler(), HessianFreeClassifier(random_state=0, max_iter=10))
+    grid = {"hessianfreeclassifier__l2": [1e-3, 1e-2]}
+    found = [GridSearchCV(model, grid, cv=2, n_jobs=n).fit(X[:600], y[:600]) for n in (1, 2)]
+    np.testing.assert_array_equal(*(search.cv_results_["mean_test_score"] for search in found))
+    np.testing.assert_array_equal(*(search.predict_proba(X[600:]) for search in found))
+
+
 def test_weights_of_the_layers_are_those_for_features_as_they_are():
     """A forward pass by NumPy on features and targets in their own units."""
     X, y = load_digits(return_X_y=True)

@@ -138,6 +138,18 @@ def test_classes_that_never_train_because_of_few_rows(tmp_path):
     assert "rows of test have a class that no row of train has" in warning
 
 
+@pytest.mark.parametrize(("first", "none"), [(1, "class 0 has"), (2, "the classes 0 to 1 have")])
+def test_labels_that_do_not_begin_with_0_stay_and_that_is_said(tmp_path, first, none):
+    y = first + np.arange(len(X)) % 3
+    np.savez(tmp_path / "t.npz", X_train=X, y_train=y, X_test=X, y_test=y)
+    reporter = Silent()
+    store = build(tmp_path / "t.npz", out=tmp_path / "s.zarr", reporter=reporter)
+    assert store["train"].n_classes == first + 3
+    assert sorted({int(label) for label in store["train"].load(0)[1]} | set(y)) == sorted(set(y))
+    (warning,) = [note for note in reporter.notes if note.startswith("Warning")]
+    assert warning.startswith(f"Warning: {none} no rows, since the labels of the source begin with {first}.")
+
+
 def test_frames_of_classes_that_never_train(tmp_path):
     frames = np.random.default_rng(0).normal(size=(9, 2)).astype("f4")
     splits = {"train": [(frames, np.zeros(9, int))], "test": [(frames, np.array([0] * 7 + [2] * 2))]}

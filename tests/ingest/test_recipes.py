@@ -27,7 +27,7 @@ def test_the_recipes_that_come_along():
         assert f"`{recipe.name}`" in readme
         for file in recipe.files:
             assert len(recipe.mirrors) >= 2
-            assert (file.sha256 or file.archive_md5) in readme
+            assert file.sha256 in readme
             assert file.nbytes and f"{file.nbytes:,}" in readme
     assert found["mnist"].scale == 1 / 255
 
@@ -243,17 +243,23 @@ def test_a_download_over_http(idx_dir, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache/datasets/tiny").rglob("*.gz"))) == 4
 
 
-def test_a_published_md5_is_compared(monkeypatch, tmp_path):
-    data = gzip.compress(CONTENT)
-    good = RecipeFile(name="f", split="train", role="X", archive_md5=hashlib.md5(data).hexdigest())
-    (tmp_path / "f.gz").write_bytes(data)
-    (tmp_path / "g").write_bytes(b"")
-    other = MIRRORED.files[1]
-    recipe = Recipe(name="m", format="idx", files=(good, other))
-    assert locate(recipe, tmp_path)["f"] == tmp_path / "f.gz"
-    (tmp_path / "f.gz").write_bytes(data + b"x")
-    with pytest.raises(DataError, match=r"has the MD5 .* expects"):
-        locate(recipe, tmp_path)
+@pytest.mark.parametrize("level", [None, 1, 9])
+def test_the_hash_is_that_of_the_uncompressed_bytes(idx_dir, tmp_path, level):
+    pinned = (idx_dir / "tiny.toml").read_text()
+    for path in list(idx_dir.glob("*-?")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        pinned = pinned.replace(f'name = "{path.name}"', f'name = "{path.name}"\nsha256 = "{digest}"')
+        if level is not None:
+            (idx_dir / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), level))
+            path.unlink()
+    assert pinned.count("sha256") == 4
+    (idx_dir / "pinned.toml").write_text(pinned)
+    store = build(idx_dir / "pinned.toml", idx_dir, tmp_path / "a.zarr")
+    assert all(source.sha256 in pinned for source in store.manifest.header.sources)
+    other = pinned.replace(store.manifest.header.sources[0].sha256, "0" * 64)
+    (idx_dir / "pinned.toml").write_text(other)
+    with pytest.raises(DataError, match=r"has the SHA-256 .* \(uncompressed\), the recipe expects 000"):
+        build(idx_dir / "pinned.toml", idx_dir, tmp_path / "b.zarr")
 
 
 def test_links_out_of_the_folder_are_not_followed(idx_dir, tmp_path):

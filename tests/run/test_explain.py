@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hfnumba import ledger
+from hfnumba import ledger, load_model
+from hfnumba.checkpoint import write_checkpoint
 from hfnumba.cli import main
 from hfnumba.errors import CheckpointError
 from hfnumba.ingest import write_store
@@ -74,6 +76,21 @@ def test_dead_units_of_relu(trained):
     X, y = rows()
     text = faults(trained(X - 20, y, activation="relu", init="he"))["dead units"]
     assert text.startswith("8 of 8 relu units of hidden layer 1 are 0")
+
+
+def test_dead_units_are_found_in_layers_of_relu_among_others(trained):
+    X, y = rows()
+    path = trained(X, y, hidden=(8, 20, 6), activation=("gelu", "relu", "tanh"), max_iterations=1)
+    checkpoint = RunDirectory(path).newest()
+    theta = checkpoint.tensors["theta"].copy()
+    _, second, _, _ = load_model(path).network.layers(theta)
+    # Nothing that comes out of the first layer reaches the units of the second.
+    second.weights[:], second.biases[:] = 0, 1
+    for n_dead in (0, 4):
+        second.biases[:n_dead] = -1
+        write_checkpoint(path / "checkpoints", replace(checkpoint, tensors=checkpoint.tensors | {"theta": theta}))
+        found = faults(path).get("dead units", "")
+        assert found.startswith("4 of 20 relu units of hidden layer 2 are 0") if n_dead else not found
 
 
 def test_labels_that_are_constant(trained):

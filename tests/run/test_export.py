@@ -1,6 +1,7 @@
 """Exported networks give the outputs of the run: in onnxruntime, from their arrays alone, and in scikit-learn."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -32,10 +33,15 @@ def runtime_outputs(path, X):
     return session, dict(zip([one.name for one in session.get_outputs()], session.run(None, {"X": X}), strict=True))
 
 
+def onnx_version(path):
+    import onnx
+
+    return onnx.load(path).opset_import[0].version
+
+
 @pytest.mark.parametrize(
     ("activation", "loss"),
-    [(name, LOSSES[0]) for name in ACTIVATIONS if name in ("tanh", "sigmoid", "relu", "softplus", "identity")]
-    + [("tanh", loss) for loss in LOSSES[1:]],
+    [(name, LOSSES[0]) for name in (*ACTIVATIONS, ("gelu", "silu"))] + [("tanh", loss) for loss in LOSSES[1:]],
 )
 def test_onnx_has_the_outputs_of_the_run(tmp_path, activation, loss):
     model, X = trained(tmp_path, activation, loss)
@@ -47,6 +53,7 @@ def test_onnx_has_the_outputs_of_the_run(tmp_path, activation, loss):
     if loss == LOSSES[0]:
         p = np.exp(outputs["logits"] - outputs["logits"].max(1, keepdims=True))
         np.testing.assert_allclose(p / p.sum(1, keepdims=True), expected, atol=1e-5)
+    assert onnx_version(tmp_path / "n.onnx") == (20 if "gelu" in activation else 13)
     known = session.get_modelmeta().custom_metadata_map
     assert known["loss"] == loss and json.loads(known["sizes"]) == [5, 6, 4, 3]
 
@@ -84,20 +91,24 @@ def test_names_of_classes_and_columns_are_in_the_file(tmp_path):
     assert known["task"] == "classification" and known["store_digest"] == model.record.store.digest
 
 
-def test_torch_state_dict(tmp_path):
-    model, X = trained(tmp_path)
-    try:
-        import torch
-    except ImportError:
-        with pytest.raises(UsageError, match="needs PyTorch, which is not installed; export to safetensors"):
-            export(model, "torch-state-dict", tmp_path / "n.pt")
-        return
+@pytest.mark.parametrize("activation", ["tanh", ("gelu", "silu")])
+def test_pytorch_loads_the_state_dict(tmp_path, activation):
+    torch = pytest.importorskip("torch")
+    model, X = trained(tmp_path, activation)
     state = torch.load(export(model, "torch-state-dict", tmp_path / "n.pt"), weights_only=True)
-    linear, tanh = torch.nn.Linear, torch.nn.Tanh
-    network = torch.nn.Sequential(linear(5, 6), tanh(), linear(6, 4), tanh(), linear(4, 3), torch.nn.Softmax(1))
+    modules = {"tanh": torch.nn.Tanh(), "gelu": torch.nn.GELU(), "silu": torch.nn.SiLU()}
+    linear, (first, second) = torch.nn.Linear, (modules[name] for name in model.network.activations)
+    network = torch.nn.Sequential(linear(5, 6), first, linear(6, 4), second, linear(4, 3), torch.nn.Softmax(1))
     network.load_state_dict(state)
     rows = torch.from_numpy(model.record.store.standardisation.apply(X))
     np.testing.assert_allclose(network(rows).detach().numpy(), model.predict(X), atol=1e-5)
+
+
+def test_without_pytorch_its_state_dict_is_refused(tmp_path, monkeypatch):
+    model, _ = trained(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UsageError, match="needs PyTorch, which is not installed; export to safetensors"):
+        export(model, "torch-state-dict", tmp_path / "n.pt")
 
 
 def test_what_cannot_be_exported(tmp_path):

@@ -34,6 +34,17 @@ def test_all_settings_are_recorded_with_their_values(toy_store, tmp_path):
     assert "max_iterations" not in found and "paper" not in found
 
 
+def test_all_rows_are_a_setting_that_is_recorded_and_resumed(toy_store, tmp_path):
+    all_rows = {"line_rows": "all", "curvature_rows": "all"}
+    more_than_there_are = {"line_rows": 2**31 - 1, "curvature_rows": 2**31 - 1}
+    whole = trained(toy_store, tmp_path / "numbers", 3, **more_than_there_are)
+    trained(toy_store, tmp_path / "r", 2, **all_rows)
+    document = tomllib.loads((tmp_path / "r" / "config.toml").read_text())
+    for name in all_rows:
+        assert (document[name], document["optimizer"][name]) == ("all", "unset")
+    assert comparable(trained(toy_store, tmp_path / "r", 3, resume=True, **all_rows)) == comparable(whole)
+
+
 @pytest.mark.parametrize("method", ["hf-bicgstab", "hf-steihaug", "kfac", "adam", "lbfgs"])
 def test_a_record_makes_the_same_optimiser_again(method):
     settings = TrainSettings(hidden=(5,), method=method)

@@ -205,3 +205,16 @@ def test_a_manifest_with_numbers_for_other_targets_is_refused(tmp_path):
     for scaled in (Standardisation((0.0, 0.0), (1.0, 1.0)), Standardisation((0.0,), (1.0,), (5.0,))):
         with pytest.raises(ValueError, match="a mean and a deviation for every target"):
             msgspec.structs.replace(header, target_standardisation=scaled)
+
+
+def test_lines_of_an_earlier_version_have_their_measures_after_a_resume(tmp_path):
+    store, _ = stored(tmp_path)
+    first = run(store, tmp_path / "run", max_iterations=2).lines[0]
+    path = tmp_path / "run" / "ledger.jsonl"
+    start, *others = ledger.read(path)
+    # It wrote neither RMSE nor R².
+    earlier = {name: value for name, value in start.items() if not name.endswith(("rmse", "r2"))}
+    ledger.write(path, [earlier, *others])
+    outcome = train(store.path, RunDirectory(tmp_path / "run"), {"max_iterations": 3}, Silent(), resume=True)
+    assert len(outcome.lines) == 4 and outcome.lines[0] == first
+    assert ledger.read(path)[0] == earlier

@@ -31,6 +31,12 @@ from hfnumba.run.settings import as_dict
         ({"hidden": (3,), "paper": 1}, "paper: expected true or false, got 1"),
         ({"hidden": (3,), "class_weights": "x"}, "class_weights: expected balanced or a list, got 'x'"),
         ({"hidden": (3,), "class_weights": 1}, "class_weights: expected text or a list, got 1"),
+        (
+            {"hidden": (3,), "line_rows": "every"},
+            "line_rows: expected all or a whole number, got 'every'; .*--line-rows",
+        ),
+        ({"hidden": (3,), "line_rows": 0}, "line_rows: expected a whole number of at least 1, got 0"),
+        ({"hidden": (3,), "curvature_rows": 2.5}, "curvature_rows: expected a whole number or text, got 2.5"),
         ({"hidden": (3,), "loss": "hinge"}, "loss: expected softmax_cross_entropy, .* or squared_error, got 'hinge'"),
         ({"hidden": (3,), "candidates": "all"}, "candidates: expected kept or last, got 'all'"),
         ({"hidden": (3,), "backtracking_ratio": 1}, "backtracking_ratio: expected a number above 1, got 1"),

@@ -65,9 +65,12 @@ def test_of_a_run_with_held_out_rows_it_is_that_of_the_others(toy, tmp_path):
     given = {"hidden": [5], "max_iterations": 3, "seed": 3, "validation_fraction": 0.3}
     train(store, RunDirectory(tmp_path / "run"), given, Silent())
     along = dict(run_spectra(tmp_path / "run", store, SpectrumSettings(every=1, steps=12)))
-    assert list(along) == [0, 1, 2, 3]
+    newest = RunDirectory(tmp_path / "run").newest().iteration
+    assert list(along) == list(range(hf.load_model(tmp_path / "run").iteration + 1))
     ((iteration, best),) = run_spectra(tmp_path / "run", store, SpectrumSettings(steps=12))
     assert best.highest[0].value == along[iteration].highest[0].value
+    along = dict(run_spectra(tmp_path / "run", store, SpectrumSettings(checkpoint="newest", every=2, steps=12)))
+    assert (list(along), newest) == ([0, 2, 3], 3)
 
 
 def test_a_run_that_cannot_be_computed_again_is_refused(toy, tmp_path, monkeypatch):

@@ -73,6 +73,8 @@ class Greetings:
             # Not waited for: one worker that is killed or frozen in this moment would end it, or hold it up.
             self._registration = asyncio.ensure_future(self._client.register_plugin(RoundPlugin()))
             self._registration.add_done_callback(_retrieve)
+            # A greeting that comes before it is logged by the worker as an unknown operation.
+            await asyncio.wait([self._registration], timeout=wait_s)
         self._unanswered = {a: since for a, since in self._unanswered.items() if a in addresses}
         self._starting &= set(addresses)
         for address in addresses:

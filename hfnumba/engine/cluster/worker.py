@@ -245,6 +245,13 @@ def _hush_heartbeat(worker: Worker) -> None:
     logging.getLogger("distributed.worker").addFilter(wanted)
 
 
+async def _no_answer(**_message: Any) -> None:
+    """Answer None, as Dask does to an operation without a handler, which it would log with a traceback.
+
+    What a client has sent before it hears that the worker closes arrives at one that has closed its server.
+    """
+
+
 class RoundPlugin(WorkerPlugin):
     """Gives every worker, present or future, the handler.
 
@@ -267,7 +274,6 @@ class RoundPlugin(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes."""
-        for operation in (GREET, OPERATION, FORGET, DONE, WORKING):
-            worker.handlers.pop(operation, None)
+        worker.handlers.update(dict.fromkeys((GREET, OPERATION, FORGET, DONE, WORKING), _no_answer))
         if hasattr(self, "_server"):
             self._server.close()

@@ -7,7 +7,8 @@ import pytest
 from distributed.comm.core import CommClosedError
 
 from hfnumba.engine.cluster.membership import Workers
-from hfnumba.engine.cluster.worker import lasting_name
+from hfnumba.engine.cluster.messages import GREET, OPERATION, WORKING
+from hfnumba.engine.cluster.worker import RoundPlugin, lasting_name
 
 
 @pytest.mark.parametrize(("status", "n_warnings"), [("running", 1), ("closing", 0)])
@@ -23,6 +24,15 @@ def test_a_restart_that_the_end_of_a_run_cuts_off_is_no_warning(status, n_warnin
 
     asyncio.run(go())
     assert len(caplog.records) == n_warnings
+
+
+def test_a_worker_that_closes_answers_what_it_is_still_asked():
+    """Dask logs an operation without a handler with a traceback; its client gets None either way."""
+    worker = SimpleNamespace(handlers={"own": print})
+    RoundPlugin().teardown(worker)
+    for operation, message in {GREET: {"probe": None}, OPERATION: {"request": b""}, WORKING: {"number": 3}}.items():
+        assert asyncio.run(worker.handlers[operation](**message)) is None
+    assert worker.handlers["own"] is print
 
 
 @pytest.mark.parametrize(
