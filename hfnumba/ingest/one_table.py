@@ -209,8 +209,8 @@ def _refuse_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[st
     for name in labels:
         if (odd := found.odd_number(name)) is not None:
             raise DataError(
-                f"the label {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, or say "
-                "--task classification if they are names of classes"
+                f"the label {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, or "
+                "say --task classification if they are names of classes"
             )
 
 

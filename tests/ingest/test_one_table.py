@@ -146,7 +146,8 @@ def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch, arguments, m
     ],
 )
 def test_numbers_that_are_written_as_text_are_no_categories(tmp_path, suffix, values, odd):
-    path = written(tmp_path, suffix, {"size": 3 * values, "x": [0.5 * i for i in range(63)], "y": 21 * ["a", "b", "a"]})
+    columns = {"size": 3 * values, "x": [0.5 * i for i in range(63)], "y": 21 * ["a", "b", "a"]}
+    path = written(tmp_path, suffix, columns)
     why = f"size is text because of values such as {re.escape(repr(odd))}, but most are numbers; .* say "
     with pytest.raises(DataError, match=f"column {why}--categorical 'size' if they"):
         table_recipe(path, ["y"])
