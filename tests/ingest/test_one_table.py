@@ -68,6 +68,16 @@ def test_all_forms_give_the_same_rows(tmp_path, suffix):
     assert split.target_standardisation.deviation == pytest.approx([y.std(dtype=np.float64)], rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_every_kind_of_text_in_parquet_is_categories(tmp_path, kind):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"town": pa.array(20 * ["Bonn", "Köln"], kind), "y": 10 * [0, 1, 1, 0]}), path)
+    recipe = table_recipe(path, ["y"])
+    assert recipe.table.categorical == ("town",)
+    (column,) = build(recipe, tmp_path, tmp_path / "s.zarr")["train"].columns
+    assert column.categories == ("Bonn", "Köln")
+
+
 def test_the_task_follows_the_label(tmp_path):
     path = written(tmp_path, ".csv", houses(80) | {"year": range(1900, 1980)})
     tasks = {"price": "regression", "town": "classification", "kind": "classification"}

@@ -535,6 +535,12 @@ def test_hdf5_files_of_different_kinds(root, tmp_path):
         build(recipe(root, "hdf5", "c.h5"), root, tmp_path / "s.zarr")
 
 
+def test_transposed_arrays_of_matlab(root, tmp_path):
+    write_hdf5(root / "a.mat", X=np.ones((3, 40)), y=np.ones((1, 40)))
+    with pytest.raises(DataError, match=r"shape \(3, 40\) and y \(1, 40\); .* MATLAB's files hold arrays transposed"):
+        build(recipe(root, "hdf5", "a.mat"), root, tmp_path / "s.zarr")
+
+
 def test_libsvm_is_what_scikit_learn_reads(root, tmp_path):
     datasets = pytest.importorskip("sklearn.datasets")
     rng = np.random.default_rng(0)
