@@ -34,8 +34,8 @@ SUFFIXES: dict[str, Format] = {
 }
 MAX_CLASSES = 20
 """Largest number of different whole numbers that are taken for classes without being told."""
-_DECORATION = str.maketrans("", "", "+$€£¥%()',_ \u00a0\u202f")
-"""What people put between and around digits: currency, percent, plus, separators of thousands, a decimal comma."""
+_DECORATION = str.maketrans("", "", "+\u2212$€£¥%()',_ \u00a0\u202f")
+"""What people put between and around digits: currency, percent, signs, separators of thousands, a decimal comma."""
 
 
 def table_format(path: Path) -> Format | None:

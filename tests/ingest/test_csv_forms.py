@@ -98,6 +98,17 @@ def test_a_question_mark_for_missing_values(root, space):
         built(root, 'label = "k"', 'categorical = ["c"]')
 
 
+@pytest.mark.parametrize(("mark", "written"), [("-999", "-999.0"), ("-999.0", "-999"), ("-9.99e2", " -999 ")])
+def test_numbers_for_missing_values_in_any_spelling(root, mark, written):
+    (root / "a.csv").write_text(f"x,c,k\n1,1,0\n{written},{written},1\n3,1.0,0\n2,1,1\n")
+    (root / "b.csv").write_text("x,c,k\n7,1,0\n")
+    table = ['label = "k"', 'categorical = ["c"]', f'missing_values = ["{mark}"]', 'test = ["b.csv"]']
+    with pytest.raises(DataError, match="2 values are missing; the first is in column x, row 1"):
+        built(root, *table)
+    store, _ = built(root, *table, 'missing = "mean"')
+    assert sorted(store["train"].load(0)[0].tolist()) == [[1, 1, 0], [2, 0, 1], [2, 1, 0], [3, 1, 0]]
+
+
 def test_a_class_that_is_called_na(root):
     (root / "a.csv").write_text("x,k\n1,NA\n2,DE\n3,NA\n4,DE\n")
     with pytest.raises(DataError, match=r"a label is missing in column k, row 0 .*: it is empty, or a text such as NA"):
