@@ -29,6 +29,9 @@ from hfnumba.store.columns import canonical
 BLOCK_NBYTES = 2**22
 """Number of bytes read at once; a longer row is refused unless two such blocks happen to hold it."""
 
+MAX_SPACES = 16
+"""Largest number of spaces in a field of a column of numbers that has nothing else, and so no value."""
+
 _MISSING_WORD = (
     "empty, or a text such as NA that stands for a missing value; if that is a {}, set missing_values = [] in [table], "
     "or list there what is missing"
@@ -116,9 +119,10 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
         kinds = dict.fromkeys((*columns.numeric, *columns.labels, *columns.weight), arrow.float64())
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert |= {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
-    if options.missing_values is not msgspec.UNSET:
-        spaced = ("{}", " {}", "{} ", " {} ")
-        convert["null_values"] = ["", *(form.format(text) for text in options.missing_values for form in spaced)]
+    # Arrow strips spaces from numbers, but not from what stands for missing ones.
+    marks = csv.ConvertOptions().null_values if options.missing_values is msgspec.UNSET else options.missing_values
+    spaced = (form.format(mark) for mark in marks for form in ("{}", " {}", "{} ", " {} "))
+    convert["null_values"] = [*(n * " " for n in range(MAX_SPACES + 1)), *spaced]
     with opened(path) as text:
         if is_utf16(beginning := text.read(2)):
             raise DataError(f"{path} cannot be read as CSV: {encoding_hint(beginning)}")
