@@ -336,7 +336,7 @@ def write_parquet(path, **columns):
 @pytest.mark.parametrize(
     ("column", "complaint"),
     [
-        (["a", "b"], "column x has type string, expected numbers; name it in categorical"),
+        (["a", "b"], "column x has type string, expected numbers; say --categorical 'x' or --drop 'x'"),
         ([[1], [2]], "column x has type list"),
         ([b"a", b"b"], "column x has type binary"),
         ([1.0, None], "1 values are missing; the first is in column x, row 1"),
