@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ SUFFIXES: dict[str, Format] = {
 }
 MAX_CLASSES = 20
 """Largest number of different whole numbers that are taken for classes by default."""
+_DECORATION = str.maketrans("", "", "+\u2212$€£¥%()',_ \u00a0\u202f")
+"""What people put between and around digits: currency, percent, signs, separators of thousands, a decimal comma."""
 
 
 def table_format(path: Path) -> Format | None:
@@ -42,11 +45,15 @@ def table_format(path: Path) -> Format | None:
 
 @dataclass
 class _Found:
-    """Columns of a table, those of text, and the different values of text and labels, as far as they count."""
+    """Columns of a table, those of text, those that have a block of numbers alone, and the different values that count.
+
+    Values of text and of labels count.
+    """
 
     names: tuple[str, ...]
     texts: set[str] = field(default_factory=set)
     fractional: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
     values: dict[str, set[str]] = field(default_factory=dict)
     n_rows: int = 0
 
@@ -56,6 +63,8 @@ class _Found:
         if name not in self.texts:
             try:
                 numbers = column.cast(arrow.float64(), safe=False)
+                if numbers.null_count < len(numbers):
+                    self.numbers.add(name)
                 if counted and compute.any(compute.not_equal(numbers, compute.floor(numbers))).as_py():
                     self.fractional.add(name)
             except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
@@ -63,6 +72,16 @@ class _Found:
         known = self.values.setdefault(name, set())
         if (counted or name in self.texts) and len(known) <= MAX_CATEGORIES:
             known.update(map(str, compute.unique(column.drop_null()).to_pylist()))
+
+    def odd_number(self, name: str) -> str | None:
+        """Value for which a column is one of text although it has numbers before or most of its values are numbers."""
+        if name not in self.texts:
+            return None
+        values = sorted(self.values[name])
+        n_numbers = sum(_is_number(value.translate(_DECORATION)) for value in values)
+        if name not in self.numbers and 2 * n_numbers <= len(values):
+            return None
+        return next((value for value in values if not _is_number(value)), None)
 
 
 def table_recipe(
@@ -107,7 +126,9 @@ def table_recipe(
     found = _read(path, format_name, options, (*labels, *categorical), drop)
     left = [name for name in found.names if name not in {*labels, *drop}]
     words = [name for name in left if name in found.texts or name in categorical]
-    _refuse_names_of_rows(found, [name for name in words if name not in categorical])
+    unsaid = [name for name in words if name not in categorical]
+    _refuse_odd_numbers(found, unsaid, labels if task is None else ())
+    _refuse_names_of_rows(found, unsaid)
     return Recipe(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).lstrip("._-") or "table",
         title=path_text(path.name),
@@ -165,6 +186,32 @@ def _task(found: _Found, labels: Sequence[str]) -> Task:
             "regression or --task classification"
         )
     return "classification"
+
+
+def _is_number(text: str) -> bool:
+    """Whether Arrow reads a text as a number, which it does with columns of CSV."""
+    arrow = require("pyarrow", "tables")
+    try:
+        return math.isfinite(arrow.scalar(text).cast(arrow.float64()).as_py())
+    except arrow.ArrowInvalid:
+        return False
+
+
+def _refuse_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse text where most values are numbers, which as categories or classes would lose their order."""
+    correct = "correct such values, or write a recipe with decimal or missing_values in [table]"
+    for name in words:
+        if (odd := found.odd_number(name)) is not None:
+            raise DataError(
+                f"column {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, say "
+                f"--categorical {name!r} if they are categories, or leave the column out with --drop {name!r}"
+            )
+    for name in labels:
+        if (odd := found.odd_number(name)) is not None:
+            raise DataError(
+                f"the label {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, or "
+                "say --task classification if they are names of classes"
+            )
 
 
 def _refuse_names_of_rows(found: _Found, words: Sequence[str]) -> None:

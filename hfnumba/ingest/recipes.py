@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from hfnumba.atomic import read_regular
 from hfnumba.errors import DataError, did_you_mean, encoding_hint
 from hfnumba.ingest.recipe_faults import recipe_fault
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
@@ -19,6 +20,8 @@ from hfnumba.store.manifest import Task
 PlainName = Annotated[str, msgspec.Meta(pattern=r"^[^/\\.][^/\\]*$")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
+_MAX_NBYTES = 2**24
+"""Largest size of a recipe, in bytes."""
 
 Format = Literal[
     "idx",
@@ -233,7 +236,7 @@ def find_recipe(wanted: str | Path) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a TOML file."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Recipe)
+        return msgspec.convert(tomllib.loads(read_regular(path, _MAX_NBYTES).decode("utf-8")), Recipe)
     except msgspec.ValidationError as error:
         raise DataError(f"the recipe {path} is not valid: {recipe_fault(error, Recipe)}") from error
     except FileNotFoundError:
@@ -242,5 +245,5 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"the recipe {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the recipe {path} cannot be read: {encoding_hint(error.object)}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"the recipe {path} is not valid: {error}") from error

@@ -103,6 +103,8 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
         return
     names = [repr(name) for name in header.classes]
     kinds = f": {listed(names)}" if names else f", the class numbers 0 to {header.n_classes - 1}"
+    if not names and (absent := [str(k) for k in range(header.n_classes) if k not in counts["train"]]):
+        kinds += f", of which no row of train has {listed(absent)}"
     reporter.note(f"The task is classification with {header.n_classes} classes{kinds}{change}")
     first = min((label for rows in counts.values() for label in rows), default=0)
     if first and not names:

@@ -133,7 +133,7 @@ def listed(words: Iterable[Any]) -> str:
     """List the first words of what may be long and come from anywhere."""
     texts = [str(word)[:_MAX_WIDTH] for word in words]
     more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
-    return ", ".join(text if text.isprintable() else repr(text) for text in texts[:_MAX_LISTED]) + more
+    return ", ".join(text if text and text.isprintable() else repr(text) for text in texts[:_MAX_LISTED]) + more
 
 
 @dataclass(frozen=True)

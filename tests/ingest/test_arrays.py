@@ -100,6 +100,15 @@ def test_targets_and_order_of_fortran(root, tmp_path):
     np.testing.assert_array_equal(y, np.stack([found[:, 0], -found[:, 0]], axis=1))
 
 
+@pytest.mark.parametrize(("x_dtype", "y_dtype"), [("<f2", ">i4"), (">f8", ">f4"), (">u2", "<i8")])
+def test_dtypes_of_other_machines(root, tmp_path, x_dtype, y_dtype):
+    np.save(root / "X.npy", (8 * X).astype(x_dtype).reshape(40, 6))
+    np.save(root / "y.npy", Y.astype(y_dtype))
+    found, y = all_rows(build(recipe(root, "npy", ["X.npy"], ["y.npy"]), root, tmp_path / "s.zarr", n_partitions=1))
+    np.testing.assert_array_equal(found, 8 * X.reshape(40, 6))
+    np.testing.assert_array_equal(y, Y)
+
+
 @pytest.mark.parametrize("kind", ["npy", "zarr"])
 def test_arrays_built_in_steps(root, tmp_path, kind, read_tree):
     write(root, kind, "X.npy", X)

@@ -157,7 +157,9 @@ def test_frames_of_classes_that_never_train(tmp_path):
     reporter = Silent()
     counts = {"train": {0: 9}, "test": {0: 7, 2: 2}}
     remark_on_task(header, True, counts, reporter)
-    assert reporter.notes[0] == "The task is classification with 3 classes, the class numbers 0 to 2"
+    assert reporter.notes[0] == (
+        "The task is classification with 3 classes, the class numbers 0 to 2, of which no row of train has 1, 2"
+    )
     assert reporter.notes[1].startswith("Warning: 2 of 9 rows of test have a class that no row of train has") and (
         "learnt: 2;" in reporter.notes[1]
     )

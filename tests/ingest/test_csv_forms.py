@@ -8,6 +8,7 @@ import pytest
 
 from hfnumba.errors import DataError
 from hfnumba.ingest import build
+from hfnumba.ingest.one_table import table_recipe
 from tests.ingest.test_columns import rows_of
 from tests.silent import Silent
 
@@ -96,6 +97,28 @@ def test_a_question_mark_for_missing_values(root, space):
     assert "x: whole number from 1 to 7, 1 missing" not in said and "c: 2 categories (NA, a), 1 missing" in said
     with pytest.raises(DataError, match=r"\?.*texts that stand for missing values are named in missing_values"):
         built(root, 'label = "k"', 'categorical = ["c"]')
+
+
+@pytest.mark.parametrize("blank", [" ", "  ", 16 * " ", '" "', " NA ", "NaN "])
+def test_fields_of_spaces_have_no_number(root, blank):
+    (root / "a.csv").write_text(f"x,k\n1,0\n{blank},1\n3,0\n")
+    (root / "b.csv").write_text("x,k\n7,0\n")
+    store, _ = built(root, 'label = "k"', 'missing = "mean"', 'test = ["b.csv"]')
+    assert sorted(store["train"].load(0)[0][:, 0].tolist()) == [1, 2, 3]
+    recipe = table_recipe(root / "a.csv", ["k"])
+    assert (recipe.table.numeric, recipe.table.categorical) == (("x",), ())
+    assert build(recipe, root, root / "s.zarr")["train"].columns[0].fill is not None
+
+
+@pytest.mark.parametrize(("mark", "written"), [("-999", "-999.0"), ("-999.0", "-999"), ("-9.99e2", " -999 ")])
+def test_numbers_for_missing_values_in_any_spelling(root, mark, written):
+    (root / "a.csv").write_text(f"x,c,k\n1,1,0\n{written},{written},1\n3,1.0,0\n2,1,1\n")
+    (root / "b.csv").write_text("x,c,k\n7,1,0\n")
+    table = ['label = "k"', 'categorical = ["c"]', f'missing_values = ["{mark}"]', 'test = ["b.csv"]']
+    with pytest.raises(DataError, match="2 values are missing; the first is in column x, row 1"):
+        built(root, *table)
+    store, _ = built(root, *table, 'missing = "mean"')
+    assert sorted(store["train"].load(0)[0].tolist()) == [[1, 1, 0], [2, 0, 1], [2, 1, 0], [3, 1, 0]]
 
 
 def test_a_class_that_is_called_na(root):

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -65,6 +66,16 @@ def test_all_forms_give_the_same_rows(tmp_path, suffix):
     # Mean and deviation of the targets are those of the training rows.
     assert split.target_standardisation.mean == pytest.approx([y.mean(dtype=np.float64)], rel=1e-6)
     assert split.target_standardisation.deviation == pytest.approx([y.std(dtype=np.float64)], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_every_kind_of_text_in_parquet_is_categories(tmp_path, kind):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"town": pa.array(20 * ["Bonn", "Köln"], kind), "y": 10 * [0, 1, 1, 0]}), path)
+    recipe = table_recipe(path, ["y"])
+    assert recipe.table.categorical == ("town",)
+    (column,) = build(recipe, tmp_path, tmp_path / "s.zarr")["train"].columns
+    assert column.categories == ("Bonn", "Köln")
 
 
 def test_the_task_follows_the_label(tmp_path):
@@ -130,3 +141,53 @@ def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch, arguments, m
     written(tmp_path, ".csv")
     result = hf("data", "build", *arguments)
     assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("values", "odd"),
+    [
+        (["?", *map(str, range(20))], "?"),
+        ([f"{1000 * k:,}" for k in range(21)], "1,000"),
+        ([f"{k}%" for k in range(21)], "0%"),
+        ([f"${k}" for k in range(21)], "$0"),
+        ([f"{k},5" for k in range(21)], "0,5"),
+        (["x", *map(str, range(20))], "x"),
+    ],
+)
+def test_numbers_that_are_written_as_text_are_no_categories(tmp_path, suffix, values, odd):
+    columns = {"size": 3 * values, "x": [0.5 * i for i in range(63)], "y": 21 * ["a", "b", "a"]}
+    path = written(tmp_path, suffix, columns)
+    why = f"size is text because of values such as {re.escape(repr(odd))}, but most are numbers; .* say "
+    with pytest.raises(DataError, match=f"column {why}--categorical 'size' if they"):
+        table_recipe(path, ["y"])
+    assert table_recipe(path, ["y"], categorical=["size"]).table.categorical == ("size",)
+    assert table_recipe(path, ["y"], drop=["size"]).table.numeric == ("x",)
+    with pytest.raises(DataError, match=f"the label {why}--task classification"):
+        table_recipe(path, ["size"])
+    assert table_recipe(path, ["size"], task="classification").task == "classification"
+
+
+def test_text_after_a_block_of_numbers_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("hfnumba.ingest.sources.csv.BLOCK_NBYTES", 300)
+    columns = {"size": [*map(str, range(200)), "unknown", "none"], "y": 101 * [0, 1]}
+    with pytest.raises(DataError, match="column size is text because of values such as 'none', but most are numbers"):
+        table_recipe(written(tmp_path, ".csv", columns), ["y"])
+
+
+@pytest.mark.parametrize(
+    "values", [["1", "none", None], ["2024-01-01", "2024-01-02"], ["12:30", "5"], ["a1", "1", "b2"]]
+)
+def test_text_with_few_numbers_is_categories(tmp_path, values):
+    path = written(tmp_path, ".csv", {"kind": 20 * values, "y": [i % 2 for i in range(20 * len(values))]})
+    assert table_recipe(path, ["y"]).table.categorical == ("kind",)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_index_that_is_left_out_is_named(tmp_path, suffix):
+    name = "__index_level_0__" if suffix == ".parquet" else "Unnamed: 0"
+    columns = {name: [3 * i + 1 for i in range(40)], "x": [i % 7 / 2 for i in range(40)], "y": 20 * [0, 1]}
+    result = hf("data", "build", written(tmp_path, suffix, columns), "--label", "y", "--out", tmp_path / "s.zarr")
+    assert result.exit_code == 0 and "an index of rows as pandas writes it" in result.stderr, result.output
+    result = hf("data", "build", written(tmp_path, suffix, {name: columns[name], "y": columns["y"]}), "--label", "y")
+    assert result.exit_code == 1 and "no column for a feature besides the index of rows" in result.stderr

@@ -2,6 +2,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import os
 import shutil
 import threading
 
@@ -95,6 +96,8 @@ BASE = 'name = "x"\nformat = "digits"\n'
         (BASE + "context = 4", "context is for speech"),
         ('name="x"\nformat="timit"\ncontext = 999', r"\$.context"),
         ("\xff", "the text is not UTF-8"),
+        ("a = " + 100_000 * "[", "is not valid: maximum recursion depth exceeded"),
+        (" " * (2**24 + 1), "cannot be read: it has 16777217 bytes, expected at most 16777216"),
     ],
 )
 def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):
@@ -103,6 +106,15 @@ def test_faults_of_a_recipe_are_located(tmp_path, text, complaint):
     with pytest.raises(DataError, match=complaint) as error:
         find_recipe(path)
     assert str(path) in str(error.value)
+
+
+def test_what_is_no_file_is_not_read_as_a_recipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("pipe", "zero", "folder"):
+        with pytest.raises(DataError, match=f"{name}.toml cannot be read: a folder, pipe or device is in the place"):
+            find_recipe(tmp_path / f"{name}.toml")
 
 
 def test_a_recipe_that_is_not_there(tmp_path):

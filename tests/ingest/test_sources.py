@@ -188,6 +188,8 @@ def test_npz_with_two_arrays_for_one_split_and_arrays_for_none(tmp_path):
     X, y = np.zeros((4, 2)), np.arange(4) % 2
     with pytest.raises(DataError, match="holds X_train, y_train and x_train, y_train, which are both for train"):
         read(npz(tmp_path, X_train=X, x_train=X, y_train=y))
+    with pytest.raises(DataError, match="holds X, y for all rows and X_train, y_train for a split; rename or remove"):
+        read(npz(tmp_path, X=X, y=y, X_train=X, y_train=y))
     reporter = Silent()
     build(npz(tmp_path, X=X, y=y, ids=y, X_extra=X), out=tmp_path / "s.zarr", reporter=reporter)
     assert reporter.notes[0] == "Arrays of a.npz that are not used: X_extra, ids"

@@ -336,7 +336,7 @@ def write_parquet(path, **columns):
 @pytest.mark.parametrize(
     ("column", "complaint"),
     [
-        (["a", "b"], "column x has type string, expected numbers; name it in categorical"),
+        (["a", "b"], "column x has type string, expected numbers; say --categorical 'x' or --drop 'x'"),
         ([[1], [2]], "column x has type list"),
         ([b"a", b"b"], "column x has type binary"),
         ([1.0, None], "1 values are missing; the first is in column x, row 1"),
@@ -533,6 +533,12 @@ def test_hdf5_files_of_different_kinds(root, tmp_path):
     (root / "c.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(DataError, match="cannot be read as HDF5"):
         build(recipe(root, "hdf5", "c.h5"), root, tmp_path / "s.zarr")
+
+
+def test_transposed_arrays_of_matlab(root, tmp_path):
+    write_hdf5(root / "a.mat", X=np.ones((3, 40)), y=np.ones((1, 40)))
+    with pytest.raises(DataError, match=r"shape \(3, 40\) and y \(1, 40\); .* MATLAB's files hold arrays transposed"):
+        build(recipe(root, "hdf5", "a.mat"), root, tmp_path / "s.zarr")
 
 
 def test_libsvm_is_what_scikit_learn_reads(root, tmp_path):

@@ -37,8 +37,8 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
             else:
                 if not any(is_kind(kind) for is_kind in _numbers(arrow.types)):
                     raise DataError(
-                        f"{path}: column {name} has type {kind}, expected numbers; name it in categorical, or name "
-                        f"the columns to take in numeric"
+                        f"{path}: column {name} has type {kind}, expected numbers; say --categorical {name!r} or "
+                        f"--drop {name!r}, or name it in categorical, or the columns to take in numeric, of a recipe"
                     )
                 found[name] = np.asarray(column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False))
         except arrow.ArrowException as error:

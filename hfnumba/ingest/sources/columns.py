@@ -109,13 +109,18 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
             f"{path} has {titles.names.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its "
             f"own{_hint(titles.names)}"
         )
-    unnamed = () if options.numeric is not None else index
-    numeric = tuple(name for name in titles.names if name not in {*other, *unnamed})
+    numeric = tuple(name for name in titles.names if name not in {*other, *index})
     numeric = numeric if options.numeric is None else options.numeric
+    if not (*numeric, *options.categorical):
+        rows = f" besides the index of rows {_listed(list(index))}" if index else ""
+        raise DataError(
+            f"{path} has no column for a feature{rows}; it has {_listed(titles.names)}; name those to take in numeric "
+            "or categorical of [table]"
+        )
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
-    return Columns(numeric, options.categorical, options.labels, regression, weight, unnamed)
+    return Columns(numeric, options.categorical, options.labels, regression, weight, index)
 
 
 def left_out(titles: Titles) -> tuple[str, ...]:

@@ -24,9 +24,13 @@ from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
+from hfnumba.store.columns import canonical
 
 BLOCK_NBYTES = 2**22
 """Number of bytes read at once; a longer row is refused unless two such blocks happen to hold it."""
+
+MAX_SPACES = 16
+"""Largest number of spaces in a field of a column of numbers that has nothing else, and so no value."""
 
 _MISSING_WORD = (
     "empty, or a text such as NA that stands for a missing value; if that is a {}, set missing_values = [] in [table], "
@@ -66,12 +70,20 @@ def titles_of(path: Path, options: TableOptions) -> Titles:
 
 def batches_of(path: Path, options: TableOptions, columns: Columns) -> Iterator[tuple[Batch, float]]:
     """Yield the batches of a file, each with the share of the file that is read by then."""
-    missing = set() if options.missing_values is msgspec.UNSET else {text.strip() for text in options.missing_values}
+    marks = () if options.missing_values is msgspec.UNSET else options.missing_values
+    missing = set(map(canonical, marks))
+    # pandas writes -999 as -999.0 where a column has fractions or holes.
+    numbers = [number for mark in marks if (number := _number(mark, options.decimal or ".")) is not None]
     with _opened(path, options, columns) as (reader, file):
         nbytes = file.size()
         for batch in reader:
             found = to_batch(path, batch, columns)
             words = {name: _without_missing(found[name], missing) for name in columns.words}
+            if numbers:
+                found = {
+                    name: values if name in words else np.where(np.isin(values, numbers), np.nan, values)
+                    for name, values in found.items()
+                }
             yield {**found, **words}, file.tell() / nbytes
 
 
@@ -85,10 +97,17 @@ def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> It
             yield arrow.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _without_missing(words: NDArray[Any], missing: Collection[str]) -> NDArray[Any]:
+def _number(mark: str, decimal: str) -> float | None:
+    try:
+        return float(mark.strip().replace(decimal, "."))
+    except ValueError:
+        return None
+
+
+def _without_missing(words: NDArray[Any], missing: Collection[str | None]) -> NDArray[Any]:
     """Replace words of nothing but spaces, as empty ones are, and those that stand for missing values."""
-    found = (None if word is None or not word.strip() or word.strip() in missing else word for word in words.tolist())
-    return np.array(list(found), object)
+    absent = {None, "", *missing}
+    return np.array([None if canonical(word) in absent else word for word in words.tolist()], object)
 
 
 @contextmanager
@@ -100,9 +119,10 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
         kinds = dict.fromkeys((*columns.numeric, *columns.labels, *columns.weight), arrow.float64())
         kinds |= dict.fromkeys(columns.words, arrow.string())
         convert |= {"column_types": kinds, "include_columns": list(kinds), "strings_can_be_null": True}
-    if options.missing_values is not msgspec.UNSET:
-        spaced = ("{}", " {}", "{} ", " {} ")
-        convert["null_values"] = ["", *(form.format(text) for text in options.missing_values for form in spaced)]
+    # Arrow strips spaces from numbers, but not from what stands for missing ones.
+    marks = csv.ConvertOptions().null_values if options.missing_values is msgspec.UNSET else options.missing_values
+    spaced = (form.format(mark) for mark in marks for form in ("{}", " {}", "{} ", " {} "))
+    convert["null_values"] = [*(n * " " for n in range(MAX_SPACES + 1)), *spaced]
     with opened(path) as text:
         if is_utf16(beginning := text.read(2)):
             raise DataError(f"{path} cannot be read as CSV: {encoding_hint(beginning)}")

@@ -39,9 +39,11 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
         with _opened(path) as file:
             X, y = (_dataset(path, file, name) for name in names)
             if len(X) != len(y) or width(X.shape) != n_features:
+                turned = X.ndim == 2 and y.shape[-1] == X.shape[1] != len(X)
+                hint = "; MATLAB's files hold arrays transposed: save X' and y' in it" if turned else ""
                 raise DataError(
                     f"{path}: {names[0]} has shape {X.shape} and {names[1]} {y.shape}; expected the same number "
-                    f"of rows, and {n_features} features as in the first file"
+                    f"of rows, and {n_features} features as in the first file{hint}"
                 )
             if (X.dtype == np.uint8) != (dtype is np.uint8):
                 raise DataError(f"{path}: {names[0]} has dtype {X.dtype}, which differs from that of the first file")

@@ -71,7 +71,10 @@ def _chosen(path: Path, names: Collection[str]) -> dict[str, tuple[str, str]]:
         if present:
             found[split] = present[0]
     if "all" in found:
-        return {"all": found["all"]}
+        if len(found) > 1:
+            whole, split = (", ".join(pair) for pair in list(found.values())[:2])
+            raise DataError(f"{path} holds {whole} for all rows and {split} for a split; rename or remove one of them")
+        return found
     if "train" not in found:
         raise DataError(
             f"{path} holds {listed(sorted(names)) or 'no arrays'}; expected X_train, y_train, X_test, y_test (x_train "

@@ -43,7 +43,7 @@ def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> It
     """
     types = require("pyarrow", "tables").types
     numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
-    texts = (types.is_string, types.is_large_string, types.is_dictionary)
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_dictionary)
     with _opened(path) as file:
         for name in names:
             kind = file.schema_arrow.field(name).type

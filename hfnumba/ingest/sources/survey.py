@@ -156,7 +156,10 @@ class Survey:
         """Record means, origins and categories; refuse columns whose values float32 cannot distinguish."""
         for name, n in self.counts.items():
             if not n:
-                raise DataError(f"column {shown(name)} has no value in the training rows")
+                raise DataError(
+                    f"column {shown(name)} has no value in the training rows; leave it out with --drop {name!r}, or "
+                    "name the columns to take in numeric of a recipe"
+                )
             self.columns.means[name] = self.sums[name] / n
         advice = None if standardise else f"{ADVICE}, or name the columns to take in numeric"
         self.columns.origin = self._origins(self.columns.numeric, advice)
@@ -201,7 +204,7 @@ class Survey:
                 what = "is a running number" if running else "has a larger (or smaller) value from row to row"
                 yield (
                     f"Warning: column {shown(name)} {what}, which may give away labels by the order of the rows; to "
-                    f"leave it out, name the columns to take in numeric"
+                    f"leave it out, say --drop {name!r}, or name the columns to take in numeric of a recipe"
                 )
         for name, counts in self.learnt.items():
             known = {value: n for value, n in counts.items() if value is not None}
@@ -246,7 +249,7 @@ def _of_index(names: Sequence[str]) -> str:
             f"No feature is {words} ({unnamed} columns without a name), an index of rows of several levels as pandas "
             f"writes it; to have it, give each column a name"
         )
-    return f"No feature is {words}, an index of rows as pandas writes it; to have it, name it in numeric"
+    return f"No feature is {words}, an index of rows as pandas writes it; to have it, name it in numeric of a recipe"
 
 
 def shown(name: str) -> str:
