@@ -69,11 +69,9 @@ def cells(data, method, settings, options):
     if None in runs:
         return f"not within {options.passes} passes | – | – | – |"
     rounds, passes, gflop, error = zip(*runs, strict=True)
-    middle = statistics.median
-    return (
-        f"{middle(rounds):,.0f} ({min(rounds):,}–{max(rounds):,}) | {middle(passes):.0f} | {middle(gflop):.3g} | "
-        f"{middle(error):.2%} |"
-    )
+    middle, least, most = statistics.median(rounds), min(rounds), max(rounds)
+    text = f"{middle:,.0f}" + (f" ({least:,}–{most:,})" if least < most else "")
+    return f"{text} | {statistics.median(passes):.0f} | {statistics.median(gflop):.3g} | {statistics.median(error):.1%} |"
 
 
 def of_methods(problems, options):
