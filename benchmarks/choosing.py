@@ -30,6 +30,8 @@ VARIANTS = {
     "kfac": {"damping": (0.001, 0.1, 1.0), "batch_rows": (256, 512, 1024, 2048, 4096, 0)},
 }
 """Values of a setting besides its default; 0 stands for all rows; numbers of rows that are too many are left out."""
+DEFAULT_ROWS = {"curvature_rows": 4096, "batch_rows": 6144}
+"""Default numbers of rows; a minibatch of more than half of the rows is all of them."""
 COLUMNS = "rounds | passes | GFLOP | test error |"
 
 
@@ -71,7 +73,8 @@ def cells(data, method, settings, options):
     rounds, passes, gflop, error = zip(*runs, strict=True)
     middle, least, most = statistics.median(rounds), min(rounds), max(rounds)
     text = f"{middle:,.0f}" + (f" ({least:,}–{most:,})" if least < most else "")
-    return f"{text} | {statistics.median(passes):.0f} | {statistics.median(gflop):.3g} | {statistics.median(error):.1%} |"
+    middles = [statistics.median(numbers) for numbers in (passes, gflop, error)]
+    return "{} | {:.0f} | {:.3g} | {:.1%} |".format(text, *middles)
 
 
 def of_methods(problems, options):
@@ -98,13 +101,13 @@ def of_settings(problems, options):
 def changes(variants, n_rows):
     """Yield the text and the settings of each variant of a method on a number of rows."""
     for setting, values in variants.items():
-        option = "--" + setting.replace("_", "-")
+        option, most = "--" + setting.replace("_", "-"), n_rows // 2 if setting == "batch_rows" else n_rows
         for value in values:
             if not setting.endswith("_rows"):
                 yield f"`{option} {value:g}`", {setting: value}
-            elif not value and n_rows > 4096:  # On fewer rows all are the default.
+            elif not value and most > DEFAULT_ROWS[setting]:  # Otherwise all rows are the default.
                 yield f"`{option} {n_rows}` (all)", {setting: n_rows}
-            elif value and value < n_rows:
+            elif 0 < value <= most:
                 yield f"`{option} {value}`", {setting: value}
 
 
