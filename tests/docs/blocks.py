@@ -23,6 +23,9 @@ Comments on lines of their own directly before a fence:
 ``<!-- executed with: train --max-iterations 2; data build --rows 500 -->``
     Options that the commands of the block have in the test unless they name them, so that the test is short.
 
+``<!-- numbers within: 10% -->``
+    Numbers of the output may differ by this share, for those that depend on the processor.
+
 A comment that begins with ``<!-- hidden`` has blocks that the test needs, but not the reader.
 """
 
@@ -36,7 +39,7 @@ from markdown_it import MarkdownIt
 
 EXECUTED, PARSED, PLAIN = ("console", "bash", "python"), ("toml", "json", "yaml"), ("text",)
 _HIDDEN = re.compile(r"<!--\s*hidden$(.*?)-->", re.DOTALL | re.MULTILINE)
-_COMMENT = re.compile(r"<!--\s*(not executed|slow|file|executed with)\b:?\s*(.*?)\s*-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--\s*(not executed|slow|file|executed with|numbers within)\b:?\s*(.*?)\s*-->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def faults(page: Path) -> list[str]:
     for block in blocks(page):
         if block.language not in EXECUTED + PARSED + PLAIN:
             known = ", ".join(EXECUTED + PARSED + PLAIN)
-            found.append(f"{page.name}:{block.line}: a code block is {block.language or 'without language'}, not {known}")
+            found.append(
+                f"{page.name}:{block.line}: a code block is {block.language or 'without language'}, not {known}"
+            )
         for name in ("not executed", "file", "executed with"):
             if block.comments.get(name) == "":
                 found.append(f"{page.name}:{block.line}: '<!-- {name}: … -->' has no text")

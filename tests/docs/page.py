@@ -8,9 +8,9 @@ that folder. ``hfnumba data build mnist`` finds its files in ``$HFNUMBA_DATA/mni
 
 from __future__ import annotations
 
-import doctest
 import json
 import linecache
+import math
 import os
 import re
 import shlex
@@ -25,6 +25,7 @@ from pathlib import Path
 from tests.docs.blocks import Block, blocks, commands
 
 ROOT = Path(__file__).resolve().parents[2]
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 FOLDERS = ("benchmarks", "cluster", "datasets", "docs", "examples")
 PROGRAM = """#!{python}
 import sys
@@ -107,7 +108,8 @@ class Session:
             status, stdout, stderr = self._shell(block, command)
             # What a terminal shows; progress and notes on stderr need not be shown.
             shown = [stdout, stderr + stdout, stdout + stderr] if not status else [stdout + stderr, stderr + stdout]
-            if not any(_matches(expected, one) for one in shown):
+            tolerance = float(block.comments.get("numbers within", "0%").rstrip("%")) / 100
+            if not any(matches(expected, one, tolerance) for one in shown):
                 raise PageError(f"$ {command}\nexpected\n{expected}\ngot status {status} and\n{stdout}{stderr}")
             if status and not expected.strip():
                 raise PageError(f"$ {command}\nexit status {status}\n{stderr}")
@@ -139,9 +141,23 @@ def variables(options: str) -> dict[str, str]:
     return found
 
 
-def _matches(expected: str, got: str) -> bool:
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    return doctest.OutputChecker().check_output(expected.strip() + "\n", got.strip() + "\n", flags)
+def matches(expected: str, got: str, tolerance: float = 0.0) -> bool:
+    """Whether an output is as expected: ``...`` stands for any text, and any white space for any other."""
+    pattern, numbers = "", []
+    for piece in re.split(rf"(\s*\.\.\.\s*|\s+|{NUMBER})", expected.strip()):
+        if piece.strip() == "...":
+            pattern += ".*?"
+        elif piece.isspace():
+            pattern += r"\s+"
+        elif tolerance and re.fullmatch(NUMBER, piece):
+            pattern += f"({NUMBER})"
+            numbers.append(float(piece))
+        else:
+            pattern += re.escape(piece)
+    found = re.fullmatch(pattern, got.strip(), re.DOTALL)
+    if found is None:
+        return False
+    return all(math.isclose(a, float(b), rel_tol=tolerance) for a, b in zip(numbers, found.groups(), strict=True))
 
 
 def execute(page: Path, folder: Path) -> None:

@@ -8,13 +8,17 @@ import sys
 import pytest
 
 from tests.docs.blocks import blocks, commands, faults
-from tests.docs.page import ROOT, variables
+from tests.docs.page import ROOT, matches, variables
 from tests.limits import LIMIT_S
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PAGES += [ROOT / folder / "README.md" for folder in ("cluster", "datasets", "examples")]
 # What building the site writes among its sources.
-PAGES = [page for page in PAGES if not {"_build", "generated"} & set(page.parts) and page.parent != ROOT / "docs" / "examples"]
+PAGES = [
+    page
+    for page in PAGES
+    if not {"_build", "generated"} & set(page.parts) and page.parent != ROOT / "docs" / "examples"
+]
 
 
 def executed(page):
@@ -170,6 +174,24 @@ def test_hidden_blocks_are_blocks(tmp_path):
 
 def test_commands_of_a_console_block():
     assert commands("$ a \\\n> b\nout\n> no command\n$ c\n") == [("a \\\nb", "out\n> no command"), ("c", "")]
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "tolerance", "holds"),
+    [
+        ("a  1\nb", "a 1 \n  b\n", 0, True),
+        ("a 1", "a 2", 0, False),
+        ("a 1 b", "a 1.1 b", 0.2, True),
+        ("a 1 b", "a 1.1 c", 0.2, False),
+        ("loss -2.5e-3 of 10", "loss -2.6e-3 of 30", 0.1, False),
+        ("first\n...\nlast", "first\nlast", 0, True),
+        ("first\n...\nlast", "first\n1\n2\nlast", 0, True),
+        ("12 ± 1, ...", "13 ± 1, 3, 4", 0.1, True),
+        ("", "anything", 0, False),
+    ],
+)
+def test_an_output_and_what_is_expected(expected, got, tolerance, holds):
+    assert matches(expected, got, tolerance) is holds
 
 
 def test_options_become_variables():
