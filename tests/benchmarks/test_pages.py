@@ -20,14 +20,13 @@ def modules(monkeypatch):
 @pytest.fixture
 def checkout(modules, monkeypatch, tmp_path):
     """A small checkout: one page with a table, and the code that it measures."""
-    pages, tables = modules
     (tmp_path / "hfnumba" / "engine").mkdir(parents=True)
     (tmp_path / "hfnumba" / "engine" / "rounds.py").write_text('"""A module."""\n\nX = 1  # one\n')
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("No table.\n")
     page = tmp_path / "docs" / "scaling.md"
     page.write_text("before\n<!-- rounds: begin -->\n<!-- rounds: end -->\nafter\n")
-    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(modules[0], "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "rounds.py"), "--docs", str(tmp_path / "docs"), "a b"])
     return page
 
