@@ -25,42 +25,20 @@ _RECORD = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """What makes a table: the script, and the folders or files of the package that it measures."""
-
-    script: str
-    code: tuple[str, ...]
-
-
 _KERNELS = ("hfnumba/engine", "hfnumba/kernels")
 _TRAINING = (*_KERNELS, "hfnumba/krylov", "hfnumba/optim")
-_STORES = ("hfnumba/ingest", "hfnumba/store")
-
-
-def _sources(script: str, code: tuple[str, ...], *names: str) -> dict[str, Source]:
-    return dict.fromkeys(names, Source(f"benchmarks/{script}.py", code))
-
-
-SOURCES = {
-    **_sources("ablation", _TRAINING, "ablation"),
-    **_sources("data", _STORES, "data"),
-    **_sources("defaults", (*_TRAINING, "hfnumba/estimator"), "defaults", "candidates"),
-    **_sources("iteration", _KERNELS, "iteration"),
-    **_sources("kernels", _KERNELS, "setting", "rates", "summary", "threads", "memory"),
-    **_sources("methods", _TRAINING, "methods"),
-    **_sources("preconditioner", _TRAINING, "preconditioner"),
-    **_sources("quality", _TRAINING, "results"),
-    **_sources("relay", ("hfnumba/engine",), "relay"),
-    **_sources("reproduction", _TRAINING, "claims", "changes", "grids", "samples", "communication", "runs"),
-    **_sources("reproduction", _TRAINING, "one", "three", "saddle"),
-    **_sources("rounds", ("hfnumba/engine",), "rounds"),
-    **_sources("scaling", _KERNELS, "scaling"),
-    **_sources("speech", _TRAINING, "speech", "speech-settings"),
-    **_sources("streaming", (*_KERNELS, "hfnumba/store"), "streaming"),
-    **_sources("waking", _KERNELS, "waking"),
+_CODE = {
+    "data": ("hfnumba/ingest", "hfnumba/store"),
+    "defaults": (*_TRAINING, "hfnumba/estimator"),
+    "iteration": _KERNELS,
+    "kernels": _KERNELS,
+    "relay": ("hfnumba/engine",),
+    "rounds": ("hfnumba/engine",),
+    "scaling": _KERNELS,
+    "streaming": (*_KERNELS, "hfnumba/store"),
+    "waking": _KERNELS,
 }
-"""Sources of the tables by the names of their markers."""
+"""Folders of the package that a script measures; those that train are not listed."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +58,11 @@ class Record:
     code: dict[str, str]
 
     @classmethod
-    def new(cls, name: str, results: Iterable[Path] = ()) -> Self:
-        """Record of the table that this process makes, from files of earlier results if any are given."""
+    def new(cls, results: Iterable[Path] = ()) -> Self:
+        """Record of a table that this process makes, from files of earlier results if any are given."""
         measured = min((path.stat().st_mtime for path in results), default=None)
         day = datetime.now(UTC) if measured is None else datetime.fromtimestamp(measured, UTC)
-        code = {path: code_digest(path, measured) for path in SOURCES[name].code}
+        code = {path: code_digest(path, measured) for path in _CODE.get(Path(sys.argv[0]).stem, _TRAINING)}
         return cls(_command(), hfnumba.__version__, f"{day:%Y-%m-%d}", code)
 
     @classmethod
@@ -140,7 +118,7 @@ def insert(page: Path, name: str, table: str, results: Iterable[Path] = ()) -> N
     ``results`` are files of earlier measurements that the table was made from; the oldest gives the date.
     """
     before, _, after = _split(page, name)
-    page.write_text(f"{before}\n{table.strip()}\n\n{Record.new(name, results)}\n{after}", "utf-8")
+    page.write_text(f"{before}\n{table.strip()}\n\n{Record.new(results)}\n{after}", "utf-8")
 
 
 def publish(table: str, page: Path | None, name: str, results: Iterable[Path] = ()) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pages import ROOT, SOURCES, UNKNOWN, Record, code_digest, marked
+from pages import ROOT, UNKNOWN, Record, code_digest, marked
 
 from hfnumba.figures.summary import markdown
 
@@ -44,8 +44,7 @@ def main() -> None:
         [
             page.relative_to(ROOT).as_posix(),
             name,
-            SOURCES[name].script,
-            "–" if record is None else f"{record.version}, {record.day}",
+            *(("–", "–") if record is None else (f"`{record.command}`", f"{record.version}, {record.day}")),
             state(page, name, record),
         ]
         for page, name, record in tables()

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 
 import pytest
@@ -76,14 +77,10 @@ def test_a_table_without_a_record_is_listed_as_such(modules, checkout):
     assert state(modules, checkout) == "not recorded"
 
 
-def test_each_table_of_the_pages_has_a_script_and_code_that_exist(modules):
-    pages, tables = modules
-    found = list(tables.tables())
+def test_each_table_of_the_pages_has_a_command_and_code_that_exist(modules):
+    found = list(modules[1].tables())
     assert len(found) > 20
     for page, name, record in found:
-        source = pages.SOURCES[name]
-        assert (ROOT / source.script).exists() and source.script in page.read_text("utf-8"), (page.name, name)
-        paths = source.code if record is None else record.code
-        assert all((ROOT / path).exists() for path in paths), (page.name, name)
-        if record is not None:
-            assert source.script in record.command, (page.name, name)
+        scripts = re.findall(r"benchmarks/\w+\.py", page.read_text("utf-8") if record is None else record.command)
+        assert scripts and all((ROOT / script).exists() for script in scripts), (page.name, name)
+        assert all((ROOT / path).exists() for path in record.code) if record else True, (page.name, name)
