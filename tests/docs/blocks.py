@@ -16,8 +16,6 @@ text      nothing
 Comments on lines of their own directly before a fence:
 
 ``<!-- not executed: REASON -->``
-``<!-- slow -->``
-    The whole page is tested with ``-m slow``.
 ``<!-- file: NAME -->``
     The block is written to that file instead of being executed.
 ``<!-- executed with: train --max-iterations 2; data build --rows 500 -->``
@@ -39,7 +37,7 @@ from markdown_it import MarkdownIt
 
 EXECUTED, PARSED, PLAIN = ("console", "bash", "python"), ("toml", "json", "yaml"), ("text",)
 _HIDDEN = re.compile(r"<!--\s*hidden$(.*?)-->", re.DOTALL | re.MULTILINE)
-_COMMENT = re.compile(r"<!--\s*(not executed|slow|file|executed with|numbers within)\b:?\s*(.*?)\s*-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--\s*(not executed|file|executed with|numbers within)\b:?\s*(.*?)\s*-->", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from hfnumba.cli import main
 from tests.docs.blocks import blocks
 from tests.docs.page import ROOT
-from tests.docs.test_blocks import PAGES
+from tests.docs.test_blocks import PAGES, name_of
 
 OPTION = re.compile(r"(?<!\S)\[?(--?[a-zA-Z][\w-]*)")
 
@@ -40,7 +40,7 @@ def wrong(line):
         if not (ROOT / script).exists():
             return [script]
         return [option for option in OPTION.findall(rest) if option not in options_of(script)]
-    found = re.search(r"(?:^|\s)hfnumba (.*)", line)
+    found = re.search(r"(?:^|\s)(?<!import )hfnumba (.*)", line)
     if found is None:
         return []
     words, command = found[1].split(), main
@@ -53,7 +53,7 @@ def wrong(line):
     return [option for option in OPTION.findall(" ".join(words)) if option not in known]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_commands_in_a_page_exist(page):
     assert {line: found for line in [*spans(page), *lines(page)] if (found := wrong(line))} == {}
 
@@ -68,6 +68,7 @@ def test_the_commands_in_a_page_exist(page):
         ("python benchmarks/nothing.py --write x", ["benchmarks/nothing.py"]),
         ("python benchmarks/methods.py --wirte x", ["--wirte"]),
         ("hfnumba train … --hidden 3 -v", []),
+        ("import hfnumba as hf", []),
     ],
 )
 def test_a_wrong_command_is_found(line, expected):
