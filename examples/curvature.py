@@ -32,12 +32,11 @@ for name, found in spectra.items():
         f"{name}: eigenvalues from {low.value:.4f} to {high.value:.3f}, at least {found.n_negative_at_least} negative"
     )
 
-figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-for name, found in spectra.items():
+figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+for axes, (name, found) in zip(panels, spectra.items(), strict=True):
     x = np.linspace(found.lowest[0].value - 3 * found.width, found.highest[0].value + 3 * found.width, 600)
-    axes.semilogy(x, found.density(x).value, label=name)
-axes.set(xlabel="eigenvalue of the Hessian", ylabel="spectral density", ylim=(1e-6, None))
-axes.legend(frameon=False)
+    axes.semilogy(x, found.density(x).value)
+    axes.set(title=name, xlabel="eigenvalue of the Hessian", ylabel="spectral density", ylim=(1e-6, None))
 plt.show()
 
 # %% [markdown]

@@ -27,10 +27,11 @@ from tests.docs.blocks import Block, blocks, commands
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 FOLDERS = ("benchmarks", "cluster", "datasets", "docs", "examples")
+# Worker processes import it, as they do the installed command.
 PROGRAM = """#!{python}
-import sys
 from hfnumba.cli import main
-main(prog_name="hfnumba", auto_envvar_prefix="HFNUMBA_PAGE")
+if __name__ == "__main__":
+    main(prog_name="hfnumba", auto_envvar_prefix="HFNUMBA_PAGE")
 """
 # Exported variables and the working folder pass from one block to the next, as in a terminal.
 SHELL = """set -eo pipefail
