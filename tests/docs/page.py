@@ -9,7 +9,6 @@ that folder. ``hfnumba data build mnist`` finds its files in ``$HFNUMBA_DATA/mni
 from __future__ import annotations
 
 import json
-import linecache
 import math
 import os
 import re
@@ -95,7 +94,6 @@ class Session:
     def _python(self, block: Block) -> None:
         # Lines of the page, so that a traceback shows them.
         code = compile("\n" * (block.line - 1) + block.text, str(self.page), "exec")
-        linecache.checkcache()
         exec(code, self.module.__dict__)
 
     def _bash(self, block: Block) -> None:
