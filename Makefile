@@ -5,7 +5,7 @@ STORE ?= mnist.zarr
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-bits test-slow lint bench clean
+.PHONY: help demo test test-bits test-slow lint bench tables-age clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make lint       check style, types and docstrings"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
+	@echo "make tables-age  list the tables of the pages whose code has changed since they were made"
 	@echo "make clean      delete the environment and what tools have left"
 
 # Stamp files make the second time quick: each is as old as the installation it stands for.
@@ -60,6 +61,9 @@ lint: $(VENV)/installed-dev
 bench: $(VENV)/installed
 	@test -e "$(STORE)" || $(BIN)/hfnumba data build mnist --out "$(STORE)"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/methods.py "$(STORE)"
+
+tables-age: $(VENV)/installed
+	@$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

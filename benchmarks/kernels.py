@@ -150,7 +150,8 @@ def main() -> None:
     print(*tables.values(), sep="\n\n")
     if given.write is not None:
         for name, table in tables.items():
-            insert(given.write, name, table)
+            results = () if name in ("threads", "memory") else (given.rates,)
+            insert(given.write, name, table, results)
 
 
 if __name__ == "__main__":

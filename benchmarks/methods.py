@@ -64,7 +64,7 @@ def main() -> None:
     table = "\n".join((HEADER, *rows))
     print(table)
     if options.write is not None:
-        insert(options.write, "methods", table)
+        insert(options.write, "methods", table, options.runs.glob("*/ledger.jsonl"))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def main():
     table = "\n".join((HEADER, *rows(options)))
     print(table)
     if options.write is not None:
-        insert(options.write, "preconditioner", table)
+        insert(options.write, "preconditioner", table, options.runs.glob("*/ledger.jsonl"))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+", help="files that `hfnumba bench quality` wrote")
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers named `results`")
     given = parser.parse_args()
-    publish("\n\n".join(section(path, given.write) for path in given.results), given.write, "results")
+    tables = "\n\n".join(section(path, given.write) for path in given.results)
+    publish(tables, given.write, "results", given.results)
 
 
 if __name__ == "__main__":

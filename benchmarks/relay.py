@@ -115,7 +115,7 @@ def main(out, workers, seconds, docs):
         f"{TIMIT_ROWS:,} rows, with {CURVATURE_ROWS:,} curvature rows. The default fan-in is {FAN_IN}.\n\n"
         f"{modelled_table(constants, network)}"
     )
-    publish(text, docs and docs / "scaling.md", "relay")
+    publish(text, docs and docs / "scaling.md", "relay", out.glob("*.json"))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def main() -> None:
     print("\n\n".join(made.values()))
     if options.write is not None:
         for marker, table in made.items():
-            insert(options.write, marker, table)
+            insert(options.write, marker, table, options.out.glob("runs*/**/ledger.jsonl"))
 
 
 if __name__ == "__main__":

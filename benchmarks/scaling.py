@@ -38,7 +38,7 @@ def main(out, quick, store, seconds, docs):
         for path in paths:
             if path.suffix in (".png", ".svg", ".json"):
                 shutil.copy(path, docs / "figures" / path.name)
-        insert(docs / "scaling.md", "scaling", (out / "two.md").read_text())
+        insert(docs / "scaling.md", "scaling", (out / "two.md").read_text(), (out / "runs" / "two").glob("*.json"))
 
 
 if __name__ == "__main__":

@@ -285,7 +285,7 @@ def main() -> None:
     tables = {"speech-settings": selection_table(settings), "speech": table(finals)}
     print(*tables.values(), sep="\n\n")
     for name, text in tables.items() if options.write is not None else ():
-        insert(options.write, name, text)
+        insert(options.write, name, text, options.runs.glob("**/ledger.jsonl"))
 
 
 if __name__ == "__main__":
