@@ -29,11 +29,12 @@ ONLY = {
     "path_text": set(),
     "progress": set(),
     "objective": {"krylov"},
+    "package_files": set(),
     "optim": {"html", "krylov", "objective", "progress"},
     "store": {"atomic", "html", "linux", "progress", "versions"},
     "formats": set(),
-    "ingest": {"atomic", "formats", "linux", "path_text", "progress", "store"},
-    "launch": {"processors", "stop", "versions"},
+    "ingest": {"atomic", "formats", "linux", "package_files", "path_text", "progress", "store"},
+    "launch": {"atomic", "package_files", "processors", "stop", "versions"},
 }
 # Libraries that only some rooms may import.
 LIBRARIES = {

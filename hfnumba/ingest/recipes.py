@@ -13,6 +13,7 @@ import msgspec
 from hfnumba.errors import DataError, did_you_mean, encoding_hint
 from hfnumba.ingest.recipe_faults import recipe_fault
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
+from hfnumba.package_files import package_folder
 from hfnumba.store.layout import MAX_CONTEXT, SPLITS
 from hfnumba.store.manifest import Task
 
@@ -161,12 +162,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def datasets_dir() -> Path:
-    """Folder of the recipes of hfnumba: inside the package when it is installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "datasets", package.parent / "datasets"):
-        if (folder / "mnist.toml").is_file():
-            return folder
-    raise DataError(f"the recipes of hfnumba are missing beside {package}; install it again")
+    """Return the folder of the recipes that come with hfnumba."""
+    return package_folder("datasets")
 
 
 def list_recipes() -> list[Recipe]:
