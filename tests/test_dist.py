@@ -98,7 +98,7 @@ def test_the_sdist_holds_what_git_has(dist):
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
     if not (ROOT / ".git").exists():
         pytest.skip("this folder is no git repository")
-    files = run("git", "-C", ROOT, "ls-files").splitlines()
+    files = run("git", "-C", ROOT, "-c", "core.quotepath=off", "ls-files").splitlines()
     assert names == {*files, "PKG-INFO"}
 
 
@@ -108,16 +108,12 @@ def test_a_wheel_of_the_checkout_is_the_same(dist, tmp_path):
 
 
 def test_the_wheel_holds_hfnumba_with_its_recipes_and_scripts_and_nothing_else(dist):
-    files = {
-        path: f"hfnumba/{path.relative_to(ROOT)}"
-        for name in ("cluster", "datasets")
-        for path in (ROOT / name).iterdir()
-    }
-    files |= {
-        path: str(path.relative_to(ROOT)) for path in [*(ROOT / "hfnumba").rglob("*.py"), ROOT / "hfnumba/py.typed"]
-    }
+    sources = [*(ROOT / "hfnumba").rglob("*.py"), ROOT / "hfnumba/py.typed"]
+    expected = {str(path.relative_to(ROOT)): path.read_bytes() for path in sources}
+    for name in ("cluster", "datasets"):
+        expected |= {f"hfnumba/{name}/{path.name}": path.read_bytes() for path in (ROOT / name).iterdir()}
     ours = {name: content for name, content in dist.shipped.items() if ".dist-info/" not in name}
-    assert ours == {name: path.read_bytes() for path, name in files.items()}
+    assert ours == expected
     assert dist.shipped[f"hfnumba-{VERSION}.dist-info/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
 
 

@@ -79,7 +79,7 @@ def test_the_citation_is_pyproject():
     assert (citation["authors"], citation["keywords"]) == (PROJECT["authors"], PROJECT["keywords"])
     (paper,) = citation["references"]
     readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert f"[*{paper['title']}*]({paper['url']})" in readme
+    assert paper["title"] in readme and paper["url"] in readme
     assert paper["url"].removeprefix("https://arxiv.org/abs/") == paper["doi"].removeprefix("10.48550/arXiv.")
 
 
