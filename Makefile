@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 STORE ?= mnist.zarr
 BIN := $(VENV)/bin
+# The versions of Python that pyproject.toml names.
+PYTHONS := 3.12 3.13 3.14
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-bits test-slow lint bench tables-age clean
+.PHONY: help demo test test-bits test-slow dist-check lint bench tables-age clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +15,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
 	@echo "make test-slow  run the tests that take long or kill processes"
+	@echo "make dist-check build sdist and wheel, and try the wheel in an empty environment"
 	@echo "make lint       check style, types and docstrings"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
 	@echo "make tables-age  list the tables of the pages whose code has changed since they were made"
@@ -51,10 +54,13 @@ test-bits: $(VENV)/installed-dev
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow
 
+dist-check: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m dist tests/test_dist.py
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@printf '%s\n' $(PYTHONS) | xargs -t -P 2 -I VERSION $(BIN)/mypy --python-version VERSION
 	$(BIN)/numpydoc lint $$(git ls-files 'hfnumba/*.py')
 	$(BIN)/python -m tests.docstrings
 

@@ -1,18 +1,13 @@
-"""Rules of the house that no single room can hold: who imports whom, what is installed, what an import costs."""
+"""Rules of the house that no single room can hold: who imports whom, how long things are, what an import costs."""
 
 import ast
 import os
-import re
 import subprocess
 import sys
-import tomllib
-import zipfile
 
 import pytest
-import yaml
 
 from tests import house
-from tests.limits import LIMIT_S
 
 ROOT = house.ROOT
 
@@ -29,11 +24,12 @@ ONLY = {
     "path_text": set(),
     "progress": set(),
     "objective": {"krylov"},
+    "package_files": set(),
     "optim": {"html", "krylov", "objective", "progress"},
     "store": {"atomic", "html", "linux", "progress", "versions"},
     "formats": set(),
-    "ingest": {"atomic", "formats", "linux", "path_text", "progress", "store"},
-    "launch": {"processors", "stop", "versions"},
+    "ingest": {"atomic", "formats", "linux", "package_files", "path_text", "progress", "store"},
+    "launch": {"atomic", "package_files", "processors", "stop", "versions"},
 }
 # Libraries that only some rooms may import.
 LIBRARIES = {
@@ -127,41 +123,6 @@ def test_no_print_and_no_fastmath():
                     if keyword.arg == "fastmath":
                         value = keyword.value
                         assert not (isinstance(value, ast.Constant) and value.value is True), module.name
-
-
-def requirement(text):
-    name, version = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", text.strip()).groups()
-    return name.lower(), version
-
-
-def test_environment_is_pyproject():
-    conda_names = {"dask": "dask-core", "matplotlib": "matplotlib-base", "soundfile": "pysoundfile"}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
-    wanted = {requirement(text) for texts in lists for text in texts if not text.startswith("hfnumba[")}
-    wanted = {(conda_names.get(name, name), version) for name, version in wanted}
-    wanted |= {("python", project["requires-python"])}
-    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    # What conda-forge does not have comes by pip.
-    listed = [entry for entry in entries if isinstance(entry, str)]
-    listed += [text for entry in entries if not isinstance(entry, str) for text in entry["pip"]]
-    assert {requirement(text) for text in listed} - {("pip", "")} == wanted
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_hfnumba_with_its_recipes_and_nothing_else(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    if "hatchling" in done.stderr and "No matching distribution" in done.stderr:
-        pytest.skip("the build backend, hatchling, cannot be fetched here")
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"hfnumba"}
-    recipes = {f"hfnumba/datasets/{path.name}" for path in (ROOT / "datasets").glob("*.toml")}
-    assert recipes and recipes <= set(names)
-    assert "hfnumba/py.typed" in names and any(name.endswith("licenses/LICENSE") for name in names)
 
 
 def loaded_by(code):

@@ -43,6 +43,9 @@ _COMMANDS = {
     "explain": _Entry("hfnumba.cli.explain", "explain", "Explain what went well or badly in a run."),
     "figure": _Entry("hfnumba.cli.figure", "figure", "Make a figure of the paper from your own runs."),
     "check": _Entry("hfnumba.cli.check", "check", "Check kernels, threads, derivatives, disk, a store, a cluster."),
+    "cluster-scripts": _Entry(
+        "hfnumba.cli.cluster_scripts", "cluster_scripts", "Write launch scripts for MPI, Slurm, PBS and Kubernetes."
+    ),
     "bench": _Entry("hfnumba.cli.bench", "bench", "Measure speed against this machine's limits and other libraries."),
 }
 

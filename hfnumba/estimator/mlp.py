@@ -40,6 +40,7 @@ def from_sklearn(mlp: Any, **settings: Any) -> HessianFreeClassifier | HessianFr
     Returns
     -------
     HessianFreeClassifier or HessianFreeRegressor
+        Fitted, with the parameters of the perceptron.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from hfnumba.atomic import read_regular
 from hfnumba.errors import DataError, did_you_mean, encoding_hint
 from hfnumba.ingest.recipe_faults import recipe_fault
 from hfnumba.ingest.recipe_tables import ArrayOptions, KaldiOptions, SpeechOptions, SyntheticOptions, TableOptions
+from hfnumba.package_files import package_folder
 from hfnumba.store.layout import MAX_CONTEXT, SPLITS
 from hfnumba.store.manifest import Task
 
@@ -163,7 +164,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def datasets_dir() -> Path:
-    """Return the folder of the recipes of hfnumba: inside the package when it is installed, beside it in a checkout.
+    """Return the folder of the recipes that come with hfnumba.
 
     Returns
     -------
@@ -172,14 +173,10 @@ def datasets_dir() -> Path:
 
     Raises
     ------
-    DataError
+    HfnumbaError
         If it is missing.
     """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "datasets", package.parent / "datasets"):
-        if (folder / "mnist.toml").is_file():
-            return folder
-    raise DataError(f"the recipes of hfnumba are missing beside {package}; install it again")
+    return package_folder("datasets")
 
 
 def list_recipes() -> list[Recipe]:

@@ -51,6 +51,7 @@ def test_help_lists_every_command():
         "watch",
         "report",
         "explain",
+        "cluster-scripts",
     ):
         assert f"\n  {name} " in result.stdout
         assert hf(name, "--help").exit_code == 0

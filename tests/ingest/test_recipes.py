@@ -3,7 +3,6 @@ import gzip
 import hashlib
 import http.server
 import os
-import shutil
 import threading
 
 import msgspec
@@ -12,7 +11,7 @@ import pooch
 import pytest
 
 from hfnumba.errors import DataError, UsageError
-from hfnumba.ingest import build, datasets_dir, list_recipes, recipes
+from hfnumba.ingest import build, datasets_dir, list_recipes
 from hfnumba.ingest.download import locate
 from hfnumba.ingest.recipes import Recipe, RecipeFile, find_recipe
 from hfnumba.store.verify import verify
@@ -31,18 +30,6 @@ def test_the_recipes_that_come_along():
             assert file.sha256 in readme
             assert file.nbytes and f"{file.nbytes:,}" in readme
     assert found["mnist"].scale == 1 / 255
-
-
-def test_a_wheel_and_a_checkout_find_the_same(tmp_path, monkeypatch):
-    assert datasets_dir() == datasets_dir().resolve() and datasets_dir().parent.joinpath("hfnumba").is_dir()
-    package = tmp_path / "site-packages/hfnumba"
-    shutil.copytree(datasets_dir(), package / "datasets")
-    monkeypatch.setattr(recipes, "__file__", str(package / "data/recipes.py"))
-    assert datasets_dir() == package / "datasets"
-    assert find_recipe("mnist").n_classes == 10
-    shutil.rmtree(package / "datasets")
-    with pytest.raises(DataError, match="install it again"):
-        datasets_dir()
 
 
 BASE = 'name = "x"\nformat = "digits"\n'
