@@ -5,7 +5,7 @@ STORE ?= mnist.zarr
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-bits test-slow lint bench clean
+.PHONY: help demo test test-bits test-slow lint docs docs-links bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make lint       check style and types"
+	@echo "make docs       build the documentation in build/docs; make docs-links also checks its links"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
 	@echo "make clean      delete the environment and what tools have left"
 
@@ -54,6 +55,19 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The sources are all pages of the repository, so that links between them are the same on a code host.
+SPHINX = $(BIN)/python -m sphinx -c docs -d build/doctrees --fail-on-warning --keep-going --quiet
+
+docs: $(VENV)/installed-dev
+	$(SPHINX) -b html . build/docs
+	$(BIN)/python docs/extensions/links.py build/docs
+	@echo "The documentation is in build/docs/index.html."
+
+docs-links: docs
+	@$(BIN)/python -c 'import urllib.request as r; r.urlopen("https://pypi.org", timeout=30)' 2>/dev/null \
+	    || { echo "There is no network here: links to other sites are not checked."; exit 0; } \
+	    && $(SPHINX) -b linkcheck . build/links
 
 bench: $(VENV)/installed
 	@test -e "$(STORE)" || $(BIN)/hfnumba data build mnist --out "$(STORE)"

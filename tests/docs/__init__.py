@@ -1,0 +1,1 @@
+"""Pages and examples: what they show is executed."""
