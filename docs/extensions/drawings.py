@@ -89,10 +89,8 @@ def placed(graph: dict[str, set[str]], level: dict[str, int], shares: dict[str, 
     boxes: dict[str, Box] = {}
     for _ in range(4):
         for n, rooms in floors.items():
-            near = {
-                room: [boxes[other].middle for other in users[room] | graph[room] if other in boxes] for room in rooms
-            }
-            rooms.sort(key=lambda room: mean(near[room]))
+            near = {room: [other for other in sorted(users[room] | graph[room]) if other in boxes] for room in rooms}
+            rooms.sort(key=lambda room: mean([boxes[other].middle for other in near[room]]))
             widths = {room: max(8.5 * len(room) + 12, 600 * shares[room]) for room in rooms}
             spare = WIDTH - 2 * MARGIN - sum(widths.values())
             gap = spare / (len(rooms) + 1)
@@ -153,9 +151,8 @@ def recorded_round() -> list[dict[str, Any]]:
     """The calls of a round, from a program of their own, whose kernels are not compiled."""
     program = Path(__file__).with_name("one_round.py")
     environment = os.environ | {"PYTHONPATH": str(house.ROOT), "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run(
-        [sys.executable, str(program), json.dumps(SHOWN)], capture_output=True, text=True, check=False, env=environment
-    )
+    command = [sys.executable, str(program), json.dumps(SHOWN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise ExtensionError(f"{program.name} failed: {done.stderr}")
     steps: list[dict[str, Any]] = json.loads(done.stdout)

@@ -50,7 +50,7 @@ def kind(of: types.Type) -> str:
     if isinstance(of, types.UnionType):
         return " or ".join(kind(one) for one in of.types if not isinstance(one, types.NoneType))
     if isinstance(of, types.LiteralType):
-        # Struct types sort their values; the order of the source is not kept.
+        # They are sorted by msgspec.
         return ", ".join(f"`{msgspec.json.encode(value).decode()}`" for value in of.values)
     if isinstance(of, types.VarTupleType):
         return f"array of: {kind(of.item_type)}"
@@ -103,11 +103,10 @@ def nested(cls: type) -> list[type]:
     found: list[type] = []
 
     def visit(of: Any) -> None:
-        if isinstance(of, types.StructType):
-            if of.cls not in found:
-                found.append(of.cls)
-                for field in of.fields:
-                    visit(field.type)
+        if isinstance(of, types.StructType) and of.cls not in found:
+            found.append(of.cls)
+            for field in of.fields:
+                visit(field.type)
         for part in ("types", "item_type", "value_type"):
             inner = getattr(of, part, ())
             for one in inner if isinstance(inner, tuple) else (inner,):
@@ -178,11 +177,8 @@ def scripts_table(_: str) -> str:
     body = []
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-        calls = [
-            line.strip().partition(" #")[0].strip()
-            for line in doc.splitlines()
-            if path.name in line.partition("python ")[2]
-        ]
+        lines = [line.strip() for line in doc.splitlines() if path.name in line.partition("python ")[2]]
+        calls = [line.partition(" #")[0].strip() for line in lines]
         if calls:
             body.append((" ".join(doc.split("\n\n")[0].split()), "<br>".join(f"`{call}`" for call in calls)))
     return markdown(("measurement", "command"), body)

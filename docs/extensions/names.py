@@ -1,6 +1,4 @@
-"""Docstrings as they are written here: references to where a name is defined lead to the page of its public name, and
-bars in formulas, such as those of \|b - A x\|, are no substitutions.
-"""
+"""References in docstrings lead to the page of a public name, and bars in formulas are no substitutions."""
 
 from __future__ import annotations
 

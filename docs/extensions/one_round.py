@@ -1,7 +1,8 @@
 """A program that records the calls of one round on two workers, and prints them as JSON.
 
 It takes the functions to record as JSON: names by files. Client and workers are threads of this process, and
-NUMBA_DISABLE_JIT=1 makes kernels interpreted, so that it takes seconds: what is called, by whom and how often is the same.
+NUMBA_DISABLE_JIT=1 keeps kernels interpreted, so that it takes seconds: what is called, by whom and how often is the
+same.
 """
 
 from __future__ import annotations

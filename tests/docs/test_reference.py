@@ -17,9 +17,7 @@ from hfnumba.run.settings import OPTIONS
 from hfnumba.store.manifest import VERSION, Manifest
 from tests import house
 
-pytest.importorskip(
-    "sphinx", reason="the documentation is built where Sphinx is installed: pip install 'hfnumba[docs]'"
-)
+pytest.importorskip("sphinx", reason="Sphinx builds the documentation: pip install 'hfnumba[docs]'")
 DOCS = house.ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
@@ -60,11 +58,8 @@ def test_every_module_of_the_reference_has_public_names_or_a_text():
 
 
 def test_every_variable_that_the_package_reads_is_on_the_page_of_the_environment():
-    files = [
-        *house.PACKAGE.rglob("*.py"),
-        *(house.ROOT / "cluster").glob("*.sh"),
-        *(house.ROOT / "benchmarks").glob("*.py"),
-    ]
+    files = [path for folder in ("hfnumba", "benchmarks") for path in (house.ROOT / folder).rglob("*.py")]
+    files += (house.ROOT / "cluster").glob("*.sh")
     # A name in quotes or after a dollar sign or `export`; usage texts have placeholders without.
     pattern = re.compile(r"""(?:["'$`]|export )(_?HFNUMBA_[A-Z_]+)""")
     used = {name for path in files for name in pattern.findall(path.read_text("utf-8"))}
