@@ -35,7 +35,7 @@ include_patterns = [
 # Folders that are not even walked.
 exclude_patterns = [
     *(".*", "build", "dist", "runs", "tests", "hfnumba", "benchmarks", "**.zarr"),
-    *("docs/templates", "docs/root", "examples/README.md"),
+    *("docs/templates", "docs/root"),
 ]
 
 extensions = [
@@ -60,6 +60,7 @@ myst_heading_anchors = 4
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS.parent / "build" / "examples")
+nb_execution_in_temp = True
 nb_execution_timeout = 1200
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

@@ -19,6 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from extensions.fields import plain
 from tests import house
 
 WIDTH, MARGIN = 900, 4
@@ -71,7 +72,7 @@ def layers() -> str:
     graph = {room: below & graph.keys() for room, below in graph.items()}
     level = house.floors(graph)
     arrows = reduced(graph)
-    boxes = placed(arrows, level, shares)
+    boxes = placed(arrows, level)
     lines = [curve(boxes[room], boxes[target]) for room, below in arrows.items() for target in sorted(below)]
     texts = []
     for room, box in boxes.items():
@@ -81,7 +82,7 @@ def layers() -> str:
     return svg(FLOOR * max(level.values()) - FLOOR + BOX + 2 * MARGIN, [*lines, *texts], "Layers of the package")
 
 
-def placed(graph: dict[str, set[str]], level: dict[str, int], shares: dict[str, float]) -> dict[str, Box]:
+def placed(graph: dict[str, set[str]], level: dict[str, int]) -> dict[str, Box]:
     """A box for each room: the layers from top to bottom, and within a layer near what it is connected with."""
     top = max(level.values())
     floors = {n: sorted(room for room in graph if level[room] == n) for n in range(top, 0, -1)}
@@ -91,7 +92,7 @@ def placed(graph: dict[str, set[str]], level: dict[str, int], shares: dict[str, 
         for n, rooms in floors.items():
             near = {room: [other for other in sorted(users[room] | graph[room]) if other in boxes] for room in rooms}
             rooms.sort(key=lambda room: mean([boxes[other].middle for other in near[room]]))
-            widths = {room: max(8.5 * len(room) + 12, 600 * shares[room]) for room in rooms}
+            widths = {room: 8.5 * len(room) + 14 for room in rooms}
             spare = WIDTH - 2 * MARGIN - sum(widths.values())
             gap = spare / (len(rooms) + 1)
             x = MARGIN + gap
@@ -144,7 +145,7 @@ def summary(file: str, name: str) -> str:
     node: ast.AST = ast.parse((house.PACKAGE / file).read_text("utf-8"))
     for part in name.split("."):
         node = next(child for child in node.body if getattr(child, "name", None) == part)  # type: ignore[attr-defined]
-    return (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ").replace("``", "")  # type: ignore[arg-type]
+    return plain((ast.get_docstring(node) or "").split("\n\n")[0]).replace("\n", " ").replace("`", "")  # type: ignore[arg-type]
 
 
 def recorded_round() -> list[dict[str, Any]]:

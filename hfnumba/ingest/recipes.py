@@ -84,6 +84,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes
     ----------
     name, title, licence, homepage : str
+        Metadata recorded in the store.
     note : str
         Remark on the rows for users of the store.
     format : str
@@ -101,11 +102,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Number of frames on each side that are spliced to a frame of speech.
     hold_out : float
         Fraction of the utterances (or rows) that becomes the test split if the source has none.
-    kaldi, speech, table, arrays, synthetic
+    kaldi, speech, table, arrays, synthetic : struct or None
         Options of these sources; see :mod:`hfnumba.ingest.recipe_tables`.
     mirrors : tuple of str
         URLs that end in a slash, to which ``name.gz`` is appended; tried in order.
     files : tuple of RecipeFile
+        Files of the source, for the formats ``idx`` and ``npz``.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
