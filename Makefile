@@ -60,6 +60,7 @@ lint: $(VENV)/installed-dev
 SPHINX = $(BIN)/python -m sphinx -c docs -d build/doctrees --fail-on-warning --keep-going --quiet
 
 docs: $(VENV)/installed-dev
+	@rm -rf docs/reference/api  # pages of names that are no longer public
 	$(SPHINX) -b html . build/docs
 	$(BIN)/python docs/extensions/links.py build/docs
 	@echo "The documentation is in build/docs/index.html."
@@ -74,5 +75,5 @@ bench: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/methods.py "$(STORE)"
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
