@@ -66,7 +66,7 @@ docs: $(VENV)/installed-dev
 	@echo "The documentation is in build/docs/index.html."
 
 docs-links: docs
-	@$(BIN)/python -c 'import urllib.request as r; r.urlopen("https://pypi.org", timeout=30)' 2>/dev/null \
+	@$(BIN)/python -c 'import urllib.request as r; r.urlopen("https://arxiv.org", timeout=30)' 2>/dev/null \
 	    || { echo "There is no network here: links to other sites are not checked."; exit 0; } \
 	    && $(SPHINX) -b linkcheck . build/links
 
