@@ -58,7 +58,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 
 # Examples: scripts and Markdown that jupytext reads as notebooks, executed once, their output shown.
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_custom_formats = {".py": "extensions.examples.read"}
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS.parent / "build" / "examples")
 nb_execution_in_temp = True
