@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHONS := 3.12 3.13 3.14
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-bits test-slow dist-check lint bench tables-age clean
+.PHONY: help demo test test-bits test-slow dist-check lint docs docs-links bench tables-age clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make dist-check build sdist and wheel, and try the wheel in an empty environment"
 	@echo "make lint       check style, types and docstrings"
+	@echo "make docs       build the documentation in build/docs; make docs-links also checks its links"
 	@echo "make bench      compare the methods on MNIST (STORE=mnist.zarr, built if it is not there)"
 	@echo "make tables-age  list the tables of the pages whose code has changed since they were made"
 	@echo "make clean      delete the environment and what tools have left"
@@ -64,6 +65,20 @@ lint: $(VENV)/installed-dev
 	$(BIN)/numpydoc lint $$(git ls-files 'hfnumba/*.py')
 	$(BIN)/python -m tests.docstrings
 
+# The sources are all pages of the repository, so that links between them are the same on a code host.
+SPHINX = $(BIN)/python -m sphinx -c docs -d build/doctrees --fail-on-warning --keep-going --quiet
+
+docs: $(VENV)/installed-dev
+	@rm -rf docs/reference/api  # pages of names that are no longer public
+	$(SPHINX) -b html . build/docs
+	$(BIN)/python docs/extensions/links.py build/docs
+	@echo "The documentation is in build/docs/index.html."
+
+docs-links: docs
+	@$(BIN)/python -c 'import urllib.request as r; r.urlopen("https://arxiv.org", timeout=30)' 2>/dev/null \
+	    || { echo "There is no network here: links to other sites are not checked."; exit 0; } \
+	    && $(SPHINX) -b linkcheck . build/links
+
 bench: $(VENV)/installed
 	@test -e "$(STORE)" || $(BIN)/hfnumba data build mnist --out "$(STORE)"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/methods.py "$(STORE)"
@@ -72,5 +87,5 @@ tables-age: $(VENV)/installed
 	@$(BIN)/python benchmarks/tables.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/reference/api .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,13 @@ Paths = Annotated[tuple[RelativePath, ...], msgspec.Meta(min_length=1)]
 
 
 class KaldiSplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Archives (``.ark``) or script files (``.scp``) of features and of alignments, joined by utterance."""
+    """Archives (``.ark``) or script files (``.scp``) of features and of alignments, joined by utterance.
+
+    Attributes
+    ----------
+    features, alignments : tuple of str
+        Their paths, in any order.
+    """
 
     features: Paths
     alignments: Paths
@@ -151,7 +157,17 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class ArraySplit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Arrays of features, and in the same order arrays of labels and optionally of weights, of equal lengths."""
+    """Arrays of features, and in the same order arrays of labels and optionally of weights, of equal lengths.
+
+    Attributes
+    ----------
+    features : tuple of str
+        Paths of arrays of shape (n_rows, …).
+    labels : tuple of str
+        Paths of arrays of class labels or targets, one for each array of features.
+    weights : tuple of str or None
+        Paths of arrays of weights of the rows, one for each array of features; None for rows without weights.
+    """
 
     features: Paths
     labels: Paths
@@ -188,7 +204,19 @@ class ArrayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class SyntheticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The table ``[synthetic]``: sizes, and the seed for features, teacher and classes."""
+    """The table ``[synthetic]``, for computed frames of speech whose classes a random network, the teacher, chooses.
+
+    Attributes
+    ----------
+    train_rows, test_rows : int
+        Number of frames of the split.
+    n_features : int
+        Number of features of a frame.
+    n_classes : int
+        Number of classes.
+    seed : int
+        Seed for features, teacher and classes.
+    """
 
     train_rows: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_013_950
     test_rows: Annotated[int, msgspec.Meta(ge=0, le=10**11)] = 57_919

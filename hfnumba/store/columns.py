@@ -37,6 +37,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     Attributes
     ----------
     name : str
+        Name of the column in the source.
     categories : tuple of str or None
         Values of a column of categories, each with a feature of 0 or 1; None for a column of numbers, one feature.
     missing : bool

@@ -26,7 +26,15 @@ _SYNCS = 8
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size and BLAKE3 digest of a file, in hexadecimal like ``b3sum``; several times faster than SHA-256."""
+    """Size and digest of a file.
+
+    Attributes
+    ----------
+    nbytes : int
+        Size of the file.
+    blake3 : str
+        BLAKE3 of its bytes, in hexadecimal like ``b3sum``; several times faster than SHA-256.
+    """
 
     nbytes: int
     blake3: str

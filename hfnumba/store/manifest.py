@@ -34,7 +34,17 @@ _TABLES = ("csv", "parquet")
 
 
 class SourceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Record of a source of rows: its name, and size and SHA-256 of the uncompressed bytes."""
+    """Record of a source of rows.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file, or a description of what is no file.
+    nbytes : int
+        Size of the uncompressed bytes.
+    sha256 : str
+        SHA-256 of the uncompressed bytes, in hexadecimal.
+    """
 
     name: str
     nbytes: int
@@ -51,6 +61,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sources : tuple of SourceFile
         Sources of the rows.
     task : {"classification", "regression"}
+        Task that the labels or targets are for.
     n_classes : int or None
         Number of classes, labelled 0 to ``n_classes - 1``; None for regression.
     scale, offset : float
@@ -62,6 +73,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     n_partitions : int
         Requested number of partitions.
     splits : dict of str to SplitLayout
+        Layout of each split, by its name.
     standardisation : Standardisation or None
         Mean and deviation of each stored feature over the training split, applied on loading.
     classes : tuple of str
@@ -167,7 +179,23 @@ def _word(value: str | float | None) -> str:
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Header, record of every file, versions of the packages that wrote them, and a checksum of all this."""
+    """Content of the file ``manifest.json``.
+
+    Attributes
+    ----------
+    schema : str
+        Name of the schema.
+    schema_version : int
+        Version of the schema; no other is read.
+    header : Header
+        Description of the store.
+    files : dict of str to FileRecord
+        Record of every other file, by its path in the store.
+    versions : dict of str to str
+        Versions of the packages that wrote the store.
+    checksum : str
+        SHA-256 of all of the above.
+    """
 
     schema: str
     schema_version: int

@@ -16,8 +16,13 @@ CONSTANT = 1e-6
 class Standardisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Mean and deviation of each feature as stored, and its origin.
 
-    ``origin`` is what was subtracted from the features of the source, in float64, before they were stored in float32;
-    empty for nothing.
+    Attributes
+    ----------
+    mean, deviation : tuple of float
+        One of each for every feature.
+    origin : tuple of float
+        What was subtracted from the features of the source, in float64, before they were stored in float32; empty for
+        nothing.
     """
 
     mean: tuple[float, ...]

@@ -1,0 +1,1 @@
+"""Extensions of Sphinx for this site: what the pages show is read from the code."""

@@ -1,0 +1,143 @@
+"""The reference has every public name, command, key, field and environment variable, and no others."""
+
+import json
+import pkgutil
+import re
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hfnumba
+from hfnumba.ingest.recipes import Recipe
+from hfnumba.optim.methods import METHODS
+from hfnumba.run.options import Group
+from hfnumba.run.settings import OPTIONS
+from hfnumba.store.manifest import VERSION, Manifest
+from tests import house
+
+pytest.importorskip("sphinx", reason="Sphinx builds the documentation: pip install 'hfnumba[docs]'")
+DOCS = house.ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+from extensions import drawings, fields, links  # noqa: E402 - of the folder docs
+
+
+def page(name):
+    return (DOCS / "reference" / name).read_text("utf-8")
+
+
+def arguments(directive, text):
+    """Arguments of a directive on a page, in their order."""
+    return re.findall(rf"^```\{{{directive}\}} ?(\S*)$", text, re.MULTILINE)
+
+
+@cache
+def documented_modules():
+    """Modules whose public names are listed: those in the tables of the page about Python."""
+    return re.findall(r"^   (hfnumba[\w.]*)$", page("python.md"), re.MULTILINE)
+
+
+def test_every_room_that_exports_names_is_in_the_reference():
+    assert len(documented_modules()) == len(set(documented_modules()))
+    exporting = {
+        ".".join(path.relative_to(house.ROOT).parent.parts)
+        for path in house.PACKAGE.glob("**/__init__.py")
+        if re.search(r"^__all__ = ", path.read_text("utf-8"), re.MULTILINE)
+    }
+    # The estimators are exported by hfnumba itself.
+    assert exporting - {"hfnumba.estimator"} <= set(documented_modules())
+    assert set(pkgutil.resolve_name("hfnumba.estimator").__all__) <= set(hfnumba.__all__)
+
+
+def test_every_module_of_the_reference_has_public_names_or_a_text():
+    for name in documented_modules():
+        module = pkgutil.resolve_name(name)
+        assert module.__doc__, name
+
+
+def test_every_variable_that_the_package_reads_is_on_the_page_of_the_environment():
+    files = [path for folder in ("hfnumba", "benchmarks") for path in (house.ROOT / folder).rglob("*.py")]
+    files += (house.ROOT / "cluster").glob("*.sh")
+    # A name in quotes or after a dollar sign or `export`; usage texts have placeholders without.
+    pattern = re.compile(r"""(?:["'$`]|export )(_?HFNUMBA_[A-Z_]+)""")
+    used = {name for path in files for name in pattern.findall(path.read_text("utf-8"))}
+    listed = set(re.findall(r"^\| `(_?HFNUMBA_[A-Z_]+)`", page("environment.md"), re.MULTILINE))
+    assert {"HFNUMBA_CACHE_DIR", "HFNUMBA_INTERFACE"} <= used
+    # Click reads the name of the variable for completion itself.
+    assert listed - {"_HFNUMBA_COMPLETE"} == used
+
+
+def test_every_field_of_a_ledger_is_described():
+    rng = np.random.default_rng(0)
+    objective = hfnumba.ArrayObjective(hfnumba.Network([3, 2]), rng.standard_normal((8, 3)), np.arange(8) % 2)
+    iterations = hfnumba.optimizer("gn-cg", max_iterations=1).iterate(objective, np.zeros(8, np.float32))
+    line = list(iterations)[-1].as_ledger_line()
+    (name,) = [name for name in arguments("fields", page("runs.md")) if name.endswith(":Iteration")]
+    table = fields.fields_table(name)
+    described = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*?) \|$", table, re.MULTILINE))
+    assert set(described) == set(line)
+    assert all(described.values())
+
+
+def test_the_keys_of_a_ledgers_file_are_described(tmp_path):
+    from hfnumba import ledger
+
+    ledger.append(tmp_path / "ledger.jsonl", {"iteration": 0})
+    added = json.loads((tmp_path / "ledger.jsonl").read_text()).keys() - {"iteration"}
+    for key in {*added, ledger.LOST}:
+        assert f"| `{key}` |" in page("runs.md")
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Recipe, "recipes.md"), (Manifest, "stores.md")])
+def test_every_table_of_a_file_is_on_its_page(cls, name):
+    listed = [pkgutil.resolve_name(argument) for argument in arguments("fields", page(name))]
+    assert set(listed) == set(fields.nested(cls))
+    for table in listed:
+        for row in fields.rows(table):
+            assert row.text, f"{table.__name__}.{row.name} has no description in the docstring"
+
+
+def test_the_page_of_stores_has_the_number_of_the_schema():
+    assert arguments("schema", page("stores.md"))
+    assert f"version **{VERSION}**" in fields.schema_sentence("")
+
+
+def test_every_setting_and_every_method_is_in_a_table():
+    groups = arguments("settings", page("settings.md"))
+    assert groups == [group.name for group in Group]
+    tables = "\n".join(map(fields.settings_table, groups))
+    assert sorted(re.findall(r"^\| `(\w+)` \| `--", tables, re.MULTILINE)) == sorted(OPTIONS)
+    assert "{methods}" in (DOCS / "algorithms.md").read_text("utf-8")
+    assert all(f"| `{name}` |" in fields.methods_table("") for name in METHODS)
+
+
+def test_every_script_that_writes_a_page_says_how_it_is_called():
+    table = fields.scripts_table("")
+    for path in (house.ROOT / "benchmarks").glob("*.py"):
+        if '"--write"' in path.read_text("utf-8"):
+            assert f"python benchmarks/{path.name}" in table
+
+
+def test_the_drawing_of_the_layers_has_every_room_once():
+    drawing = drawings.layers()
+    drawn = re.findall(r'<text class="code centred"[^>]*>(\w+)<', drawing)
+    assert sorted(drawn) == sorted(set(house.rooms(house.modules())) - {"__init__", "__main__"})
+
+
+def test_a_drawing_leaves_out_what_follows():
+    graph = {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "d": set()}
+    assert drawings.reduced(graph) == {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}
+
+
+def test_every_step_of_the_drawing_of_a_round_has_a_sentence():
+    for file, names in drawings.SHOWN.items():
+        for name in names:
+            assert drawings.summary(file, name).endswith((".", "?")), name
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here">b</a><a href="#top">up</a><a href="https://x.org/y">x</a>')
+    (tmp_path / "b.html").write_text('<p id="here"></p><img src="no.png"><a href="a.html#there">a</a>')
+    assert links.broken(tmp_path) == ["b.html: no.png: no such file", "b.html: a.html#there: no such anchor"]
