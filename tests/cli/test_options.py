@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from hfnumba import ledger
 from hfnumba.cli import main
-from hfnumba.cli.settings import setting_options
+from hfnumba.cli.settings import NumberOrWord, setting_options
 from hfnumba.engine.cluster.engine import FAN_IN, DaskEngine
 from hfnumba.engine.host import PartitionHost
 from hfnumba.errors import CheckpointError, UsageError
@@ -140,7 +140,9 @@ def test_on_resuming_only_limits_and_placement_change(name):
 def test_choices_are_completed_and_numbers_have_their_bounds():
     types = {option.name: option.type for option in setting_options()}
     for name, option in OPTIONS.items():
-        if option.choices and name != "class_weights":
+        if isinstance(types[name], NumberOrWord):
+            assert types[name].words == tuple(option.choices)
+        elif option.choices and name != "class_weights":
             assert isinstance(types[name], click.Choice)
             assert types[name].choices == tuple(option.choices)
     assert types["method"].choices == tuple(METHODS)

@@ -139,7 +139,7 @@ def test_names_are_never_reused():
     [
         (lambda f, t: f.value(t[:-1]), "shape"),
         (lambda f, t: f.values_along(t, t[:-1], [1.0]), "directions"),
-        (lambda f, t: f.linearize(t, 0), "at least one row"),
+        (lambda f, t: f.linearize(t, 0), "at least 1 row"),
         (lambda f, t: f.linearize(t).hessian().matvec(t[1:]), "shape"),
     ],
 )
@@ -152,7 +152,7 @@ def test_impossible_settings_are_refused():
     network, X, y = Network([2, 2]), np.zeros((4, 2)), np.zeros(4, int)
     with pytest.raises(UsageError, match="l2"):
         ArrayObjective(network, X, y, l2=-1.0)
-    with pytest.raises(UsageError, match="threads"):
+    with pytest.raises(UsageError, match="1 thread"):
         ArrayObjective(network, X, y, n_threads=0)
     with pytest.raises(UsageError, match="float32 or float64"):
         ArrayObjective(network, X, y, dtype=np.float16)
