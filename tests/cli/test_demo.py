@@ -9,6 +9,7 @@ from tests.limits import LIMIT_S
 pytest.importorskip("sklearn", reason="the demo's digits come with scikit-learn, which is not installed")
 
 
+@pytest.mark.slow
 def test_the_demo_reaches_its_goal_and_can_be_repeated(tmp_path):
     command = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')", "demo"]
     for n in (1, 2):

@@ -127,6 +127,7 @@ def test_a_second_ctrl_c_stops_at_once(toy_store, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_good_run_on_a_cluster_is_quiet(toy_store, tmp_path):
     process = start(toy_store, tmp_path / "r", "--max-iterations", 1, "--cluster", "local:2")
     err = finish(process)

@@ -120,6 +120,7 @@ def test_every_script_that_writes_a_page_says_how_it_is_called():
             assert f"python benchmarks/{path.name}" in table
 
 
+@pytest.mark.slow
 def test_the_drawing_of_the_layers_has_every_room_once():
     drawing = drawings.layers()
     drawn = re.findall(r'<text class="code centred"[^>]*>(\w+)<', drawing)

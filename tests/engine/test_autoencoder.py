@@ -54,6 +54,7 @@ def test_the_bits_are_those_of_explicit_targets(loss, kind, weighted):
         assert_same_bits(everything(f, network), everything(g, network))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared_error", "sigmoid_cross_entropy"])
 def test_against_jax(loss):
     network, X = network_of(loss, 6), np.random.default_rng(0).uniform(0, 1, (13, 6))

@@ -47,6 +47,7 @@ def check_good_run(mpi, store, tmp_path):
     assert theta(tmp_path / "r") == straight(store, tmp_path / "s", 3)
 
 
+@pytest.mark.slow
 def test_a_good_run_is_quiet_and_has_the_bits_of_one_process(mpich, toy_store, tmp_path):
     check_good_run(mpich, toy_store, tmp_path)
 

@@ -68,6 +68,7 @@ def left_in(folder):
     return [path.name for path in Path(folder).iterdir() if path.name.startswith(".hfnumba")]
 
 
+@pytest.mark.slow
 def test_a_good_run(toy_store, tmp_path):
     job = slurm_job(3, words_of(toy_store, tmp_path / "r", "--max-iterations", 3), tmp_path)
     status, err = job.finish()

@@ -111,7 +111,7 @@ def test_an_autoencoder_has_no_labels(trained):
 
 
 def test_a_penalty_that_forbids_learning(trained):
-    found = faults(trained(*rows(), l2=0.01))
+    found = faults(trained(*rows(), l2=10.0))
     assert set(found) == {"l2 too large", "nothing learned"} and "--l2 10 has shrunk" in found["l2 too large"]
 
 
@@ -136,7 +136,7 @@ def test_over_fitting(trained):
 
 
 def test_without_its_store_a_run_is_explained_from_its_ledger(trained, tmp_path):
-    path = trained(*rows(), l2=0.01)
+    path = trained(*rows(), l2=10.0)
     shutil.rmtree(tmp_path / "s.zarr")
     assert set(faults(path)) == {"l2 too large"}
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_explained_is_refused(tmp_path):
 
 
 def test_the_command(trained):
-    path = trained(*rows(), l2=0.01)
+    path = trained(*rows(), l2=10.0)
     plain = CliRunner().invoke(main, ["explain", str(path)])
     assert plain.exit_code == 0 and "! l2 too large: the penalty" in plain.stdout and "+ loss fell: " in plain.stdout
     found = json.loads(CliRunner().invoke(main, ["explain", str(path), "--json"]).stdout)

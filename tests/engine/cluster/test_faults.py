@@ -105,6 +105,7 @@ def strike_liar(client, rng, kind):
     return address
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_is_refused_by_name_and_redone_and_the_process_replaced(own_client, reference, caplog):
     with objective(own_client) as f:
         for number, kind in enumerate(["nan", "stale"], 1):
@@ -187,6 +188,7 @@ versions.installed = lambda: {"hfnumba": "0.0.0", "numpy": "1", "scipy": "1", "n
     assert logged(caplog, "hfnumba 0.0.0")
 
 
+@pytest.mark.slow
 def test_a_worker_that_rounds_in_another_way_takes_part_with_a_warning(own_client, tmp_path, caplog):
     other = """
 from hfnumba.kernels import blas
@@ -355,6 +357,7 @@ def stay(workers):
     workers.replace = lambda address: workers.states.pop(address, None)
 
 
+@pytest.mark.slow
 def test_healthy_workers_take_over_from_one_that_greets_but_never_answers(own_client, reference, monkeypatch):
     lost = loses(monkeypatch)
     with objective(own_client, timeout_s=2.0) as f:
@@ -367,6 +370,7 @@ def test_healthy_workers_take_over_from_one_that_greets_but_never_answers(own_cl
         assert 1 <= lost.count(hanging) <= 6
 
 
+@pytest.mark.slow
 def test_a_worker_whose_kernel_hangs_is_lost_though_its_process_answers(own_client, reference, monkeypatch):
     lost = loses(monkeypatch)
     with objective(own_client, timeout_s=2.0) as f:
