@@ -30,6 +30,7 @@ _TRAINING = (*_KERNELS, "hfnumba/krylov", "hfnumba/optim")
 _CODE = {
     "data": ("hfnumba/ingest", "hfnumba/store"),
     "defaults": (*_TRAINING, "hfnumba/estimator"),
+    "search": (*_TRAINING, "hfnumba/estimator"),
     "iteration": _KERNELS,
     "kernels": _KERNELS,
     "relay": ("hfnumba/engine",),

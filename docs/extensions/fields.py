@@ -2,8 +2,7 @@
 
 ``{fields} module:Type`` on a page is the table of a msgspec struct or of a dataclass: names, types with their bounds,
 defaults, and the descriptions of its docstring. ``{settings}`` has the settings of a run, ``{schema}`` the
-version of stores, ``{methods}`` the methods of
-optimisation, ``{scripts}`` the scripts that measure.
+version of stores, ``{methods}`` the methods of optimisation, ``{scripts}`` the scripts that measure.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from hfnumba.errors import printable
 def explain(run: Path, checkpoint: Literal["best", "newest"], as_json: bool) -> None:
     """Say in words what went well (+) or badly (!) in RUN, and what to change.
 
-    The findings come from the ledger, the best checkpoint, and some rows of the store if it is still in its place.
+    The findings come from the ledger, a checkpoint, and some rows of the store if it is still in its place.
     """
     from hfnumba.run.explain import explain as explain_run
 

@@ -18,7 +18,7 @@ _FORMATS = ("onnx", "safetensors", "npz", "torch-state-dict")
 @click.option("-o", "--out", type=AnyPath, help="File to write.  [default: network with the format's suffix in RUN]")
 @checkpoint_option
 def export(run: Path, to: str, out: Path | None, checkpoint: Literal["best", "newest"]) -> None:
-    """Write the network of RUN's best checkpoint to a file; print its path.
+    """Write the network of a checkpoint of RUN to a file; print its path.
 
     onnx: one graph with the standardisation, for features in the units of the training store's source; its outputs are
     logits and probabilities, or values. safetensors and npz: the arrays W1, b1, …, mean, deviation, scale and offset,

@@ -36,7 +36,7 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 @click.option(
     "--every",
     type=click.IntRange(1),
-    help="Number of iterations between spectra along the run.  [default: only the best checkpoint]",
+    help="Number of iterations between spectra along the run.  [default: only the chosen checkpoint]",
 )
 @click.option("--cluster", default="none", show_default=True, metavar="WHERE", help="Cluster, as for hfnumba train.")
 @click.option(
@@ -47,7 +47,7 @@ _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 @click.option("-o", "--out", type=AnyPath, help="Picture to write, a .png, .svg or .pdf file.  [default: none]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the quadratures.")
 def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options: Any) -> None:
-    """Print the spectrum of a curvature matrix of RUN at its best checkpoint, over rows of STORE.
+    """Print the spectrum of a curvature matrix of RUN at a checkpoint, over rows of STORE.
 
     Extreme eigenvalues come with the distance within which an eigenvalue lies for certain; numbers of eigenvalues and
     the trace with standard errors, from stochastic Lanczos quadrature; numbers also with bounds for what the quadrature

@@ -13,6 +13,7 @@ from hfnumba.errors import DataError, UsageError
 from hfnumba.estimator.classifier import HessianFreeClassifier
 from hfnumba.estimator.regressor import HessianFreeRegressor
 
+_DETERMINED = {"hidden_layer_sizes", "activation", "standardise"}
 _ACTIVATIONS = {"logistic": "sigmoid"}
 _LOSSES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cross_entropy", "identity": "squared_error"}
 """Losses by the activation of the perceptron's outputs."""
@@ -65,10 +66,17 @@ def from_sklearn(mlp: Any, **settings: Any) -> HessianFreeClassifier | HessianFr
     True
     """
     if not isinstance(mlp, MLPClassifier | MLPRegressor):
-        raise UsageError(f"expected scikit-learn's MLPClassifier or MLPRegressor, got {type(mlp).__name__}")
+        raise UsageError(
+            f"expected scikit-learn's MLPClassifier or MLPRegressor, got {type(mlp).__name__}; of a "
+            "pipeline or a search, give the perceptron itself (its last step, or best_estimator_)"
+        )
+    if own := sorted(settings.keys() & _DETERMINED):
+        raise UsageError(f"the perceptron determines {' and '.join(own)}; leave this out")
     check_is_fitted(mlp)
     if mlp.out_activation_ not in _LOSSES:
-        raise UsageError(f"expected a perceptron with squared error or cross-entropy, got one with {mlp.loss}")
+        raise UsageError(
+            f"expected a perceptron with squared error or cross-entropy, got one with {mlp.loss}; train it anew"
+        )
     layers: _Layers = list(zip(mlp.coefs_, mlp.intercepts_, strict=True))
     hidden = [len(biases) for _, biases in layers[:-1]]
     kind = HessianFreeClassifier if isinstance(mlp, MLPClassifier) else HessianFreeRegressor

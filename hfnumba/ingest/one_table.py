@@ -198,19 +198,19 @@ def _is_number(text: str) -> bool:
 
 
 def _refuse_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse text where most values are numbers, which as categories or classes would lose their order."""
+    """Refuse text where other values are numbers, which as categories or classes would lose their order."""
     correct = "correct such values, or write a recipe with decimal or missing_values in [table]"
     for name in words:
         if (odd := found.odd_number(name)) is not None:
             raise DataError(
-                f"column {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, say "
+                f"column {name} is text because of values such as {odd[:40]!r}, but others are numbers; {correct}, say "
                 f"--categorical {name!r} if they are categories, or leave the column out with --drop {name!r}"
             )
     for name in labels:
         if (odd := found.odd_number(name)) is not None:
             raise DataError(
-                f"the label {name} is text because of values such as {odd[:40]!r}, but most are numbers; {correct}, or "
-                "say --task classification if they are names of classes"
+                f"the label {name} is text because of values such as {odd[:40]!r}, but others are numbers; {correct}, "
+                "or say --task classification if they are names of classes"
             )
 
 

@@ -110,8 +110,8 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
     if first and not names:
         none = "class 0 has" if first == 1 else f"the classes 0 to {first - 1} have"
         reporter.note(
-            f"Warning: {none} no rows, since the labels of the source begin with {first}. Predictions are these labels "
-            "all the same; the network only has an output more than it needs for each class without rows"
+            f"Warning: {none} no rows, since the labels of the source begin with {first}. Predictions use "
+            "the labels of the source; each class without rows only adds an unused output to the network"
         )
     for split, rows in counts.items():
         unseen = sorted(rows.keys() - counts["train"].keys())

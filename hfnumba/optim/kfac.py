@@ -117,7 +117,8 @@ class KFAC(Optimizer[Point, Move]):
     -----
     Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows for the gradient and
     3,072 for the rest on average. On the client it factors matrices of order n_in + 1 and n_out for each layer.
-    Memory on the client: about nine n-vectors, and three times the factors (their mean, new ones, and Cholesky's).
+    Memory on the client: about nine n-vectors; three times the packed factors between steps (their mean, and Cholesky
+    factors of twice that size), and seven times while new ones are inverted.
 
     Departures from Martens and Grosse (2015): momentum and one scale c instead of their quadratic model in two
     directions, which costs another round; a bound on the predicted decrease; random deltas by signs, see
@@ -165,7 +166,8 @@ class KFAC(Optimizer[Point, Move]):
         numbers, iterate = _numbers(state), _iterate(state)
         rows = self._rows(objective, int(numbers.step))
         retained = objective.retain(iterate)
-        computes_factors = int(numbers.step) % _FACTOR_EVERY == 0 or not numbers.n_factors
+        # Also after a step was taken back, since the factors may be the reason.
+        computes_factors = int(numbers.step) % _FACTOR_EVERY == 0 or not numbers.factored_damping
         batch = objective.minibatch(
             iterate,
             rows.batch,
@@ -225,10 +227,10 @@ class KFAC(Optimizer[Point, Move]):
                 "back; " + _REMEDY
             )
         damping = min(_RETREAT * damping_of(state), MAX_DAMPING)
-        average = without_last(state.theta, _iterate(state), numbers.step)
+        average = without_last(state.theta, _iterate(state), start, numbers.step)
         numbers = numbers._replace(step=numbers.step + 1, slope=0.0, metric=0.0, factored_damping=0.0)
         memory = {"iterate": start, "numbers": np.array(numbers)} | _factors(state)
-        note = "a step was taken back: the loss or its gradient was not finite; damping is raised"
+        note = "a step was taken back: the loss rose far, or loss or gradient was not finite; damping is raised"
         theta = start if average is None else average
         following = replace(state, theta=theta, damping=damping, memory=memory)
         return Move(following, Point(), {"damping": damping, "note": note})

@@ -10,7 +10,7 @@ from hfnumba.krylov.kronecker import FactoredCurvature
 from hfnumba.krylov.vectors import dot
 from hfnumba.objective import Minibatch
 from hfnumba.optim.damping import reduction_ratio, updated
-from hfnumba.optim.vectors import Vector, all_finite, step
+from hfnumba.optim.vectors import Vector, all_finite, norm, step
 
 MIN_DAMPING, MAX_DAMPING = 1e-4, 100.0
 """Bounds of the damping, narrower than those of the Hessian-free methods."""
@@ -29,6 +29,7 @@ _EXCESS = 0.1
 """Increase of the loss by a step, as a share of the first loss, above which the step is taken back."""
 
 _AVERAGE = 4.0
+_FAR = 100.0
 _FACTOR_MEMORY = 0.9
 _SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
 _MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
@@ -126,10 +127,13 @@ def averaged(average: Vector, iterate: Vector, n_steps: float) -> Vector:
     return step(average * average.dtype.type(1 - weight), weight, iterate)
 
 
-def without_last(average: Vector, iterate: Vector, n_steps: float) -> Vector | None:
-    """Return the average before :func:`averaged` included the iterate; None if there was none or it is lost."""
+def without_last(average: Vector, iterate: Vector, start: Vector, n_steps: float) -> Vector | None:
+    """Return the average before :func:`averaged` included the iterate, which a step from ``start`` had led to.
+
+    None if there was no average, or if the iterate is so far out that rounding has taken the average's digits.
+    """
     weight = _last_weight(n_steps)
-    if weight >= 1 or not (all_finite(average) and all_finite(iterate)):
+    if weight >= 1 or not norm(iterate) <= _FAR * norm(start):
         return None
     return step(average * average.dtype.type(1 / (1 - weight)), -weight / (1 - weight), iterate)
 

@@ -76,6 +76,8 @@ def test_what_is_no_starting_point_is_refused():
     with pytest.raises(NotFittedError):
         hf.from_sklearn(MLPClassifier())
     mlp = MLPClassifier(**COMMON).fit(X, y)
+    with pytest.raises(UsageError, match="the perceptron determines activation and standardise; leave this out"):
+        hf.from_sklearn(mlp, standardise=True, activation="relu")
     mlp.out_activation_ = "exp"
     with pytest.raises(UsageError, match="squared error or cross-entropy, got one with log_loss"):
         hf.from_sklearn(mlp)

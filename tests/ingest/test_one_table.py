@@ -158,7 +158,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch, arguments, m
 def test_numbers_that_are_written_as_text_are_no_categories(tmp_path, suffix, values, odd):
     columns = {"size": 3 * values, "x": [0.5 * i for i in range(63)], "y": 21 * ["a", "b", "a"]}
     path = written(tmp_path, suffix, columns)
-    why = f"size is text because of values such as {re.escape(repr(odd))}, but most are numbers; .* say "
+    why = f"size is text because of values such as {re.escape(repr(odd))}, but others are numbers; .* say "
     with pytest.raises(DataError, match=f"column {why}--categorical 'size' if they"):
         table_recipe(path, ["y"])
     assert table_recipe(path, ["y"], categorical=["size"]).table.categorical == ("size",)
@@ -171,7 +171,7 @@ def test_numbers_that_are_written_as_text_are_no_categories(tmp_path, suffix, va
 def test_text_after_a_block_of_numbers_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("hfnumba.ingest.sources.csv.BLOCK_NBYTES", 300)
     columns = {"size": [*map(str, range(200)), "unknown", "none"], "y": 101 * [0, 1]}
-    with pytest.raises(DataError, match="column size is text because of values such as 'none', but most are numbers"):
+    with pytest.raises(DataError, match="column size is text because of values such as 'none', but others are numbers"):
         table_recipe(written(tmp_path, ".csv", columns), ["y"])
 
 

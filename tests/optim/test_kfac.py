@@ -207,9 +207,11 @@ def test_an_iterate_that_is_taken_back_leaves_the_average():
     average = iterates[0]
     for k, iterate in enumerate(iterates, start=1):
         before, average = average, averaged(average, iterate, k)
-    np.testing.assert_allclose(without_last(average, iterates[-1], 8), before, rtol=1e-5, atol=1e-6)
-    assert without_last(iterates[0], iterates[0], 1) is None
-    assert without_last(average, np.full(5, np.inf, np.float32), 8) is None
+    start = iterates[-2]
+    np.testing.assert_allclose(without_last(average, iterates[-1], start, 8), before, rtol=1e-5, atol=1e-6)
+    assert without_last(iterates[0], iterates[0], start, 1) is None
+    for far in (1e8, math.inf, math.nan):
+        assert without_last(average, np.full(5, far, np.float32), start, 8) is None
 
 
 def test_the_scale_is_a_running_geometric_mean_within_bounds():

@@ -70,10 +70,10 @@ class Greetings:
     async def send(self, addresses: Collection[str], wait_s: float) -> dict[str, Greeting]:
         """Greet workers, and return the answers that have come; a slow one does not delay the others."""
         if self._registration is None:
-            # Not waited for: one worker that is killed or frozen in this moment would end it, or hold it up.
             self._registration = asyncio.ensure_future(self._client.register_plugin(RoundPlugin()))
             self._registration.add_done_callback(_retrieve)
-            # A greeting that comes before it is logged by the worker as an unknown operation.
+            # Waited for only briefly, since a killed or frozen worker would hold it up. A worker logs a greeting that
+            # comes earlier as an unknown operation.
             await asyncio.wait([self._registration], timeout=wait_s)
         self._unanswered = {a: since for a, since in self._unanswered.items() if a in addresses}
         self._starting &= set(addresses)

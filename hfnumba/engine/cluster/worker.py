@@ -246,9 +246,9 @@ def _hush_heartbeat(worker: Worker) -> None:
 
 
 async def _no_answer(**_message: Any) -> None:
-    """Answer None, as Dask does to an operation without a handler, which it would log with a traceback.
+    """Return None, as Dask does for an unknown operation, but without the traceback in its log.
 
-    What a client has sent before it hears that the worker closes arrives at one that has closed its server.
+    Messages that a client sent before it learned that the worker closes still arrive.
     """
 
 
