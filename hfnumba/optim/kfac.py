@@ -81,8 +81,9 @@ class Move:
 class KFAC(Optimizer[Point, Move]):
     """Kronecker-factored natural gradient with momentum.
 
-    A step is one round: the gradient on a minibatch, every second time also the Kronecker factors A and G of each layer
-    on 1,024 of its rows, and how good the last step was. With F the damped A ⊗ G of all layers, d = -F⁻¹g, and
+    A step is one round: the gradient on a minibatch, every second time (and after a step was taken back) the Kronecker
+    factors A and G of each layer on 1,024 of its rows, and how good the last step was. With F the damped A ⊗ G of all
+    layers, d = -F⁻¹g, and
 
         u := μ u + (0.3 / c) d,        theta := theta + μ u + (0.3 / c) d,
 
@@ -178,12 +179,12 @@ class KFAC(Optimizer[Point, Move]):
         if has_failed(numbers, batch):
             return self._retreat(objective, state)
         rho, damping = judged(numbers, batch, damping_of(state))
-        numbers, factors = averaged_factors(measured_scale(numbers, batch), _factors(state), batch.factors)
+        numbers, factors = averaged_factors(measured_scale(numbers, batch), _factors(state), batch.factors, damping)
         if numbers.step == 0:
             numbers = numbers._replace(first_loss=batch.value)
-        if batch.factors is not None:
-            numbers = numbers._replace(factored_damping=0.0)
-        numbers, inverse = _inverse(numbers, factors, damping, point)
+        inverse = point.inverse if batch.factors is None else None
+        # A resumed run makes the inverse again, with the damping of the step that made it.
+        inverse = inverse or kfac(numbers.factored_damping, None, **factors)
         made = momentum_step(batch.gradient, state.memory.get("velocity"), inverse, numbers)
         numbers = numbers._replace(step=numbers.step + 1, slope=made.slope, metric=made.metric)
         moved = step(iterate, 1.0, made.move)
@@ -270,20 +271,6 @@ def _iterate(state: OptimizerState) -> Vector:
 
 def _factors(state: OptimizerState) -> dict[str, Vector]:
     return {name: vector for name, vector in state.memory.items() if _FACTOR.fullmatch(name)}
-
-
-def _inverse(
-    numbers: Numbers, factors: dict[str, Vector], damping: float, point: Point
-) -> tuple[Numbers, FactoredCurvature]:
-    """Return the inverse of the damped factors: that of the point, or a new one.
-
-    It is made where there are new factors, or after a step was taken back, with the damping of that moment. A resumed
-    run makes it again with the same damping.
-    """
-    if point.inverse is not None and numbers.factored_damping:
-        return numbers, point.inverse
-    numbers = numbers._replace(factored_damping=numbers.factored_damping or damping)
-    return numbers, kfac(numbers.factored_damping, None, **factors)
 
 
 def _trial(state: OptimizerState, rows: Rows) -> Trial | None:

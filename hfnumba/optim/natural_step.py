@@ -29,7 +29,11 @@ _EXCESS = 0.1
 """Increase of the loss by a step, as a share of the first loss, above which the step is taken back."""
 
 _AVERAGE = 4.0
+"""The average of the iterates is over about the last 1 in 1 + _AVERAGE of the steps."""
+
 _FAR = 100.0
+"""An iterate longer than this multiple of the one before has taken digits of the average that it is in."""
+
 _FACTOR_MEMORY = 0.9
 _SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
 _MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
@@ -72,14 +76,13 @@ def judged(numbers: Numbers, batch: Minibatch, damping: float) -> tuple[float | 
     """Return the reduction ratio of the last step, and the next damping, within the bounds of this module.
 
     The ratio is the change of f over half the slope along u. The damping follows
-    :func:`hfnumba.optim.damping.updated`, twice where the ratio is below -1 or f is not finite. It is raised no
-    further than to 0.03.
+    :func:`hfnumba.optim.damping.updated`, twice where the ratio is below -1. It is raised no further than to 0.03.
     """
     if batch.before is None or batch.after is None or numbers.slope >= 0:
         return None, damping
     rho = reduction_ratio(batch.before, batch.after, numbers.slope / 2)
     adapted = updated(damping, rho, 1.0)
-    if rho is None or rho < -1:
+    if rho is not None and rho < -1:
         adapted = updated(adapted, rho, 1.0)
     return rho, min(max(adapted, MIN_DAMPING), max(damping, _NOISY_DAMPING))
 
@@ -106,12 +109,15 @@ def measured_scale(numbers: Numbers, batch: Minibatch) -> Numbers:
 
 
 def averaged_factors(
-    numbers: Numbers, factors: Mapping[str, Vector], new: Mapping[str, Vector] | None
+    numbers: Numbers, factors: Mapping[str, Vector], new: Mapping[str, Vector] | None, damping: float
 ) -> tuple[Numbers, dict[str, Vector]]:
-    """Return the running average of the factors with ``new`` ones, of weight 1/k up to 10 and 1/10 from then on."""
+    """Return the running average of the factors with ``new`` ones, of weight 1/k up to 10 and 1/10 from then on.
+
+    New factors are inverted with this damping.
+    """
     if new is None:
         return numbers, dict(factors)
-    numbers = numbers._replace(n_factors=numbers.n_factors + 1)
+    numbers = numbers._replace(n_factors=numbers.n_factors + 1, factored_damping=damping)
     memory = min(_FACTOR_MEMORY, 1 - 1 / numbers.n_factors)
     if not factors:
         return numbers, dict(new)

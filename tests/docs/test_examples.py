@@ -39,18 +39,6 @@ def test_an_example_runs_as_a_script(example, tmp_path):
     assert len(done.stdout.splitlines()) < 40 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_worker_processes_start_from_a_notebook(tmp_path):
-    jupytext = pytest.importorskip("jupytext", reason="jupytext, which the site is made with, is not there")
-    client = pytest.importorskip("nbclient", reason="nbclient, which the site is made with, is not there")
-    notebook = jupytext.read(ROOT / "examples" / "dask_client.py")
-    done = client.NotebookClient(
-        notebook, timeout=LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute(env=environment())
-    texts = [output.get("text", "") for cell in done.cells for output in cell.get("outputs", [])]
-    assert any("the same bits: True" in text for text in texts)
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_a_notebook_with_a_title_and_a_row_of_the_table(example):
     text = example.read_text("utf-8")
