@@ -168,13 +168,14 @@ def quality(
     Rounds, passes over the data, GFLOP and seconds are measured, for hfnumba and other libraries in turn.
 
     \b
-    digits            8 x 8 digits, 64-100-50-10, 1 minute a run
-    mnist             784-400-150-10, 5 minutes
-    borehole          a function of 8 inputs, 8-64-64-1, 5 minutes
-    autoencoder       of MNIST, 784-400-100-20-…-784, 5 minutes
-    deep-autoencoder  Martens', 784-1000-500-250-30-…-784, 14 minutes
-    festvox-ru        speech, 360-512-512-512-51, 14 minutes
-    synthetic-speech  rows of TIMIT's shape, 360-512-512-512-1973, 14 minutes
+    digits               8 x 8 digits, 64-100-50-10, 1 minute a run
+    mnist                784-400-150-10, 5 minutes
+    borehole             a function of 8 inputs, 8-64-64-1, 5 minutes
+    autoencoder          of MNIST, 784-400-100-20-…-784, tanh, 5 minutes
+    deep-autoencoder     784-1000-500-250-30-…-784, tanh, 14 minutes
+    sigmoid-autoencoder  Martens', the same widths, sigmoid, 14 minutes
+    festvox-ru           speech, 360-512-512-512-51, 14 minutes
+    synthetic-speech     rows of TIMIT's shape, 360-512-512-512-1973, 14 minutes
 
     A ratio is the cost of the best first-order method divided by that of the method; above 1, the method needs less.
     First-order methods try 256, 512 and 1024 rows with three learning rates each, on one seed. Each point of a run is

@@ -73,9 +73,8 @@ class Problem:
 _CLASSIFICATION: dict[str, Any] = {"activation": "tanh", "loss": "softmax_cross_entropy"}
 
 
-def _autoencoder(summary: str, half: tuple[int, ...], minutes: float) -> Problem:
-    """Return an autoencoder as that of Hinton and Salakhutdinov (2006) and Martens (2010): its code is linear."""
-    others = ("sigmoid",) * (len(half) - 1)
+def _autoencoder(summary: str, half: tuple[int, ...], minutes: float, activation: Any, loss: str) -> Problem:
+    """Return an autoencoder of MNIST, whose decoder mirrors its encoder."""
     return Problem(
         summary,
         partial(autoencoder, "mnist"),
@@ -83,10 +82,14 @@ def _autoencoder(summary: str, half: tuple[int, ...], minutes: float) -> Problem
         (Target("loss", None), Target("test_loss", None)),
         minutes=minutes,
         interval=0.25,
-        activation=(*others, "identity", *others),
-        loss="sigmoid_cross_entropy",
+        activation=activation,
+        loss=loss,
     )
 
+
+_DEEP = (1000, 500, 250, 30)
+_LINEAR_CODE = ("sigmoid",) * 3 + ("identity",) + ("sigmoid",) * 3
+"""The code of Hinton and Salakhutdinov (2006) and of Martens (2010) is linear."""
 
 PROBLEMS: dict[str, Problem] = {
     "digits": Problem(
@@ -117,9 +120,18 @@ PROBLEMS: dict[str, Problem] = {
         activation="tanh",
         loss="squared_error",
     ),
-    "autoencoder": _autoencoder("autoencoder of MNIST, 784-400-100-20-100-400-784", (400, 100, 20), 5.0),
+    "autoencoder": _autoencoder(
+        "autoencoder of MNIST, 784-400-100-20-100-400-784", (400, 100, 20), 5.0, "tanh", "squared_error"
+    ),
     "deep-autoencoder": _autoencoder(
-        "Martens' autoencoder of MNIST, 784-1000-500-250-30-…-784", (1000, 500, 250, 30), 14.0
+        "deep autoencoder of MNIST, 784-1000-500-250-30-…-784", _DEEP, 14.0, "tanh", "squared_error"
+    ),
+    "sigmoid-autoencoder": _autoencoder(
+        "Martens' autoencoder of MNIST, 784-1000-500-250-30-…-784 with sigmoid units",
+        _DEEP,
+        14.0,
+        _LINEAR_CODE,
+        "sigmoid_cross_entropy",
     ),
     "festvox-ru": Problem(
         "Russian speech, 360-512-512-512-51",
