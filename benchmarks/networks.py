@@ -30,8 +30,9 @@ BATCHES = {"1,024 rows": {"batch_rows": 1024}, "the default of 6,144 rows": {}, 
 """Settings of kfac; a minibatch of more than half of the rows is all of them."""
 
 
-def outcome(data, network, method, settings, seed, limit):
+def outcome(data, network, run, seed, limit):
     """Return the rounds to the training error, infinity if it is not reached, and the least error of the run."""
+    method, settings = run
     every = {"record_every": 1} if "record_every" in settings_of(method) else {}
     meter, least = Meter(), math.inf
     with CountedObjective(network, data.X, data.y, meter) as objective:
@@ -51,9 +52,9 @@ def outcome(data, network, method, settings, seed, limit):
     return math.inf, least
 
 
-def cell(data, network, method, settings, options):
+def cell(data, network, run, options):
     """Format the median rounds of the seeds; where the error is not reached, the median of the least errors."""
-    found = [outcome(data, network, method, settings, seed, options.passes) for seed in range(options.seeds)]
+    found = [outcome(data, network, run, seed, options.passes) for seed in range(options.seeds)]
     rounds, errors = zip(*found, strict=True)
     if any(map(math.isnan, rounds)):
         return "fails"
@@ -71,7 +72,7 @@ def table(data, options):
         sizes = (data.X.shape[1], *[WIDTH] * depth, data.n_outputs)
         network = Network(sizes, activation, "softmax_cross_entropy")
         runs = [*[("kfac", settings) for settings in BATCHES.values()], ("gn-cg", {})]
-        cells = [cell(data, network, method, settings, options) for method, settings in runs]
+        cells = [cell(data, network, run, options) for run in runs]
         lines.append(f"| {depth} | {activation} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr)
     return "\n".join(lines)

@@ -47,7 +47,8 @@ def section(path: Path, page: Path | None) -> str:
 
 def overview(paths: list[Path]) -> str:
     """Format the fastest method of both kinds for the first target of each file; medians over the seeds."""
-    columns = ["problem", "target", "first-order method", "rounds", "seconds", "second-order method", "rounds", "seconds"]
+    costs = ["rounds", "seconds"]
+    columns = ["problem", "target", "first-order method", *costs, "second-order method", *costs]
     rows = []
     for path in paths:
         setting, problem, results = read_results(path)
