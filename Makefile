@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:
 	@echo "make demo       train on handwritten digits on a local cluster, and draw the curves"
 	@echo "make test       run the tests"
-	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
+	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that make test does not use"
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make dist-check build sdist and wheel, and try the wheel in an empty environment"
 	@echo "make lint       check style, types and docstrings"

@@ -1,7 +1,7 @@
-"""Runs the tests marked ``bits`` once under each set of kernels that OpenBLAS has for this processor.
+"""Runs the tests marked ``bits`` under each set of OpenBLAS' kernels for this processor that ``make test`` does not use.
 
 ``python -m tests.every_blas``, or ``make test-bits``. Processors differ in what OpenBLAS chooses for them; the variable
-OPENBLAS_CORETYPE chooses in its place.
+OPENBLAS_CORETYPE chooses in its place. Under the kernels chosen here ``make test`` runs these tests.
 """
 
 import os
@@ -21,25 +21,32 @@ print(*sorted({str(lib.get("architecture")) for lib in threadpool_info() if lib[
 """
 
 
+def chosen(**variables):
+    """Kernels that BLAS chooses; None where the processor lacks instructions that they use."""
+    words = [sys.executable, "-c", PROBE]
+    probe = subprocess.run(words, env=os.environ | variables, capture_output=True, text=True, check=False)
+    if probe.returncode < 0:
+        return None
+    probe.check_returncode()
+    return probe.stdout.strip()
+
+
 def main():
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
     tests = [path for path in files if "pytest.mark.bits" in path.read_text()]
-    tested, failed = {}, []
+    tested, failed = {chosen(): "this machine's own, by make test"}, []
     for name in CORETYPES:
-        env = os.environ | {"OPENBLAS_CORETYPE": name}
-        probe = subprocess.run([sys.executable, "-c", PROBE], env=env, capture_output=True, text=True, check=False)
-        if probe.returncode < 0:
+        kernels = chosen(OPENBLAS_CORETYPE=name)
+        if kernels is None:
             print(f"{name}: not tested, since this processor lacks instructions that these kernels use", flush=True)
             continue
-        probe.check_returncode()
-        chosen = probe.stdout.strip()
-        if chosen in tested:
-            print(f"{name}: these are the kernels tested as {tested[chosen]}", flush=True)
+        if kernels in tested:
+            print(f"{name}: these are the kernels tested as {tested[kernels]}", flush=True)
             continue
-        print(f"{name}: BLAS chooses {chosen}", flush=True)
-        tested[chosen] = name
+        print(f"{name}: BLAS chooses {kernels}", flush=True)
+        tested[kernels] = name
         words = [sys.executable, "-m", "pytest", "-n", "2", "-m", "bits and not slow", *map(str, tests)]
-        if subprocess.run(words, env=env, check=False).returncode:
+        if subprocess.run(words, env=os.environ | {"OPENBLAS_CORETYPE": name}, check=False).returncode:
             failed.append(name)
     sys.exit(f"failed with the kernels of {', '.join(failed)}" if failed else 0)
 

@@ -163,4 +163,4 @@ def test_whatever_is_killed_or_stopped_nothing_is_left_and_the_run_goes_on(launc
         counted["before a checkpoint"] += saved < 0
     assert min(counted.values()) >= 1, counted
     n = newest(run) + 2
-    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+    assert resumed(toy_store, run, n) == straight(toy_store, n)

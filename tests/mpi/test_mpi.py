@@ -44,7 +44,7 @@ def check_good_run(mpi, store, tmp_path):
     for noise in NOISE:
         assert noise not in err
     assert job.left() == []
-    assert theta(tmp_path / "r") == straight(store, tmp_path / "s", 3)
+    assert theta(tmp_path / "r") == straight(store, 3)
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
     assert len(killed) == 2
     assert "Traceback" not in err
     assert job.left() == []
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_pa
     assert "ranks that do not answer are killed by MPI; the run itself has ended with status 0" in err
     assert "Traceback" not in err
     assert job.left() == []
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
 
 
 def listening(processes):

@@ -78,7 +78,7 @@ def test_a_good_run(toy_store, tmp_path):
         assert noise not in err
     assert job.left() == []
     assert left_in(tmp_path) == []
-    assert theta(tmp_path / "r") == straight(toy_store, tmp_path / "s", 3)
+    assert theta(tmp_path / "r") == straight(toy_store, 3)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_a_killed_worker_comes_back_and_the_bits_are_the_same(toy_store, tmp_pat
     sigkill(job.workers()[0])
     status, err = job.finish()
     assert status == 0, err
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
     assert job.left() == []
 
 
@@ -137,7 +137,7 @@ def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim
         assert err.count("error: the scheduler is gone") == 1
     assert job.left() == []
     n = iterations(run / "checkpoints")[-1] + 2
-    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+    assert resumed(toy_store, run, n) == straight(toy_store, n)
 
 
 @pytest.mark.slow
