@@ -37,23 +37,26 @@ $(VENV)/installed: $(VENV)/created pyproject.toml
 	@$(PIP) install -e ".[all]"
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	@echo "Installing what the tests and checks need."
+# All of the above as well, in one go.
+$(VENV)/installed-dev: $(VENV)/created pyproject.toml
+	@echo "Installing hfnumba and what the tests and checks need; the first time this takes some minutes."
 	@$(PIP) install -e ".[dev]"
-	@touch $@
+	@touch $(VENV)/installed $@
 
 demo: $(VENV)/installed
 	@$(BIN)/hfnumba demo
 	@echo "The command hfnumba is in $(BIN); to have it at hand: source $(BIN)/activate"
 
+# Neighbours run in one process, since modules have fixtures and compile oracles; who is done takes tests of the other.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-bits: $(VENV)/installed-dev
 	$(BIN)/python -m tests.every_blas
 
+# Three processes for two processors, since much of the time is waited for processes to start or to be given up.
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
 
 dist-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m dist tests/test_dist.py
