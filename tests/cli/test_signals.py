@@ -12,7 +12,7 @@ import pytest
 
 from hfnumba.checkpoint import iterations
 from tests.limits import LIMIT_S, until
-from tests.mpi.ranks import BASE, straight, theta
+from tests.mpi.ranks import BASE, LOOK_S, straight, theta
 
 HF = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')"]
 
@@ -49,7 +49,7 @@ def all_gone(pgid):
         rows = [line.split() for line in table.splitlines()]
         return not any(row[0] == str(pgid) and not row[1].startswith("Z") for row in rows)
 
-    return until(empty)
+    return until(empty, every_s=LOOK_S)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from hfnumba.cli import main
 from tests.limits import LIMIT_S, until
 
 MARKER = "HFNUMBA_TEST_JOB"
+# Between looks at all processes of the machine, which would slow down those that are waited for.
+LOOK_S = 0.2
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
@@ -122,7 +124,7 @@ class Started:
     def left(self):
         """Command lines of processes that do not end."""
         with suppress(AssertionError):
-            until(lambda: not self.alive())
+            until(lambda: not self.alive(), every_s=LOOK_S)
         found = [command(process) for process in self.alive()]
         self.kill()
         return found

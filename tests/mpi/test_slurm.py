@@ -101,7 +101,7 @@ def test_a_mistake_is_told_once_and_ends_all_ranks(tmp_path, n, words, expected,
 @pytest.mark.slow
 def test_sigusr1_stops_at_a_checkpoint(toy_store, tmp_path):
     run = tmp_path / "r"
-    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    job = slurm_job(3, words_of(toy_store, run, *MANY), tmp_path)
     wait_for_iteration(job, run, 1)
     os.kill(job.process.pid, signal.SIGUSR1)
     status, err = job.finish()
@@ -127,7 +127,7 @@ def test_a_killed_worker_comes_back_and_the_bits_are_the_same(toy_store, tmp_pat
 @pytest.mark.parametrize("victim", [0, 1])
 def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim):
     run = tmp_path / "r"
-    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    job = slurm_job(3, words_of(toy_store, run, *MANY), tmp_path)
     wait_for_iteration(job, run, 1)
     sigkill(job.ranks()[victim])
     status, err = job.finish()

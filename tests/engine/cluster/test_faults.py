@@ -289,7 +289,7 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
 
     with objective(own_client, timeout_s=SILENCE_S) as f:
         f.value(np.zeros(f.n_params))
-        fire = Rounds(freeze, 6, 0.3, rng, lambda: until(lambda: none_is_frozen(own_client)))
+        fire = Rounds(freeze, 6, 0.3, rng, lambda: until(lambda: none_is_frozen(own_client), every_s=0.2))
         under_fire(f, reference, fire)
         until(lambda: f._engine.sharing()[1] == 2)
 
