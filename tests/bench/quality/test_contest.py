@@ -166,7 +166,7 @@ def test_seeds_draw_other_parameters_and_minibatches(arena):
 
 
 def contest(methods=("adam", "kfac"), problem=TOY, grid=((30, 0.05), (60, 0.05)), seeds=2):
-    return Contest(problem, methods, seeds, 1.0, {"adam": grid})
+    return Contest(problem, methods, seeds, LIMIT_S / 60, {"adam": grid})
 
 
 def carried_out(arena, path, one):
