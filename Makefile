@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:
 	@echo "make demo       train on handwritten digits on a local cluster, and draw the curves"
 	@echo "make test       run the tests"
-	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that the processor can run"
+	@echo "make test-bits  run the tests that compare bits, under each of OpenBLAS' kernels that make test does not use"
 	@echo "make test-slow  run the tests that take long or kill processes"
 	@echo "make dist-check build sdist and wheel, and try the wheel in an empty environment"
 	@echo "make lint       check style, types and docstrings"
@@ -37,31 +37,35 @@ $(VENV)/installed: $(VENV)/created pyproject.toml
 	@$(PIP) install -e ".[all]"
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	@echo "Installing what the tests and checks need."
+# All of the above as well, in one go.
+$(VENV)/installed-dev: $(VENV)/created pyproject.toml
+	@echo "Installing hfnumba and what the tests and checks need; the first time this takes some minutes."
 	@$(PIP) install -e ".[dev]"
-	@touch $@
+	@touch $(VENV)/installed $@
 
 demo: $(VENV)/installed
 	@$(BIN)/hfnumba demo
 	@echo "The command hfnumba is in $(BIN); to have it at hand: source $(BIN)/activate"
 
+# Neighbours run in one process, since modules have fixtures and compile oracles; who is done takes tests of the other.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-bits: $(VENV)/installed-dev
 	$(BIN)/python -m tests.every_blas
 
+# Three processes for two processors, since much of the time is waited for processes to start or to be given up.
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
 
 dist-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m dist tests/test_dist.py
 
+# What a version of Python adds the later ones have, and what one removes they lack: types hold between two that hold.
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@printf '%s\n' $(PYTHONS) | xargs -t -P 2 -I VERSION $(BIN)/mypy --python-version VERSION
+	@printf '%s\n' $(firstword $(PYTHONS)) $(lastword $(PYTHONS)) | xargs -t -P 2 -I VERSION $(BIN)/mypy --python-version VERSION
 	$(BIN)/numpydoc lint $$(git ls-files 'hfnumba/*.py')
 	$(BIN)/python -m tests.docstrings
 

@@ -1,4 +1,4 @@
-"""What the promises about bits rest on; run under each of OpenBLAS' kernels by ``make test-bits``."""
+"""What the promises about bits rest on; run under each of OpenBLAS' kernels by ``make test`` and ``make test-bits``."""
 
 import itertools
 import os

@@ -139,3 +139,4 @@ def test_the_demo_runs(bin_folder, tmp_path):
     run(bin_folder / "hfnumba", "demo", cwd=tmp_path, HFNUMBA_CACHE_DIR=str(tmp_path / "cache"))
     (picture,) = tmp_path.glob("runs/demo-*/curves.png")
     assert picture.stat().st_size > 10_000
+    assert len(list((tmp_path / "cache").glob("*/compiled"))) == 1, "all kernels are compiled and saved"

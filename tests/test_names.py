@@ -12,6 +12,7 @@ NAME = re.compile(r"(?<![\w./-])hfnumba(?:\.[A-Za-z_]\w*)+")
 # After `import hfnumba` alone; each name in a process of its own, so that none is there because of another one.
 AS_A_USER_DOES = """
 import os, sys
+import distributed, numba, scipy.sparse.linalg, sklearn.base, zarr  # slow, and without names of the package
 import hfnumba
 for name in sys.argv[1:]:
     child = os.fork()

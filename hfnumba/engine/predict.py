@@ -56,6 +56,8 @@ def predict(
     blas.limit_blas_threads()
     # The layers' views check theta's length.
     list(network.layers(theta))
+    # A vector of a memory map is read-only, which is another type to a compiled kernel.
+    theta = np.require(theta, requirements=["C", "W"])
     block, n_out, dtype = blas.uniform_rows(), network.n_outputs, theta.dtype
     layers = arguments.layers(network.sizes, network.activations, network.loss)
     work = np.empty(blocks.work_size(network.sizes, network.primal_width, block), dtype)

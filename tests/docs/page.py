@@ -53,6 +53,9 @@ class Session:
         program = self.aside / "bin" / "hfnumba"
         program.write_text(PROGRAM.format(python=sys.executable))
         program.chmod(0o755)
+        # A new home is for what a page writes; the list of this machine's fonts would be made again for each.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
         path = os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
         os.environ |= {"PATH": path, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "HOME": str(self.aside / "home")}
         os.environ |= {"TMPDIR": str(self.aside / "tmp"), "XDG_CACHE_HOME": str(self.aside / "cache")}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hfnumba.engine import predict
+from hfnumba.kernels import passes
 from hfnumba.network import Network
 
 RNG = np.random.default_rng(0)
@@ -27,3 +28,12 @@ def test_a_row_has_the_same_bits_alone_and_among_others(sizes, dtype):
 def test_no_rows_have_no_outputs():
     network = Network([3, 2])
     assert predict(network, network.initialize(0), np.empty((0, 3))).shape == (0, 2)
+
+
+def test_parameters_of_a_memory_map_need_no_other_machine_code():
+    network, X = Network([3, 2]), np.ones((2, 3))
+    theta = network.initialize(0)
+    expected, compiled = predict(network, theta, X), list(passes.output_pass.signatures)
+    theta.flags.writeable = False
+    np.testing.assert_array_equal(predict(network, theta, X), expected)
+    assert passes.output_pass.signatures == compiled

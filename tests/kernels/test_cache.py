@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import numba
 import numpy as np
 import pytest
+from filelock import FileLock
 from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.engine import ArrayObjective
@@ -155,16 +157,27 @@ def compiled(folder):
 
 
 @pytest.mark.slow
+def test_no_kernel_is_compiled_that_another_process_has_saved(tmp_path):
+    # A copy, since other tests add signatures. Compiling all kernels takes most of a minute, and has been done.
+    cache.warm_up()
+    with FileLock(cache.folder() / "save"):
+        shutil.copytree(cache.folder(), tmp_path / "cache" / cache.folder().name)
+    written = compiled(tmp_path / "cache")
+    assert len(written) > 20
+    assert warm_up(tmp_path / "cache") == (0, str(tmp_path / "cache" / cache.folder().name))
+    assert compiled(tmp_path / "cache") == written
+
+
+@pytest.mark.slow
 def test_compiled_once_and_again_after_damage(tmp_path):
     folder = tmp_path / "cache"
-    said, used = warm_up(folder)
+    said, used = warm_up(folder, "few")
     assert said == 1
     assert used.startswith(str(folder))
     written = compiled(folder)
-    assert len(written) > 20
-    assert warm_up(folder) == (0, used)
+    assert written
+    assert warm_up(folder, "few") == (0, used)
     assert compiled(folder) == written
-    # A few kernels do for the rest: compiling all of them takes most of a minute.
     for pattern, damage in (("*.nbc", b"short"), ("*.nbi", b""), ("*.nbi", b"\x80\x05junk")):
         victim = sorted(folder.rglob(pattern))[0]
         victim.write_bytes(damage)

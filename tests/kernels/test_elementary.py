@@ -96,6 +96,8 @@ def scanner(name):
         for start in range(first, last, BLOCK):
             for i in range(BLOCK):
                 x[i] = elementary.bits_float(np.int32(start + i))
+            if only_nonpositive and x[0] > 0 and x[-1] > 0:
+                continue
             for i in range(BLOCK):
                 out[i] = function(x[i])
             at_low, at_high = libm(np.float64(x[0])), libm(np.float64(x[-1]))

@@ -72,10 +72,8 @@ def test_expected_product_is_the_gauss_newton_matrix_of_a_single_row(loss, activ
     network, X, y, theta = problem(loss, 1, activation=activation)
     f = ArrayObjective(network, X, y, dtype=np.float64)
     matrix = f.linearize(theta).gauss_newton() @ np.eye(network.n_params)
-    n_draws, first = 4000, factors_of(f, theta, seed=(0,))
-    means = {
-        name: np.mean([factors_of(f, theta, seed=(k,))[name] for k in range(n_draws)], 0) for name in ("G1", "G2", "G3")
-    }
+    draws = [factors_of(f, theta, seed=(k,)) for k in range(4000)]
+    first, means = draws[0], {name: np.mean([draw[name] for draw in draws], 0) for name in ("G1", "G2", "G3")}
     at = 0
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(network.sizes), start=1):
         a = np.append(first[f"a{layer}"], 1.0)

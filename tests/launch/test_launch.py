@@ -32,6 +32,12 @@ from hfnumba.stop import StopSignals
 from tests.limits import LIMIT_S, until
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a busy machine schedulers answer late."""
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -217,7 +223,6 @@ def test_a_cluster_that_never_closes_does_not_keep_us_and_its_processes_are_name
 
 
 def test_addresses(monkeypatch):
-    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
         with open_cluster(cluster.scheduler_address) as placement:
             assert placement.description == f"cluster at {cluster.scheduler_address}, 1 worker × 2 threads"

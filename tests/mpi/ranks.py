@@ -4,18 +4,24 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from hfnumba.checkpoint import newest_checkpoint
+from hfnumba.cli import main
 from tests.limits import LIMIT_S, until
 
 MARKER = "HFNUMBA_TEST_JOB"
+# Between looks at all processes of the machine, which would slow down those that are waited for.
+LOOK_S = 0.2
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
@@ -118,7 +124,7 @@ class Started:
     def left(self):
         """Command lines of processes that do not end."""
         with suppress(AssertionError):
-            until(lambda: not self.alive())
+            until(lambda: not self.alive(), every_s=LOOK_S)
         found = [command(process) for process in self.alive()]
         self.kill()
         return found
@@ -187,18 +193,26 @@ def alone(words, cwd):
     return done.returncode, done.stderr
 
 
-def straight(store, run, n):
-    """The parameters after n iterations in one process."""
-    status, err = alone(train_words(store, run, "--max-iterations", n, cluster="none"), run.parent)
-    assert status == 0, err
-    return theta(run)
+def in_this_process(words):
+    """Run the command in this process; as the oracle of bits it needs no process of its own."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+@cache
+def straight(store, n):
+    """The parameters after n iterations of a run that is never interrupted, on two threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "r"
+        in_this_process(train_words(store, run, "--max-iterations", n, "--threads", 2, cluster="none"))
+        return theta(run)
 
 
 def resumed(store, run, n):
-    """The parameters after n iterations of a run that was interrupted, continued in one process."""
-    status, err = alone(train_words(store, run, "--max-iterations", n, "--resume", cluster="none"), run.parent)
-    assert status == 0, err
-    assert "continuing after iteration" in err
+    """The parameters after n iterations of a run that was interrupted, continued on one thread."""
+    more = ("--max-iterations", n, "--resume", "--threads", 1)
+    assert "continuing after iteration" in in_this_process(train_words(store, run, *more, cluster="none"))
     return theta(run)
 
 

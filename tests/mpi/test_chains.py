@@ -20,7 +20,7 @@ import pytest
 
 from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations
-from tests.mpi.ranks import SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
+from tests.mpi.ranks import LOOK_S, SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
@@ -93,7 +93,9 @@ def processes(job, link):
     if not kind.startswith("mpi"):
         job.until(lambda: listens(launcher))
         return {"launcher": launcher, "client": launcher}
-    ranks = job.until(lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found)
+    ranks = job.until(
+        lambda: len(found := job.ranks()) == int(n) and all(map(listens, found.values())) and found, every_s=LOOK_S
+    )
     return {"launcher": launcher, "mpirun": launcher} | {name: ranks[rank] for name, rank in RANKS.items()}
 
 
@@ -163,4 +165,4 @@ def test_whatever_is_killed_or_stopped_nothing_is_left_and_the_run_goes_on(launc
         counted["before a checkpoint"] += saved < 0
     assert min(counted.values()) >= 1, counted
     n = newest(run) + 2
-    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+    assert resumed(toy_store, run, n) == straight(toy_store, n)

@@ -66,10 +66,10 @@ def test_mpi_sh_passes_a_failure_on(mpich, place):
 
 @pytest.mark.slow
 def test_slurm_sbatch_is_requeued(mpich, toy_store, place):
-    """An srun that starts four local processes, independent of the requested number of tasks."""
+    """An srun that starts three local processes, independent of the requested number of tasks."""
     put(place / "bin" / "scontrol", '#!/bin/sh\necho "$@" >>scontrol.log\n')
     put(place / "player.py", SRUN)
-    put(place / "bin" / "srun", f'#!/bin/sh\nshift 2\nexec {sys.executable} player.py 4 bin/hfnumba "$@"\n')
+    put(place / "bin" / "srun", f'#!/bin/sh\nshift 2\nexec {sys.executable} player.py 3 bin/hfnumba "$@"\n')
     words = ["cluster/slurm.sbatch", toy_store, *BASE, "--run", place / "r"]
     job = script_job(mpich.python, [*words, *MANY], place, SLURM_JOB_ID="7")
     wait_for_iteration(job, place / "r", 1)
@@ -93,7 +93,7 @@ def test_pbs_submits_its_successor(mpich, toy_store, place):
     script = place / "cluster" / "pbs.sh"
     text = script.read_text()
     assert "mpi.sh 34 train" in text
-    script.write_text(text.replace("mpi.sh 34 train", "mpi.sh 4 train").replace("--hidden 400,150", "--hidden 30,20"))
+    script.write_text(text.replace("mpi.sh 34 train", "mpi.sh 3 train").replace("--hidden 400,150", "--hidden 30,20"))
     env = {"PBS_O_WORKDIR": str(place), "STORE": str(toy_store), "RUN": "r"}
     job = script_job(mpich.python, [script], place, **env)
     wait_for_iteration(job, place / "r", 0)

@@ -44,7 +44,7 @@ def check_good_run(mpi, store, tmp_path):
     for noise in NOISE:
         assert noise not in err
     assert job.left() == []
-    assert theta(tmp_path / "r") == straight(store, tmp_path / "s", 3)
+    assert theta(tmp_path / "r") == straight(store, 3)
 
 
 @pytest.mark.slow
@@ -69,14 +69,15 @@ def test_a_good_run_with_open_mpi(open_mpi, toy_store, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "expected", "text"),
+    ("library", "words", "expected", "text"),
     [
-        (["train", "none.zarr", "--hidden", "4", "--cluster", "mpi"], 1, "error: "),
-        (["train", "none.zarr", "--hiden", "4", "--cluster=mpi"], 2, "No such option"),
+        ("open_mpi", ["train", "none.zarr", "--hidden", "4", "--cluster", "mpi"], 1, "error: "),
+        ("open_mpi", ["train", "none.zarr", "--hiden", "4", "--cluster=mpi"], 2, "No such option"),
+        ("mpich", ["train", "none.zarr", "--hiden", "4", "--cluster=mpi"], 2, "No such option"),
     ],
 )
-def test_a_mistake_is_told_once_and_ends_all_ranks_with_its_status(mpi, tmp_path, words, expected, text):
-    job = mpi_job(mpi, 3, words, tmp_path)
+def test_a_mistake_is_told_once_and_ends_all_ranks_with_its_status(request, tmp_path, library, words, expected, text):
+    job = mpi_job(request.getfixturevalue(library), 3, words, tmp_path)
     status, err = job.finish()
     assert (status, err.count(text)) == (expected, 1), err
     assert job.left() == []
@@ -139,7 +140,7 @@ def test_no_mpi_library(mpich, toy_store, tmp_path, monkeypatch):
 def test_an_exception_in_the_client(mpi, toy_store, tmp_path):
     debug = "1" if mpi.name == "mpich" else "0"
     words = train_words(toy_store, tmp_path / "r")
-    job = mpi_job(mpi, 4, words, tmp_path, script=FAILING_SCRIPT, HFNUMBA_DEBUG=debug)
+    job = mpi_job(mpi, 3, words, tmp_path, script=FAILING_SCRIPT, HFNUMBA_DEBUG=debug)
     status, err = job.finish()
     assert status == 1
     assert err.count("RuntimeError: injected") == 1
@@ -149,7 +150,7 @@ def test_an_exception_in_the_client(mpi, toy_store, tmp_path):
 
 @pytest.mark.slow
 def test_a_rank_that_cannot_serve_ends_the_job(mpi, toy_store, tmp_path):
-    job = mpi_job(mpi, 4, train_words(toy_store, tmp_path / "r"), tmp_path, HFNUMBA_INTERFACE="nosuch0")
+    job = mpi_job(mpi, 3, train_words(toy_store, tmp_path / "r"), tmp_path, HFNUMBA_INTERFACE="nosuch0")
     status, err = job.finish()
     assert status not in (0, 2, 75)
     assert "error: rank 0: ValueError: 'nosuch0' is not a valid network interface" in err
@@ -173,7 +174,7 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
     assert len(killed) == 2
     assert "Traceback" not in err
     assert job.left() == []
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
 
 
 @pytest.mark.slow
@@ -187,7 +188,7 @@ def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_pa
     assert "ranks that do not answer are killed by MPI; the run itself has ended with status 0" in err
     assert "Traceback" not in err
     assert job.left() == []
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
 
 
 def listening(processes):

@@ -78,7 +78,7 @@ def test_a_good_run(toy_store, tmp_path):
         assert noise not in err
     assert job.left() == []
     assert left_in(tmp_path) == []
-    assert theta(tmp_path / "r") == straight(toy_store, tmp_path / "s", 3)
+    assert theta(tmp_path / "r") == straight(toy_store, 3)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_mistake_is_told_once_and_ends_all_ranks(tmp_path, n, words, expected,
 @pytest.mark.slow
 def test_sigusr1_stops_at_a_checkpoint(toy_store, tmp_path):
     run = tmp_path / "r"
-    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    job = slurm_job(3, words_of(toy_store, run, *MANY), tmp_path)
     wait_for_iteration(job, run, 1)
     os.kill(job.process.pid, signal.SIGUSR1)
     status, err = job.finish()
@@ -119,7 +119,7 @@ def test_a_killed_worker_comes_back_and_the_bits_are_the_same(toy_store, tmp_pat
     sigkill(job.workers()[0])
     status, err = job.finish()
     assert status == 0, err
-    assert theta(run) == straight(toy_store, tmp_path / "s", n)
+    assert theta(run) == straight(toy_store, n)
     assert job.left() == []
 
 
@@ -127,7 +127,7 @@ def test_a_killed_worker_comes_back_and_the_bits_are_the_same(toy_store, tmp_pat
 @pytest.mark.parametrize("victim", [0, 1])
 def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim):
     run = tmp_path / "r"
-    job = slurm_job(4, words_of(toy_store, run, *MANY), tmp_path)
+    job = slurm_job(3, words_of(toy_store, run, *MANY), tmp_path)
     wait_for_iteration(job, run, 1)
     sigkill(job.ranks()[victim])
     status, err = job.finish()
@@ -137,7 +137,7 @@ def test_without_scheduler_or_client_nothing_is_left(toy_store, tmp_path, victim
         assert err.count("error: the scheduler is gone") == 1
     assert job.left() == []
     n = iterations(run / "checkpoints")[-1] + 2
-    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
+    assert resumed(toy_store, run, n) == straight(toy_store, n)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from hfnumba.bench.quality.records import Point, Record, Result, Run, read_lines
 from hfnumba.bench.quality.summary import best_trial, summarise
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.progress import SILENT
+from tests.limits import LIMIT_S
 
 TOY = Problem("toy", lambda request: data(), (8,), (Target("loss", 0.3),), 1.0, 1.0, "tanh", "softmax_cross_entropy")
 REGRESSION = replace(TOY, loss="squared_error", targets=(Target("error", 0.05),))
@@ -63,7 +64,7 @@ def needs(name):
 @pytest.mark.parametrize("name", sorted(CONTESTANTS))
 def test_every_method_runs_to_its_target(arena, name):
     needs(name)
-    points, ending = points_of(arena, run_of(name), Limits([("loss", 0.6)], 60.0))
+    points, ending = points_of(arena, run_of(name), Limits([("loss", 0.6)], LIMIT_S))
     assert ending == REACHED
     assert points[-1].loss <= 0.6 < min(point.loss for point in points[:-1])
     for cost in ("rounds", "passes", "gflop", "seconds"):
@@ -77,7 +78,7 @@ def test_every_method_runs_to_its_target(arena, name):
 def test_regression(name, activation):
     needs(name)
     one = Arena(replace(REGRESSION, activation=activation), regression_data())
-    points, ending = points_of(one, run_of(name), Limits([("error", 0.5)], 60.0))
+    points, ending = points_of(one, run_of(name), Limits([("error", 0.5)], LIMIT_S))
     one.close()
     assert ending == REACHED and points[-1].error <= 0.5
     assert points[-1].loss == pytest.approx(points[-1].error)  # half the squares of two outputs
@@ -86,7 +87,7 @@ def test_regression(name, activation):
 @pytest.mark.parametrize("name", ["adam", "torch-adam", "optax-adam"])
 def test_minibatches_are_counted_alike(arena, name):
     needs(name)
-    points, _ = points_of(arena, run_of(name), Limits([("loss", 0.6)], 60.0))
+    points, _ = points_of(arena, run_of(name), Limits([("loss", 0.6)], LIMIT_S))
     epochs = len(points) - 1
     assert points[0].rounds == 0 and points[-1].rounds == 4 * epochs and points[-1].passes == epochs
     assert points[-1].gflop == pytest.approx(epochs * 120 * gradient_operations(arena.network.sizes) / 1e9)
@@ -96,7 +97,7 @@ def test_minibatches_are_counted_alike(arena, name):
 def test_peers_make_the_steps_that_this_package_makes(arena, pair):
     """With all rows in a minibatch nothing is drawn, so that each step is the same."""
     needs(pair[1])
-    found = [points_of(arena, Run(name, 120, 0.01), Limits([("loss", 0.9)], 60.0))[0] for name in pair]
+    found = [points_of(arena, Run(name, 120, 0.01), Limits([("loss", 0.9)], LIMIT_S))[0] for name in pair]
     assert len(found[0]) == len(found[1]) > 3
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
 
@@ -111,7 +112,7 @@ def test_peers_have_activations_by_layer_and_sigmoid_cross_entropy(peer):
         TOY, hidden=(6, 2, 6), activation=("sigmoid", "identity", "tanh"), loss="sigmoid_cross_entropy"
     )
     one = Arena(autoencoder, rows)
-    found = [points_of(one, Run(name, 120, 0.02), Limits([("loss", 2.74)], 60.0))[0] for name in ("adam", peer)]
+    found = [points_of(one, Run(name, 120, 0.02), Limits([("loss", 2.74)], LIMIT_S))[0] for name in ("adam", peer)]
     one.close()
     assert len(found[0]) == len(found[1]) > 3
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
@@ -120,7 +121,7 @@ def test_peers_have_activations_by_layer_and_sigmoid_cross_entropy(peer):
 def test_optax_momentum_makes_the_steps_of_this_package(arena):
     needs("optax-momentum")
     found = [
-        points_of(arena, Run(name, 120, 0.01), Limits([("loss", 0.9)], 60.0))[0]
+        points_of(arena, Run(name, 120, 0.01), Limits([("loss", 0.9)], LIMIT_S))[0]
         for name in ("momentum", "optax-momentum")
     ]
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
@@ -129,7 +130,7 @@ def test_optax_momentum_makes_the_steps_of_this_package(arena):
 def test_kfac_ends_between_two_points_when_its_time_is_over(monkeypatch):
     arena = Arena(replace(TOY, interval=100.0), data())
     monkeypatch.setattr(Course, "is_out_of_time", lambda course: True)
-    points, _ = points_of(arena, run_of("kfac"), Limits([("loss", 0.0)], 60.0))
+    points, _ = points_of(arena, run_of("kfac"), Limits([("loss", 0.0)], LIMIT_S))
     arena.close()
     assert [point.rounds for point in points] == [0, 1]
 
@@ -151,21 +152,21 @@ def test_a_run_ends_at_its_time(arena):
 def test_a_run_ends_where_the_loss_overflows(name):
     needs(name)
     one = Arena(REGRESSION, regression_data())
-    points, ending = points_of(one, run_of(name, learning_rate=1e10), Limits([("loss", 0.0)], 60.0))
+    points, ending = points_of(one, run_of(name, learning_rate=1e10), Limits([("loss", 0.0)], LIMIT_S))
     one.close()
     assert ending == NOT_FINITE or "learning rate" in ending
     assert len(points) < 30
 
 
 def test_seeds_draw_other_parameters_and_minibatches(arena):
-    limits = Limits([("loss", 0.6)], 60.0)
+    limits = Limits([("loss", 0.6)], LIMIT_S)
     first, again, other = (points_of(arena, run_of("adam", seed=seed), limits)[0] for seed in (0, 0, 1))
     assert [p.loss for p in first] == [p.loss for p in again]
     assert first[0].loss != other[0].loss
 
 
 def contest(methods=("adam", "kfac"), problem=TOY, grid=((30, 0.05), (60, 0.05)), seeds=2):
-    return Contest(problem, methods, seeds, 1.0, {"adam": grid})
+    return Contest(problem, methods, seeds, LIMIT_S / 60, {"adam": grid})
 
 
 def carried_out(arena, path, one):

@@ -289,7 +289,7 @@ def test_frozen_workers_are_replaced_and_those_that_wake_are_used_again(own_clie
 
     with objective(own_client, timeout_s=SILENCE_S) as f:
         f.value(np.zeros(f.n_params))
-        fire = Rounds(freeze, 6, 0.3, rng, lambda: until(lambda: none_is_frozen(own_client)))
+        fire = Rounds(freeze, 6, 0.3, rng, lambda: until(lambda: none_is_frozen(own_client), every_s=0.2))
         under_fire(f, reference, fire)
         until(lambda: f._engine.sharing()[1] == 2)
 
@@ -378,7 +378,7 @@ def test_a_worker_whose_kernel_hangs_is_lost_though_its_process_answers(own_clie
         hanging = min(pids(own_client))
         own_client.run(hang_in_a_kernel, workers=[hanging])
         assert_same_bits(everything(f), reference)
-        assert lost[0] == hanging
+        assert hanging in lost
 
 
 def slow_down(dask_worker):
@@ -386,7 +386,7 @@ def slow_down(dask_worker):
     evaluate = PartitionHost.evaluate
 
     def late(host, evaluations, partitions, divisors=()):
-        end = time.monotonic() + 6.0
+        end = time.monotonic() + 12.0
         while time.monotonic() < end:
             pass
         return evaluate(host, evaluations, partitions, divisors)
@@ -397,9 +397,9 @@ def slow_down(dask_worker):
 @pytest.mark.slow
 def test_a_worker_that_computes_for_long_is_heard(own_client, monkeypatch):
     lost = loses(monkeypatch)
-    with objective(own_client, timeout_s=1.5) as f:
+    with objective(own_client, timeout_s=3.0) as f:
         value = f.value(np.zeros(f.n_params))
-        own_client.run(slow_down)
+        own_client.run(slow_down, workers=[min(pids(own_client))])
         assert f.value(np.zeros(f.n_params)) == value
     assert not lost
 
@@ -411,6 +411,7 @@ def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, 
         f.value(np.zeros(f.n_params))
         stay(f._engine._workers)
         own_client.run(hang)
+        lost.clear()
         with pytest.raises(ClusterError, match=r"worker \d \(\w+:.*\) is lost: silent for .*lost 3 times in one round"):
             f.value(np.zeros(f.n_params))
     assert 3 <= len(lost) <= 6

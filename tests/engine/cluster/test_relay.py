@@ -249,6 +249,10 @@ def test_relays_and_workers_below_that_freeze_are_replaced(three, reference):
     with objective(three, timeout_s=SILENCE_S, fan_in=1, shared_memory=False) as f:
         f.value(np.zeros(f.n_params))
         fire = Rounds(
-            lambda: strike(three, "SIGSTOP", rng), 3, 0.3, rng, lambda: until(lambda: none_is_frozen(three, 3))
+            lambda: strike(three, "SIGSTOP", rng),
+            3,
+            0.3,
+            rng,
+            lambda: until(lambda: none_is_frozen(three, 3), every_s=0.2),
         )
         under_fire(f, reference, fire)
