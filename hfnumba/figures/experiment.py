@@ -96,28 +96,34 @@ class Experiment:
 
 
 class Schedule:
-    """Number of the current run, and the time left by the mean time of those before it.
+    """Number of the current run or measurement, and the time left by the mean time of those before it.
 
     Parameters
     ----------
     total : int
-        Number of runs that are missing; more may follow.
+        Number of those that are missing; more may follow.
     started : float
         Time at which the first one begins, of :func:`time.monotonic`.
+    what : str
+        Word for one of them.
     """
 
-    def __init__(self, total: int, started: float) -> None:
-        self._total, self._started, self._done = total, started, 0
+    def __init__(self, total: int, started: float, what: str = "run") -> None:
+        self._total, self._started, self._what, self._done = total, started, what, 0
 
     def next(self) -> str:
         """Begin a run; return ``run 3 of 10, about 12 min left``."""
         number, self._done = self._done + 1, self._done + 1
         total = max(self._total, number)
         if number == 1:
-            return f"run {number} of {total}"
+            return f"{self._what} {number} of {total}"
         left_s = (time.monotonic() - self._started) / (number - 1) * (total - number + 1)
         left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
-        return f"run {number} of {total}, about {left} left"
+        return f"{self._what} {number} of {total}, about {left} left"
+
+    def skip(self) -> None:
+        """Leave out one that turned out not to be missing."""
+        self._total -= 1
 
 
 @dataclass(frozen=True)
