@@ -39,7 +39,8 @@ _SERIES = {
 def watch(run: Path) -> None:
     """Watch RUN while another process trains it: curves, damping, the last step and its reason, costs, time left.
 
-    Ends with the run, or with Ctrl-C. Without a terminal the present state is printed once.
+    Ends with Ctrl-C, or when the run has reached a limit or stopped early; after a signal or a time limit it waits.
+    Without a terminal the present state is printed once.
     """
     from hfnumba.run.overview import overview
 

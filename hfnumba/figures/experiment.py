@@ -17,6 +17,7 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.ending import Ending
 from hfnumba.run.setting_types import ALL
 from hfnumba.run.settings import TrainSettings, as_dict, fixed
 from hfnumba.stop import print_in_handler
@@ -195,8 +196,7 @@ class Laboratory:
         return any(map(experiment.ends_at, lines)) or (bool(lines) and bool(directory.newest().scalars.get("stopped")))
 
     def _train(self, experiment: Experiment, title: str) -> None:
-        from hfnumba.run.loop import Ending  # noqa: PLC0415 - slow to import
-        from hfnumba.run.training import train  # noqa: PLC0415
+        from hfnumba.run.training import train  # noqa: PLC0415 - slow to import
 
         directory = self._directory(experiment)
         settings = msgspec.structs.replace(experiment.settings, cluster=self.cluster)

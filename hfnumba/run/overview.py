@@ -11,8 +11,8 @@ from statistics import median
 
 from hfnumba import ledger
 from hfnumba.krylov.result import KrylovStatus
-from hfnumba.optim.limits import limit_reached
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.ending import best_so_far, reached
 from hfnumba.run.settings import TrainSettings
 
 _RECENT = 5
@@ -42,10 +42,9 @@ class Overview:
         if not self.lines:
             return None
         last = self.lines[-1]
-        settings = self.settings
-        reached = limit_reached(last["iteration"], last["error"], settings.max_iterations, settings.target_error)
-        if reached is not None:
-            return reached.value
+        limit = reached(self.settings, last, best_so_far(self.settings, self.lines))
+        if limit is not None:
+            return limit.value
         return last["note"] if "stopped: " in last["note"] else None
 
     @property

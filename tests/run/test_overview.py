@@ -28,6 +28,16 @@ def test_the_ending():
     assert seen(line(3, note=StopReason.FLAT.value)).ending == StopReason.FLAT.value
 
 
+def test_a_run_that_stopped_early_or_reached_its_rmse_has_ended():
+    losses = {0: 3.0, 1: 2.0, 2: 2.5, 3: None}
+    lines = [line(k, validation_loss=loss, best_iteration=min(k, 1)) for k, loss in losses.items()]
+    stopping = {"early_stopping": True, "patience": 2}
+    assert seen(*lines, **stopping).ending == "the validation loss no longer improves"
+    assert seen(*lines[:3], **stopping).ending is None and seen(*lines).ending is None
+    assert seen(line(3, rmse=0.5), target_rmse=0.6).ending == "the target RMSE is reached"
+    assert seen(line(3, rmse=0.5), target_rmse=0.4).ending is None
+
+
 def test_the_last_step_and_its_reason():
     assert seen().step == "" and seen(line(0)).step == ""
     step = {"direction": "newton", "alpha": 0.5, "krylov_status": "MAXITER"}
