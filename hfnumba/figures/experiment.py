@@ -18,7 +18,7 @@ from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.ending import Ending
-from hfnumba.run.setting_types import ALL
+from hfnumba.run.setting_types import ALL, EARLIER_ALL, by_earlier_number
 from hfnumba.run.settings import TrainSettings, as_dict, fixed
 from hfnumba.stop import print_in_handler
 
@@ -167,7 +167,9 @@ class Laboratory:
         return [experiment.cut(ledger.read(self._directory(experiment).ledger)) for experiment in experiments]
 
     def _directory(self, experiment: Experiment) -> RunDirectory:
-        return RunDirectory(self.runs / experiment.name)
+        found = RunDirectory(self.runs / experiment.name)
+        earlier = RunDirectory(self.runs / experiment.name.replace(f"rows={ALL}", f"rows={EARLIER_ALL}"))
+        return earlier if earlier.config.exists() and not found.config.exists() else found
 
     def is_done(self, experiment: Experiment) -> bool:
         """Whether the run of an experiment is complete.
@@ -181,7 +183,7 @@ class Laboratory:
         if not directory.config.exists():
             return False
         record = directory.record()
-        wanted = fixed(experiment.settings)
+        wanted = by_earlier_number(fixed(experiment.settings), fixed(record.settings))
         # The record names the loss of the task where the settings choose none.
         found = {key: value for key, value in fixed(record.settings).items() if key != "loss" or key in wanted}
         wrong = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
