@@ -26,7 +26,7 @@ Silence = Annotated[float, msgspec.Meta(ge=2)]
 
 
 def by_earlier_number(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with the number for all rows in the place of the word, where a run is recorded with the number."""
+    """Return settings with the number for all rows instead of the word, where a run is recorded with it."""
     return {
         name: EARLIER_ALL if value == ALL and recorded.get(name) == EARLIER_ALL else value
         for name, value in given.items()
