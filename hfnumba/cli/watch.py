@@ -60,7 +60,7 @@ def watch(run: Path) -> None:
 
     with Live(picture(), console=console, auto_refresh=False) as live:
         try:
-            while seen.ending is None:
+            while seen is None or seen.ending is None:
                 time.sleep(_REFRESH_S)
                 seen = overview(run)
                 live.update(picture(), refresh=True)
@@ -68,8 +68,10 @@ def watch(run: Path) -> None:
             return
 
 
-def shown(seen: Overview, run: Path, width: int) -> list[str]:
+def shown(seen: Overview | None, run: Path, width: int) -> list[str]:
     """Return the lines of a screen of some width."""
+    if seen is None:
+        return [f"{printable(str(run))}: the run has not begun yet"]
     settings, lines = seen.settings, seen.lines
     head = f"{printable(str(run))}: {settings.method}, hidden {','.join(map(str, settings.hidden)) or 'none'}"
     if not lines:

@@ -13,6 +13,7 @@ from hfnumba import ledger
 from hfnumba.krylov.result import KrylovStatus
 from hfnumba.run.directory import RunDirectory
 from hfnumba.run.ending import best_so_far, reached
+from hfnumba.run.lock import LOCK
 from hfnumba.run.settings import TrainSettings
 
 _RECENT = 5
@@ -74,8 +75,8 @@ class Overview:
         return [line.get(name) for line in self.lines]
 
 
-def overview(path: Path) -> Overview:
-    """Read the state of a run.
+def overview(path: Path) -> Overview | None:
+    """Read the state of a run; None if a process prepares to begin it, such as by compiling kernels.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def overview(path: Path) -> Overview:
         If this is no run, or its files are damaged.
     """
     directory = RunDirectory(path)
+    if (path / LOCK).exists() and not directory.config.exists():
+        return None
     settings = directory.record().settings
     lines = ledger.read(directory.ledger)
     age_s = max(0.0, time.time() - directory.ledger.stat().st_mtime) if lines else 0.0

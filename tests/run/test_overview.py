@@ -5,6 +5,7 @@ import pytest
 from hfnumba.errors import CheckpointError
 from hfnumba.optim.limits import StopReason
 from hfnumba.run.config import settings_from
+from hfnumba.run.lock import locked
 from hfnumba.run.overview import Overview, overview
 from tests.lines import line
 
@@ -45,6 +46,11 @@ def test_the_last_step_and_its_reason():
     curved = line(1, **step | {"direction": "negative_curvature", "note": "it was lowest"})
     assert seen(curved).step == "negative curvature, step length 0.5: it was lowest"
     assert seen(line(1, **step | {"krylov_status": None})).step == "newton, step length 0.5"
+
+
+def test_a_run_that_is_about_to_begin_has_no_state(tmp_path):
+    with locked(tmp_path / "r"):
+        assert overview(tmp_path / "r") is None
 
 
 def test_what_is_no_run_is_refused(tmp_path):
