@@ -111,7 +111,8 @@ def test_on_a_terminal_it_follows_the_run_to_its_end(run, tmp_path):
             # The next line is written when the last one is on the terminal.
             if rest == list(lines) and b"has not begun yet" in seen:
                 ledger.write(tmp_path / "r" / "ledger.jsonl", [rest.pop(0)])
-                shutil.copy(run / "config.toml", tmp_path / "r")
+                shutil.copy(run / "config.toml", tmp_path)
+                (tmp_path / "config.toml").replace(tmp_path / "r" / "config.toml")
             elif rest and b"%d of 3" % (rest[0]["iteration"] - 1) in seen:
                 ledger.append(tmp_path / "r" / "ledger.jsonl", rest.pop(0))
     os.close(ours)
