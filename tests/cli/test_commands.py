@@ -160,7 +160,7 @@ def test_a_runs_config_repeats_it(toy_store, finished, tmp_path):
         (["predict", "{run}", "x.npy", "--out", "x.xls"], 2, "expected --out to end in .csv, .parquet, .npy, .ark"),
         (["evaluate", "{run}", "{store}", "--checkpoint", "newst"], 2, "'newest'. Did you mean 'newest'?"),
         (["export", "{run}", "--to", "onx"], 2, "'torch-state-dict'. Did you mean 'onnx'?"),
-        (["spectrum", "{run}", "{store}", "--matrix", "gaus-newton"], 2, "'empirical-fisher'. Did you mean 'gauss-newton'?"),
+        (["spectrum", "{run}", "{store}", "--matrix", "gaus-newton"], 2, "Did you mean 'gauss-newton'?"),
         (["data", "build", "t.csv", "--task", "regresion"], 2, "'regression'. Did you mean 'regression'?"),
         (["plot", "/nowhere"], 1, "/nowhere has no ledger"),
         (["plot", "{run}", "-o", "x.gif"], 2, "ends in .png, .svg, .pdf"),
