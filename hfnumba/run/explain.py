@@ -272,8 +272,8 @@ def _progress(run: Evidence) -> _Found:
         yield fault("loss did not fall", f"the loss did not fall: {first['loss']:.4g} to {last['loss']:.4g}")
     recent = run.values("loss")[-4:]
     learned = run.network.takes_labels and last["error"] == 0
-    overfits = any(finding.cause != "generalises" for finding in _overfitting(run))
-    if not (learned or overfits or run.chosen is not last) and len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent)):
+    overfits = run.chosen is not last or any(finding.cause != "generalises" for finding in _overfitting(run))
+    if not (learned or overfits) and len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent)):
         yield good(
             "still falling", "the loss was still falling at the end: more --max-iterations with --resume lower it"
         )
