@@ -273,7 +273,8 @@ def _progress(run: Evidence) -> _Found:
     recent = run.values("loss")[-4:]
     learned = run.network.takes_labels and last["error"] == 0
     overfits = run.chosen is not last or any(finding.cause != "generalises" for finding in _overfitting(run))
-    if not (learned or overfits) and len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent)):
+    falls = len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent))
+    if falls and not learned and not overfits:
         yield good(
             "still falling", "the loss was still falling at the end: more --max-iterations with --resume lower it"
         )
