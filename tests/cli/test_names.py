@@ -92,6 +92,8 @@ def test_a_run(folder):
     assert b"test" in run("evaluate", folder / "r", folder / "a.zarr")
     found = json.loads(run("evaluate", folder / "r", folder / "a.zarr", "--json"))
     assert (text_path(found["run"]), text_path(found["store"])) == (folder / "r", folder / "a.zarr")
+    found = json.loads(run("data", "verify", folder / "a.zarr", "--json"))
+    assert text_path(found["store"]) == folder / "a.zarr"
     assert run("predict", folder / "r", folder / "X.npy").count(b"\n") == 60
     assert b"is sound" in run("data", "verify", folder / "a.zarr")
     assert b"caf" in run("data", "info", folder / "a.zarr", "--json")
