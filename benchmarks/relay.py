@@ -102,8 +102,9 @@ def modelled_table(constants, network):
 def main(out, workers, seconds, docs):
     """Measure what is missing, and print or insert the tables."""
     network, numbers = Network(NETWORKS["C"]), [int(word) for word in workers.split(",")]
+    pieces = Pieces(out, 2 * (len(CHAINS) + len(numbers)), PlainReporter(), seconds)
     try:
-        found, relay_s = measured(Pieces(out, PlainReporter(), seconds), network, numbers)
+        found, relay_s = measured(pieces, network, numbers)
     except FigureStopped as stop:
         click.echo(f"{stop}; the same command continues from there", err=True)
         sys.exit(RESUMABLE)

@@ -49,7 +49,7 @@ def pages():
 
 
 def in_pages(path):
-    """Names in a page: those of the package, also by the short name of the examples,."""
+    """Names in a page: those of the package, also by the short name of the examples."""
     text = path.read_text("utf-8")
     short = {f"hfnumba.{name}" for name in re.findall(r"(?<![\w.])hf\.([A-Za-z_]\w*)", text)}
     return short | set(NAME.findall(text))
@@ -68,10 +68,12 @@ def test_names_in_the_documentation_work_after_importing_the_package():
     assert wrong(AS_A_USER_DOES, names) == []
 
 
-def test_names_in_docstrings_lead_somewhere():
+def test_names_in_docstrings_tutorials_and_the_reference_lead_somewhere():
     texts = [text for module in house.modules() if module.room != "benchmarks" for text in docstrings(module.tree)]
     names = {name for text in texts for name in NAME.findall(text)}
-    assert len(names) > 50
+    inner = (house.ROOT / "docs").glob("*/*.md")
+    names |= set().union(*map(in_pages, [*inner, *(house.ROOT / "examples").glob("*.py")]))
+    assert len(names) > 50 and "hfnumba.launch.local" in names
     assert wrong(AS_REFERENCES, names) == []
 
 

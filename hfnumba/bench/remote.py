@@ -54,7 +54,8 @@ def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
 def _child(stack: ExitStack, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "hfnumba.bench.remote", *arguments]
     quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "error"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+    # In a process group of its own: Ctrl-C is for the parent, whose end closes standard input.
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, process_group=0)
     stack.callback(_end, process)
     return process
 

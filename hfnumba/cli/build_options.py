@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hfnumba.cli.common import AnyPath
+from hfnumba.cli.common import AnyPath, Choice
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _OF_A_TABLE = (
     ),
     click.option(
         "--task",
-        type=click.Choice(["classification", "regression"]),
+        type=Choice(["classification", "regression"]),
         help="Task of a single table.  [default: by the values of its labels]",
     ),
     click.option(

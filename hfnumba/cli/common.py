@@ -15,15 +15,6 @@ from hfnumba.errors import printable
 AnyPath = click.Path(path_type=Path)
 """Type of parameters that are paths, existing or not."""
 
-checkpoint_option = click.option(
-    "--checkpoint",
-    type=click.Choice(["best", "newest"]),
-    default="best",
-    show_default=True,
-    help="Checkpoint of RUN: the one with the lowest validation loss (the newest, without validation rows), or the "
-    "newest.",
-)
-
 FAILED, WRONG_USE, RESUMABLE, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses; 75 (EX_TEMPFAIL) means stopped at a checkpoint, to be resumed."""
 
@@ -37,6 +28,15 @@ class Choice(click.Choice[str]):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return super().get_invalid_choice_message(value, ctx) + hint
 
+
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=Choice(["best", "newest"]),
+    default="best",
+    show_default=True,
+    help="Checkpoint of RUN: the one with the lowest validation loss (the newest, without validation rows), or the "
+    "newest.",
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 """Option of commands that can print their result as JSON on stdout."""

@@ -12,6 +12,7 @@ from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure, json_option, print
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, print_table
 from hfnumba.errors import printable
+from hfnumba.path_text import path_text
 
 SHOWN_CLASSES = 60
 SHOWN_COLUMNS = 60
@@ -202,7 +203,7 @@ def verify(store: Path, as_json: bool) -> None:
         faults = [printable(problem) for problem in problems]
         print_json(
             {
-                "store": str(opened.path),
+                "store": path_text(opened.path),
                 "sound": not faults,
                 "faults": faults,
                 "n_files": len(opened.manifest.files),
@@ -221,6 +222,14 @@ def verify(store: Path, as_json: bool) -> None:
         click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
 
 
+def stored(value: float) -> str:
+    """Format a number of a store: 30.1 for the float32 next to it, which is 30.1000003814…."""
+    import numpy as np
+
+    rounded = np.float32(value)
+    return f"{float(str(rounded)) if float(rounded) == value else value:.10g}"
+
+
 def _columns(columns: list[dict[str, Any]], train: dict[str, Any] | None) -> None:
     """Print the columns that are features, with their type and their range in the training rows, if measured."""
     rows, at = [], 0
@@ -232,7 +241,7 @@ def _columns(columns: list[dict[str, Any]], train: dict[str, Any] | None) -> Non
             values = shown + (", or missing" if column["missing"] else "")
         else:
             kind, width = "number", 1
-            values = "" if train is None else f"{train['minimum'][at]:.10g} to {train['maximum'][at]:.10g}"
+            values = "" if train is None else f"{stored(train['minimum'][at])} to {stored(train['maximum'][at])}"
             values += "" if fill is None else f" (missing: {fill:.10g})"
         rows.append([column["name"], kind, values.strip()])
         at += width

@@ -7,14 +7,14 @@ from typing import Literal
 
 import click
 
-from hfnumba.cli.common import AnyPath, checkpoint_option
+from hfnumba.cli.common import AnyPath, Choice, checkpoint_option
 
 _FORMATS = ("onnx", "safetensors", "npz", "torch-state-dict")
 
 
 @click.command()
 @click.argument("run", type=AnyPath)
-@click.option("--to", type=click.Choice(_FORMATS), required=True, help="Format of the file.")
+@click.option("--to", type=Choice(_FORMATS), required=True, help="Format of the file.")
 @click.option("-o", "--out", type=AnyPath, help="File to write.  [default: network with the format's suffix in RUN]")
 @checkpoint_option
 def export(run: Path, to: str, out: Path | None, checkpoint: Literal["best", "newest"]) -> None:

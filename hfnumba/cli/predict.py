@@ -106,9 +106,11 @@ def _written(n_rows: int, out: Path, names: Names, model: TrainedModel) -> str:
     """Say what a file holds, with the names of columns that it does not say itself."""
     from hfnumba.store.columns import listed
 
+    rows, verb = ("1 row", "is") if n_rows == 1 else (f"{n_rows} rows", "are")
     if out.suffix in {".csv", ".parquet"}:
-        return f"{n_rows} rows are written to {out}"
-    said = f"{n_rows} rows of {len(names.outputs)} numbers are written to {out}"
+        return f"{rows} {verb} written to {out}"
+    numbers = "1 number" if len(names.outputs) == 1 else f"{len(names.outputs)} numbers"
+    said = f"{rows} of {numbers} {verb} written to {out}"
     if model.classes:
         return f"{said}, of the classes {listed(names.outputs)}"
     return f"{said}, of {listed(names.outputs)}" if model.record.store.targets else said

@@ -103,7 +103,7 @@ def run_and_report(
     from hfnumba.cli.tensorboard import run_reporter
     from hfnumba.run import RunDirectory
     from hfnumba.run import train as train_run
-    from hfnumba.run.loop import Ending
+    from hfnumba.run.ending import Ending
 
     directory = RunDirectory(path)
     try:

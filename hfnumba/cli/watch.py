@@ -39,7 +39,8 @@ _SERIES = {
 def watch(run: Path) -> None:
     """Watch RUN while another process trains it: curves, damping, the last step and its reason, costs, time left.
 
-    Ends with the run, or with Ctrl-C. Without a terminal the present state is printed once.
+    Ends with Ctrl-C, or when the run has reached a limit or stopped early; after a signal or a time limit it waits.
+    Without a terminal the present state is printed once.
     """
     from hfnumba.run.overview import overview
 
@@ -59,7 +60,7 @@ def watch(run: Path) -> None:
 
     with Live(picture(), console=console, auto_refresh=False) as live:
         try:
-            while seen.ending is None:
+            while seen is None or seen.ending is None:
                 time.sleep(_REFRESH_S)
                 seen = overview(run)
                 live.update(picture(), refresh=True)
@@ -67,8 +68,10 @@ def watch(run: Path) -> None:
             return
 
 
-def shown(seen: Overview, run: Path, width: int) -> list[str]:
+def shown(seen: Overview | None, run: Path, width: int) -> list[str]:
     """Return the lines of a screen of some width."""
+    if seen is None:
+        return [f"{printable(str(run))}: the run has not begun yet"]
     settings, lines = seen.settings, seen.lines
     head = f"{printable(str(run))}: {settings.method}, hidden {','.join(map(str, settings.hidden)) or 'none'}"
     if not lines:

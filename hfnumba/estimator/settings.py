@@ -89,6 +89,12 @@ def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:
     """
     names = settings_of(estimator.method)
     settings = {name: getattr(estimator, name) for name in _OF_METHODS if getattr(estimator, name) is not None}
+    if foreign := sorted(settings.keys() - names):
+        own = ", ".join(name for name in ("curvature_rows", *_OF_METHODS) if name in names)
+        raise UsageError(
+            f"expected settings of {estimator.method} ({own or 'it has none of them'}), got {', '.join(foreign)}; "
+            "leave it out, or choose another method"
+        )
     settings["max_iterations"] = max_iterations
     if "preconditioner" in names:
         # The default of the method pays where rounds are dear; on small sets the one without generalised better.

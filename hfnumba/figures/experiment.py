@@ -17,7 +17,8 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.progress import Progress, Reporter
 from hfnumba.run.config import settings_from
 from hfnumba.run.directory import RunDirectory
-from hfnumba.run.setting_types import ALL
+from hfnumba.run.ending import Ending
+from hfnumba.run.setting_types import ALL, EARLIER_ALL, by_earlier_number
 from hfnumba.run.settings import TrainSettings, as_dict, fixed
 from hfnumba.stop import print_in_handler
 
@@ -96,28 +97,34 @@ class Experiment:
 
 
 class Schedule:
-    """Number of the current run, and the time left by the mean time of those before it.
+    """Number of the current run or measurement, and the time left by the mean time of those before it.
 
     Parameters
     ----------
     total : int
-        Number of runs that are missing; more may follow.
+        Number of those that are missing; more may follow.
     started : float
         Time at which the first one begins, of :func:`time.monotonic`.
+    what : str
+        Word for one of them.
     """
 
-    def __init__(self, total: int, started: float) -> None:
-        self._total, self._started, self._done = total, started, 0
+    def __init__(self, total: int, started: float, what: str = "run") -> None:
+        self._total, self._started, self._what, self._done = total, started, what, 0
 
     def next(self) -> str:
         """Begin a run; return ``run 3 of 10, about 12 min left``."""
         number, self._done = self._done + 1, self._done + 1
         total = max(self._total, number)
         if number == 1:
-            return f"run {number} of {total}"
+            return f"{self._what} {number} of {total}"
         left_s = (time.monotonic() - self._started) / (number - 1) * (total - number + 1)
         left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
-        return f"run {number} of {total}, about {left} left"
+        return f"{self._what} {number} of {total}, about {left} left"
+
+    def skip(self) -> None:
+        """Leave out one that turned out not to be missing."""
+        self._total -= 1
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,9 @@ class Laboratory:
         return [experiment.cut(ledger.read(self._directory(experiment).ledger)) for experiment in experiments]
 
     def _directory(self, experiment: Experiment) -> RunDirectory:
-        return RunDirectory(self.runs / experiment.name)
+        found = RunDirectory(self.runs / experiment.name)
+        earlier = RunDirectory(self.runs / experiment.name.replace(f"rows={ALL}", f"rows={EARLIER_ALL}"))
+        return earlier if earlier.config.exists() and not found.config.exists() else found
 
     def is_done(self, experiment: Experiment) -> bool:
         """Whether the run of an experiment is complete.
@@ -174,7 +183,7 @@ class Laboratory:
         if not directory.config.exists():
             return False
         record = directory.record()
-        wanted = fixed(experiment.settings)
+        wanted = by_earlier_number(fixed(experiment.settings), fixed(record.settings))
         # The record names the loss of the task where the settings choose none.
         found = {key: value for key, value in fixed(record.settings).items() if key != "loss" or key in wanted}
         wrong = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
@@ -189,8 +198,7 @@ class Laboratory:
         return any(map(experiment.ends_at, lines)) or (bool(lines) and bool(directory.newest().scalars.get("stopped")))
 
     def _train(self, experiment: Experiment, title: str) -> None:
-        from hfnumba.run.loop import Ending  # noqa: PLC0415 - slow to import
-        from hfnumba.run.training import train  # noqa: PLC0415
+        from hfnumba.run.training import train  # noqa: PLC0415 - slow to import
 
         directory = self._directory(experiment)
         settings = msgspec.structs.replace(experiment.settings, cluster=self.cluster)

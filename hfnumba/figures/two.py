@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import CheckpointError
 from hfnumba.figures import style
+from hfnumba.figures.experiment import Schedule
 from hfnumba.figures.material import material
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.two_picture import draw
@@ -32,10 +33,22 @@ QUICK = Measurements(4_096, (512, 1024), (1, 2), (16,), (32,), (1, 4), 5)
 
 
 class Pieces:
-    """Measurements stored in one file each, which are not repeated with the same settings."""
+    """Measurements stored in one file each, which are not repeated with the same settings.
 
-    def __init__(self, folder: Path, reporter: Reporter, limit_s: float | None) -> None:
+    Parameters
+    ----------
+    folder : Path
+    total : int
+        Number of measurements.
+    reporter : Reporter
+        Receiver of messages and progress.
+    limit_s : float or None
+        Time after which no measurement begins.
+    """
+
+    def __init__(self, folder: Path, total: int, reporter: Reporter, limit_s: float | None) -> None:
         self._folder, self._reporter = folder, reporter
+        self._schedule = Schedule(total, time.monotonic(), "measurement")
         self._end = None if limit_s is None else time.monotonic() + limit_s
 
     def get(self, name: str, settings: Found, measure: Callable[[], Any]) -> Any:
@@ -53,13 +66,16 @@ class Pieces:
             try:
                 stored = json.loads(path.read_bytes())
                 if stored["settings"] == key:
+                    self._schedule.skip()
                     return stored["found"]
             except (ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(f"{path} is not a measurement of this figure; delete it") from error
         if self._end is not None and time.monotonic() > self._end:
             raise FigureStopped(f"the time limit is reached before {name!r} is measured")
-        self._reporter.note(f"measuring {name}")
+        self._reporter.note(f"{self._schedule.next()}: {name}")
+        ended = self._reporter.progress("measuring", "measurements")
         found = json.loads(json.dumps(measure()))
+        ended(1, 1)
         self._folder.mkdir(parents=True, exist_ok=True)
         style.write(path, (json.dumps({"settings": key, "found": found}, indent=1) + "\n").encode())
         return found
@@ -88,7 +104,7 @@ def make(options: FigureOptions, reporter: Reporter, limit_s: float | None = Non
     if options.cluster != "none":
         reporter.note("figure 2 starts its own workers; --cluster has no effect")
     store = _store(options, plan, reporter)
-    pieces = Pieces(options.out / "runs" / "two", reporter, limit_s)
+    pieces = Pieces(options.out / "runs" / "two", plan.n_measurements, reporter, limit_s)
     results = measured(plan, store, pieces)
     return [*draw(options.out, results), *write_tables(options.out, results)]
 

@@ -44,6 +44,13 @@ class Measurements:
     fitted: tuple[int, ...]
     repeats: int
 
+    @property
+    def n_measurements(self) -> int:
+        """Number of measurements: iterations, kernels, empty rounds and chains of workers, additions, waiting."""
+        iterations = len(self.workers) * len(self.curvature_rows)
+        chains = sum(n_workers > 1 for n_workers in self.fitted)
+        return iterations + 1 + len(self.fitted) + chains + 1 + len(self.waiting) + len(self.waiting_timit)
+
 
 @dataclass(frozen=True)
 class Results:

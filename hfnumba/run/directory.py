@@ -22,6 +22,7 @@ from hfnumba.run.config import MAX_BYTES, TABLES_OF_A_RUN, settings_from, toml
 from hfnumba.run.lock import LOCK
 from hfnumba.run.machine import machine
 from hfnumba.run.records import NetworkRecord, RunRecord, StoreRecord
+from hfnumba.run.setting_types import by_earlier_number
 from hfnumba.run.settings import CHANGEABLE, RENAMED, TrainSettings, as_dict, fixed
 from hfnumba.run.validation import best_of
 from hfnumba.versions import installed
@@ -282,7 +283,7 @@ def resumed_settings(recorded: TrainSettings, given: Mapping[str, Any]) -> Train
     CheckpointError
         Naming each setting that may not change, with both values.
     """
-    merged = settings_from(as_dict(recorded) | dict(given))
+    merged = settings_from(as_dict(recorded) | by_earlier_number(given, as_dict(recorded)))
     before, after = fixed(recorded), fixed(merged)
     changed = [
         f"{name} was {before.get(name)!r}, not {after.get(name)!r}"

@@ -81,6 +81,12 @@ class Evidence:
         """Return the numbers of a field, without those that are missing."""
         return [line[name] for line in self.lines if line.get(name) is not None]
 
+    @property
+    def chosen(self) -> ledger.Line:
+        """Line of the iteration that predictions use: the best one, or the last without validation rows."""
+        best = self.lines[-1].get("best_iteration")
+        return next((line for line in self.lines if line["iteration"] == best), self.lines[-1])
+
 
 def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[Finding]:
     """Explain a run; faults come first.
@@ -161,12 +167,12 @@ def _labels(run: Evidence) -> _Found:
             f"all {facts.n_seen} training rows that were looked at have the same {what}, so there is nothing "
             "to learn: check the column of labels in the recipe",
         )
-    elif run.network.takes_labels and run.lines[-1]["error"] is not None:
+    elif run.network.takes_labels and run.chosen["error"] is not None:
         least = 1 - facts.largest_share
-        if run.lines[-1]["error"] > 0.95 * least:
+        if run.chosen["error"] > 0.95 * least:
             yield fault(
                 "nothing learned",
-                f"the training error of {run.lines[-1]['error']:.1%} is no better than always choosing the most "
+                f"the training error of {run.chosen['error']:.1%} is no better than always choosing the most "
                 f"frequent class ({least:.1%}): see the other findings, or train longer",
             )
 
@@ -202,18 +208,18 @@ def _overfitting(run: Evidence) -> _Found:
     last, judged = run.lines[-1], [line for line in run.lines if line.get(f"{split}_loss") is not None]
     best = min(judged, key=lambda line: line[f"{split}_loss"])
     lowest, end = best[f"{split}_loss"], last[f"{split}_loss"]
-    worse = end > _OVERFIT_LOSS * lowest and last["loss"] < best["loss"]
-    seen, unseen = last["error"], last[f"{split}_error"]
+    rose = end > _OVERFIT_LOSS * lowest and last["loss"] < best["loss"]
+    seen, unseen = run.chosen["error"], run.chosen.get(f"{split}_error")
     shares, has_errors = "", run.network.takes_labels and None not in (seen, unseen)
     if has_errors:
-        worse = unseen - seen > _OVERFIT_GAP or (worse and unseen >= best[f"{split}_error"])
+        rose = rose and last[f"{split}_error"] >= best[f"{split}_error"]
         shares = f"; the errors are {seen:.2%} in training and {unseen:.2%} there"
-    if worse:
-        yield fault(
-            "over-fitting",
-            f"the {split} loss was lowest in iteration {best['iteration']} ({lowest:.4g}) and ends at {end:.4g}"
-            f"{shares}: use more rows, a larger --l2, a smaller network, or fewer iterations",
-        )
+    course = f"the {split} loss was lowest in iteration {best['iteration']} ({lowest:.4g}) and ends at {end:.4g}"
+    if (has_errors and unseen - seen > _OVERFIT_GAP) or (rose and split == "test"):
+        remedy = "use more rows, a larger --l2, a smaller network, or fewer iterations"
+        yield fault("over-fitting", f"{course}{shares}: {remedy}")
+    elif rose:
+        yield good("best iteration kept", f"{course}: predictions use iteration {run.chosen['iteration']}")
     elif has_errors and run.lines[0]["error"] is not None and seen < run.lines[0]["error"] / 2:
         yield good("generalises", f"the {split} error of {unseen:.2%} is near the training error of {seen:.2%}")
 
@@ -266,7 +272,9 @@ def _progress(run: Evidence) -> _Found:
         yield fault("loss did not fall", f"the loss did not fall: {first['loss']:.4g} to {last['loss']:.4g}")
     recent = run.values("loss")[-4:]
     learned = run.network.takes_labels and last["error"] == 0
-    if not learned and len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent)):
+    overfits = run.chosen is not last or any(finding.cause != "generalises" for finding in _overfitting(run))
+    falls = len(recent) == 4 and all(b < (1 - _STILL_FALLING) * a for a, b in pairwise(recent))
+    if falls and not learned and not overfits:
         yield good(
             "still falling", "the loss was still falling at the end: more --max-iterations with --resume lower it"
         )

@@ -7,17 +7,16 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hfnumba import ledger
 from hfnumba.errors import NumericalError, StoppedError
 from hfnumba.optim.early_stopping import BestSoFar
 from hfnumba.optim.iteration import Iteration, OptimizerState
-from hfnumba.optim.limits import StopReason, limit_reached
 from hfnumba.optim.methods import Optimizer, settings_of
 from hfnumba.progress import Reporter
 from hfnumba.run.config import memory_bytes
+from hfnumba.run.ending import Ending, reached
 from hfnumba.run.options import Callee
 from hfnumba.run.records import RunRecord
 from hfnumba.run.scores import Scores
@@ -33,18 +32,6 @@ if TYPE_CHECKING:
     from hfnumba.launch import Placement
     from hfnumba.network import Network
     from hfnumba.store import Split
-
-
-class Ending(Enum):
-    """Reason for the end of a run; the value is a sentence."""
-
-    ITERATIONS = StopReason.ITERATIONS.value
-    TARGET = StopReason.TARGET_ERROR.value
-    TARGET_RMSE = "the target RMSE is reached"
-    VALIDATION = StopReason.VALIDATION.value
-    TIME = "the time limit is reached"
-    OPTIMIZER = "the optimiser ended by itself"
-    SIGNAL = "stopped by a signal"
 
 
 class RunReporter(Reporter, Protocol):
@@ -193,7 +180,8 @@ class Loop:
     ) -> Ending:
         rule, best = stopping_rule(self.record.settings), self._best(writer)
         number, between = 0, None
-        if last is not None and (ending := self._reached(last, best)) is not None:
+        # A limit comes before a signal, as nothing is left to resume.
+        if last is not None and (ending := reached(self.record.settings, last, best)) is not None:
             return ending
         while True:
             try:
@@ -215,7 +203,7 @@ class Loop:
                 last["best_iteration"] = best.iteration
             writer.save(iteration.state, last, best)
             reporter.iteration(last)
-            if (ending := self._reached(last, best)) is not None:
+            if (ending := reached(self.record.settings, last, best)) is not None:
                 return ending
             if (ending := self._interrupted(stop)) is not None:
                 return ending
@@ -245,14 +233,3 @@ class Loop:
             return Ending.SIGNAL
         limit_s = self.record.settings.time_limit_s
         return Ending.TIME if limit_s is not None and time.monotonic() - self.started >= limit_s else None
-
-    def _reached(self, line: ledger.Line, best: BestSoFar | None) -> Ending | None:
-        """Return the limit that a line meets; it comes first, as nothing is left to resume."""
-        settings = self.record.settings
-        limit = limit_reached(line["iteration"], line["error"], settings.max_iterations, settings.target_error)
-        rmse = line.get("rmse")
-        if settings.target_rmse is not None and rmse is not None and rmse <= settings.target_rmse:
-            return Ending.TARGET_RMSE
-        if limit is None and best is not None and settings.early_stopping and stopping_rule(settings).stops(best):
-            return Ending.VALIDATION
-        return None if limit is None else Ending(limit.value)

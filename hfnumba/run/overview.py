@@ -11,8 +11,9 @@ from statistics import median
 
 from hfnumba import ledger
 from hfnumba.krylov.result import KrylovStatus
-from hfnumba.optim.limits import limit_reached
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.ending import best_so_far, reached
+from hfnumba.run.lock import LOCK
 from hfnumba.run.settings import TrainSettings
 
 _RECENT = 5
@@ -42,10 +43,9 @@ class Overview:
         if not self.lines:
             return None
         last = self.lines[-1]
-        settings = self.settings
-        reached = limit_reached(last["iteration"], last["error"], settings.max_iterations, settings.target_error)
-        if reached is not None:
-            return reached.value
+        limit = reached(self.settings, last, best_so_far(self.settings, self.lines))
+        if limit is not None:
+            return limit.value
         return last["note"] if "stopped: " in last["note"] else None
 
     @property
@@ -75,8 +75,8 @@ class Overview:
         return [line.get(name) for line in self.lines]
 
 
-def overview(path: Path) -> Overview:
-    """Read the state of a run.
+def overview(path: Path) -> Overview | None:
+    """Read the state of a run; None if a process prepares to begin it, such as by compiling kernels.
 
     Raises
     ------
@@ -84,6 +84,8 @@ def overview(path: Path) -> Overview:
         If this is no run, or its files are damaged.
     """
     directory = RunDirectory(path)
+    if (path / LOCK).exists() and not directory.config.exists():
+        return None
     settings = directory.record().settings
     lines = ledger.read(directory.ledger)
     age_s = max(0.0, time.time() - directory.ledger.stat().st_mtime) if lines else 0.0

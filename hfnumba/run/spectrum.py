@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, NumericalError, UsageError
+from hfnumba.krylov.operator import Operator
 from hfnumba.krylov.spectrum import spectrum
 from hfnumba.krylov.spectrum_result import Spectrum
-from hfnumba.progress import SILENT, Reporter
+from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.run.inputs import fitted
 from hfnumba.run.method_settings import optimizer_of
 from hfnumba.run.model import TrainedModel, load_model
@@ -93,7 +95,7 @@ def run_spectra(
         raise DataError(f"{store.path} is not the store that {run} was trained on: its digest differs; give that one")
     with _objective(model, store, settings, reporter) as objective:
         if settings.every is None:
-            yield model.iteration, _spectrum(objective, model.theta, settings)
+            yield model.iteration, _spectrum(objective, model.theta, settings, reporter)
         else:
             yield from _along(model, objective, settings, reporter)
 
@@ -119,8 +121,35 @@ def _along(
         )
 
 
-def _spectrum(objective: RoundObjective, theta: Any, settings: SpectrumSettings) -> Spectrum:
+class _Counted(Operator):
+    """Matrix that counts its products."""
+
+    def __init__(self, matrix: Operator, counter: Counter) -> None:
+        self._matrix, self._counter = matrix, counter
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._matrix.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._matrix.dtype
+
+    def matvec(self, v: NDArray[Any]) -> NDArray[Any]:
+        return self.matmat(v[:, None])[:, 0]
+
+    def matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        products = self._matrix.matmat(V)
+        self._counter.advance(V.shape[1])
+        return products
+
+
+def _spectrum(
+    objective: RoundObjective, theta: Any, settings: SpectrumSettings, reporter: Reporter = SILENT
+) -> Spectrum:
     matrix = getattr(objective.linearize(theta, settings.rows), MATRICES[settings.matrix])()
+    n_matvec = settings.probes * min(settings.steps, matrix.shape[0])
+    matrix = _Counted(matrix, Counter(reporter.progress("Computing the spectrum", "products"), n_matvec))
     try:
         return spectrum(
             matrix, probes=settings.probes, steps=settings.steps, extreme=settings.extreme, seed=settings.seed
@@ -154,7 +183,7 @@ def _objective(
     with ExitStack() as stack:
         placement = stack.enter_context(open_cluster(settings.cluster, settings.threads))
         reporter.note(f"running on {placement.description}")
-        warm_up(reporter.note)
+        warm_up(reporter.note, reporter.progress)
         if placement.client is None:
             yield stack.enter_context(SplitObjective(model.network, split, n_threads=settings.threads, **common))
         else:

@@ -14,8 +14,9 @@ from hfnumba import ledger
 from hfnumba.errors import CheckpointError
 from hfnumba.run.config import memory_bytes, refuse_address, settings_from
 from hfnumba.run.directory import RunDirectory, resumed_settings, shortened
+from hfnumba.run.ending import Ending
 from hfnumba.run.lock import locked
-from hfnumba.run.loop import Ending, Loop, RunReporter
+from hfnumba.run.loop import Loop, RunReporter
 from hfnumba.run.method_settings import method_settings, optimizer_of
 from hfnumba.run.new import new_record
 from hfnumba.run.records import RunRecord

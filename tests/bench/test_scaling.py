@@ -1,6 +1,7 @@
 """Constants of the model, and iterations to validate it; counts and bytes, never seconds."""
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -112,6 +113,9 @@ def test_the_command_prints_a_line_for_each_number_of_workers(here, monkeypatch)
 def test_many_workers_in_few_processes_answer_over_the_network():
     with remote_workers(5, 2) as client:
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 5
+        # A terminal sends Ctrl-C to the process group of this process.
+        groups = [*client.run(os.getpgrp).values(), client.run_on_scheduler(os.getpgrp)]
+        assert len(groups) == 6 and os.getpgrp() not in groups
         engine = scaling.remote_engine(scaling.problem_of(NETWORK, scaling.NoRows(10, 5)), client, scaling.STAR)
         assert engine.sharing() == (0, 5)
         engine.close()

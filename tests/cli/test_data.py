@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hfnumba.cli.data import data
+from hfnumba.cli.data import data, stored
 from hfnumba.errors import DataError, StoreError
 from hfnumba.ingest import write_store
 from hfnumba.store import open_store
@@ -25,6 +25,20 @@ def archive(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(data, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (float(np.float32(30.1)), "30.1"),
+        (2020.0, "2020"),
+        (16777216.0, "16777216"),
+        (1958.350559123, "1958.350559"),
+        (float(np.float32(-1e30)), "-1e+30"),
+    ],
+)
+def test_numbers_of_stores_are_those_that_were_given(value, text):
+    assert stored(value) == text
 
 
 def test_list():

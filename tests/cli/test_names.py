@@ -1,5 +1,6 @@
 """Folders and files whose names are not UTF-8, in every command that writes a path or prints one."""
 
+import json
 import os
 import tomllib
 
@@ -89,6 +90,10 @@ def test_a_run(folder):
     assert text_path(RunDirectory(folder / "r").record().store.path) == folder / "a.zarr"
     assert b"2 of 2" in run("runs", folder)
     assert b"test" in run("evaluate", folder / "r", folder / "a.zarr")
+    found = json.loads(run("evaluate", folder / "r", folder / "a.zarr", "--json"))
+    assert (text_path(found["run"]), text_path(found["store"])) == (folder / "r", folder / "a.zarr")
+    found = json.loads(run("data", "verify", folder / "a.zarr", "--json"))
+    assert text_path(found["store"]) == folder / "a.zarr"
     assert run("predict", folder / "r", folder / "X.npy").count(b"\n") == 60
     assert b"is sound" in run("data", "verify", folder / "a.zarr")
     assert b"caf" in run("data", "info", folder / "a.zarr", "--json")

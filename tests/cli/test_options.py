@@ -26,7 +26,7 @@ from hfnumba.optim.second_order import SECOND_ORDER_METHODS
 from hfnumba.optim.updates import UPDATE_RULES
 from hfnumba.run.config import read_config, settings_from, toml
 from hfnumba.run.directory import RunDirectory, resumed_settings
-from hfnumba.run.loop import Ending
+from hfnumba.run.ending import Ending
 from hfnumba.run.method_settings import optimizer_settings
 from hfnumba.run.options import Callee, Group, flag
 from hfnumba.run.settings import CHANGEABLE, OPTIONS, TrainSettings, as_dict, fixed

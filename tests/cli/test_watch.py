@@ -16,6 +16,7 @@ from hfnumba.cli import main
 from hfnumba.cli.sparkline import sparkline
 from hfnumba.cli.watch import shown
 from hfnumba.run.config import settings_from
+from hfnumba.run.lock import LOCK
 from hfnumba.run.overview import Overview
 from tests.lines import line
 
@@ -70,6 +71,7 @@ def test_a_regression_has_no_error_rate():
 
 
 def test_before_the_first_iteration_and_after_the_last():
+    assert shown(None, Path("r"), 80) == ["r: the run has not begun yet"]
     settings = settings_from({"hidden": (), "max_iterations": 3})
     assert shown(Overview(settings, (), 0.0), Path("r"), 80)[1] == "no iteration is recorded yet"
     assert "ended: the limit of iterations is reached" in " ".join(
@@ -92,22 +94,26 @@ def test_without_a_terminal_it_is_shown_once(run):
 
 
 def test_on_a_terminal_it_follows_the_run_to_its_end(run, tmp_path):
-    shutil.copytree(run, tmp_path / "r")
     lines = ledger.read(run / "ledger.jsonl")
-    ledger.write(tmp_path / "r" / "ledger.jsonl", lines[:2])
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / LOCK).touch()
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "hfnumba", "watch", str(tmp_path / "r")]
     env = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
         os.close(theirs)
-        seen, rest = b"", list(lines[2:])
+        seen, rest = b"", list(lines)
         while process.poll() is None:
             try:
                 seen += os.read(ours, 65536)
             except OSError:
                 break
             # The next line is written when the last one is on the terminal.
-            if rest and b"%d of 3" % (rest[0]["iteration"] - 1) in seen:
+            if rest == list(lines) and b"has not begun yet" in seen:
+                ledger.write(tmp_path / "r" / "ledger.jsonl", [rest.pop(0)])
+                shutil.copy(run / "config.toml", tmp_path)
+                (tmp_path / "config.toml").replace(tmp_path / "r" / "config.toml")
+            elif rest and b"%d of 3" % (rest[0]["iteration"] - 1) in seen:
                 ledger.append(tmp_path / "r" / "ledger.jsonl", rest.pop(0))
     os.close(ours)
     assert process.returncode == 0 and rest == []

@@ -81,8 +81,11 @@ def test_a_wrong_setting_is_refused_by_name(name, value):
 )
 def test_a_setting_that_the_method_does_not_have_is_refused(method, settings):
     (name,) = settings
-    with pytest.raises(HfnumbaError, match=f"got {name}"):
+    with pytest.raises(HfnumbaError, match=f"got {name}") as found:
         HessianFreeClassifier(method=method, **settings).fit(np.arange(8.0).reshape(4, 2), [0, 1, 0, 1])
+    # Only settings of the estimator are proposed.
+    proposed = str(found.value).partition("(")[2].partition(")")[0].split(", ")
+    assert set(proposed) <= {*HessianFreeClassifier().get_params(), "it has none of them"} - {"warm_start"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.plan import planned
 from hfnumba.figures.summary import Series, best_of, carry_out, reaches, spread
 from hfnumba.progress import SILENT
+from hfnumba.run.directory import resumed_settings
+from hfnumba.run.setting_types import EARLIER_ALL
 from hfnumba.store import open_store
 from tests.digits_idx import build_digits
 from tests.silent import Silent
@@ -70,6 +72,19 @@ def test_interrupted_and_uninterrupted_runs_are_equal(store, tmp_path, monkeypat
     assert len(ledger.read(tmp_path / "b" / TOY.name / "ledger.jsonl")) == 3
     (resumed,) = lab.ledgers([TOY])
     assert without_seconds(resumed) == without_seconds(whole)
+
+
+def test_a_run_from_before_the_word_for_all_rows_is_found_and_continued(store, tmp_path):
+    lab, earlier = laboratory(store, tmp_path), TOY.but(line_rows=EARLIER_ALL, max_iterations=2)
+    assert "line-rows=all" in TOY.name and "line-rows=2147483647" in earlier.name
+    lab.ledgers([earlier])
+    assert lab.is_done(TOY.but(max_iterations=2)) and not lab.is_done(TOY)
+    (found,) = lab.ledgers([TOY])
+    assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
+    (whole,) = laboratory(store, tmp_path / "new").ledgers([TOY])
+    assert without_seconds(found) == without_seconds(whole)
+    with pytest.raises(CheckpointError, match="line_rows was 2147483647, not 5"):
+        resumed_settings(earlier.settings, {"line_rows": 5})
 
 
 def test_runs_of_other_settings_or_data_are_refused(store, tmp_path):

@@ -1,6 +1,7 @@
 """Figure 2 with toy sizes: rounds in this process, because figures only show measurements."""
 
 import json
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -48,10 +49,25 @@ def test_pictures_and_tables_are_written_and_nothing_is_measured_twice(options):
     paths = two.make(options, reporter)
     assert [path.name for path in paths] == ["two.png", "two.svg", "two.md", "two.json"]
     assert all(path.stat().st_size > 500 for path in paths)
-    assert sum("measuring" in text for text in reporter.notes) == 11
+    assert [text.partition(":")[0].partition(",")[0] for text in reporter.notes] == [
+        f"measurement {k} of 11" for k in range(1, 12)
+    ]
+    assert all(re.fullmatch(r".*, about \d+ (s|min) left: [a-z]+\S*", text) for text in reporter.notes[1:])
+    # Each has a bar while it is made.
+    assert reporter.steps == [("measuring", [(1, 1, "measurements")])] * 11
     again = Silent()
     two.make(options, again)
-    assert again.notes == []
+    assert again.notes == [] and again.steps == []
+
+
+def test_stored_measurements_are_not_counted(options):
+    two.make(options, SILENT)
+    for name in ("kernels", "adding"):
+        (options.out / "runs" / "two" / f"{name}.json").unlink()
+    reporter = Silent()
+    two.make(options, reporter)
+    # Those that follow have other constants now, if the clock has.
+    assert reporter.notes[0] == "measurement 1 of 7: kernels" and "measurement 2 of 4" in reporter.notes[1]
 
 
 def test_the_table_says_what_was_found(options):

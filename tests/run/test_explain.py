@@ -135,6 +135,28 @@ def test_over_fitting(trained):
     assert set(found) == {"over-fitting"} and "the test loss was lowest in iteration " in found["over-fitting"]
 
 
+def test_with_validation_rows_the_best_iteration_counts(trained):
+    path = trained(*rows(), validation_fraction=0.2, max_iterations=4)
+    lines = ledger.read(path / "ledger.jsonl")
+    for unseen in (0.15, 0.4):
+        changed = [
+            line
+            | {"loss": 1 / (k + 1), "error": 0.1 if k else 0.9, "best_iteration": min(k, 1)}
+            | {"validation_loss": loss, "validation_error": unseen if k else 0.9}
+            for k, (line, loss) in enumerate(zip(lines, (1.0, 0.3, 0.5, 0.6, 0.7), strict=True))
+        ]
+        ledger.write(path / "ledger.jsonl", changed)
+        found = {finding.cause: finding for finding in explain(path)}
+        course = "the validation loss was lowest in iteration 1 (0.3) and ends at 0.7"
+        if unseen == 0.15:
+            assert found["best iteration kept"].good and "over-fitting" not in found
+            assert found["best iteration kept"].text == f"{course}: predictions use iteration 1"
+        else:
+            shares = "the errors are 10.00% in training and 40.00% there"
+            assert found["over-fitting"].text.startswith(f"{course}; {shares}")
+        assert "still falling" not in found, "the loss over the training rows is not what counts"
+
+
 def test_without_its_store_a_run_is_explained_from_its_ledger(trained, tmp_path):
     path = trained(*rows(), l2=10.0)
     shutil.rmtree(tmp_path / "s.zarr")

@@ -13,8 +13,8 @@ from hfnumba.cli import main
 from hfnumba.errors import CheckpointError, UsageError
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
+from hfnumba.run.ending import Ending
 from hfnumba.run.model import load_model
-from hfnumba.run.training import Ending
 from hfnumba.store import open_store
 from hfnumba.store.standardise import Standardisation
 from tests.silent import Silent

@@ -49,6 +49,14 @@ def test_of_the_command_and_of_scipy(toy, matrix, tmp_path):
     assert found["iteration"] == 4 and (tmp_path / "s.png").stat().st_size > 10_000
 
 
+def test_the_products_are_counted_as_they_come(toy):
+    reporter = Silent()
+    ((_, found),) = run_spectra(*toy, SpectrumSettings(steps=12, probes=3), reporter)
+    name, calls = reporter.steps[-1]
+    assert name == "Computing the spectrum" and calls == [(3 * k, 36, "products") for k in range(1, 13)]
+    assert found.n_matvec == 36
+
+
 def test_along_a_run(toy, tmp_path):
     run, store = toy
     result = hf_cli("spectrum", run, store, "--every", 3, "--steps", 12, "-o", tmp_path / "s.svg")

@@ -14,7 +14,8 @@ from hfnumba.errors import CheckpointError, ClusterError, DataError, StoreError,
 from hfnumba.optim.methods import METHODS
 from hfnumba.run import RunDirectory, RunRecord, train
 from hfnumba.run.config import settings_from
-from hfnumba.run.loop import Ending, Loop
+from hfnumba.run.ending import Ending
+from hfnumba.run.loop import Loop
 from hfnumba.run.model import load_model
 from hfnumba.run.records import NetworkRecord, StoreRecord
 from hfnumba.run.settings import fixed

@@ -13,7 +13,8 @@ from hfnumba.engine import SplitObjective
 from hfnumba.errors import CheckpointError, NumericalError, UsageError
 from hfnumba.ingest import write_store
 from hfnumba.run import RunDirectory, train
-from hfnumba.run.loop import Ending, Loop
+from hfnumba.run.ending import Ending
+from hfnumba.run.loop import Loop
 from hfnumba.run.model import load_model
 from hfnumba.run.validation import rows_of_run
 from hfnumba.store import open_store
