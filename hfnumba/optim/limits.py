@@ -68,7 +68,7 @@ def flat_stop(*, exact: bool, probed: bool) -> StopReason | None:
     Parameters
     ----------
     exact : bool
-        Whether the method has products with the exact Hessian; the Gauss-Newton matrix does not reveal saddles.
+        Whether the method has products with the exact Hessian; the Gauss–Newton matrix does not reveal saddles.
     probed : bool
         Whether a probe met no negative curvature.
     """
