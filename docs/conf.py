@@ -4,7 +4,6 @@ Its sources are the pages of the whole repository, so that a link between two fi
 `sphinx-build -c docs . build/docs`.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -51,8 +50,6 @@ extensions = [
     "extensions.names",
 ]
 templates_path = [str(DOCS / "templates")]
-# A section may have no page yet; Sphinx has no setting for this warning.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in record.getMessage())
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -135,7 +135,7 @@ def _unexpected(error: Exception) -> str:
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hfnumba", message="%(prog)s %(version)s")
 def main() -> None:
-    """Distributed Hessian-free optimization for fully-connected neural networks.
+    """Distributed Hessian-free optimization for fully connected neural networks.
 
     Exit status: 0 done, 1 failed, 2 wrong use, 75 stopped at a checkpoint (continue with --resume).
     """
