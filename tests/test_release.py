@@ -83,12 +83,12 @@ def test_the_citation_is_pyproject():
     assert paper["url"].removeprefix("https://arxiv.org/abs/") == paper["doi"].removeprefix("10.48550/arXiv.")
 
 
-def test_the_citation_has_the_date_of_the_changelog():
-    """A version that has a dated section in the changelog is released on that day; before that there is no date."""
-    section = rf"^## {re.escape(PROJECT['version'])} [-–] (\d{{4}}-\d\d-\d\d)$"
-    dates = re.findall(section, (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    released = loaded("CITATION.cff").get("date-released")
-    assert [str(released)] * (released is not None) == dates
+def test_the_changelog_ends_with_this_version():
+    """On top are the changes since then; the citation has the day of the release, pyproject.toml alone the version."""
+    sections = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert sections[:2] == ["Unreleased", f"{PROJECT['version']} - {loaded('CITATION.cff')['date-released']}"]
+    assert "dynamic" not in PROJECT and not re.search(r"__version__\s*=", (ROOT / "hfnumba/__init__.py").read_text("utf-8"))
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", section) for section in sections[1:])
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "README.md", "install-worker.sh", "kubernetes.yaml"])
