@@ -15,6 +15,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hfnumba  # noqa: E402 - of this checkout
+from extensions import names  # noqa: E402
 
 project = "hfnumba"
 author = "The hfnumba developers"
@@ -68,7 +69,7 @@ toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
-autosummary_context = {"top_level": hfnumba.__all__}
+autosummary_context = {"top_level": hfnumba.__all__, "hidden": names.HIDDEN}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

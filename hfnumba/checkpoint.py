@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from hfnumba.atomic import RESUME, TEMPORARY, explain, read_regular, write_file
 from hfnumba.errors import CheckpointError
 
+__all__ = ["Checkpoint", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
+
 FORMAT = 2
 """Format that is written; format 1, without the digest of the JSON's values and the size of the tensors, is read."""
 

@@ -15,6 +15,8 @@ import msgspec
 from hfnumba.atomic import RESUME, explain, read_regular, write_all, write_file
 from hfnumba.errors import CheckpointError
 
+__all__ = ["read"]
+
 Line = dict[str, Any]
 
 LOST = "earlier_lines_lost"

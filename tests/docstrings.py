@@ -21,6 +21,7 @@ from typing import Any
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import Validator, get_validation_checks, validate
 
+from hfnumba import errors
 from tests.house import ROOT
 
 PACKAGES = (
@@ -34,10 +35,16 @@ PACKAGES = (
     "hfnumba.store",
 )
 MORE = (
+    "hfnumba.checkpoint.Checkpoint",
+    "hfnumba.checkpoint.newest_checkpoint",
+    "hfnumba.checkpoint.read_checkpoint",
+    "hfnumba.checkpoint.write_checkpoint",
     "hfnumba.engine.linearization.CurvatureOperator",
     "hfnumba.engine.linearization.RoundLinearization",
+    *(f"hfnumba.errors.{name}" for name in errors.__all__),
     "hfnumba.krylov.spectrum_result.Count",
     "hfnumba.krylov.spectrum_result.Eigenvalue",
+    "hfnumba.ledger.read",
     "hfnumba.network.Layer",
     "hfnumba.objective.Counters",
     "hfnumba.objective.Linearization",
@@ -46,10 +53,18 @@ MORE = (
     "hfnumba.objective.Trial",
     "hfnumba.optim.iteration.Iteration",
     "hfnumba.optim.iteration.OptimizerState",
+    "hfnumba.optim.kfac.KFAC",
+    "hfnumba.optim.limits.StopReason",
+    "hfnumba.optim.loop.Evaluated",
     "hfnumba.optim.loop.Optimizer",
+    "hfnumba.optim.methods.Method",
+    "hfnumba.optim.methods.settings_of",
+    "hfnumba.run.explain.Finding",
+    "hfnumba.run.explain.explain",
     "hfnumba.run.model.TrainedModel",
     "hfnumba.store.class_weights.balanced",
     "hfnumba.store.info.info",
+    "hfnumba.store.info.survey",
     "hfnumba.store.verify.verify",
 )
 """What users get from public functions, pass to them, or are sent to by the documentation, beside the packages' own."""

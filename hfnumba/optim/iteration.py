@@ -15,6 +15,8 @@ from hfnumba.html import table
 from hfnumba.optim.limits import StopReason
 from hfnumba.optim.vectors import Vector
 
+__all__ = ["Iteration", "OptimizerState"]
+
 
 @dataclass(frozen=True, eq=False)
 class OptimizerState:

@@ -9,6 +9,8 @@ from hfnumba.errors import NumericalError
 from hfnumba.objective import Linearization
 from hfnumba.optim.vectors import all_finite
 
+__all__ = ["StopReason"]
+
 MAX_REJECTED = 10
 """Number of consecutive rejected steps after which a Hessian-free method stops."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hfnumba.network import Network
     from hfnumba.run.records import RunRecord
 
+__all__ = ["Finding", "explain"]
+
 _GOOD_RHO, _POOR_RHO = 0.9, 0.7
 """Median reduction ratios: 1 is a perfect model. Samples that are large enough give more than 0.9."""
 _UNIT_SIZE = 10.0

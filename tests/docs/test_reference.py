@@ -1,5 +1,6 @@
 """The reference has every public name, command, key, field and environment variable, and no others."""
 
+import inspect
 import json
 import pkgutil
 import re
@@ -10,19 +11,21 @@ import numpy as np
 import pytest
 
 import hfnumba
+from hfnumba.engine import RoundObjective
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.optim.loop import Optimizer
 from hfnumba.optim.methods import METHODS
 from hfnumba.run.options import Group
 from hfnumba.run.settings import OPTIONS
 from hfnumba.store.manifest import VERSION, Manifest
-from tests import house
+from tests import docstrings, house
 from tests.docs import variables
 
 pytest.importorskip("sphinx", reason="Sphinx builds the documentation: pip install 'hfnumba[docs]'")
 DOCS = house.ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
-from extensions import drawings, fields, links  # noqa: E402 - of the folder docs
+from extensions import drawings, fields, links, names  # noqa: E402 - of the folder docs
 
 
 def page(name):
@@ -56,6 +59,31 @@ def test_every_module_of_the_reference_has_public_names_or_a_text():
     for name in documented_modules():
         module = pkgutil.resolve_name(name)
         assert module.__doc__, name
+
+
+def test_the_names_on_the_pages_are_those_whose_docstrings_are_complete():
+    checked = set(docstrings.public())
+    for module in map(pkgutil.resolve_name, documented_modules()):
+        listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+        things = [vars(module).get(name, getattr(module, name)) for name in listed]
+        ours = [thing for thing in things if inspect.isclass(thing) or inspect.isfunction(thing)]
+        own = [thing for thing in ours if hasattr(module, "__all__") or thing.__module__ == module.__name__]
+        assert {f"{thing.__module__}.{thing.__qualname__}" for thing in own} <= checked, module.__name__
+
+
+def test_methods_that_are_hidden_are_there():
+    for cls, methods in names.HIDDEN.items():
+        assert [name for name in methods.split() if not hasattr(pkgutil.resolve_name(cls), name)] == []
+
+
+def test_pages_of_methods_and_objectives_leave_out_what_derived_classes_define():
+    for base, hook in ((Optimizer, "propose"), (RoundObjective, "with_penalty")):
+        hidden = {pkgutil.resolve_name(cls) for cls, methods in names.HIDDEN.items() if hook in methods.split()}
+        assert hidden == {cls for cls in derived(base) if cls.__module__.startswith("hfnumba.")}
+
+
+def derived(cls):
+    return {one for child in cls.__subclasses__() for one in (child, *derived(child))}
 
 
 def test_every_variable_that_is_read_is_on_the_page_of_the_environment():
