@@ -14,8 +14,9 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 # Examples and drawings compute on few rows.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import hfnumba  # noqa: E402 - of this checkout
 from extensions import names  # noqa: E402
+
+import hfnumba  # noqa: E402 - of this checkout
 
 project = "hfnumba"
 author = "The hfnumba developers"

@@ -21,7 +21,6 @@ from typing import Any
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import Validator, get_validation_checks, validate
 
-from hfnumba import errors
 from tests.house import ROOT
 
 PACKAGES = (
@@ -38,10 +37,8 @@ MORE = (
     "hfnumba.checkpoint.Checkpoint",
     "hfnumba.checkpoint.newest_checkpoint",
     "hfnumba.checkpoint.read_checkpoint",
-    "hfnumba.checkpoint.write_checkpoint",
     "hfnumba.engine.linearization.CurvatureOperator",
     "hfnumba.engine.linearization.RoundLinearization",
-    *(f"hfnumba.errors.{name}" for name in errors.__all__),
     "hfnumba.krylov.spectrum_result.Count",
     "hfnumba.krylov.spectrum_result.Eigenvalue",
     "hfnumba.ledger.read",

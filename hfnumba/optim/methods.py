@@ -61,6 +61,15 @@ of which a class has many rows."""
 def settings_of(method: str) -> tuple[str, ...]:
     """Return the names of the settings of a method.
 
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`.
+
+    Returns
+    -------
+    tuple of str
+
     Raises
     ------
     UsageError

@@ -94,6 +94,10 @@ def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[
     checkpoint : {"best", "newest"}
         Parameters that are looked at, see :func:`hfnumba.run.model.load_model`.
 
+    Returns
+    -------
+    list of Finding
+
     Raises
     ------
     CheckpointError
