@@ -177,6 +177,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Returns
     -------
     Checkpoint
+        State of that iteration.
 
     Raises
     ------

@@ -69,6 +69,7 @@ def settings_of(method: str) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
+        Arguments that :func:`optimizer` takes for it.
 
     Raises
     ------

@@ -45,6 +45,7 @@ class Finding:
     Attributes
     ----------
     good : bool
+        False for a fault.
     cause : str
         Name of the kind of finding, for programs.
     text : str
@@ -97,6 +98,7 @@ def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[
     Returns
     -------
     list of Finding
+        All that was found.
 
     Raises
     ------
