@@ -80,6 +80,8 @@ html_title = "hfnumba"
 smartquotes = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+# Light or dark as the reader's system is.
+html_context = {"default_mode": "auto"}
 # The root page is docs/index.html.
 html_extra_path = ["root"]
 html_show_sourcelink = False
