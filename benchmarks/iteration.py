@@ -1,7 +1,7 @@
 """One iteration by two worker processes of one thread each, compared with one process of two threads.
 
 784-400-150-10 on 60,000 rows of MNIST's shape (random bytes; the time does not depend on them): loss and gradient
-over all rows, 20 Gauss-Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both take
+over all rows, 20 Gauss–Newton products on 4,096 rows, and a line search of 12 step lengths over all rows. Both take
 turns.
 
     python benchmarks/iteration.py [--docs docs]

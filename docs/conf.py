@@ -4,7 +4,6 @@ Its sources are the pages of the whole repository, so that a link between two fi
 `sphinx-build -c docs . build/docs`.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
 # Examples and drawings compute on few rows.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from extensions import names  # noqa: E402
 
 import hfnumba  # noqa: E402 - of this checkout
 
@@ -51,8 +52,6 @@ extensions = [
     "extensions.names",
 ]
 templates_path = [str(DOCS / "templates")]
-# A section may have no page yet; Sphinx has no setting for this warning.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in record.getMessage())
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -71,7 +70,7 @@ toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
-autosummary_context = {"top_level": hfnumba.__all__}
+autosummary_context = {"top_level": hfnumba.__all__, "hidden": names.HIDDEN}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
@@ -81,6 +80,8 @@ html_title = "hfnumba"
 smartquotes = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+# Light or dark as the reader's system is.
+html_context = {"default_mode": "auto"}
 # The root page is docs/index.html.
 html_extra_path = ["root"]
 html_show_sourcelink = False

@@ -1,4 +1,4 @@
-"""Distributed Hessian-free optimization for fully-connected neural networks.
+"""Distributed Hessian-free optimization for fully connected neural networks.
 
 The public names are loaded when they are first used, so that ``import hfnumba`` takes neither Numba nor Dask.
 """

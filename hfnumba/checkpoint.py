@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from hfnumba.atomic import RESUME, TEMPORARY, explain, read_regular, write_file
 from hfnumba.errors import CheckpointError
 
+__all__ = ["Checkpoint", "newest_checkpoint", "read_checkpoint"]
+
 FORMAT = 2
 """Format that is written; format 1, without the digest of the JSON's values and the size of the tensors, is read."""
 
@@ -143,7 +145,17 @@ def discard_after(folder: Path, iteration: int) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint of a folder; None if there is none.
+    """Read the newest checkpoint of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder ``checkpoints`` of a run, or the folder ``best`` in it.
+
+    Returns
+    -------
+    Checkpoint or None
+        None if there is none.
 
     Raises
     ------
@@ -155,7 +167,17 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint by the path of its JSON file, and verify its tensors and values.
+    """Read a checkpoint, and verify its tensors and values.
+
+    Parameters
+    ----------
+    path : Path
+        Its JSON file; the tensors are in the file beside it.
+
+    Returns
+    -------
+    Checkpoint
+        State of that iteration.
 
     Raises
     ------

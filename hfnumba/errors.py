@@ -7,6 +7,17 @@ import difflib
 import re
 from collections.abc import Iterable
 
+__all__ = [
+    "CheckpointError",
+    "ClusterError",
+    "DataError",
+    "HfnumbaError",
+    "NumericalError",
+    "StoppedError",
+    "StoreError",
+    "UsageError",
+]
+
 MAX_MESSAGE = 4000
 """Largest number of characters of a message; of a longer one the middle is left out."""
 

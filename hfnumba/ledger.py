@@ -15,6 +15,8 @@ import msgspec
 from hfnumba.atomic import RESUME, explain, read_regular, write_all, write_file
 from hfnumba.errors import CheckpointError
 
+__all__ = ["read"]
+
 Line = dict[str, Any]
 
 LOST = "earlier_lines_lost"
@@ -50,7 +52,17 @@ def append(path: Path, line: Line) -> None:
 
 
 def read(path: Path) -> list[Line]:
-    """Read all complete lines; empty if there is no file. A last line without a newline is torn and left out.
+    """Read all complete lines of a ledger; a last line without a newline is torn and left out.
+
+    Parameters
+    ----------
+    path : Path
+        File ``ledger.jsonl`` of a run.
+
+    Returns
+    -------
+    list of dict
+        A line for each iteration, see :class:`hfnumba.optim.iteration.Iteration`; empty if there is no file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The description of a fully-connected network, the layout of its flat parameter vector, and initialisations."""
+"""The description of a fully connected network, the layout of its flat parameter vector, and initialisations."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Linearization(Protocol):
         ...
 
     def gauss_newton(self) -> LinearOperator:
-        """Return the Gauss-Newton matrix on the curvature sample, positive semi-definite. One round per product."""
+        """Return the Gauss–Newton matrix on the curvature sample, positive semi-definite. One round per product."""
         ...
 
     def preconditioner(self, name: str, damping: float) -> LinearOperator:

@@ -34,10 +34,14 @@ PACKAGES = (
     "hfnumba.store",
 )
 MORE = (
+    "hfnumba.checkpoint.Checkpoint",
+    "hfnumba.checkpoint.newest_checkpoint",
+    "hfnumba.checkpoint.read_checkpoint",
     "hfnumba.engine.linearization.CurvatureOperator",
     "hfnumba.engine.linearization.RoundLinearization",
     "hfnumba.krylov.spectrum_result.Count",
     "hfnumba.krylov.spectrum_result.Eigenvalue",
+    "hfnumba.ledger.read",
     "hfnumba.network.Layer",
     "hfnumba.objective.Counters",
     "hfnumba.objective.Linearization",
@@ -46,10 +50,18 @@ MORE = (
     "hfnumba.objective.Trial",
     "hfnumba.optim.iteration.Iteration",
     "hfnumba.optim.iteration.OptimizerState",
+    "hfnumba.optim.kfac.KFAC",
+    "hfnumba.optim.limits.StopReason",
+    "hfnumba.optim.loop.Evaluated",
     "hfnumba.optim.loop.Optimizer",
+    "hfnumba.optim.methods.Method",
+    "hfnumba.optim.methods.settings_of",
+    "hfnumba.run.explain.Finding",
+    "hfnumba.run.explain.explain",
     "hfnumba.run.model.TrainedModel",
     "hfnumba.store.class_weights.balanced",
     "hfnumba.store.info.info",
+    "hfnumba.store.info.survey",
     "hfnumba.store.verify.verify",
 )
 """What users get from public functions, pass to them, or are sent to by the documentation, beside the packages' own."""

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 import yaml
 
+import hfnumba
 from tests.house import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -83,12 +84,33 @@ def test_the_citation_is_pyproject():
     assert paper["url"].removeprefix("https://arxiv.org/abs/") == paper["doi"].removeprefix("10.48550/arXiv.")
 
 
-def test_the_citation_has_the_date_of_the_changelog():
-    """A version that has a dated section in the changelog is released on that day; before that there is no date."""
-    section = rf"^## {re.escape(PROJECT['version'])} [-–] (\d{{4}}-\d\d-\d\d)$"
-    dates = re.findall(section, (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    released = loaded("CITATION.cff").get("date-released")
-    assert [str(released)] * (released is not None) == dates
+def test_the_newest_release_of_the_changelog_is_this_version():
+    """Above it are the changes since; the citation has its day."""
+    sections = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert sections[:2] == ["Unreleased", f"{PROJECT['version']} - {loaded('CITATION.cff')['date-released']}"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", section) for section in sections[1:])
+
+
+def test_the_package_takes_its_version_from_its_metadata(monkeypatch):
+    """So it stands in pyproject.toml alone, from which a build writes the metadata."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"that of {name}")
+    assert hfnumba.__getattr__("__version__") == "that of hfnumba"
+    monkeypatch.undo()
+    hfnumba.__getattr__("__version__")
+
+
+INSTALLATION = re.compile(r"pip install (?:-e )?(\S*?)\[([\w,{}]+)\](\S?)")
+
+
+def test_every_installation_names_extras_in_quotes():
+    """A checkout is installed by '.[extra]', an extra of what is installed by 'hfnumba[extra]', as pip takes it."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*")]
+    pages += [ROOT / "cluster" / "README.md", *(ROOT / "hfnumba").rglob("*.py")]
+    found = [match for page in pages for match in INSTALLATION.findall(page.read_text("utf-8").replace("\n", " "))]
+    assert len(found) > 10
+    for name, extras, after in found:
+        assert (name, after) in {("'.", "'"), ("'hfnumba", "'")}, f"{name}[{extras}]{after}"
+        assert set(extras.split(",")) <= {*PROJECT["optional-dependencies"], "{extra}", "{kind}"}
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "README.md", "install-worker.sh", "kubernetes.yaml"])

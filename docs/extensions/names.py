@@ -1,4 +1,4 @@
-"""References in docstrings lead to the page of a public name, and bars in formulas are no substitutions."""
+"""What the pages of the Python reference show, where references in docstrings lead, and bars in formulas."""
 
 from __future__ import annotations
 
@@ -11,6 +11,26 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
+
+_OF_OBJECTIVES = "checked evaluate gradient_with_penalty penalty sample with_penalty"
+_OF_OPTIMIZERS = "check_state evaluate propose resume start"
+HIDDEN = {
+    "hfnumba.ArrayObjective": _OF_OBJECTIVES,
+    "hfnumba.DaskObjective": _OF_OBJECTIVES,
+    "hfnumba.HessianFree": f"{_OF_OPTIMIZERS} derived_settings solver_iterations",
+    "hfnumba.LBFGS": _OF_OPTIMIZERS,
+    "hfnumba.Network": "primal_width require_autoencoder",
+    "hfnumba.SGD": _OF_OPTIMIZERS,
+    "hfnumba.SplitObjective": _OF_OBJECTIVES,
+    "hfnumba.krylov.DiagonalOperator": "multiply_upper solve_lower solve_upper",
+    "hfnumba.optim.iteration.Iteration": "as_ledger_line",
+    "hfnumba.optim.iteration.OptimizerState": "restore scalars tensors",
+    "hfnumba.optim.kfac.KFAC": _OF_OPTIMIZERS,
+    "hfnumba.run.RunDirectory": "refuse_other refuse_used rewind surroundings write_config",
+    "hfnumba.store.Split": "cells compact_nbytes expand load_compact load_labels load_stored partition_name",
+}
+"""Methods that the page of a class leaves out: the package itself calls them, or those who derive a class define them,
+whom the pages of ``RoundObjective`` and ``Optimizer`` are for."""
 
 
 def found(name: str) -> Any:

@@ -33,7 +33,7 @@ _COMMANDS = {
     "evaluate": _Entry("hfnumba.cli.evaluate", "evaluate", "Measure loss and error of a run on a split."),
     "predict": _Entry("hfnumba.cli.predict", "predict", "Predict the rows of a file or a store with a run."),
     "spectrum": _Entry(
-        "hfnumba.cli.spectrum", "spectrum", "Estimate eigenvalues of a run's Hessian or Gauss-Newton matrix."
+        "hfnumba.cli.spectrum", "spectrum", "Estimate eigenvalues of a run's Hessian or Gauss–Newton matrix."
     ),
     "export": _Entry("hfnumba.cli.export", "export", "Export a run's network for other libraries."),
     "plot": _Entry("hfnumba.cli.plot", "plot", "Plot loss and error of runs."),
@@ -135,7 +135,7 @@ def _unexpected(error: Exception) -> str:
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hfnumba", message="%(prog)s %(version)s")
 def main() -> None:
-    """Distributed Hessian-free optimization for fully-connected neural networks.
+    """Distributed Hessian-free optimization for fully connected neural networks.
 
     Exit status: 0 done, 1 failed, 2 wrong use, 75 stopped at a checkpoint (continue with --resume).
     """

@@ -53,7 +53,7 @@ def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quic
     """Measure loss, gradient and curvature products in GFLOP/s.
 
     They are shown as a share of the best sgemm of this process, and against other libraries. Hv is a product with the
-    Hessian, Gv with the Gauss-Newton matrix.
+    Hessian, Gv with the Gauss–Newton matrix.
 
     A ratio (x jax) is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both
     reuse their primal pass.

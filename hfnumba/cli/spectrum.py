@@ -52,7 +52,7 @@ def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options:
 
     Extreme eigenvalues come with the distance within which an eigenvalue lies for certain; numbers of eigenvalues and
     the trace with standard errors, from stochastic Lanczos quadrature; numbers also with bounds for what the quadrature
-    does not resolve. The Fisher matrix is the Gauss-Newton matrix for all losses here.
+    does not resolve. The Fisher matrix is the Gauss–Newton matrix for all losses here.
 
     With --every the run is computed again from its settings, to the same bits, with a spectrum every so many
     iterations, up to that checkpoint.

@@ -40,7 +40,7 @@ class TensorBoardReporter:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise UsageError(
-                "--tensorboard needs tensorboardX; install it with `pip install hfnumba[tensorboard]`"
+                "--tensorboard needs tensorboardX; install it with `pip install 'hfnumba[tensorboard]'`"
             ) from None
         self._reporter, self._folder, self._make = reporter, run / FOLDER, SummaryWriter
         self._writer: Any = None

@@ -94,7 +94,7 @@ class Gradient(Evaluation):
 
 @dataclass(frozen=True)
 class Product(Evaluation):
-    """The mean ``product`` (n_params,) of Hessian (``exact``) or Gauss-Newton matrix with the vector named ``v``."""
+    """The mean ``product`` (n_params,) of Hessian (``exact``) or Gauss–Newton matrix with the vector named ``v``."""
 
     theta: str
     v: str
@@ -160,7 +160,7 @@ class FisherDiagonal(Evaluation):
 
 @dataclass(frozen=True)
 class QuadraticForm(Evaluation):
-    """The mean of v'Gv with the Gauss-Newton matrix G and the vector named ``v``: ``form`` (1,), float64."""
+    """The mean of v'Gv with the Gauss–Newton matrix G and the vector named ``v``: ``form`` (1,), float64."""
 
     theta: str
     v: str
@@ -178,7 +178,7 @@ class QuadraticForm(Evaluation):
 
 @dataclass(frozen=True)
 class KroneckerFactors(Evaluation):
-    """Kronecker factors of the Gauss-Newton matrix; three means for each layer l, counted from 1.
+    """Kronecker factors of the Gauss–Newton matrix; three means for each layer l, counted from 1.
 
     ``A1`` are the second moments of its inputs, n_in (n_in + 1) / 2 numbers, ``a1`` (n_in,) their means, ``G1`` the
     second moments of its random deltas, n_out (n_out + 1) / 2 numbers; see :mod:`hfnumba.kernels.kronecker`. Where n_in

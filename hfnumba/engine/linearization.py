@@ -105,7 +105,7 @@ class RoundLinearization:
         return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, True, rows))
 
     def gauss_newton(self) -> CurvatureOperator:
-        """Return the generalised Gauss-Newton matrix G = E[J'QJ] + P on the curvature sample, positive semi-definite.
+        """Return the generalised Gauss–Newton matrix G = E[J'QJ] + P on the curvature sample, positive semi-definite.
 
         It is the Hessian without the curvature of the network, g_k d²z_k/dtheta² (Schraudolph 2002, "Fast curvature
         matrix-vector products for second-order gradient descent"). With p the predicted probabilities, Q is
@@ -119,7 +119,7 @@ class RoundLinearization:
         return CurvatureOperator(self, lambda theta, v, rows: Product(theta, v, False, rows))
 
     def fisher(self) -> CurvatureOperator:
-        """Return the Fisher matrix F = E[J' E_t[gg'] J] + P, which is the Gauss-Newton matrix for all losses here.
+        """Return the Fisher matrix F = E[J' E_t[gg'] J] + P, which is the Gauss–Newton matrix for all losses here.
 
         The inner expectation is over targets t that the network's outputs predict: classes with probabilities p, or
         values with variance 1. Then E_t[gg'] = Q (Martens 2020, "New insights and perspectives on the natural gradient

@@ -5,7 +5,9 @@ from hfnumba.errors import HfnumbaError
 try:
     import sklearn as _sklearn  # noqa: F401 - only the message below explains its absence
 except ModuleNotFoundError as missing:
-    raise HfnumbaError("the estimators need scikit-learn 1.6 or later: pip install 'hfnumba[sklearn]'") from missing
+    raise HfnumbaError(
+        "the estimators need scikit-learn 1.6 or later; run `pip install 'hfnumba[sklearn]'`"
+    ) from missing
 
 from hfnumba.estimator.classifier import HessianFreeClassifier
 from hfnumba.estimator.mlp import from_sklearn

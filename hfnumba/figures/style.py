@@ -34,7 +34,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
-        raise UsageError("drawing needs matplotlib; install it with `pip install hfnumba[plot]`") from error
+        raise UsageError("drawing needs matplotlib; install it with `pip install 'hfnumba[plot]'`") from error
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 

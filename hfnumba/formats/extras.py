@@ -14,5 +14,5 @@ def require(library: str, extra: str) -> Any:
         return import_module(library)
     except (ImportError, OSError) as error:
         raise DataError(
-            f"this source needs {library}, which cannot be imported ({error}); run `pip install hfnumba[{extra}]`"
+            f"this source needs {library}, which cannot be imported ({error}); run `pip install 'hfnumba[{extra}]'`"
         ) from error

@@ -1,6 +1,6 @@
-"""Kronecker factors of the Gauss-Newton matrix over the rows of one partition: sums of outer products, layer by layer.
+"""Kronecker factors of the Gauss–Newton matrix over the rows of one partition: sums of outer products, layer by layer.
 
-For a dense layer the Gauss-Newton matrix of a row is (ā ā') ⊗ (J'QJ), where ā is the layer's input with a 1 for the
+For a dense layer the Gauss–Newton matrix of a row is (ā ā') ⊗ (J'QJ), where ā is the layer's input with a 1 for the
 bias, J the derivative of the network's outputs in the layer's outputs Z_l, and Q the curvature of the loss. K-FAC
 (Martens and Grosse 2015, section 3) takes the product of the means for the mean of the products: A ⊗ G.
 

@@ -1,6 +1,6 @@
-"""Products with the Hessian and the Gauss-Newton matrix over the rows of one partition.
+"""Products with the Hessian and the Gauss–Newton matrix over the rows of one partition.
 
-Products follow Pearlmutter (1994), Fast exact multiplication by the Hessian; Gauss-Newton products Schraudolph (2002).
+Products follow Pearlmutter (1994), Fast exact multiplication by the Hessian; Gauss–Newton products Schraudolph (2002).
 R(A) is the derivative of A in the direction v. Arguments are those of :mod:`hfnumba.kernels.passes`, notation that of
 :mod:`hfnumba.kernels.primal`.
 """
@@ -110,7 +110,7 @@ def _tangent_backward(
 
 @kernel
 def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact: bool, out: Any) -> None:
-    """Write the sum over the rows of Hessian (``exact``) or Gauss-Newton times v (n_params,) into ``out``."""
+    """Write the sum over the rows of Hessian (``exact``) or Gauss–Newton times v (n_params,) into ``out``."""
     layers, data = Layers(*network), RowData(*rows)
     tangent = data.work[data.block * (layers.sizes[0] + layers.starts[-1]) :]
     for start in range(0, data.X.shape[0], data.block):
@@ -122,7 +122,7 @@ def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact
 
 @kernel
 def quadratic_form_pass(theta: Any, network: Any, rows: Any, v: Any) -> Any:
-    """Return the sum over the rows of v'Gv, G the Gauss-Newton matrix: two forward passes and no backward one."""
+    """Return the sum over the rows of v'Gv, G the Gauss–Newton matrix: two forward passes and no backward one."""
     layers, data = Layers(*network), RowData(*rows)
     total, width = 0.0, layers.starts[-1]
     primal = data.work[data.block * layers.sizes[0] :]

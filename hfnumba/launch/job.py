@@ -161,7 +161,7 @@ def join(kind: Kind) -> tuple[Ranks, RankCluster | None]:
     """
     global _current
     if importlib.util.find_spec("dask_mpi") is None:
-        raise UsageError(f"--cluster {kind} needs the package dask-mpi; install hfnumba[{kind}]")
+        raise UsageError(f"--cluster {kind} needs the package dask-mpi; run `pip install 'hfnumba[{kind}]'`")
     ranks: Ranks = mpi_ranks() if kind == "mpi" else slurm_ranks()
     _quieten()
     end_with_parent(ranks.rank == CLIENT)

@@ -91,7 +91,7 @@ def mpi_ranks() -> MpiRanks:
     try:
         from mpi4py import MPI  # noqa: PLC0415 - importing initialises MPI
     except ModuleNotFoundError:
-        raise UsageError("--cluster mpi needs the package mpi4py; install hfnumba[mpi]") from None
+        raise UsageError("--cluster mpi needs the package mpi4py; run `pip install 'hfnumba[mpi]'`") from None
     except (ImportError, RuntimeError) as error:
         raise ClusterError(
             f"mpi4py cannot load an MPI library ({' '.join(str(error).split())}); load the module of your cluster's "

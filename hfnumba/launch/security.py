@@ -54,7 +54,8 @@ def make_keys() -> dict[str, str]:
         made = Security.temporary()
     except ImportError:
         raise ClusterError(
-            "encryption needs the package cryptography; install hfnumba[mpi], or disable encryption with --insecure"
+            "encryption needs the package cryptography; run `pip install 'hfnumba[mpi]'`, "
+            "or disable encryption with --insecure"
         ) from None
     return {"certificate": str(made.tls_ca_file), "key": str(made.tls_client_key)}
 

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt damping: less where the quadratic model predicted well, more where it did not.
+"""Levenberg–Marquardt damping: less where the quadratic model predicted well, more where it did not.
 
 Source: Martens, *Deep learning via Hessian-free optimization* (2010), section 4.1.
 """

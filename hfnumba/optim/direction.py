@@ -99,7 +99,7 @@ def krylov_candidates(
     damping : float
         Damping of the solve, to be subtracted from its curvature values.
     indefinite : bool
-        False for a Gauss-Newton matrix, where negative curvature can only be rounding.
+        False for a Gauss–Newton matrix, where negative curvature can only be rounding.
     last_only : bool
         Whether the last iterate is the only one that competes.
 

@@ -51,7 +51,7 @@ class HessianFree(Optimizer[Linearization, Step]):
     ----------
     method : str
         One of ``hf-bicgstab``, ``hf-cg``, ``gn-cg``, ``hybrid-cg``, ``hf-minres``, ``hf-steihaug``, ``hf-lanczos``.
-        B is the exact Hessian (hf), the Gauss-Newton matrix (gn), or the Gauss-Newton matrix in the iteration
+        B is the exact Hessian (hf), the Gauss–Newton matrix (gn), or the Gauss–Newton matrix in the iteration
         after a CG solve that met non-positive curvature and the Hessian otherwise (hybrid). ``hf-steihaug``
         minimises the model within a trust radius instead of damping it; ``hf-lanczos`` takes the absolute value
         of B on one Krylov basis, and lets five dampings compete.
@@ -72,7 +72,7 @@ class HessianFree(Optimizer[Linearization, Step]):
         Ratio r of the indices 1, r, r², … (rounded up) of the solver iterates that become candidates (Martens' CG
         backtracking).
     preconditioner : {"kfac", "fisher", "none"}
-        "kfac": the inverse of a Kronecker-factored approximation of the Gauss-Newton matrix, see
+        "kfac": the inverse of a Kronecker-factored approximation of the Gauss–Newton matrix, see
         :func:`hfnumba.krylov.kronecker.kfac`. "fisher": Martens' (2010, section 4.7), see
         :func:`hfnumba.krylov.preconditioners.martens`. Both are made on the curvature sample, with the damping. For
         ``hf-steihaug`` and ``hf-lanczos`` it is the metric in which they measure, see

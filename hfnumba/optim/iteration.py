@@ -15,6 +15,8 @@ from hfnumba.html import table
 from hfnumba.optim.limits import StopReason
 from hfnumba.optim.vectors import Vector
 
+__all__ = ["Iteration", "OptimizerState"]
+
 
 @dataclass(frozen=True, eq=False)
 class OptimizerState:
@@ -39,7 +41,7 @@ class OptimizerState:
     error : float or None
         Error rate over the training rows at theta.
     gauss_newton_next : bool
-        Hybrid: the last solve met non-positive curvature, so the next one uses the Gauss-Newton matrix.
+        Hybrid: the last solve met non-positive curvature, so the next one uses the Gauss–Newton matrix.
     n_rejected : int
         Number of consecutive iterations without an acceptable step.
     probe_next : bool

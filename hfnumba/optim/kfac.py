@@ -36,6 +36,8 @@ from hfnumba.optim.natural_step import (
 from hfnumba.optim.trust import damping_of
 from hfnumba.optim.vectors import Vector, norm, step
 
+__all__ = ["KFAC"]
+
 _FACTOR_ROWS, _CURVATURE_ROWS = 1024, 512
 _FACTOR_EVERY = 2
 _RETREAT = 8.0

@@ -9,6 +9,8 @@ from hfnumba.errors import NumericalError
 from hfnumba.objective import Linearization
 from hfnumba.optim.vectors import all_finite
 
+__all__ = ["StopReason"]
+
 MAX_REJECTED = 10
 """Number of consecutive rejected steps after which a Hessian-free method stops."""
 
@@ -68,7 +70,7 @@ def flat_stop(*, exact: bool, probed: bool) -> StopReason | None:
     Parameters
     ----------
     exact : bool
-        Whether the method has products with the exact Hessian; the Gauss-Newton matrix does not reveal saddles.
+        Whether the method has products with the exact Hessian; the Gauss–Newton matrix does not reveal saddles.
     probed : bool
         Whether a probe met no negative curvature.
     """

@@ -17,6 +17,8 @@ from hfnumba.optim.limits import limit_reached
 from hfnumba.optim.vectors import Vector, all_finite
 from hfnumba.progress import with_bar
 
+__all__ = ["Evaluated", "Optimizer"]
+
 
 @dataclass(frozen=True)
 class Evaluated:

@@ -61,6 +61,16 @@ of which a class has many rows."""
 def settings_of(method: str) -> tuple[str, ...]:
     """Return the names of the settings of a method.
 
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`.
+
+    Returns
+    -------
+    tuple of str
+        Arguments that :func:`optimizer` takes for it.
+
     Raises
     ------
     UsageError

@@ -37,7 +37,7 @@ class SecondOrderMethod:
     summary : str
         One line for help texts.
     matrix : {"exact", "gauss-newton", "hybrid"}
-        Hessian, Gauss-Newton matrix, or the Gauss-Newton matrix in the iteration after a solve that met non-positive
+        Hessian, Gauss–Newton matrix, or the Gauss–Newton matrix in the iteration after a solve that met non-positive
         curvature and the Hessian otherwise.
     solver : callable
     default_iterations : int
@@ -63,9 +63,9 @@ class SecondOrderMethod:
 
 SECOND_ORDER_METHODS = {
     "hf-cg": SecondOrderMethod("exact Hessian, CG", "exact", cg, 10, in_paper=True),
-    "gn-cg": SecondOrderMethod("Gauss-Newton matrix, CG", "gauss-newton", cg, 10, in_paper=True),
+    "gn-cg": SecondOrderMethod("Gauss–Newton matrix, CG", "gauss-newton", cg, 10, in_paper=True),
     "hybrid-cg": SecondOrderMethod(
-        "exact Hessian, or the Gauss-Newton matrix after negative curvature, CG", "hybrid", cg, 10, in_paper=True
+        "exact Hessian, or the Gauss–Newton matrix after negative curvature, CG", "hybrid", cg, 10, in_paper=True
     ),
     "hf-bicgstab": SecondOrderMethod("exact Hessian, Bi-CG-STAB", "exact", bicgstab, 5, 2, in_paper=True),
     "hf-minres": SecondOrderMethod("exact Hessian, MINRES", "exact", minres, 10),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hfnumba.network import Network
     from hfnumba.run.records import RunRecord
 
+__all__ = ["Finding", "explain"]
+
 _GOOD_RHO, _POOR_RHO = 0.9, 0.7
 """Median reduction ratios: 1 is a perfect model. Samples that are large enough give more than 0.9."""
 _UNIT_SIZE = 10.0
@@ -43,6 +45,7 @@ class Finding:
     Attributes
     ----------
     good : bool
+        False for a fault.
     cause : str
         Name of the kind of finding, for programs.
     text : str
@@ -97,6 +100,11 @@ def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[
         Directory of the run.
     checkpoint : {"best", "newest"}
         Parameters that are looked at, see :func:`hfnumba.run.model.load_model`.
+
+    Returns
+    -------
+    list of Finding
+        All that was found.
 
     Raises
     ------

@@ -44,9 +44,7 @@ def onnx_model(model: TrainedModel, arrays: Mapping[str, NDArray[Any]], metadata
     try:
         from onnx import TensorProto, checker, helper, numpy_helper  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UsageError("the format onnx needs the library onnx; install it with `pip install hfnumba[export]`") from (
-            error
-        )
+        raise UsageError("the format onnx needs onnx; install it with `pip install 'hfnumba[export]'`") from error
     if model.record.store.context:
         raise HfnumbaError(
             "the network takes frames with their neighbours, which a row of an ONNX graph does not hold; export to "

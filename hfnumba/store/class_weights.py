@@ -11,6 +11,8 @@ from hfnumba.progress import SILENT, Counter, Reporter
 from hfnumba.store.checks import checked_weights, count_classes
 from hfnumba.store.split import Split
 
+__all__ = ["balanced"]
+
 
 def checked_class_weights(weights: Sequence[float], n_classes: int) -> tuple[float, ...]:
     """Convert weights of classes to floats.

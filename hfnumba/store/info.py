@@ -93,6 +93,7 @@ def survey(store: Store, reporter: Reporter = SILENT) -> dict[str, Any]:
     Parameters
     ----------
     store : Store
+        Store whose rows are read.
     reporter : Reporter
         Receiver of the progress.
 

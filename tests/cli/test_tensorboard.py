@@ -47,5 +47,5 @@ def test_the_numbers_are_those_of_the_ledger(toy_store, tmp_path):
 def test_without_tensorboardx_it_is_refused_before_anything_is_written(toy_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     done = train(toy_store, tmp_path / "r", "--hidden", "4")
-    assert (done.exit_code, done.stdout) == (2, "") and "pip install hfnumba[tensorboard]" in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "") and "pip install 'hfnumba[tensorboard]'" in done.stderr
     assert not (tmp_path / "r").exists()

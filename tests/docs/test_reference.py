@@ -1,5 +1,6 @@
 """The reference has every public name, command, key, field and environment variable, and no others."""
 
+import inspect
 import json
 import pkgutil
 import re
@@ -10,18 +11,21 @@ import numpy as np
 import pytest
 
 import hfnumba
+from hfnumba.engine import RoundObjective
 from hfnumba.ingest.recipes import Recipe
+from hfnumba.optim.loop import Optimizer
 from hfnumba.optim.methods import METHODS
 from hfnumba.run.options import Group
 from hfnumba.run.settings import OPTIONS
 from hfnumba.store.manifest import VERSION, Manifest
-from tests import house
+from tests import docstrings, house
+from tests.docs import variables
 
 pytest.importorskip("sphinx", reason="Sphinx builds the documentation: pip install 'hfnumba[docs]'")
 DOCS = house.ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
-from extensions import drawings, fields, links  # noqa: E402 - of the folder docs
+from extensions import drawings, fields, links, names  # noqa: E402 - of the folder docs
 
 
 def page(name):
@@ -57,16 +61,50 @@ def test_every_module_of_the_reference_has_public_names_or_a_text():
         assert module.__doc__, name
 
 
-def test_every_variable_that_the_package_reads_is_on_the_page_of_the_environment():
-    files = [path for folder in ("hfnumba", "benchmarks") for path in (house.ROOT / folder).rglob("*.py")]
-    files += (house.ROOT / "cluster").glob("*.sh")
-    # A name in quotes or after a dollar sign or `export`; usage texts have placeholders without.
-    pattern = re.compile(r"""(?:["'$`]|export )(_?HFNUMBA_[A-Z_]+)""")
-    used = {name for path in files for name in pattern.findall(path.read_text("utf-8"))}
-    listed = set(re.findall(r"^\| `(_?HFNUMBA_[A-Z_]+)`", page("environment.md"), re.MULTILINE))
-    assert {"HFNUMBA_CACHE_DIR", "HFNUMBA_INTERFACE"} <= used
+def test_the_names_on_the_pages_are_those_whose_docstrings_are_complete():
+    checked = set(docstrings.public())
+    for module in map(pkgutil.resolve_name, documented_modules()):
+        listed = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+        things = [vars(module).get(name, getattr(module, name)) for name in listed]
+        ours = [thing for thing in things if inspect.isclass(thing) or inspect.isfunction(thing)]
+        own = [thing for thing in ours if hasattr(module, "__all__") or thing.__module__ == module.__name__]
+        # Errors are made by the package alone.
+        own = [thing for thing in own if not (inspect.isclass(thing) and issubclass(thing, Exception))]
+        assert {f"{thing.__module__}.{thing.__qualname__}" for thing in own} <= checked, module.__name__
+
+
+def test_methods_that_are_hidden_are_there():
+    for cls, methods in names.HIDDEN.items():
+        assert [name for name in methods.split() if not hasattr(pkgutil.resolve_name(cls), name)] == []
+
+
+def test_pages_of_methods_and_objectives_leave_out_what_derived_classes_define():
+    for base, hook in ((Optimizer, "propose"), (RoundObjective, "with_penalty")):
+        hidden = {pkgutil.resolve_name(cls) for cls, methods in names.HIDDEN.items() if hook in methods.split()}
+        assert hidden == {cls for cls in derived(base) if cls.__module__.startswith("hfnumba.")}
+
+
+def derived(cls):
+    return {one for child in cls.__subclasses__() for one in (child, *derived(child))}
+
+
+def test_every_variable_that_is_read_is_on_the_page_of_the_environment():
+    used = variables.read(house.ROOT) - {"PATH"}
+    rows = re.findall(r"^\| (`.*?) \|", page("environment.md"), re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert {"HFNUMBA_CACHE_DIR", "HFNUMBA_FUZZ_SECONDS", "PMI_RANK", "SLURM_PROCID", "MPIRUN_OPTIONS"} <= used
+    assert used <= listed
     # Click reads the name of the variable for completion itself.
-    assert listed - {"_HFNUMBA_COMPLETE"} == used
+    assert {name for name in listed - used if "HFNUMBA" in name} == {"_HFNUMBA_COMPLETE"}
+
+
+def test_variables_are_found_by_how_they_are_read(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "import os\nA = 'ONE'\nB = (('TWO', 'THREE'),)\nos.environ.get(A)\nos.getenv('FOUR')\n'FIVE' in os.environ\n"
+        "for x, y in B:\n    os.environ[x]\nos.environ['SET'] = 'NOT'\n[os.environ.get(z, '') for z in ['SIX']]\n"
+    )
+    (tmp_path / "b.sh").write_text('# $NO\nOWN=1\nexport SET=$OWN\necho "${SEVEN:-1}" $EIGHT $1\n')
+    assert variables.read(tmp_path) == {"ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT"}
 
 
 def test_every_field_of_a_ledger_is_described():
@@ -133,8 +171,8 @@ def test_a_drawing_leaves_out_what_follows():
 
 
 def test_every_step_of_the_drawing_of_a_round_has_a_sentence():
-    for file, names in drawings.SHOWN.items():
-        for name in names:
+    for file, functions in drawings.SHOWN.items():
+        for name in functions:
             assert drawings.summary(file, name).endswith((".", "?")), name
 
 

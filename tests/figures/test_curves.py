@@ -80,7 +80,7 @@ def test_without_matplotlib(tmp_path, monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UsageError, match=r"pip install hfnumba\[plot\]"):
+    with pytest.raises(UsageError, match=r"pip install 'hfnumba\[plot\]'"):
         draw([], tmp_path / "c.png")
 
 

@@ -314,7 +314,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 def test_digits_without_scikit_learn(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"pip install hfnumba\[sklearn\]"):
+    with pytest.raises(DataError, match=r"pip install 'hfnumba\[sklearn\]'"):
         build("digits", out=tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()
 

@@ -247,7 +247,7 @@ def test_no_voice(tmp_path):
 
 
 def test_a_library_that_is_not_there():
-    with pytest.raises(DataError, match=r"needs nosuchlib.*pip install hfnumba\[speech\]"):
+    with pytest.raises(DataError, match=r"needs nosuchlib.*pip install 'hfnumba\[speech\]'"):
         require("nosuchlib", "speech")
 
 

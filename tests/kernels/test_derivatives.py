@@ -49,7 +49,7 @@ def check_against_jax(network, X, y, theta):
         assert relative(columns(point.hessian()), oracle.hessian) <= tolerance
         assert relative(columns(point.gauss_newton()), oracle.gauss_newton) <= tolerance
         if len(network.sizes) == 2:
-            # A linear network: its Gauss-Newton matrix is its Hessian.
+            # A linear network: its Gauss–Newton matrix is its Hessian.
             np.testing.assert_array_equal(columns(point.hessian()), columns(point.gauss_newton()))
 
 

@@ -1,4 +1,4 @@
-"""Kronecker factors: against plain NumPy and the Gauss-Newton matrix of single rows; random deltas; their bits."""
+"""Kronecker factors: against plain NumPy and the Gauss–Newton matrix of single rows; random deltas; their bits."""
 
 import itertools
 
@@ -68,7 +68,7 @@ def test_moments_of_the_inputs_against_numpy(activation, dtype, weighted):
     ("loss", "activation"), [*((loss, "tanh") for loss in LOSSES), ("softmax_cross_entropy", ("silu", "gelu"))]
 )
 def test_expected_product_is_the_gauss_newton_matrix_of_a_single_row(loss, activation):
-    """For one row A ⊗ E[G] is exact: each layer's block of the Gauss-Newton matrix."""
+    """For one row A ⊗ E[G] is exact: each layer's block of the Gauss–Newton matrix."""
     network, X, y, theta = problem(loss, 1, activation=activation)
     f = ArrayObjective(network, X, y, dtype=np.float64)
     matrix = f.linearize(theta).gauss_newton() @ np.eye(network.n_params)

@@ -11,7 +11,7 @@ def relative(a, b):
 
 
 def check_objective(objective, theta, tolerance, curvature_rows=None):
-    """Hessian symmetric, Gauss-Newton positive, both linear; one value from every door; counters as documented."""
+    """Hessian symmetric, Gauss–Newton positive, both linear; one value from every door; counters as documented."""
     rng = np.random.default_rng(1)
     u, v = (rng.standard_normal(objective.n_params).astype(theta.dtype) for _ in range(2))
     start = objective.counters.rounds

@@ -158,7 +158,7 @@ def test_the_matrix_of_each_method():
 
 def test_the_default_budget_is_about_ten_products():
     for method in METHODS:
-        # Gauss-Newton matrices and damped Hessians of this network: some solve goes to the end.
+        # Gauss–Newton matrices and damped Hessians of this network: some solve goes to the end.
         its = run(method, Network(), Network().start(), 12, warm_start=0.0, damping=3.0, radius=1e3)
         its += run(method, Quadratic(np.diag(np.geomspace(1, 1e4, 40)), np.ones(40), 1.0), np.zeros(40), 1)
         assert max(it.n_matvec for it in its) == (12 if method == "hf-lanczos" else 10)

@@ -164,7 +164,7 @@ class Toy:
         return Minibatch(value, gradient, factors, before, after, form)
 
     def factors(self, t, rows):
-        """A layer of biases alone, whose factor G is the whole Gauss-Newton matrix."""
+        """A layer of biases alone, whose factor G is the whole Gauss–Newton matrix."""
         matrix = np.stack([self.gnvp(t, e, rows) for e in np.eye(self.n_params)])
         none = np.zeros(0, np.float32)
         return {"A1": none, "a1": none, "G1": dtrttf(np.asfortranarray(matrix), uplo="L")[0].astype(np.float32)}

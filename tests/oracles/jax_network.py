@@ -79,7 +79,7 @@ def row_gradients(network, theta, X, y):
 
 
 class Oracle:
-    """Value, gradient, dense Hessian and dense Gauss-Newton matrix at one theta."""
+    """Value, gradient, dense Hessian and dense Gauss–Newton matrix at one theta."""
 
     def __init__(self, network, theta, X, y, weights=None):
         found = _derivatives(*_arguments(network, theta, X, y), weights)

@@ -3,7 +3,7 @@
 Matrix products count 2mnk, rank-k updates of a symmetric matrix half of that; the operations of activations, losses
 and vectors, a small share, do not count. With W weights, W_1 of them in the first layer (whose input needs no
 derivative), a row costs 2W for the loss, 6W - 2W_1 for the gradient, 12W - 8W_1 for a product with the Hessian,
-8W - 4W_1 with the Gauss-Newton matrix.
+8W - 4W_1 with the Gauss–Newton matrix.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise DataError(
-            "the digits come with scikit-learn, which is not installed; run `pip install hfnumba[sklearn]`"
+            "the digits come with scikit-learn, which is not installed; run `pip install 'hfnumba[sklearn]'`"
         ) from error
     images, labels = load_digits(return_X_y=True)
     X, y = images.astype(np.uint8), labels.astype(np.uint8)
