@@ -115,7 +115,7 @@ def setting(name: str, contest: Contest, arena: Arena) -> dict[str, Any]:
 
 def carry_out(contest: Contest, arena: Arena, record: Record, reporter: Reporter) -> None:
     """Make the runs that the record does not have; each point is written when it is there."""
-    warm_up(reporter.note)
+    warm_up(reporter.note, reporter.progress)
     trials = [run for method in contest.methods for run in contest.trials(method)]
     n_finals = contest.seeds * len(contest.methods)
     for number, run in enumerate(itertools.chain(trials, contest.finals(record)), start=1):
