@@ -81,7 +81,9 @@ def test_methods_that_are_hidden_are_there():
 def test_pages_of_methods_and_objectives_leave_out_what_derived_classes_define():
     for base, hook in ((Optimizer, "propose"), (RoundObjective, "with_penalty")):
         hidden = {pkgutil.resolve_name(cls) for cls, methods in names.HIDDEN.items() if hook in methods.split()}
-        assert hidden == {cls for cls in derived(base) if cls.__module__.startswith("hfnumba.")}
+        # Benchmarks derive classes that no page shows.
+        modules = {cls: cls.__module__.split(".") for cls in derived(base)}
+        assert hidden == {cls for cls, path in modules.items() if path[0] == "hfnumba" and path[1] != "bench"}
 
 
 def derived(cls):
@@ -92,7 +94,7 @@ def test_every_variable_that_is_read_is_on_the_page_of_the_environment():
     used = variables.read(house.ROOT) - {"PATH"}
     rows = re.findall(r"^\| (`.*?) \|", page("environment.md"), re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert {"HFNUMBA_CACHE_DIR", "HFNUMBA_FUZZ_SECONDS", "PMI_RANK", "SLURM_PROCID", "MPIRUN_OPTIONS"} <= used
+    assert {"HFNUMBA_CACHE_DIR", "HFNUMBA_FUZZ_EXAMPLES", "PMI_RANK", "SLURM_PROCID", "MPIRUN_OPTIONS"} <= used
     assert used <= listed
     # Click reads the name of the variable for completion itself.
     assert {name for name in listed - used if "HFNUMBA" in name} == {"_HFNUMBA_COMPLETE"}
