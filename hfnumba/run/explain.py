@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hfnumba import ledger
 from hfnumba.errors import CheckpointError
 from hfnumba.run.directory import RunDirectory
+from hfnumba.run.evidence import Evidence
 from hfnumba.run.method_settings import optimizer_of
 from hfnumba.run.model import load_model
-from hfnumba.run.sample_facts import SampleFacts, sample_facts
+from hfnumba.run.sample_facts import sample_facts
 from hfnumba.store.columns import feature_names, listed
 
 if TYPE_CHECKING:
-    from hfnumba.network import Network
-    from hfnumba.run.records import RunRecord
+    pass
 
 __all__ = ["Finding", "explain"]
 
@@ -55,40 +54,6 @@ class Finding:
     good: bool
     cause: str
     text: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that findings are drawn from.
-
-    Attributes
-    ----------
-    record : RunRecord
-        Content of ``config.toml``.
-    lines : sequence of dict
-        Lines of the ledger, at least one.
-    network : Network
-    theta : ndarray, shape (n_params,)
-        Parameters of a checkpoint.
-    facts : SampleFacts or None
-        Facts about some rows; None if the store is not there.
-    """
-
-    record: RunRecord
-    lines: Sequence[ledger.Line]
-    network: Network
-    theta: NDArray[Any]
-    facts: SampleFacts | None
-
-    def values(self, name: str) -> list[float]:
-        """Return the numbers of a field, without those that are missing."""
-        return [line[name] for line in self.lines if line.get(name) is not None]
-
-    @property
-    def chosen(self) -> ledger.Line:
-        """Line of the iteration that predictions use: the best one, or the last without validation rows."""
-        best = self.lines[-1].get("best_iteration")
-        return next((line for line in self.lines if line["iteration"] == best), self.lines[-1])
 
 
 def explain(path: Path, checkpoint: Literal["best", "newest"] = "best") -> list[Finding]:
