@@ -12,6 +12,7 @@ from hfnumba.cli.common import INTERRUPTED, AnyPath, Failure, json_option, print
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, print_table
 from hfnumba.errors import printable
+from hfnumba.path_text import path_text
 
 SHOWN_CLASSES = 60
 SHOWN_COLUMNS = 60
@@ -155,6 +156,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
         with stderr_reporter() as reporter:
             measured = survey(opened, reporter)
     if as_json:
+        found["path"] = path_text(opened.path)
         print_json(found if measured is None else found | {"rows": measured})
         return
     splits = found.pop("splits")
@@ -202,7 +204,7 @@ def verify(store: Path, as_json: bool) -> None:
         faults = [printable(problem) for problem in problems]
         print_json(
             {
-                "store": str(opened.path),
+                "store": path_text(opened.path),
                 "sound": not faults,
                 "faults": faults,
                 "n_files": len(opened.manifest.files),

@@ -11,6 +11,7 @@ from hfnumba.cli.common import AnyPath, checkpoint_option, json_option, print_js
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import number, print_table
 from hfnumba.metrics import ERROR, R2, RMSE, SQUARED_ERROR
+from hfnumba.path_text import path_text
 
 
 @click.command()
@@ -38,9 +39,9 @@ def evaluate(run: Path, store: Path, split: str, checkpoint: Literal["best", "ne
         measured = model.measure(rows, reporter)
     if as_json:
         found = {
-            "run": str(run),
+            "run": path_text(run),
             "iteration": model.iteration,
-            "store": str(opened.path),
+            "store": path_text(opened.path),
             "store_digest": opened.digest,
             "split": split,
             "n_rows": rows.n_rows,

@@ -12,6 +12,7 @@ from hfnumba.cli.common import AnyPath, checkpoint_option
 from hfnumba.cli.progress import stderr_reporter
 from hfnumba.cli.tables import print_table
 from hfnumba.errors import UsageError
+from hfnumba.path_text import path_text
 
 _MATRICES = ("hessian", "gauss-newton", "fisher", "empirical-fisher")
 
@@ -69,7 +70,7 @@ def spectrum(run: Path, store: Path, out: Path | None, as_json: bool, **options:
         draw(found, options["matrix"], out)
         click.echo(f"The picture is in {out}.", err=True)
     if as_json:
-        described = {"run": str(run), "store": str(store), **options}
+        described = {"run": path_text(run), "store": path_text(store), **options}
         spectra = [{"iteration": iteration} | one.as_dict() for iteration, one in found]
         click.echo(json.dumps(described | {"spectra": spectra}, indent=1, allow_nan=False))
     elif options["every"] is None:

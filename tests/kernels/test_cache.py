@@ -14,6 +14,7 @@ import pytest
 from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.engine import ArrayObjective
+from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import cache
 from hfnumba.network import Network
 from tests.limits import LIMIT_S
@@ -57,7 +58,7 @@ def test_a_folder_that_others_may_write_is_not_private(tmp_path):
 def elsewhere(monkeypatch, tmp_path):
     """Folders of caches other than those of this process; they would be filled by one kernel."""
     before = numba.config.CACHE_DIR
-    monkeypatch.setattr(cache, "_LOCAL", (str(tmp_path / "var"), str(tmp_path / "tmp")))
+    monkeypatch.setattr(cache, "_local_folders", lambda: (str(tmp_path / "var"), str(tmp_path / "tmp")))
     monkeypatch.setattr(cache, "_notes", {})
     monkeypatch.setattr(cache, "_exercise", lambda: None)
     yield monkeypatch
@@ -89,6 +90,24 @@ def test_a_cache_whose_file_system_has_no_locks_is_not_used(elsewhere, tmp_path)
     # A fresh folder: nobody waits for a lock in it.
     assert cache.configure() != cache.configure()
     assert cache._notes["chosen"].endswith("files there cannot be locked (Function not implemented)")
+
+
+def test_where_no_folder_can_be_written_one_is_asked_for(elsewhere, tmp_path):
+    """As in a container that is read-only; a folder that is named serves, though there is none for other files."""
+
+    def unusable(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    elsewhere.delenv("HFNUMBA_CACHE_DIR", raising=False)
+    elsewhere.setattr(tempfile, "gettempdir", unusable)
+    elsewhere.setattr(tempfile, "mkdtemp", unusable)
+    (tmp_path / "file").touch()
+    elsewhere.setattr(cache, "_local_folders", lambda: (str(tmp_path / "file"),))
+    with pytest.raises(HfnumbaError, match=r"file/hfnumba-\d+: it cannot be made .*; name one .* HFNUMBA_CACHE_DIR"):
+        cache.configure()
+    elsewhere.undo()
+    elsewhere.setattr(tempfile, "gettempdir", unusable)
+    assert cache._local_folders() == ("/var/tmp",)
 
 
 def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere, tmp_path):
