@@ -199,8 +199,6 @@ def _exercise() -> None:
 def compile_once() -> None:
     """Compile every kernel if no process of this machine has, and say so on the log, which is stderr by default."""
     if not (folder() / _READY).exists() and folder() not in _compiled:
-        # Also where the cache cannot be written, so that it never is complete.
-        _compiled.add(folder())
         warm_up(_log.warning)
 
 
@@ -234,6 +232,8 @@ def warm_up(
     if numba.config.DISABLE_JIT:
         # Python interprets the kernels: nothing is compiled, and the cache must not pass for complete.
         return 0.0
+    # Also where the cache cannot be written, so that it never is complete.
+    _compiled.add(folder())
     start = time.perf_counter()
     ready = folder() / _READY
     if note is not None and "chosen" in _notes:
