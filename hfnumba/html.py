@@ -13,17 +13,22 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of names and texts below a title."""
     lines = "".join(
-        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
+        f'<tr><th style="text-align:left">{_escaped(name)}</th><td style="text-align:left">{_escaped(text)}</td></tr>'
         for name, text in rows
     )
-    return f"<table><caption>{escape(title)}</caption>{lines}</table>"
+    return f"<table><caption>{_escaped(title)}</caption>{lines}</table>"
+
+
+def _escaped(text: str) -> str:
+    """Escape a text; bytes of file names that are not UTF-8, which a page cannot hold, become question marks."""
+    return escape(text.encode("utf-8", "replace").decode())
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table with a line of column names."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}</table>"
+    head = "".join(f"<th>{_escaped(name)}</th>" for name in columns)
+    body = "".join("<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><caption>{_escaped(title)}</caption><tr>{head}</tr>{body}</table>"
 
 
 def curves(x_name: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -45,7 +50,7 @@ def curves(x_name: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> 
                   for x, y in points]  # fmt: skip
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-        parts.append(f'<text x="{_LEFT + 110 * k}" y="12" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{_LEFT + 110 * k}" y="12" fill="{colour}">{_escaped(name)}</text>')
     parts += _axis_labels(x_name, (left, right), (10**low, 10**high))
     frame = f"M{_LEFT} {_ABOVE}V{_HEIGHT - _BELOW}H{_WIDTH - 8}"
     return (
@@ -69,7 +74,7 @@ def _axis_labels(x_name: str, xs: tuple[float, float], ys: tuple[float, float]) 
     return [
         f'<text x="{_LEFT}" y="{base}">{xs[0]:.4g}</text>',
         f'<text x="{_WIDTH - 8}" y="{base}" text-anchor="end">{xs[1]:.4g}</text>',
-        f'<text x="{(_LEFT + _WIDTH) // 2}" y="{base}" text-anchor="middle">{escape(x_name)}</text>',
+        f'<text x="{(_LEFT + _WIDTH) // 2}" y="{base}" text-anchor="middle">{_escaped(x_name)}</text>',
         f'<text x="{_LEFT - 4}" y="{_HEIGHT - _BELOW}" text-anchor="end">{ys[0]:.3g}</text>',
         f'<text x="{_LEFT - 4}" y="{_ABOVE + 8}" text-anchor="end">{ys[1]:.3g}</text>',
     ]

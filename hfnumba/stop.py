@@ -29,6 +29,16 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+def end_as_by_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, so that temporary files and processes are removed.
+
+    For commands that have no checkpoints of their own to end at; by default these signals end a process at once.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if not _by_nohup(number):
+            signal.signal(number, signal.default_int_handler)
+
+
 def end_if_stopped() -> None:
     """Raise StoppedError if a run has received a signal; called by what waits, in any thread."""
     current = StopSignals.current

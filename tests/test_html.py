@@ -1,5 +1,6 @@
 """What notebooks show: short texts, and tables and curves that hold what they should and nothing that could run."""
 
+import os
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -20,6 +21,12 @@ def test_text_is_escaped():
     page = parsed(table("<b>", [("a & b", "<script>")]) + grid("&", ["<"], [[">"]]) + curves("<x>", {"<y>": [(0, 1)]}))
     assert [cell.text for cell in page.iter("td")] == ["<script>", ">"]
     assert not list(page.iter("script"))
+
+
+def test_a_name_that_is_not_utf_8_does_not_make_a_page_that_cannot_be_written():
+    name = os.fsdecode(b"caf\xe9")
+    page = table(name, [("directory", name)]) + grid("", [name], []) + curves(name, {name: [(0, 1)]})
+    assert page.encode().count(b"caf?") == 5
 
 
 def test_curves_leave_out_what_has_no_logarithm():

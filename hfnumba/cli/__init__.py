@@ -15,7 +15,7 @@ import click
 from hfnumba.cli.common import FAILED, INTERRUPTED, WRONG_USE, Failure, verbose_option
 from hfnumba.cli.streams import protect_streams
 from hfnumba.errors import HfnumbaError, UsageError, sentence
-from hfnumba.stop import block_signals
+from hfnumba.stop import block_signals, end_as_by_ctrl_c
 
 
 class _Entry(NamedTuple):
@@ -70,6 +70,8 @@ class Commands(click.Group):
         if kind is not None:
             run(kind, lambda: super(Commands, self).main(args, *more, **extra))
         refuse_many(words)
+        if args is None and words[:1] != ["train"]:
+            end_as_by_ctrl_c()
         return super().main(args, *more, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

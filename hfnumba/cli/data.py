@@ -156,6 +156,7 @@ def info(store: Path, quick: bool, as_json: bool) -> None:
         with stderr_reporter() as reporter:
             measured = survey(opened, reporter)
     if as_json:
+        found["path"] = path_text(opened.path)
         print_json(found if measured is None else found | {"rows": measured})
         return
     splits = found.pop("splits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,13 @@ _OPTIONAL = ("hidden", "error", "loss")
 @click.argument("directory", type=AnyPath, default=Path("runs"))
 @json_option
 def runs(directory: Path, as_json: bool) -> None:
-    """List the runs in DIRECTORY (by default: runs), the newest last.
+    """List the runs in DIRECTORY (by default: runs), or the run DIRECTORY itself, the newest last.
 
     The date is that of the last start. Those that cannot be read are named on stderr, and the exit status is 1.
     """
     from hfnumba.run.directory import RunDirectory
 
-    if not directory.is_dir():
-        raise CheckpointError(f"there is no directory {directory}; name one that contains runs")
-    found = sorted(directory.glob("*/config.toml"), key=lambda config: config.lstat().st_mtime)
+    found = _configs(directory)
     if not found:
         raise CheckpointError(f"there are no runs in {directory}; `hfnumba train` makes them")
     records, faults = [], []
@@ -50,6 +49,21 @@ def runs(directory: Path, as_json: bool) -> None:
         fault.show()
     if faults:
         raise faults[-1]
+
+
+def _configs(directory: Path) -> list[Path]:
+    """Return the ``config.toml`` of a directory, if it has one, and of those in it, the oldest first."""
+    times = {}
+    try:
+        for folder in (directory, *directory.iterdir()):
+            # Another process may remove a run meanwhile; a link to nothing is a run that is damaged.
+            with suppress(OSError):
+                times[folder / "config.toml"] = (folder / "config.toml").lstat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"there is no directory {directory}; name a run, or a directory with runs") from None
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read ({error.strerror})") from error
+    return sorted(times, key=times.__getitem__)
 
 
 def _record(run: RunDirectory) -> dict[str, Any]:
@@ -85,7 +99,7 @@ def _measures(record: dict[str, Any], beginning: str = "") -> str:
 
 def _print(records: list[dict[str, Any]]) -> None:
     columns: dict[str, list[str]] = {
-        "run": [text_path(one["run"]).name for one in records],
+        "run": [text_path(one["run"]).absolute().name for one in records],
         "date": [datetime.fromisoformat(one["date"]).strftime("%Y-%m-%d %H:%M") for one in records],
         "store": [text_path(one["store"]).stem for one in records],
         "method": [one["method"] for one in records],

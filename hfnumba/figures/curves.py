@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfnumba import ledger
-from hfnumba.errors import CheckpointError
+from hfnumba.errors import CheckpointError, printable
 from hfnumba.figures import style
 from hfnumba.figures.quantities import Quantity, quantities_of, record_of
 from hfnumba.metrics import ERROR, R2, RMSE
@@ -53,7 +53,7 @@ def read_curves(run: Path) -> Curves:
 
     record = record_of(run)
     lines = completed(lines, record.network.loss if record else None)
-    name, method = run.resolve().name, str(lines[0].get("method", ""))
+    name, method = printable(run.resolve().name), str(lines[0].get("method", ""))
     return Curves(name if method in name else f"{name} ({method})", tuple(lines), quantities_of(lines, record))
 
 

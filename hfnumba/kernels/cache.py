@@ -27,6 +27,8 @@ from typing import Any
 import numba
 from numba.core.caching import IndexDataCacheFile
 
+from hfnumba.errors import HfnumbaError
+
 COMPILING = "compiling the kernels (once per machine and version, about 20 s on two cores)"
 """Sentence before compilation."""
 _READY = "compiled"
@@ -40,7 +42,8 @@ def _fingerprint() -> str:
     Numba itself checks only the file of the function it compiles, and finds nothing that a copy elsewhere compiled.
     """
     folder = Path(__file__).absolute().parent
-    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()} {folder}".encode())
+    versions = f"{numba.__version__} {platform.python_version()} {platform.machine()} "
+    digest = hashlib.sha256(versions.encode() + os.fsencode(folder))
     for path in [*sorted(folder.glob("*.py")), *folder.parent.glob("activations.py")]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -98,7 +101,15 @@ def _is_sound(folder: Path) -> bool:
     return all(found.get(name) == digest for name, digest in expected.items())
 
 
-_LOCAL = ("/var/tmp", tempfile.gettempdir())
+def _local_folders() -> tuple[str, ...]:
+    """Return folders on local disks, the one whose files survive a restart first."""
+    try:
+        return "/var/tmp", tempfile.gettempdir()
+    except OSError:
+        # No folder for temporary files can be written.
+        return ("/var/tmp",)
+
+
 _notes: dict[str, str] = {}
 _compiled: set[Path] = set()
 
@@ -108,10 +119,15 @@ def configure() -> Path:
 
     ``/var/tmp`` is local and survives a restart, where a home folder is often shared over the network. If neither
     it nor the temporary folder serves, a fresh folder is used, and compilation is repeated by each process.
+
+    Raises
+    ------
+    HfnumbaError
+        If no folder can be written, as in a container whose file systems are all read-only.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     chosen = os.environ.get("HFNUMBA_CACHE_DIR")
-    roots = [Path(base) / f"hfnumba-{user}" for base in _LOCAL]
+    roots = [Path(base) / f"hfnumba-{user}" for base in _local_folders()]
     for root in [Path(chosen), *roots] if chosen else roots:
         folder = root / _fingerprint()
         fault = _fault(root) or _fault(folder) or _lock_fault(folder)
@@ -123,9 +139,20 @@ def configure() -> Path:
         if chosen and root == Path(chosen):
             _notes["chosen"] = f"HFNUMBA_CACHE_DIR={chosen} is not used for compiled kernels: {fault}"
     else:
-        folder = Path(tempfile.mkdtemp(prefix="hfnumba-"))
+        folder = _fresh_folder(f"{root}: {fault}")
     numba.config.CACHE_DIR = str(folder)
     return folder
+
+
+def _fresh_folder(fault: str) -> Path:
+    """Make a folder for this process alone; ``fault`` says why the last other one does not serve."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="hfnumba-"))
+    except OSError as error:
+        raise HfnumbaError(
+            f"there is no folder for compiled kernels ({'; '.join(_notes.values()) or fault}), and none for temporary "
+            "files; name one that can be written in HFNUMBA_CACHE_DIR"
+        ) from error
 
 
 def save_one_at_a_time() -> None:
@@ -172,8 +199,6 @@ def _exercise() -> None:
 def compile_once() -> None:
     """Compile every kernel if no process of this machine has, and say so on the log, which is stderr by default."""
     if not (folder() / _READY).exists() and folder() not in _compiled:
-        # Also where the cache cannot be written, so that it never is complete.
-        _compiled.add(folder())
         warm_up(_log.warning)
 
 
@@ -207,6 +232,8 @@ def warm_up(
     if numba.config.DISABLE_JIT:
         # Python interprets the kernels: nothing is compiled, and the cache must not pass for complete.
         return 0.0
+    # Also where the cache cannot be written, so that it never is complete.
+    _compiled.add(folder())
     start = time.perf_counter()
     ready = folder() / _READY
     if note is not None and "chosen" in _notes:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hfnumba.errors import ClusterError, sentence
+from hfnumba.errors import ClusterError, UsageError, sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +69,26 @@ class Pool:
             ) from error
 
 
+class _Threads(ThreadPoolExecutor):
+    """Threads of this process, which are started as there is work for them."""
+
+    def submit[**P, T](self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit a task.
+
+        Raises
+        ------
+        UsageError
+            If the system does not let this process start as many threads.
+        """
+        try:
+            return super().submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            raise UsageError(
+                f"expected to start {self._max_workers} threads, but this machine allows this process fewer "
+                f"({error}); ask for fewer, ideally one per processor"
+            ) from error
+
+
 @contextmanager
 def open_pool(shared: object, placement: Placement, n_threads: int | None = None) -> Iterator[Pool]:
     """Yield the pool of a cluster, or of this process with a number of threads, by default one per processor."""
@@ -76,7 +96,7 @@ def open_pool(shared: object, placement: Placement, n_threads: int | None = None
 
     if placement.client is None:
         n = n_threads or available_processors()
-        with ThreadPoolExecutor(n, "predict") as threads:
+        with _Threads(n, "predict") as threads:
             yield Pool(threads, shared, 2 * n)
         return
     from distributed import KilledWorker  # noqa: PLC0415 - slow to import

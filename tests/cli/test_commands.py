@@ -266,6 +266,31 @@ def test_runs_is_a_table(finished):
     assert record["date"].replace("T", " ").startswith(date) and record["best_iteration"] is None
 
 
+def test_runs_takes_a_run_itself(finished, tmp_path, monkeypatch):
+    path, _ = finished
+    of_all, of_one = hf("runs", path.parent), hf("runs", path)
+    assert (of_one.exit_code, of_one.stdout, of_one.stderr) == (0, of_all.stdout, "")
+    monkeypatch.chdir(path)
+    assert hf("runs", ".").stdout == of_all.stdout
+    # One that has others in it, such as a directory of runs that was taken for a new run.
+    shutil.copytree(path, tmp_path / "outer")
+    shutil.copytree(path, tmp_path / "outer" / "inner")
+    assert {cells(row)[0] for row in hf("runs", tmp_path / "outer").stdout.splitlines()} == {"run", "outer", "inner"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be read (Permission denied)"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "there is no directory"),
+    ],
+)
+def test_runs_of_a_directory_that_cannot_be_listed(tmp_path, fault, message):
+    with patch("pathlib.Path.iterdir", side_effect=fault):
+        result = hf("runs", tmp_path)
+    assert result.exit_code == 1 and message in result.stderr
+
+
 def test_runs_show_the_best_validation(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "v")
     lines = ledger.read(tmp_path / "v" / "ledger.jsonl")

@@ -3,6 +3,7 @@
 import json
 import os
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from click.testing import CliRunner
 
 from hfnumba.cli import main
 from hfnumba.ingest import build, finalise, init, write_partition
-from hfnumba.path_text import text_path
+from hfnumba.kernels import cache
+from hfnumba.path_text import path_text, text_path
 from hfnumba.run.directory import RunDirectory
 from hfnumba.store import open_store
 from hfnumba.store.verify import verify
@@ -96,4 +98,35 @@ def test_a_run(folder):
     assert text_path(found["store"]) == folder / "a.zarr"
     assert run("predict", folder / "r", folder / "X.npy").count(b"\n") == 60
     assert b"is sound" in run("data", "verify", folder / "a.zarr")
-    assert b"caf" in run("data", "info", folder / "a.zarr", "--json")
+
+
+@pytest.mark.slow
+def test_what_is_made_of_a_run(folder):
+    store, of_run = folder / "a.zarr", folder / os.fsdecode(b"r\xe9")
+    run("data", "build", folder / "t.toml", "--source", folder, "--out", store)
+    run("train", store, "--hidden", "3", "--run", of_run, "--max-iterations", "1", "--threads", "1")
+    for command, *more in (("report",), ("plot",), ("plot", "-o", folder / "c.svg"), ("export", "--to", "npz")):
+        assert (of_run if more[:1] != ["-o"] else folder) in run_path(run(command, of_run, *more)).parents
+    assert b"loss" in run("watch", of_run) and run("explain", of_run)
+    # JSON has Unicode only; paths are as in the run's own files.
+    for words, key, path in (
+        (("data", "info", store), "path", store),
+        (("data", "verify", store), "store", store),
+        (("evaluate", of_run, store), "run", of_run),
+        (("evaluate", of_run, store), "store", store),
+        (("spectrum", of_run, store, "--steps", "4", "--probes", "2", "--extreme", "1"), "run", of_run),
+        (("predict", of_run, folder / "X.npy", "-o", folder / "p.csv"), "rows", folder / "X.npy"),
+    ):
+        assert json.loads(run(*words, "--json"))[key] == path_text(path)
+
+
+def run_path(printed):
+    """The path that a command has printed, of a file that is there."""
+    path = Path(os.fsdecode(printed.rstrip(b"\n")))
+    assert path.is_file()
+    return path
+
+
+def test_a_package_in_such_a_folder_has_a_cache(folder, monkeypatch):
+    monkeypatch.setattr(cache, "__file__", str(folder / "cache.py"))
+    assert len(cache._fingerprint()) == 16

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -119,6 +120,25 @@ def test_a_second_ctrl_c_stops_at_once(toy_store, tmp_path):
     assert process.returncode == 130
     assert "to continue after iteration 0, give the same command with --run" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("no_nohup")
+def test_a_signal_ends_other_commands_and_leaves_nothing(toy_store, tmp_path, number):
+    train = start(toy_store, tmp_path / "r", "--max-iterations", 1)
+    assert "Finished" in finish(train)
+    # Enough rows for minutes.
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (50_000_000, 8))
+    out = tmp_path / "out"
+    out.mkdir()
+    words = [*HF, "predict", str(tmp_path / "r"), str(tmp_path / "x.npy"), "-o", str(out / "p.csv"), "--threads", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: list(out.iterdir()), lambda: process.poll() is None)
+    process.send_signal(number)
+    err = finish(process)
+    assert process.returncode == 130 and err.endswith("error: interrupted\n"), err
+    assert not list(out.iterdir())
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from hfnumba.errors import DataError, UsageError
 from hfnumba.estimator import HessianFreeClassifier, HessianFreeRegressor
 from hfnumba.estimator.scaling import measure
+from tests.engine.test_fork import in_fork
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -208,3 +209,21 @@ def test_other_methods(method):
     X, y = load_digits(return_X_y=True)
     model = HessianFreeClassifier((8,), method=method, random_state=0, max_iter=5).fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_predicts_and_fits_to_the_same_bits():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300]
+
+    def fitted():
+        return HessianFreeClassifier((8,), max_iter=3, random_state=0, n_threads=2).fit(X, y)
+
+    model = fitted()
+    outputs = model.predict_proba(X)
+
+    def check():
+        for one in (model, fitted()):
+            np.testing.assert_array_equal(one.predict_proba(X), outputs)
+
+    in_fork(check)

@@ -16,6 +16,7 @@ from filelock import FileLock
 from numba.core.caching import IndexDataCacheFile
 
 from hfnumba.engine import ArrayObjective
+from hfnumba.errors import HfnumbaError
 from hfnumba.kernels import cache
 from hfnumba.network import Network
 from tests.limits import LIMIT_S
@@ -59,7 +60,7 @@ def test_a_folder_that_others_may_write_is_not_private(tmp_path):
 def elsewhere(monkeypatch, tmp_path):
     """Folders of caches other than those of this process; they would be filled by one kernel."""
     before = numba.config.CACHE_DIR
-    monkeypatch.setattr(cache, "_LOCAL", (str(tmp_path / "var"), str(tmp_path / "tmp")))
+    monkeypatch.setattr(cache, "_local_folders", lambda: (str(tmp_path / "var"), str(tmp_path / "tmp")))
     monkeypatch.setattr(cache, "_notes", {})
     monkeypatch.setattr(cache, "_exercise", lambda: None)
     yield monkeypatch
@@ -93,7 +94,25 @@ def test_a_cache_whose_file_system_has_no_locks_is_not_used(elsewhere, tmp_path)
     assert cache._notes["chosen"].endswith("files there cannot be locked (Function not implemented)")
 
 
-def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere, tmp_path):
+def test_where_no_folder_can_be_written_one_is_asked_for(elsewhere, tmp_path):
+    """As in a container that is read-only; a folder that is named serves, though there is none for other files."""
+
+    def unusable(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    elsewhere.delenv("HFNUMBA_CACHE_DIR", raising=False)
+    elsewhere.setattr(tempfile, "gettempdir", unusable)
+    elsewhere.setattr(tempfile, "mkdtemp", unusable)
+    (tmp_path / "file").touch()
+    elsewhere.setattr(cache, "_local_folders", lambda: (str(tmp_path / "file"),))
+    with pytest.raises(HfnumbaError, match=r"file/hfnumba-\d+: it cannot be made .*; name one .* HFNUMBA_CACHE_DIR"):
+        cache.configure()
+    elsewhere.undo()
+    elsewhere.setattr(tempfile, "gettempdir", unusable)
+    assert cache._local_folders() == ("/var/tmp",)
+
+
+def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere, tmp_path, caplog):
     elsewhere.setenv("HFNUMBA_CACHE_DIR", str(tmp_path / "full"))
     cache.configure()
 
@@ -109,6 +128,9 @@ def test_a_full_disk_under_the_cache_costs_time_only_and_is_said_once(elsewhere,
         f"compiled kernels cannot be saved in {cache.folder()} (No space left on device); each process compiles"
     ]
     assert not (cache.folder() / cache._READY).exists(), "not all is there"
+    # This process has compiled them all the same.
+    cache.compile_once()
+    assert not caplog.messages
     del file._save_data
     cache.warm_up(said.append)
     assert len(said) == 3 and (cache.folder() / cache._READY).exists()
