@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,18 +15,25 @@ from hfnumba.errors import DataError, StoreError
 from hfnumba.ingest.one_table import delimiter_of, table_format
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.survey import Columns
+from hfnumba.ingest.sources.arrow import without_marked
+from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.path_text import path_text, text_path
 from hfnumba.run.inputs import refuse_other_columns
 from hfnumba.run.records import StoreRecord
 from hfnumba.store.columns import Column, encoded, listed
 
+if TYPE_CHECKING:
+    from hfnumba.store import Store
+
+
+CSV_FORM = ("delimiter", "header", "comment", "decimal", "missing_values")
+"""Options that say how a CSV file is read."""
+
 
 def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> Iterator[NDArray[Any]]:
     """Read the features of a table in the order of a run's columns, in blocks of float64; the names are checked first.
 
-    Decimal separator, marks of comments and of missing values are those of the recipe of the training data, where its
-    store still exists; otherwise the usual ones.
+    Decimal separator, marks of comments and of missing values are those of the recipe of the training data.
 
     Parameters
     ----------
@@ -53,17 +60,19 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
     source, options = import_module(f"hfnumba.ingest.sources.{table_format(path)}"), _options(path, data)
     found = source.titles_of(path, options).names
     names = [column.name for column in data.columns]
-    if len(set(found)) != len(found):
-        raise DataError(f"{path} has two columns of the same name; give each a name of its own")
+    if twice := [name for name in names if found.count(name) > 1]:
+        raise DataError(f"{path} has several columns of the name {twice[0]}; give each a name of its own")
     refuse_other_columns(str(path), data.columns, [name for name in found if name in set(names)])
     if extra := [name for name in found if name not in set(names)]:
         note(f"{listed(extra)} of {path}: ignored, no {'features' if len(extra) > 1 else 'feature'} of the run")
-    return _blocks(source.batches_of(path, options, _roles(data.columns)), data.columns)
+    marks, decimal = options.missing_values or (), options.decimal or "."
+    batches = source.batches_of(path, options, _roles(data.columns))
+    return _blocks((without_marked(batch, marks, decimal) for batch, _ in batches), data.columns)
 
 
-def _blocks(batches: Iterator[tuple[Any, float]], columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
+def _blocks(batches: Iterator[Batch], columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
     first_row = 0
-    for batch, _ in batches:
+    for batch in batches:
         block = encoded(columns, batch, dtype=np.float64, first_row=first_row)
         first_row += len(block)
         yield block
@@ -76,15 +85,38 @@ def _roles(columns: Sequence[Column]) -> Columns:
 
 def _options(path: Path, data: StoreRecord) -> TableOptions:
     """Options of the training data's recipe for a file of new rows."""
-    from hfnumba.store.store import read_manifest  # noqa: PLC0415 - slow to import
-
-    own = TableOptions(train=(path_text(path.name),))
-    try:
-        store = read_manifest(text_path(data.path))
-        if store.digest == data.digest and store.manifest.header.recipe:
-            own = msgspec.json.decode(store.manifest.header.recipe, type=Recipe).table or own
-    except (StoreError, msgspec.MsgspecError):
-        pass
+    form = {name: value for name in CSV_FORM if (value := getattr(data, name)) is not msgspec.UNSET}
+    form = form or form_of_csv(_options_of_earlier_runs(data))
+    own = msgspec.structs.replace(TableOptions(train=(path_text(path.name),)), **form)
     if table_format(path) != "csv":
         return own
     return msgspec.structs.replace(own, delimiter=delimiter_of(path, own.comment or "", own.delimiter))
+
+
+def _options_of_earlier_runs(data: StoreRecord) -> TableOptions | None:
+    """Options in the store of the training data, if it is still there; earlier versions did not record them."""
+    from hfnumba.store.store import read_manifest  # noqa: PLC0415 - slow to import
+
+    try:
+        store = read_manifest(text_path(data.path))
+    except StoreError:
+        return None
+    return options_of(store) if store.digest == data.digest else None
+
+
+def options_of(store: Store) -> TableOptions | None:
+    """Return the table of the recipe of a store, if it has one."""
+    try:
+        return msgspec.json.decode(store.manifest.header.recipe, type=Recipe).table
+    except msgspec.MsgspecError:
+        return None
+
+
+def form_of_csv(options: TableOptions | None) -> dict[str, Any]:
+    """Return the options of :data:`CSV_FORM` that are given."""
+    usual = TableOptions(train=("",))
+    return (
+        {}
+        if options is None
+        else {name: value for name in CSV_FORM if (value := getattr(options, name)) != getattr(usual, name)}
+    )

@@ -571,6 +571,7 @@ def test_libsvm_is_what_scikit_learn_reads(root, tmp_path):
         ("1 1_0:1\n", [], "line 1: expected a label and pairs"),
         ("1 1:1_0\n", [], "line 1: expected a label and pairs"),
         ("1 1:1 1:2\n", [], "given twice"),
+        ("2 qid:7 1:1\n", [], r"line 1: .* rows of queries \(qid\) are for ranking"),
         ("\xff\xfe", [], "the text is UTF-16, expected UTF-8"),
         ("\xff\xfd", [], "line 1: expected a label"),
         ("", [], "is empty"),
