@@ -17,10 +17,11 @@ from hfnumba.formats.extras import require
 from hfnumba.ingest.number_text import are_answers, may_have_thousands, odd_number
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Format, Recipe
-from hfnumba.ingest.sources.columns import at_the_end, header_hint, left_out
+from hfnumba.ingest.sources.columns import at_the_end, header_hint, left_out, refuse_twice
+from hfnumba.ingest.sources.paths import inside
 from hfnumba.ingest.sources.raw import opened
 from hfnumba.ingest.sources.survey import MAX_CATEGORIES, shown
-from hfnumba.ingest.sources.table import located
+from hfnumba.ingest.sources.table import matches
 from hfnumba.path_text import path_text
 from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.columns import listed
@@ -41,6 +42,21 @@ MAX_CLASSES = 20
 def table_format(path: Path) -> Format | None:
     """Return the format of a file that is one table, by its suffix; None for any other."""
     return next((name for suffix, name in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+
+
+def table_files(path: Path) -> tuple[Format, list[Path]]:
+    """Format and files of a table: the file itself, or those of a folder in the order of their names.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they are not plain files.
+    """
+    format_name = table_format(path)
+    if format_name is None or not path.exists():
+        raise DataError(f"{path} is not a table; expected a file whose name ends in {', '.join(SUFFIXES)}")
+    root = path.absolute().parent
+    return format_name, [inside(root, name) for name in matches(root, path.name, format_name)]
 
 
 @dataclass
@@ -140,21 +156,9 @@ def table_recipe(
     UsageError
         If the labels are whole numbers that may be classes or not.
     """
-    format_name = table_format(path)
-    if format_name is None or not path.exists():
-        ends = ", ".join(SUFFIXES)
-        raise DataError(f"{path} is not a table; expected a file whose name ends in {ends}")
-    path = path.resolve()
-    recipe = Recipe(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).lstrip("._-") or "table",
-        title=path_text(path.name),
-        format=format_name,
-        task=task,
-        standardise=True,
-        table=TableOptions(train=(path_text(path.name),), label=tuple(labels), missing="mean"),
-    )
-    files = located(recipe, path.parent)["train"]
-    options = msgspec.structs.replace(recipe.table, delimiter=delimiter_of(files[0]) if format_name == "csv" else ",")
+    (format_name, files), path = table_files(path), path.resolve()
+    delimiter = delimiter_of(files[0]) if format_name == "csv" else ","
+    options = TableOptions(train=(path_text(path.name),), delimiter=delimiter)
     found = _read(files, format_name, options, (*labels, *categorical), drop)
     left = [name for name in found.names if name not in {*labels, *drop}]
     words = [name for name in left if name in found.texts or name in categorical]
@@ -162,14 +166,18 @@ def table_recipe(
     _decide_odd_numbers(found, unsaid, labels if task is None else (), reporter)
     _refuse_names_of_rows(found, unsaid)
     _warn_of_points(found, reporter)
-    return msgspec.structs.replace(
-        recipe,
+    return Recipe(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).lstrip("._-") or "table",
+        title=path_text(path.name),
+        format=format_name,
         task=task or _task(found, labels),
+        standardise=True,
         table=msgspec.structs.replace(
             options,
             label=labels[0] if len(labels) == 1 else tuple(labels),
             numeric=tuple(name for name in left if name not in words),
             categorical=tuple(words),
+            missing="mean",
         ),
     )
 
@@ -190,6 +198,7 @@ def _read(
     # pandas' numbers of rows and columns without a name are no features.
     without = {*left_out(titles), *at_the_end(titles), *drop}
     names = [name for name in titles.names if name in named or name not in without]
+    refuse_twice(files[0], titles.names, names)
     # Numbers that pandas calls categories are text.
     found = _Found(tuple(names), set(titles.categories))
     for path in files:

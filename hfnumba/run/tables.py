@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, StoreError
-from hfnumba.ingest.one_table import delimiter_of, table_format
+from hfnumba.ingest.one_table import delimiter_of, table_files
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
 from hfnumba.ingest.sources.arrow import without_marked
+from hfnumba.ingest.sources.columns import refuse_twice
 from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.path_text import path_text, text_path
 from hfnumba.run.inputs import refuse_other_columns
@@ -38,7 +39,8 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
     Parameters
     ----------
     path : Path
-        File whose name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`.
+        File whose name ends as that of a table, see :func:`hfnumba.ingest.one_table.table_format`, or a folder of such
+        files.
     data : StoreRecord
         Record of the run.
     note : callable
@@ -55,19 +57,18 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
             f"the run has no names of columns to compare those of {path} with; give rows of numbers in the order of "
             "the training rows (.npy), or build and train again from a table"
         )
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    source, options = import_module(f"hfnumba.ingest.sources.{table_format(path)}"), _options(path, data)
-    found = source.titles_of(path, options).names
+    (format_name, files), options = table_files(path), _options(path, data)
+    source = import_module(f"hfnumba.ingest.sources.{format_name}")
     names = [column.name for column in data.columns]
-    if twice := [name for name in names if found.count(name) > 1]:
-        raise DataError(f"{path} has several columns of the name {twice[0]}; give each a name of its own")
-    refuse_other_columns(str(path), data.columns, [name for name in found if name in set(names)])
-    if extra := [name for name in found if name not in set(names)]:
-        note(f"{listed(extra)} of {path}: ignored, no {'features' if len(extra) > 1 else 'feature'} of the run")
+    for file in files:
+        found = source.titles_of(file, options).names
+        refuse_twice(file, found, names)
+        refuse_other_columns(str(file), data.columns, [name for name in found if name in set(names)])
+        if extra := [name for name in found if name not in set(names)]:
+            note(f"{listed(extra)} of {file}: ignored, no {'features' if len(extra) > 1 else 'feature'} of the run")
     marks, decimal = options.missing_values or (), options.decimal or "."
-    batches = source.batches_of(path, options, _roles(data.columns))
-    return _blocks((without_marked(batch, marks, decimal) for batch, _ in batches), data.columns)
+    batches = (batch for file in files for batch, _ in source.batches_of(file, options, _roles(data.columns)))
+    return _blocks((without_marked(batch, marks, decimal) for batch in batches), data.columns)
 
 
 def _blocks(batches: Iterator[Batch], columns: Sequence[Column]) -> Iterator[NDArray[Any]]:
@@ -88,9 +89,10 @@ def _options(path: Path, data: StoreRecord) -> TableOptions:
     form = {name: value for name in CSV_FORM if (value := getattr(data, name)) is not msgspec.UNSET}
     form = form or form_of_csv(_options_of_earlier_runs(data))
     own = msgspec.structs.replace(TableOptions(train=(path_text(path.name),)), **form)
-    if table_format(path) != "csv":
+    format_name, files = table_files(path)
+    if format_name != "csv":
         return own
-    return msgspec.structs.replace(own, delimiter=delimiter_of(path, own.comment or "", own.delimiter))
+    return msgspec.structs.replace(own, delimiter=delimiter_of(files[0], own.comment or "", own.delimiter))
 
 
 def _options_of_earlier_runs(data: StoreRecord) -> TableOptions | None:

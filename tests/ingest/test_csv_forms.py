@@ -298,7 +298,9 @@ def test_options_that_a_format_would_ignore(root, format_name, table, complaint)
 
 
 def test_the_first_line_that_spreadsheets_read(root):
-    (root / "a.csv").write_text("\n".join(["sep=,", *PLAIN]) + "\n")
+    lines = ["sep=;", "x;k", *(f"{x};{k}" for x, k in zip(X[:, 0], Y, strict=True))]
+    (root / "a.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=r"has no column k; .* take it out, or set comment = .sep=. in a recipe"):
-        built(root, 'label = "k"')
-    check(built(root, 'label = "k"', 'comment = "sep="')[0])
+        built(root, 'label = "k"', 'delimiter = ";"')
+    store, _ = built(root, 'label = "k"', 'delimiter = ";"', 'comment = "sep="')
+    assert sorted(rows_of(store)[0][:, 0].tolist()) == X[:, 0].tolist()

@@ -292,3 +292,21 @@ def pd_like(columns):
         name: np.array(values, object if isinstance(values[0], str) else float) for name, values in columns.items()
     }
     return type("Frame", (dict,), {"columns": property(list)})(frame)
+
+
+def test_a_folder_of_parts_is_predicted_in_the_order_of_names(folder, tmp_path):
+    new = {k: v for k, v in houses(40, 4).items() if k != "price"}
+    written(tmp_path / "whole.parquet", new)
+    (tmp_path / "parts.parquet").mkdir()
+    for j in (1, 0):
+        part = {k: v[j * 20 : j * 20 + 20] for k, v in new.items()}
+        written(tmp_path / "parts.parquet" / f"part-{j}.parquet", part)
+    (tmp_path / "parts.parquet" / "_SUCCESS").touch()
+    found = [hf("predict", folder / "price", tmp_path / f"{name}.parquet").stdout for name in ("whole", "parts")]
+    assert len(found[0].splitlines()) == 40 and found[0] == found[1]
+
+
+def test_files_of_other_kinds_are_told_what_is_read(folder, tmp_path):
+    (tmp_path / "new.svm").write_text("1 1:2\n")
+    result = hf("predict", folder / "price", tmp_path / "new.svm")
+    assert result.exit_code == 1 and "rows are read from tables (.csv, .tsv, .parquet), .npy, .npz," in result.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -76,6 +76,7 @@ def read_columns(
             if missing:
                 absent = ", ".join(map(shown, sorted(missing)))
                 raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{header_hint(found)}")
+            refuse_twice(path, found, columns.named)
     progress = FileProgress(reporter.progress("Reading columns", "bytes"), files)
     survey = _read_files(Survey(columns, missing_word), files, batches, progress)
     if survey.n_missing and options.missing == "refuse":
@@ -113,11 +114,7 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
     index = tuple(name for name in left_out(titles) if name not in used)
     empty = tuple(name for name in at_the_end(titles) if name not in used)
     # An index of pandas with several levels has as many columns without a name.
-    if twice := [name for name, n in Counter(titles.names).items() if n > 1 and name not in {*index, *empty}]:
-        raise DataError(
-            f"{path} has {titles.names.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its "
-            f"own{header_hint(titles.names)}"
-        )
+    refuse_twice(path, titles.names, {*titles.names} - {*index, *empty})
     numeric = tuple(name for name in titles.names if name not in {*other, *index, *empty})
     numeric = numeric if options.numeric is None else options.numeric
     if not (*numeric, *options.categorical):
@@ -130,6 +127,20 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
     return Columns(numeric, options.categorical, options.labels, regression, weight, index, empty)
+
+
+def refuse_twice(path: Path, found: Sequence[str], names: Collection[str]) -> None:
+    """Raise if a file has several columns of one of the names.
+
+    Raises
+    ------
+    DataError
+    """
+    if twice := [name for name, n in Counter(found).items() if n > 1 and name in names]:
+        raise DataError(
+            f"{path} has {found.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its own"
+            f"{header_hint(found)}"
+        )
 
 
 def left_out(titles: Titles) -> tuple[str, ...]:

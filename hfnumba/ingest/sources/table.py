@@ -64,7 +64,7 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     """Names of the files of each split, below the folder; folders and patterns are replaced by their files."""
     given = options_of(recipe).files
     found = {
-        split: [name for pattern in names for name in _matches(root, pattern, recipe.format)]
+        split: [name for pattern in names for name in matches(root, pattern, recipe.format)]
         for split, names in given.items()
     }
     for split, ours in found.items():
@@ -79,7 +79,7 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _matches(root: Path, name: str, format_name: str) -> list[str]:
+def matches(root: Path, name: str, format_name: str) -> list[str]:
     """Sorted names of the files of a folder or a pattern; writers' marks (``_SUCCESS``, ``.crc``) are passed over."""
     try:
         if (root / name).is_dir():
