@@ -55,8 +55,8 @@ def table_files(path: Path) -> tuple[Format, list[Path]]:
     format_name = table_format(path)
     if format_name is None or not path.exists():
         raise DataError(f"{path} is not a table; expected a file whose name ends in {', '.join(SUFFIXES)}")
-    root = path.absolute().parent
-    return format_name, [inside(root, name) for name in matches(root, path.name, format_name)]
+    path = path.resolve()
+    return format_name, [inside(path.parent, name) for name in matches(path.parent, path.name, format_name)]
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 import re
 
 import numpy as np
@@ -352,3 +353,17 @@ def test_points_between_all_thousands_are_no_categories(tmp_path):
     columns = {"price": 10 * ["1.250.000", "1.000.000", "950.000", "7"], "y": 20 * ["a", "b"]}
     with pytest.raises(DataError, match=r"column price is text because of values such as '1.000.000', but others are"):
         table_recipe(written(tmp_path, ".csv", columns), ["y"])
+
+
+@pytest.mark.parametrize("name", ["link.csv", os.fsdecode(b"caf\xe9.csv")])
+def test_links_and_names_that_are_not_utf8(tmp_path, name):
+    columns = {"x": [(7 * i) % 60 + 0.5 for i in range(60)], "y": 30 * ["a", "b"]}
+    (tmp_path / "elsewhere").mkdir()
+    path = written(tmp_path / "elsewhere", ".csv", columns)
+    if name == "link.csv":
+        (tmp_path / name).symlink_to(path)
+    else:
+        path.rename(tmp_path / name)
+    result = hf("data", "build", tmp_path / name, "--label", "y", "--out", tmp_path / "s.zarr")
+    assert result.exit_code == 0, result.output
+    assert open_store(tmp_path / "s.zarr")["train"].n_rows == 48
