@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hfnumba.cli.common import AnyPath, Choice
+from hfnumba.cli.progress import stderr_reporter
 from hfnumba.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,4 +100,6 @@ def chosen_recipe(
         raise UsageError(f"{path} is a single table; give --label, the name of the column to be predicted")
     if source is not None:
         raise UsageError(f"--source is the folder of a recipe's files; leave it out for the single table {path}")
-    return table_recipe(path, label, task=task, categorical=categorical, drop=drop), path.resolve().parent
+    with stderr_reporter() as reporter:
+        made = table_recipe(path, label, task=task, categorical=categorical, drop=drop, reporter=reporter)
+    return made, path.resolve().parent

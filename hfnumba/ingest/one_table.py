@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,16 @@ import msgspec
 
 from hfnumba.errors import DataError, UsageError
 from hfnumba.formats.extras import require
+from hfnumba.ingest.number_text import are_answers, may_have_thousands, odd_number
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Format, Recipe
-from hfnumba.ingest.sources.columns import left_out
+from hfnumba.ingest.sources.columns import at_the_end, header_hint, left_out, refuse_twice
+from hfnumba.ingest.sources.paths import inside
 from hfnumba.ingest.sources.raw import opened
-from hfnumba.ingest.sources.survey import MAX_CATEGORIES
+from hfnumba.ingest.sources.survey import MAX_CATEGORIES, shown
+from hfnumba.ingest.sources.table import matches
 from hfnumba.path_text import path_text
+from hfnumba.progress import SILENT, Reporter
 from hfnumba.store.columns import listed
 from hfnumba.store.manifest import Task
 
@@ -34,8 +37,6 @@ SUFFIXES: dict[str, Format] = {
 }
 MAX_CLASSES = 20
 """Largest number of different whole numbers that are taken for classes by default."""
-_DECORATION = str.maketrans("", "", "+\u2212$€£¥%()',_ \u00a0\u202f")
-"""What people put between and around digits: currency, percent, signs, separators of thousands, a decimal comma."""
 
 
 def table_format(path: Path) -> Format | None:
@@ -43,11 +44,36 @@ def table_format(path: Path) -> Format | None:
     return next((name for suffix, name in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
 
 
+def table_files(path: Path) -> tuple[Format, list[Path]]:
+    """Format and files of a table: the file itself, or those of a folder in the order of their names.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they are not plain files.
+    """
+    format_name = table_format(path)
+    if format_name is None or not path.exists():
+        raise DataError(f"{path} is not a table; expected a file whose name ends in {', '.join(SUFFIXES)}")
+    path = path.resolve()
+    return format_name, [inside(path.parent, name) for name in matches(path.parent, path.name, format_name)]
+
+
 @dataclass
 class _Found:
-    """Columns of a table, those of text, those that have a block of numbers alone, and the different values that count.
+    """What was found in the columns of a table, by their names.
 
-    Values of text and of labels count.
+    Attributes
+    ----------
+    names : tuple of str
+    texts, fractional, numbers : set of str
+        Columns of text; labels with fractions; columns with a block of nothing but numbers.
+    values : dict of str to set of str
+        Different values of text and of labels.
+    fractions, pointed, pointless : set of str
+        Columns of CSV with numbers that are surely fractions; those whose numbers have points that may separate
+        thousands; those with numbers without a point.
+    n_rows : int
     """
 
     names: tuple[str, ...]
@@ -55,6 +81,9 @@ class _Found:
     fractional: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     values: dict[str, set[str]] = field(default_factory=dict)
+    fractions: set[str] = field(default_factory=set)
+    pointed: set[str] = field(default_factory=set)
+    pointless: set[str] = field(default_factory=set)
     n_rows: int = 0
 
     def add(self, name: str, column: Any, *, counted: bool) -> None:
@@ -69,19 +98,25 @@ class _Found:
                     self.fractional.add(name)
             except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
                 self.texts.add(name)
+        if arrow.types.is_string(column.type) and name not in self.texts | self.fractions:
+            self._note_points(name, column)
         known = self.values.setdefault(name, set())
         if (counted or name in self.texts) and len(known) <= MAX_CATEGORIES:
             known.update(map(str, compute.unique(column.drop_null()).to_pylist()))
 
+    def _note_points(self, name: str, column: Any) -> None:
+        """Note whether a block has numbers with points that may separate thousands, others without, or none of both."""
+        compute = require("pyarrow.compute", "tables")
+        if not may_have_thousands(column):
+            self.fractions.add(name)
+        elif name not in self.fractions:
+            column = column.filter(compute.not_equal(column, "0"))
+            for pointed in compute.unique(compute.match_substring(column, ".")).to_pylist():
+                (self.pointed if pointed else self.pointless).add(name)
+
     def odd_number(self, name: str) -> str | None:
         """Value for which a column is one of text although it has numbers before or most of its values are numbers."""
-        if name not in self.texts:
-            return None
-        values = sorted(self.values[name])
-        n_numbers = sum(_is_number(value.translate(_DECORATION)) for value in values)
-        if name not in self.numbers and 2 * n_numbers <= len(values):
-            return None
-        return next((value for value in values if not _is_number(value)), None)
+        return odd_number(self.values[name], began=name in self.numbers) if name in self.texts else None
 
 
 def table_recipe(
@@ -91,6 +126,7 @@ def table_recipe(
     task: Task | None = None,
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
+    reporter: Reporter = SILENT,
 ) -> Recipe:
     """Make the recipe of a CSV or Parquet file with a header; the file is read once for the types of its columns.
 
@@ -100,6 +136,7 @@ def table_recipe(
     Parameters
     ----------
     path : Path
+        The file, or a folder of files of one table with the same ending, as Spark writes it.
     labels : sequence of str
         Column of the class, or one or several columns of the target of a regression.
     task : {"classification", "regression"}, optional
@@ -109,6 +146,8 @@ def table_recipe(
         Columns of numbers that are categories.
     drop : sequence of str
         Columns that are no features.
+    reporter : Reporter
+        Receiver of a note on each column of numbers and words that is taken for categories or classes.
 
     Raises
     ------
@@ -117,18 +156,16 @@ def table_recipe(
     UsageError
         If the labels are whole numbers that may be classes or not.
     """
-    format_name = table_format(path)
-    if format_name is None or not path.is_file():
-        ends = ", ".join(SUFFIXES)
-        raise DataError(f"{path} is not a table; expected a file whose name ends in {ends}")
-    path = path.resolve()
-    options = TableOptions(train=(path_text(path.name),), delimiter=delimiter_of(path) if format_name == "csv" else ",")
-    found = _read(path, format_name, options, (*labels, *categorical), drop)
+    (format_name, files), path = table_files(path), path.resolve()
+    delimiter = delimiter_of(files[0]) if format_name == "csv" else ","
+    options = TableOptions(train=(path_text(path.name),), delimiter=delimiter)
+    found = _read(files, format_name, options, (*labels, *categorical), drop)
     left = [name for name in found.names if name not in {*labels, *drop}]
     words = [name for name in left if name in found.texts or name in categorical]
     unsaid = [name for name in words if name not in categorical]
-    _refuse_odd_numbers(found, unsaid, labels if task is None else ())
+    _decide_odd_numbers(found, unsaid, labels if task is None else (), reporter)
     _refuse_names_of_rows(found, unsaid)
+    _warn_of_points(found, reporter)
     return Recipe(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).lstrip("._-") or "table",
         title=path_text(path.name),
@@ -145,34 +182,47 @@ def table_recipe(
     )
 
 
-def _read(path: Path, format_name: Format, options: TableOptions, named: Sequence[str], drop: Sequence[str]) -> _Found:
+def _read(
+    files: Sequence[Path], format_name: Format, options: TableOptions, named: Sequence[str], drop: Sequence[str]
+) -> _Found:
     source = import_module(f"hfnumba.ingest.sources.{format_name}")
-    titles = source.titles_of(path, options)
-    for name in (*named, *drop):
-        if name not in titles.names:
-            close = difflib.get_close_matches(name, titles.names, 1)
-            hint = f"; do you mean {close[0]}?" if close else ""
-            raise DataError(f"{path} has no column {name!r}; it has {listed(titles.names)}{hint}")
-    # pandas' numbers of rows are no features.
-    names = [name for name in titles.names if name in named or name not in {*left_out(titles), *drop}]
-    found = _Found(tuple(names))
-    batches: Iterator[Any] = source.plain_batches(path, options, names)
-    for batch in batches:
-        found.n_rows += batch.num_rows
-        for name in names:
-            found.add(name, batch.column(batch.schema.get_field_index(name)), counted=name in named)
+    titles = source.titles_of(files[0], options)
+    for path in files:
+        there = source.titles_of(path, options).names
+        # The first file decides which columns there are.
+        for name in (*named, *drop, *titles.names):
+            if name not in there:
+                close = difflib.get_close_matches(name, there, 1)
+                hint = f"; do you mean {close[0]}?" if close else header_hint(there)
+                raise DataError(f"{path} has no column {name!r}; it has {listed(there)}{hint}")
+    # pandas' numbers of rows and columns without a name are no features.
+    without = {*left_out(titles), *at_the_end(titles), *drop}
+    names = [name for name in titles.names if name in named or name not in without]
+    refuse_twice(files[0], titles.names, names)
+    # Numbers that pandas calls categories are text.
+    found = _Found(tuple(names), set(titles.categories))
+    for path in files:
+        batches: Iterator[Any] = source.plain_batches(path, options, names)
+        for batch in batches:
+            found.n_rows += batch.num_rows
+            for name in names:
+                found.add(name, batch.column(batch.schema.get_field_index(name)), counted=name in named)
     if not found.n_rows:
-        raise DataError(f"{path} has no rows")
+        raise DataError(f"{files[0]} has no rows")
     return found
 
 
 def delimiter_of(path: Path, comment: str = "", usual: str = "") -> str:
-    """Character that the first line of a file has most often, of those that delimit columns; ``usual`` if it has it."""
+    """Character that the first line of a file has most often, of those that delimit columns; ``usual`` if it has it.
+
+    Names within quotes do not count.
+    """
     with opened(path) as file:
-        first = file.readline(2**20).decode("utf-8", "replace")
+        first = file.readline(2**20).decode("utf-8-sig", "replace")
         while comment and first.startswith(comment):
             first = file.readline(2**20).decode("utf-8", "replace")
-    return usual if usual and usual in first else max(",;\t|", key=first.count)
+    between = re.sub(r'"[^"]*"', "", first)
+    return usual if usual and usual in between else max(",;\t|", key=between.count)
 
 
 def _task(found: _Found, labels: Sequence[str]) -> Task:
@@ -188,29 +238,41 @@ def _task(found: _Found, labels: Sequence[str]) -> Task:
     return "classification"
 
 
-def _is_number(text: str) -> bool:
-    """Whether Arrow reads a text as a number, which it does with columns of CSV."""
-    arrow = require("pyarrow", "tables")
-    try:
-        return math.isfinite(arrow.scalar(text).cast(arrow.float64()).as_py())
-    except arrow.ArrowInvalid:
-        return False
+def _decide_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[str], reporter: Reporter) -> None:
+    """Refuse text where other values are numbers, which as categories or classes would lose their order.
 
-
-def _refuse_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse text where other values are numbers, which as categories or classes would lose their order."""
+    Codes as in surveys are taken for categories or classes, with a note.
+    """
     correct = "correct such values, or write a recipe with decimal or missing_values in [table]"
-    for name in words:
-        if (odd := found.odd_number(name)) is not None:
+    for name in (*words, *labels):
+        if (odd := found.odd_number(name)) is None:
+            continue
+        if are_answers(found.values[name]):
+            what = "names of classes" if name in labels else "categories"
+            reporter.note(
+                f"Column {shown(name)} has whole numbers and {odd[:40]!r}; its values are taken for {what}, which have "
+                f"no order. If they should be numbers, {correct}"
+            )
+        elif name in labels:
+            raise DataError(
+                f"the label {name} is text because of values such as {odd[:40]!r}, but others are numbers; {correct}, "
+                "or say --task classification if they are names of classes"
+            )
+        else:
             raise DataError(
                 f"column {name} is text because of values such as {odd[:40]!r}, but others are numbers; {correct}, say "
                 f"--categorical {name!r} if they are categories, or leave the column out with --drop {name!r}"
             )
-    for name in labels:
-        if (odd := found.odd_number(name)) is not None:
-            raise DataError(
-                f"the label {name} is text because of values such as {odd[:40]!r}, but others are numbers; {correct}, "
-                "or say --task classification if they are names of classes"
+
+
+def _warn_of_points(found: _Found, reporter: Reporter) -> None:
+    """Warn of columns such as 950, 1.200, 2.450, which are read as fractions."""
+    for name in found.names:
+        if name in (found.pointed & found.pointless) - found.fractions - found.texts:
+            reporter.note(
+                f"Warning: the numbers of column {shown(name)} have three digits after a point, or are below 1000 "
+                "without one, as if points separated thousands. They are read as fractions; if they are none, take "
+                "these points out"
             )
 
 

@@ -72,6 +72,16 @@ class SpeechOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     sa: bool = False
 
 
+_FOR_FORMATS = (
+    (("delimiter", "header", "comment", "decimal", "missing_values"), ("csv",), "CSV"),
+    (("numeric", "categorical", "missing"), ("csv", "parquet"), "CSV and Parquet"),
+    (("weight",), ("csv", "parquet", "hdf5"), "CSV, Parquet and HDF5"),
+    (("features",), ("hdf5",), "HDF5"),
+    (("zero_based", "n_features"), ("libsvm",), "libsvm"),
+)
+"""Options that some formats have, with these formats and their names."""
+
+
 class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table ``[table]``, for CSV, Parquet, HDF5 and libsvm.
 
@@ -133,12 +143,13 @@ class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     def check(self, format_name: str) -> None:
         """Raise ``ValueError`` if options are given that are not for this format."""
-        for_csv = ("header", "comment", "decimal", "missing_values")
-        given = [name for name in for_csv if getattr(self, name) is not msgspec.UNSET]
-        if given and format_name != "csv":
-            raise ValueError(f"{', '.join(given)} in [table] is for CSV, not for {format_name}")
-        if self.weight is not None and format_name == "libsvm":
-            raise ValueError("weight in [table] is for CSV, Parquet and HDF5, not for libsvm")
+        defaults = {field.name: field.default for field in msgspec.structs.fields(TableOptions)}
+        for names, formats, words in _FOR_FORMATS:
+            given = [name for name in names if getattr(self, name) != defaults[name]]
+            if given and format_name not in formats:
+                raise ValueError(f"{', '.join(given)} in [table] is for {words}, not for {format_name}")
+        if format_name == "hdf5" and len(self.labels) > 1:
+            raise ValueError("label in [table] names several data sets; HDF5 has one, with a column for each target")
         if self.decimal == self.delimiter:
             raise ValueError(f"decimal and delimiter are both {self.delimiter!r}; expected two characters")
 

@@ -119,5 +119,6 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
             which = listed([names[k] if names else str(k) for k in unseen])
             reporter.note(
                 f"Warning: {sum(rows[k] for k in unseen)} of {sum(rows.values())} rows of {split} have a class that no "
-                f"row of train has, so it cannot be learnt: {which}; is it spelled in another way in train?"
+                f"row of train has, so it cannot be learnt: {which}"
+                f"{'; is it spelled in another way in train?' if names else ''}"
             )

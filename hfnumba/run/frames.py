@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -11,26 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.ingest.sources.arrow import without_marked
 from hfnumba.run.inputs import refuse_other_columns
-from hfnumba.store.columns import Column, encoded
+from hfnumba.run.records import StoreRecord
+from hfnumba.store.columns import encoded
 
 
-def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[Any]:
+def frame_features(frame: Any, data: StoreRecord) -> NDArray[Any]:
     """Features of the rows of a data frame (pandas, Polars), in the order of the run's columns.
 
     Parameters
     ----------
     frame : data frame
         Has ``columns``, their names, and gives a column by its name.
-    columns : sequence of Column
-        Columns of the run's training data.
+    data : StoreRecord
+        Record of the training data: their columns, and what stands for missing values.
 
     Raises
     ------
     DataError
-        If the names are not those of ``columns``, or a value is no number or none of the run's categories.
+        If the names are not those of the run's columns, or a value is no number or none of the run's categories.
     """
-    names = list(frame.columns)
+    columns, names = data.columns or (), list(frame.columns)
     if len(set(names)) != len(names):
         raise DataError("the data frame has two columns of the same name; give each a name of its own")
     refuse_other_columns("the data frame", columns, names)
@@ -38,14 +40,15 @@ def frame_features(frame: Any, columns: Sequence[Column]) -> NDArray[Any]:
     for column in columns:
         values = np.asarray(frame[column.name])
         batch[column.name] = _numbers(column.name, values) if column.categories is None else _words(values)
-    return encoded(columns, batch, dtype=np.float64)
+    known = without_marked(batch, data.missing_values or (), data.decimal or ".")
+    return encoded(columns, known, dtype=np.float64)
 
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind in "buif":
         return values.astype(np.float64)
     found = [math.nan if _is_missing(value) else value for value in values.tolist()]
-    if not all(isinstance(value, Real) for value in found):
+    if not all(isinstance(value, Real | Decimal) for value in found):
         raise DataError(f"column {name} of the data frame holds {values.dtype}, expected numbers")
     return np.array(found, np.float64)
 

@@ -202,7 +202,7 @@ class TrainedModel:
         if hasattr(X, "columns") and columns:
             from hfnumba.run.frames import frame_features  # noqa: PLC0415 - only for data frames
 
-            X = frame_features(X, columns)
+            X = frame_features(X, self.record.store)
         rows = unmasked("rows", X)
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
             raise DataError(f"expected rows of {self.n_features} numbers, got {rows.dtype} of shape {rows.shape}")

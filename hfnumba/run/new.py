@@ -40,7 +40,17 @@ def new_record(store: Store, settings: TrainSettings, reporter: Reporter, given:
     sizes = (split.n_features, *settings.hidden, split.n_outputs)
     network = NetworkRecord(sizes=sizes, activation=settings.activation, loss=str(settings.loss))
     data = store_record(split, network.network(), _class_weights(split, settings, reporter))
+    data = msgspec.structs.replace(data, **_form_of_csv(store))
     return RunRecord(settings=settings, network=network, store=data)
+
+
+def _form_of_csv(store: Store) -> dict[str, Any]:
+    """Return what the recipe of a store says about the form of CSV files."""
+    if not store.manifest.header.recipe:
+        return {}
+    from hfnumba.run.tables import form_of_csv, options_of  # noqa: PLC0415 - only for tables
+
+    return form_of_csv(options_of(store))
 
 
 def _class_weights(split: Split, settings: TrainSettings, reporter: Reporter) -> tuple[float, ...]:

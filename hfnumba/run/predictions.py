@@ -62,7 +62,7 @@ def predictions(model: TrainedModel, path: Path, split: str, pool: Pool, reporte
         If the rows do not fit those of the run; the message names columns, categories and rows. Also while blocks are
         read.
     """
-    if path.is_dir():
+    if path.is_dir() and table_format(path) is None:
         yield _of_split(model, path, split, pool, reporter)
     elif table_format(path) is not None:
         from hfnumba.run.tables import table_rows  # noqa: PLC0415 - only for tables

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -54,6 +54,9 @@ class StoreRecord(msgspec.Struct, frozen=True):
 
     Targets are standardised by ``target_mean`` and ``target_deviation``, and outputs of the network are brought back;
     both are UNSET for targets as they are.
+
+    ``delimiter``, ``header``, ``comment``, ``decimal`` and ``missing_values`` say how the recipe of the training data
+    reads CSV, where it says so.
     """
 
     path: str
@@ -71,6 +74,11 @@ class StoreRecord(msgspec.Struct, frozen=True):
     targets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     target_mean: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
     target_deviation: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] | msgspec.UnsetType = msgspec.UNSET
+    header: bool | msgspec.UnsetType = msgspec.UNSET
+    comment: Annotated[str, msgspec.Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
+    decimal: Literal[".", ","] | msgspec.UnsetType = msgspec.UNSET
+    missing_values: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def standardisation(self) -> Standardisation | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hfnumba.errors import DataError, HfnumbaError, UsageError
 
 _BLOCK_NBYTES = 2**22
+_READ = "rows are read from tables (.csv, .tsv, .parquet), .npy, .npz, IDX, .ark and .scp files, and stores"
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,11 @@ def _of_idx(path: Path) -> RowFile:
     from hfnumba.ingest.sources.idx import read_idx_header  # noqa: PLC0415 - only for this format
     from hfnumba.ingest.sources.raw import opened as opened_file  # noqa: PLC0415
 
-    with opened_file(path) as file:
-        _, shape, dtype = read_idx_header(path, file)
+    try:
+        with opened_file(path) as file:
+            _, shape, dtype = read_idx_header(path, file)
+    except DataError as error:
+        raise DataError(f"{error}; {_READ}") from error
 
     def blocks() -> Iterator[NDArray[Any]]:
         with opened_file(path) as file:

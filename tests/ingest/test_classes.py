@@ -114,6 +114,18 @@ def test_many_different_whole_floats_are_targets(tmp_path):
     assert build(tmp_path / "t.npz", out=tmp_path / "s.zarr").manifest.header.task == "regression"
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_whole_floats_with_few_rows_each_are_targets(tmp_path, kind):
+    """As those of scikit-learn's diabetes; integers, and floats with many rows each, are classes."""
+    y = np.arange(N) % 25
+    for values, task in ((y.astype("f8"), "regression"), (y, "classification")):
+        root = tmp_path / task
+        store = build(write(root, kind, values), root, tmp_path / f"{task}.zarr")
+        assert store.manifest.header.task == task
+    np.savez(tmp_path / "t.npz", X=np.ones((300, 1)), y=np.arange(300.0) // 10)
+    assert build(tmp_path / "t.npz", out=tmp_path / "s.zarr").manifest.header.task == "classification"
+
+
 def test_classes_that_never_train_are_named(tmp_path):
     """The labels of UCI Adult's test file end with a point."""
     (tmp_path / "adult.data").write_text("x,k\n" + "1,<=50K\n2,>50K\n" * 20)

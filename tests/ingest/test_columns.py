@@ -278,6 +278,15 @@ def test_labels_in_several_spellings(root, words):
     assert "Column k spells values in several ways" in said
 
 
+@pytest.mark.parametrize("role", ["category", "label"])
+def test_values_that_differ_in_capitals_are_named(root, role):
+    column, other = ("c", "k") if role == "category" else ("k", "c")
+    for words, warned in ((["Yes", "no", "yes", "no"], True), (["YES", "no", "Maybe", "no"], False)):
+        write_csv(root / "a", {"x": X, column: words * (N // 4), other: LABELS})
+        _, said = built(root, "csv", 'categorical = ["c"]')
+        assert (f"Warning: column {column} has Yes and yes, which are different values" in said) == warned
+
+
 def test_categories_of_parquet_are_those_of_csv(root):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     values = np.arange(N) % 12

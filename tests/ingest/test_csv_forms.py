@@ -60,7 +60,7 @@ def test_a_file_without_a_header(root):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 def test_comment_lines(root, monkeypatch, name):
-    text = "\n".join(["# made up", "#", *PLAIN[:5], "# more, of, it", *PLAIN[5:], "# end"]) + "\n"
+    text = "\ufeff" + "\n".join(["# made up", "#", *PLAIN[:5], "# more, of, it", *PLAIN[5:], "# end"]) + "\n"
     (root / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     check(built(root, 'label = "k"', 'comment = "#"', train=name)[0])
     with pytest.raises(DataError, match="cannot be read as CSV"):
@@ -279,3 +279,28 @@ def test_rows_with_line_breaks_may_have_4_mib(root, nbytes, is_read, before, end
             DataError, match="it has a row longer than 4 MiB, perhaps since a quote in it is not closed"
         ):
             built(root, 'label = "k"', 'numeric = ["x"]', train=f"a.csv{ending}")
+
+
+@pytest.mark.parametrize(
+    ("format_name", "table", "complaint"),
+    [
+        ("hdf5", 'numeric = ["x"]', "numeric in .table. is for CSV and Parquet, not for hdf5"),
+        ("libsvm", 'missing = "mean"', "missing in .table. is for CSV and Parquet, not for libsvm"),
+        ("parquet", 'delimiter = ";"', "delimiter in .table. is for CSV, not for parquet"),
+        ("csv", 'features = "x"', "features in .table. is for HDF5, not for csv"),
+        ("hdf5", "zero_based = true", "zero_based in .table. is for libsvm, not for hdf5"),
+        ("hdf5", 'label = ["y", "z"]', "label in .table. names several data sets"),
+    ],
+)
+def test_options_that_a_format_would_ignore(root, format_name, table, complaint):
+    with pytest.raises(DataError, match=complaint):
+        built(root, table, format_name=format_name)
+
+
+def test_the_first_line_that_spreadsheets_read(root):
+    lines = ["sep=;", "x;k", *(f"{x};{k}" for x, k in zip(X[:, 0], Y, strict=True))]
+    (root / "a.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"has no column k; .* take it out, or set comment = .sep=. in a recipe"):
+        built(root, 'label = "k"', 'delimiter = ";"')
+    store, _ = built(root, 'label = "k"', 'delimiter = ";"', 'comment = "sep="')
+    assert sorted(rows_of(store)[0][:, 0].tolist()) == X[:, 0].tolist()

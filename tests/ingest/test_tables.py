@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hfnumba.errors import DataError
 from hfnumba.ingest import build, finalise, init, sources, write_partition
+from hfnumba.ingest.one_table import table_recipe
 from hfnumba.ingest.recipes import find_recipe
 from hfnumba.ingest.sources import csv, parquet, spool
 from hfnumba.store.verify import verify
@@ -392,6 +393,23 @@ def test_decimals_of_parquet_are_numbers(root, tmp_path, task):
     assert X[:, 0].tolist() == [-3.5, 1.25, 100] and y.ravel().tolist() == [1, 0, 2]
 
 
+@pytest.mark.parametrize("format_name", ["csv", "parquet"])
+def test_two_columns_of_one_name_in_any_file(root, tmp_path, format_name):
+    """Arrow finds no such column by its name, and counts columns from the end then."""
+    pa, pa_csv, pq = (pytest.importorskip(f"pyarrow{name}") for name in ("", ".csv", ".parquet"))
+    for name, titles in (("a", ["x", "z", "k"]), ("b", ["x", "x", "k"])):
+        table = pa.table([[1.5, 2.5], [3.5, 4.5], [0, 1]], titles)
+        write = pa_csv.write_csv if format_name == "csv" else pq.write_table
+        write(table, root / f"{name}.{format_name}")
+    path = recipe(
+        root, format_name, f"a.{format_name}", f'test = ["b.{format_name}"]', "label = 'k'", "numeric = ['x']"
+    )
+    with pytest.raises(DataError, match=r"b\..* has 2 columns of the name x; give each a name of its own"):
+        build(path, root, tmp_path / "s.zarr")
+    with pytest.raises(DataError, match=r"b\..* has 2 columns of the name x; give each a name of its own"):
+        table_recipe(root / f"b.{format_name}", ["k"])
+
+
 def test_a_row_group_that_claims_much(root, tmp_path, monkeypatch):
     write_parquet(root / "a.parquet", x=np.arange(1000.0), k=np.zeros(1000, int))
     monkeypatch.setattr(parquet, "MAX_GROUP_NBYTES", 100)
@@ -571,6 +589,7 @@ def test_libsvm_is_what_scikit_learn_reads(root, tmp_path):
         ("1 1_0:1\n", [], "line 1: expected a label and pairs"),
         ("1 1:1_0\n", [], "line 1: expected a label and pairs"),
         ("1 1:1 1:2\n", [], "given twice"),
+        ("2 qid:7 1:1\n", [], r"line 1: .* rows of queries \(qid\) are for ranking"),
         ("\xff\xfe", [], "the text is UTF-16, expected UTF-8"),
         ("\xff\xfd", [], "line 1: expected a label"),
         ("", [], "is empty"),

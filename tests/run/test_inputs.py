@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -368,6 +369,9 @@ def test_data_frames_are_matched_by_name_and_encoded(run):
     np.testing.assert_allclose(found, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
     objects = columns | {"a": columns["a"].astype(object), "town": columns["town"].astype(object)}
     np.testing.assert_array_equal(run.predict(Frame(**objects)), found)
+    # As pandas has decimals of Parquet.
+    decimals = columns | {"a": np.array([Decimal(value) for value in columns["a"].tolist()], object)}
+    np.testing.assert_array_equal(run.predict(Frame(**decimals)), found)
     for other, message in (
         ({"a": np.array([None, 1.0]), "b": [1, 2], "c": [1, 2], "town": TOWNS[:2]}, "column a has no value in row 0"),
         ({"a": np.array(["1", "2"]), "b": [1, 2], "c": [1, 2], "town": TOWNS[:2]}, "holds <U1, expected numbers"),

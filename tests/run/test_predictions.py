@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
@@ -173,6 +174,15 @@ def test_the_recipe_of_the_training_rows_says_how_to_read(tmp_path):
     fill = model.record.store.columns[0].fill
     expected = model.predict(np.array([[3.5, 1], [fill, 2]]))
     np.testing.assert_array_equal(np.float32([[row["y"]] for row in read(tmp_path / "p.csv")]), expected)
+    # Marks of missing values are those of other forms of the rows, too.
+    pq.write_table(pa.table({"a": ["3,5", "?"], "b": [1, 2]}), tmp_path / "new.parquet")
+    assert (
+        "column a has type string, expected numbers" in hf("predict", tmp_path / "run", tmp_path / "new.parquet").stderr
+    )
+    # The run records it, so it does not need the store.
+    shutil.rmtree(tmp_path / "t.zarr")
+    assert hf("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "q.csv").exit_code == 0
+    assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
 
 
 def test_rows_of_a_store_come_in_its_order(folder, tmp_path):
@@ -253,3 +263,50 @@ def test_a_cluster_predicts_the_same_bits(folder, tmp_path, client):
     columns = houses(5, 2) | {"town": ["Paris"] * 5}
     result = hf("predict", folder / "price", written(tmp_path / "bad.csv", columns), "--cluster", address)
     assert (result.exit_code, "'Paris' in row 0" in result.stderr) == (1, True)
+
+
+def test_numbers_that_stand_for_missing_ones_do_so_in_every_form_of_new_rows(tmp_path):
+    rows = [f"{-999 if i % 4 == 0 else i},{['u', 'v', 'none'][i % 3]},{2 * i}.25" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    (tmp_path / "t.toml").write_text(
+        'name = "t"\nformat = "csv"\ntask = "regression"\nstandardise = true\n[table]\ntrain = ["t.csv"]\n'
+        'label = "y"\ncategorical = ["b"]\nmissing = "mean"\nmissing_values = ["-999", "none"]\n'
+    )
+    assert hf("data", "build", tmp_path / "t.toml", "--source", tmp_path, "--out", tmp_path / "t.zarr").exit_code == 0
+    hf("train", tmp_path / "t.zarr", "--hidden", 4, "--max-iterations", 2, "--threads", 1, "--run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "t.zarr")
+    model = load_model(tmp_path / "run")
+    a, b = model.record.store.columns
+    assert (b.categories, b.missing) == (("u", "v"), True)
+    expected = model.predict(np.array([[a.fill, 1, 0, 0], [7, 0, 0, 1]], np.float32))
+    new = {"a": [-999.0, 7.0], "b": ["u", "none"]}
+    for name in ("new.csv", "new.parquet"):
+        assert hf("predict", tmp_path / "run", written(tmp_path / name, new), "-o", tmp_path / "p.npy").exit_code == 0
+        np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), expected)
+    np.testing.assert_array_equal(model.predict(pd_like(new)), expected)
+
+
+def pd_like(columns):
+    """What predict needs of a data frame."""
+    frame = {
+        name: np.array(values, object if isinstance(values[0], str) else float) for name, values in columns.items()
+    }
+    return type("Frame", (dict,), {"columns": property(list)})(frame)
+
+
+def test_a_folder_of_parts_is_predicted_in_the_order_of_names(folder, tmp_path):
+    new = {k: v for k, v in houses(40, 4).items() if k != "price"}
+    written(tmp_path / "whole.parquet", new)
+    (tmp_path / "parts.parquet").mkdir()
+    for j in (1, 0):
+        part = {k: v[j * 20 : j * 20 + 20] for k, v in new.items()}
+        written(tmp_path / "parts.parquet" / f"part-{j}.parquet", part)
+    (tmp_path / "parts.parquet" / "_SUCCESS").touch()
+    found = [hf("predict", folder / "price", tmp_path / f"{name}.parquet").stdout for name in ("whole", "parts")]
+    assert len(found[0].splitlines()) == 40 and found[0] == found[1]
+
+
+def test_files_of_other_kinds_are_told_what_is_read(folder, tmp_path):
+    (tmp_path / "new.svm").write_text("1 1:2\n")
+    result = hf("predict", folder / "price", tmp_path / "new.svm")
+    assert result.exit_code == 1 and "rows are read from tables (.csv, .tsv, .parquet), .npy, .npz," in result.stderr

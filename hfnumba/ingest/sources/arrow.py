@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from hfnumba.errors import DataError
 from hfnumba.formats.extras import require
 from hfnumba.ingest.sources.survey import Batch, Columns
+from hfnumba.store.columns import canonical
 
 
 def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
@@ -44,6 +45,29 @@ def to_batch(path: Path, batch: Any, columns: Columns) -> Batch:
         except arrow.ArrowException as error:
             raise DataError(f"{path}: column {name} cannot be converted: {error}") from error
     return found
+
+
+def without_marked(batch: Batch, marks: Sequence[str], decimal: str = ".") -> Batch:
+    """Replace values that stand for missing ones, in any spelling, by NaN or None."""
+    if not marks:
+        return batch
+    absent = {None, *map(canonical, marks)}
+    # pandas writes -999 as -999.0 where a column has fractions or holes.
+    numbers = [number for mark in marks if (number := _number(mark, decimal)) is not None]
+    found = {}
+    for name, values in batch.items():
+        if values.dtype == object:
+            found[name] = np.array([None if canonical(word) in absent else word for word in values.tolist()], object)
+        else:
+            found[name] = np.where(np.isin(values, numbers), np.nan, values) if numbers else values
+    return found
+
+
+def _number(mark: str, decimal: str) -> float | None:
+    try:
+        return float(mark.strip().replace(decimal, "."))
+    except ValueError:
+        return None
 
 
 def _numbers(types: Any) -> tuple[Callable[[Any], bool], ...]:

@@ -18,13 +18,16 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 MAX_FLOAT_CLASSES = 1000
 """Largest number of different values of floating-point labels; more are targets of regression."""
 
+FEW_CLASSES, MIN_ROWS_OF_ONE = 20, 10
+"""Number of values of floating-point labels beyond which the mean number of rows of a value must be at least 10."""
+
 
 def is_regression(recipe: Recipe, targets: Iterable[NDArray[Any]]) -> bool:
     """Whether the targets of all splits are for regression: as the recipe says, otherwise by their values.
 
     Whole numbers are class labels, whether their dtype is one of integers or not (as in scikit-learn's
-    ``type_of_target``), unless they are floating-point numbers with more than 1000 different values, or several in a
-    row.
+    ``type_of_target``), unless they are floating-point numbers with more than 1000 different values, with more than 20
+    of which each has fewer than 10 rows on average, or several in a row.
 
     Raises
     ------
@@ -42,7 +45,8 @@ def is_regression(recipe: Recipe, targets: Iterable[NDArray[Any]]) -> bool:
     values: set[float] = set()
     for y in arrays:
         values.update(np.unique(y).tolist())
-    return len(values) > MAX_FLOAT_CLASSES
+    n_rows = sum(map(len, arrays))
+    return len(values) > MAX_FLOAT_CLASSES or len(values) > max(FEW_CLASSES, n_rows / MIN_ROWS_OF_ONE)
 
 
 def numbered(recipe: Recipe, splits: Mapping[str, Pair]) -> tuple[dict[str, Pair], tuple[str, ...]]:

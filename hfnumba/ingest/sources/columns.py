@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,16 +24,21 @@ from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.columns import Column, canonical, encoded
 
 MAX_LISTED = 10
+_VALUE = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+_NO_HEADER = (
+    "if there is no header line, set header = false in [table] of a recipe, and the columns are called f0, f1 and so on"
+)
 
 Batches = Callable[[Path, "Columns"], Iterator[tuple[Batch, float]]]
 """Function that reads the batches of a file, each with the share of the file that is read by then."""
 
 
 class Titles(NamedTuple):
-    """Names of the columns of a file, and those of them that its metadata call an index of rows."""
+    """Names of the columns of a file, and those of them that its metadata call an index of rows, or categories."""
 
     names: list[str]
     numbering: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
 
 
 def read_columns(
@@ -62,14 +67,16 @@ def read_columns(
     """
     options = options_of(recipe)
     files = located(recipe, root)
-    columns = _choose(options, recipe.task == "regression", titles(files["train"][0]), files["train"][0])
+    first = titles(files["train"][0])
+    columns = _choose(options, recipe.task == "regression", first, files["train"][0])
     for paths in files.values():
         for path in paths:
             found = titles(path).names
             missing = set(columns.named) - set(found)
             if missing:
                 absent = ", ".join(map(shown, sorted(missing)))
-                raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{_hint(found)}")
+                raise DataError(f"{path} has no column {absent}; it has {_listed(found)}{header_hint(found)}")
+            refuse_twice(path, found, columns.named)
     progress = FileProgress(reporter.progress("Reading columns", "bytes"), files)
     survey = _read_files(Survey(columns, missing_word), files, batches, progress)
     if survey.n_missing and options.missing == "refuse":
@@ -92,7 +99,8 @@ def read_columns(
 
     raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=origin)
     targets = columns.labels if columns.regression else ()
-    return replace(raw, columns=record, targets=targets, notes=survey.notes())
+    notes = (f"Warning: columns are called {_listed(first.names)}; {_NO_HEADER}",) if _seem_values(first.names) else ()
+    return replace(raw, columns=record, targets=targets, notes=(*notes, *survey.notes()))
 
 
 def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path) -> Columns:
@@ -102,14 +110,12 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
         raise DataError("[table] names several labels, which only regression has; set task = regression")
     weight = () if options.weight is None else (options.weight,)
     other = {*options.labels, *options.categorical, *weight}
-    index = tuple(name for name in left_out(titles) if name not in {*other, *(options.numeric or ())})
+    used = {*other, *(options.numeric or ())}
+    index = tuple(name for name in left_out(titles) if name not in used)
+    empty = tuple(name for name in at_the_end(titles) if name not in used)
     # An index of pandas with several levels has as many columns without a name.
-    if twice := [name for name, n in Counter(titles.names).items() if n > 1 and name not in index]:
-        raise DataError(
-            f"{path} has {titles.names.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its "
-            f"own{_hint(titles.names)}"
-        )
-    numeric = tuple(name for name in titles.names if name not in {*other, *index})
+    refuse_twice(path, titles.names, {*titles.names} - {*index, *empty})
+    numeric = tuple(name for name in titles.names if name not in {*other, *index, *empty})
     numeric = numeric if options.numeric is None else options.numeric
     if not (*numeric, *options.categorical):
         rows = f" besides the index of rows {_listed(list(index))}" if index else ""
@@ -120,15 +126,37 @@ def _choose(options: TableOptions, regression: bool, titles: Titles, path: Path)
     chosen = [*numeric, *options.categorical, *options.labels, *weight]
     if len(set(chosen)) != len(chosen):
         raise DataError("[table] names a column twice among numeric, categorical, label and weight")
-    return Columns(numeric, options.categorical, options.labels, regression, weight, index)
+    return Columns(numeric, options.categorical, options.labels, regression, weight, index, empty)
+
+
+def refuse_twice(path: Path, found: Sequence[str], names: Collection[str]) -> None:
+    """Raise if a file has several columns of one of the names.
+
+    Raises
+    ------
+    DataError
+    """
+    if twice := [name for name, n in Counter(found).items() if n > 1 and name in names]:
+        raise DataError(
+            f"{path} has {found.count(twice[0])} columns of the name {shown(twice[0])}; give each a name of its own"
+            f"{header_hint(found)}"
+        )
 
 
 def left_out(titles: Titles) -> tuple[str, ...]:
     """Columns that number or name the rows as pandas writes them: its index, and unnamed columns at the start."""
-    unnamed = takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), titles.names)
+    first = _unnamed(titles.names)
     index = [name for name in titles.names if name in titles.numbering or re.fullmatch(r"__index_level_\d+__", name)]
-    first = tuple(unnamed)
     return (*first, *(name for name in index if name not in first))
+
+
+def at_the_end(titles: Titles) -> tuple[str, ...]:
+    """Columns without a name at the end of the lines, where spreadsheets write empty ones; not those at the start."""
+    return _unnamed(titles.names[len(_unnamed(titles.names)) :][::-1])
+
+
+def _unnamed(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(takewhile(lambda name: re.fullmatch(r"(Unnamed: [\d.]+)?", name), names))
 
 
 def _read_files(
@@ -162,13 +190,22 @@ def _encode(columns: Columns, record: tuple[Column, ...], origin: NDArray[np.flo
     return Block(X, [str(canonical(label)) for label in batch[columns.labels[0]].tolist()], None, weights)
 
 
-def _hint(names: list[str]) -> str:
+def header_hint(names: Sequence[str]) -> str:
     """What to do if the first line is likely no header, or has other delimiters."""
-    if len(names) == 1 and (marks := [mark for mark in ";\t|," if mark in names[0]]):
-        return f"; if columns are separated by {marks[0]!r}, say so in delimiter"
-    if all(re.fullmatch(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*", name) for name in names):
-        return "; if there is no header line, set header = false, and the columns are called f0, f1 and so on"
+    if names and names[0].startswith("sep="):
+        return '; the first line is one that spreadsheets read: take it out, or set comment = "sep=" in a recipe'
+    if len(names) == 1 and (marks := [mark for mark in ";\t|, " if mark in names[0]]):
+        return f"; if columns are separated by {marks[0]!r}, say so in delimiter of [table] in a recipe"
+    if _seem_values(names):
+        return f"; {_NO_HEADER}"
     return ""
+
+
+def _seem_values(names: Sequence[str]) -> bool:
+    """Whether most names of columns are numbers, but not those that count the columns."""
+    numbers = [float(name) for name in names if _VALUE.fullmatch(name)]
+    counts = len(numbers) > 1 and all(after - before == 1 for before, after in pairwise(numbers))
+    return 2 * len(numbers) > len(names) and not counts
 
 
 def _listed(names: list[str]) -> str:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from hfnumba.errors import DataError, encoding_hint, is_utf16
 from hfnumba.formats.extras import require
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.sources.arrow import to_batch
+from hfnumba.ingest.sources.arrow import to_batch, without_marked
 from hfnumba.ingest.sources.columns import Titles, read_columns
 from hfnumba.ingest.sources.raw import RawData, opened
 from hfnumba.ingest.sources.survey import Batch, Columns
 from hfnumba.ingest.sources.table import options_of
 from hfnumba.progress import Reporter
-from hfnumba.store.columns import canonical
 
 BLOCK_NBYTES = 2**22
 """Number of bytes read at once; a longer row is refused unless two such blocks happen to hold it."""
@@ -70,21 +68,12 @@ def titles_of(path: Path, options: TableOptions) -> Titles:
 
 def batches_of(path: Path, options: TableOptions, columns: Columns) -> Iterator[tuple[Batch, float]]:
     """Yield the batches of a file, each with the share of the file that is read by then."""
-    marks = () if options.missing_values is msgspec.UNSET else options.missing_values
-    missing = set(map(canonical, marks))
-    # pandas writes -999 as -999.0 where a column has fractions or holes.
-    numbers = [number for mark in marks if (number := _number(mark, options.decimal or ".")) is not None]
+    # Words of nothing but spaces are missing, as empty ones are.
+    marks = ("", *(options.missing_values or ()))
     with _opened(path, options, columns) as (reader, file):
         nbytes = file.size()
         for batch in reader:
-            found = to_batch(path, batch, columns)
-            words = {name: _without_missing(found[name], missing) for name in columns.words}
-            if numbers:
-                found = {
-                    name: values if name in words else np.where(np.isin(values, numbers), np.nan, values)
-                    for name, values in found.items()
-                }
-            yield {**found, **words}, file.tell() / nbytes
+            yield without_marked(to_batch(path, batch, columns), marks, options.decimal or "."), file.tell() / nbytes
 
 
 def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> Iterator[Any]:
@@ -95,19 +84,6 @@ def plain_batches(path: Path, options: TableOptions, names: Sequence[str]) -> It
             columns = [compute.utf8_trim_whitespace(column) for column in batch.columns]
             columns = [compute.if_else(compute.equal(column, ""), None, column) for column in columns]
             yield arrow.RecordBatch.from_arrays(columns, batch.schema.names)
-
-
-def _number(mark: str, decimal: str) -> float | None:
-    try:
-        return float(mark.strip().replace(decimal, "."))
-    except ValueError:
-        return None
-
-
-def _without_missing(words: NDArray[Any], missing: Collection[str | None]) -> NDArray[Any]:
-    """Replace words of nothing but spaces, as empty ones are, and those that stand for missing values."""
-    absent = {None, "", *missing}
-    return np.array([None if canonical(word) in absent else word for word in words.tolist()], object)
 
 
 @contextmanager
@@ -163,6 +139,8 @@ def _without_comments(path: Path, comment: str, delimiter: str) -> Iterator[str]
     opening = re.compile(rb"(?:^|" + re.escape(delimiter.encode()) + rb')"')
     with tempfile.NamedTemporaryFile(prefix="hfnumba-") as copy, opened(path) as file:
         goes_on = quoted = False
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         while piece := file.readline(BLOCK_NBYTES):
             if goes_on:
                 raise DataError(f"{path} has a line longer than {BLOCK_NBYTES} bytes")

@@ -99,7 +99,8 @@ def _line(where: str, text: bytes, limit: int, base: int) -> _Line:
         label = words[0].decode("ascii")
         float(label)
     except (ValueError, UnicodeDecodeError):
-        raise DataError(f"{where}: expected a label and pairs index:value") from None
+        hint = "; rows of queries (qid) are for ranking, so take the pairs qid:number out" if b"qid:" in text else ""
+        raise DataError(f"{where}: expected a label and pairs index:value{hint}") from None
     if indices and (min(indices) < 0 or max(indices) >= limit):
         worst = min(indices) if min(indices) < 0 else max(indices)
         raise DataError(

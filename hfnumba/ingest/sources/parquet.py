@@ -60,10 +60,13 @@ def titles_of(path: Path, options: TableOptions | None = None) -> Titles:
     with _opened(path) as file:
         schema = file.schema_arrow
         try:
-            index = schema.pandas_metadata["index_columns"] if schema.pandas_metadata else []
-            return Titles(schema.names, frozenset(name for name in index if isinstance(name, str)))
+            described = schema.pandas_metadata or {"index_columns": [], "columns": []}
+            index = [name for name in described["index_columns"] if isinstance(name, str)]
+            columns = {column["name"]: column["pandas_type"] for column in described["columns"]}
         except (ValueError, KeyError, TypeError, UnicodeDecodeError):
             return Titles(schema.names)
+        categories = (name for name in schema.names if columns.get(name) == "categorical")
+        return Titles(schema.names, frozenset(index), frozenset(categories))
 
 
 def _batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:

@@ -37,6 +37,7 @@ class Columns:
     regression: bool
     weight: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    at_the_end: tuple[str, ...] = ()
     means: dict[str, float] = field(default_factory=dict)
     origin: dict[str, float] = field(default_factory=dict)
     categories: dict[str, list[str | None]] = field(default_factory=dict)
@@ -185,11 +186,20 @@ class Survey:
             notes.append(f"Features are also {len(names) - MAX_SHOWN_COLUMNS} more columns, see hfnumba data info")
         if self.columns.left_out:
             notes.append(_of_index(self.columns.left_out))
+        if n := len(self.columns.at_the_end):
+            of = f"the {n} columns" if n > 1 else "the column"
+            notes.append(f"No feature is {of} without a name at the end of the lines; to have it, give it a name")
         for name, found in self.spellings.items():
             several = sorted(sorted(words - {None}) for words in found.values() if len(words - {None}) > 1)
             if several:
                 example = " and ".join(map(shown, several[0][:3]))
                 notes.append(f"Column {shown(name)} spells values in several ways: {example} are taken for the same")
+            alike: dict[str, list[str]] = {}
+            for word in sorted(value for value in found if value is not None):
+                alike.setdefault(word.casefold(), []).append(word)
+            if differing := [words for words in alike.values() if len(words) > 1]:
+                two = " and ".join(map(shown, differing[0][:2]))
+                notes.append(f"Warning: column {shown(name)} has {two}, which are different values, by their capitals")
             if self._missing_word and name in self.missing:
                 notes.append(f"A missing value of column {shown(name)} is {self._missing_word.format('category')}")
         return (*notes, *self._unseen(), *self._ordered())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from hfnumba.ingest.shuffle import hold_out_rows
 from hfnumba.ingest.sources.paths import file_record, hashing, inside, inside_folder
 from hfnumba.ingest.sources.raw import RawData
 from hfnumba.ingest.sources.spool import Labels, Spool
-from hfnumba.path_text import path_text
+from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import FileProgress, Reporter
 from hfnumba.store.manifest import SourceFile
 from hfnumba.store.rounding import Ranges
@@ -64,7 +65,7 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     """Names of the files of each split, below the folder; folders and patterns are replaced by their files."""
     given = options_of(recipe).files
     found = {
-        split: [name for pattern in names for name in _matches(root, pattern, recipe.format)]
+        split: [name for pattern in names for name in matches(root, _as_named(pattern), recipe.format)]
         for split, names in given.items()
     }
     for split, ours in found.items():
@@ -79,7 +80,12 @@ def _names(recipe: Recipe, root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _matches(root: Path, name: str, format_name: str) -> list[str]:
+def _as_named(text: str) -> str:
+    """Name of a file as the system has it; in a recipe it is a URI if its bytes are not UTF-8."""
+    return os.fspath(text_path(text)) if text.startswith("file:") else text
+
+
+def matches(root: Path, name: str, format_name: str) -> list[str]:
     """Sorted names of the files of a folder or a pattern; writers' marks (``_SUCCESS``, ``.crc``) are passed over."""
     try:
         if (root / name).is_dir():
