@@ -18,6 +18,8 @@ from tests.limits import LIMIT_S, until
 MARKER = "HFNUMBA_TEST_JOB"
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
+KFAC = ["--method", "kfac", "--batch-rows", "16"]
+"""After BASE: eleven steps in an epoch, between which a run may stop."""
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
 # By default Open MPI refuses root, and more ranks than processors; MPICH ignores these variables.
 ENV = {
@@ -187,16 +189,17 @@ def alone(words, cwd):
     return done.returncode, done.stderr
 
 
-def straight(store, run, n):
+def straight(store, run, n, *more):
     """The parameters after n iterations in one process."""
-    status, err = alone(train_words(store, run, "--max-iterations", n, cluster="none"), run.parent)
+    status, err = alone(train_words(store, run, "--max-iterations", n, *more, cluster="none"), run.parent)
     assert status == 0, err
     return theta(run)
 
 
-def resumed(store, run, n):
+def resumed(store, run, n, *more):
     """The parameters after n iterations of a run that was interrupted, continued in one process."""
-    status, err = alone(train_words(store, run, "--max-iterations", n, "--resume", cluster="none"), run.parent)
+    words = train_words(store, run, "--max-iterations", n, "--resume", *more, cluster="none")
+    status, err = alone(words, run.parent)
     assert status == 0, err
     assert "continuing after iteration" in err
     return theta(run)
