@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 from pages import publish
-from switch import BATCH_ROWS, LINKS, STEPS, compare
+from switch import BATCH_ROWS, STEPS, compare
 
 from hfnumba.bench.kernels import NETWORKS
 from hfnumba.bench.model import Constants

@@ -166,8 +166,9 @@ def train(network, make_engine, passed=lambda: 0):
         for line in method.iterate(objective, network.initialize(0)):
             counted = objective.counters.rounds, objective.counters.nbytes, incoming.nbytes
             marks.append(np.array([*counted, time.perf_counter(), passed()]))
+            theta = line.state.theta.tobytes()
     rounds, nbytes, nbytes_in, seconds, link_nbytes = (marks[-1] - marks[1]).tolist()
-    return Found(int(rounds), int(nbytes), int(nbytes_in), seconds, int(link_nbytes), line.state.theta.tobytes())
+    return Found(int(rounds), int(nbytes), int(nbytes_in), seconds, int(link_nbytes), theta)
 
 
 @contextmanager

@@ -34,9 +34,7 @@ FIGURES = {"1": "one", "2": "two", "3": "three", "saddle": "saddle"}
     help="File of results of hfnumba bench quality, for figure 2; may be given several times.",
     metavar="FILE",
 )
-def figure(
-    *, name: str, store: Path | None, quick: bool, out: Path, cluster: str, results: tuple[Path, ...]
-) -> None:
+def figure(*, name: str, store: Path | None, quick: bool, out: Path, cluster: str, results: tuple[Path, ...]) -> None:
     """Make a figure of the paper from runs of your own: pictures (PNG, SVG) and a table; print their paths.
 
     \b
@@ -47,8 +45,8 @@ def figure(
 
     Without --store they use mnist.zarr in the current folder; figure 2 builds synthetic data of TIMIT's shape, and
     starts its own workers. With --results it also models the time of training to the targets of these files, by method,
-    for networks of 1, 10 and 100 Gbit/s. The runs are stored below the output folder. Complete runs are not repeated, and after
-    Ctrl-C (exit status 75) the same command continues.
+    for networks of 1, 10 and 100 Gbit/s. The runs are stored below the output folder. Complete runs are not repeated,
+    and after Ctrl-C (exit status 75) the same command continues.
     """  # noqa: D301 - Click wants the character itself
     from hfnumba.figures.options import FigureOptions, FigureStopped
 

@@ -165,9 +165,9 @@ def _section(constants: Constants, way: Way) -> list[str]:
     costs = []
     for one in way.trainings:
         cost = one.round_cost
-        counted = [f"{one.rounds:,.0f}", f"{one.gflop:,.0f}", f"{one.seconds:,.1f}"]
-        megabytes = [f"{nbytes / 1e6:.1f}" for nbytes in (cost.nbytes_out, cost.nbytes_in)]
-        client = "–" if one.setting in way.first_order else f"{1e3 * cost.client_s:.0f}"
+        counted = [f"{one.rounds:,.0f}", _number(one.gflop), _number(one.seconds)]
+        megabytes = [_number(nbytes / 1e6) for nbytes in (cost.nbytes_out, cost.nbytes_in)]
+        client = "–" if one.setting in way.first_order else _number(1e3 * cost.client_s)
         costs.append([one.setting, *counted, *megabytes, client])
     header = ["method", "rounds", "GFLOP", "s on one machine", "MB out a round", "MB back", "client, ms a round"]
     parts = [f"**{way.title}**", markdown(header, costs)]
@@ -177,8 +177,8 @@ def _section(constants: Constants, way: Way) -> list[str]:
     for one, link in itertools.product(way.trainings, LINKS):
         seconds = dict(zip(WORKERS, found[link][one.setting], strict=True))
         best = min(seconds, key=lambda p: seconds[p])
-        times = [f"{seconds[p]:,.1f}" for p in _SHOWN]
-        lines.append([one.setting, f"{link:g}", *times, f"{seconds[best]:,.1f} ({best:,})"])
+        times = [_number(seconds[p]) for p in _SHOWN]
+        lines.append([one.setting, f"{link:g}", *times, f"{_number(seconds[best])} ({best:,})"])
     names = [f"{p:,} workers, s" if p > 1 else "1 worker, s" for p in _SHOWN]
     parts.append(markdown(["method", "Gbit/s", *names, "least, s (workers)"], lines))
     pairs = [
@@ -199,6 +199,11 @@ def _order(a: Training, b: Training, seconds: dict[str, list[float]]) -> str:
     first = _short(next(names))
     changes = [f"{_short(next(names))} from {p:,} workers" for p in crossings(WORKERS, ours, theirs)]
     return "; ".join([first, *changes])
+
+
+def _number(value: float) -> str:
+    """Format a number with at least two digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _short(setting: str) -> str:

@@ -102,7 +102,7 @@ def test_activations_for_each_layer(tmp_path):
 
 def test_files_without_what_is_needed_are_refused(tmp_path):
     path = file_of_results(tmp_path, [{"quantity": "error", "value": 0.001}])
-    with pytest.raises(UsageError, match="expected a method that reaches the training error of 0.10 %"):
+    with pytest.raises(UsageError, match=r"expected a method that reaches the training error of 0\.10 %"):
         ways_of(path, measured)
     (tmp_path / "other.jsonl").write_text('{"kind": "point"}\n')
     with pytest.raises(CheckpointError, match="no file of results"):
