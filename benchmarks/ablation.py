@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-from pages import insert
+from pages import publish
 
 from hfnumba import Network, open_store, optimizer
 from hfnumba.engine import SplitObjective
@@ -84,10 +84,7 @@ def main():
         cells = [cell(split, activation, changes, options) for activation in ("tanh", "relu")]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr)
-    table = "\n".join(lines)
-    print(table)
-    if options.write is not None:
-        insert(options.write, "ablation", table)
+    publish("\n".join(lines), options.write, "ablation")
 
 
 if __name__ == "__main__":

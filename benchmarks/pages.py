@@ -33,6 +33,7 @@ _CODE = {
     "search": (*_TRAINING, "hfnumba/estimator"),
     "iteration": _KERNELS,
     "kernels": _KERNELS,
+    "minibatch": _KERNELS,
     "relay": ("hfnumba/engine",),
     "rounds": ("hfnumba/engine",),
     "scaling": _KERNELS,

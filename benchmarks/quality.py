@@ -2,8 +2,10 @@
 
     hfnumba bench quality mnist          # and other problems: see docs/quality.md
     python benchmarks/quality.py quality-*.jsonl --write docs/quality.md
+    python benchmarks/quality.py quality-*.jsonl --overview README.md
 
-Pictures go to the folder `figures` beside the page.
+Pictures go to the folder `figures` beside the page. The overview has, for the first target of each file, the fastest
+first-order method and the fastest method of this package.
 """
 
 import argparse
@@ -12,8 +14,9 @@ from pathlib import Path
 from pages import publish
 
 from hfnumba.bench.quality.command import read_results
-from hfnumba.bench.quality.summary import methods_of, summarise
-from hfnumba.figures.quality import draw, header, peers_text, table, title
+from hfnumba.bench.quality.methods import CONTESTANTS
+from hfnumba.bench.quality.summary import Attainment, methods_of, summarise
+from hfnumba.figures.quality import FORMATS, NAMES, draw, header, peers_text, table, title
 from hfnumba.figures.summary import markdown
 from hfnumba.versions import as_text
 
@@ -42,11 +45,41 @@ def section(path: Path, page: Path | None) -> str:
     return "\n\n".join(parts)
 
 
+def overview(paths: list[Path]) -> str:
+    """Format the fastest method of both kinds for the first target of each file; medians over the seeds."""
+    costs = ["rounds", "seconds"]
+    columns = ["problem", "target", "first-order method", *costs, "second-order method", *costs]
+    rows = []
+    for path in paths:
+        setting, problem, results = read_results(path)
+        summary = summarise(problem, methods_of(results), results)[0]
+        own = [
+            one
+            for one in summary.attainments
+            if not CONTESTANTS[one.method].is_first_order and one.median("seconds") is not None
+        ]
+        fastest = [summary.best_peer("seconds"), min(own, key=lambda one: one.median("seconds") or 0.0, default=None)]
+        cells = [text for one in fastest for text in _cells(one)]
+        target = f"Adam's lowest {NAMES[summary.quantity]}" if summary.is_reference else title(problem, summary)
+        rows.append([f"{setting['problem']}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
+    return markdown(columns, rows)
+
+
+def _cells(one: Attainment | None) -> list[str]:
+    if one is None:
+        return ["none reached it", "–", "–"]
+    return [one.setting, *(FORMATS[cost](one.median(cost) or 0.0) for cost in ("rounds", "seconds"))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="files that `hfnumba bench quality` wrote")
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers named `results`")
+    parser.add_argument("--overview", type=Path, help="a Markdown file with the markers named `quality`")
     given = parser.parse_args()
+    if given.overview is not None:
+        publish(overview(given.results), given.overview, "quality", given.results)
+        return
     tables = "\n\n".join(section(path, given.write) for path in given.results)
     publish(tables, given.write, "results", given.results)
 

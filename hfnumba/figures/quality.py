@@ -23,11 +23,11 @@ NAMES = {
     "test_loss": "held-out loss",
     "test_error": "held-out error",
 }
-_FORMATS: dict[str, Callable[[float], str]] = {
+FORMATS: dict[str, Callable[[float], str]] = {
     "rounds": "{:,.0f}".format,
     "passes": "{:,.1f}".format,
     "gflop": lambda gflop: f"{gflop:.2f}" if gflop < 10 else f"{gflop:,.0f}",
-    "seconds": "{:,.1f}".format,
+    "seconds": lambda seconds: f"{seconds:.2f}" if seconds < 1 else f"{seconds:,.1f}",
 }
 _RATIOS = {"rounds": "rounds", "gflop": "GFLOP", "seconds": "clock"}
 _MARKS = 8
@@ -52,7 +52,7 @@ def table(problem: Problem, summary: TargetSummary) -> list[list[str]]:
     """Return a row for each method: costs to the target (median and range over the seeds) and ratios."""
     rows = []
     for one in summary.attainments:
-        costs = [spread(one.costs(cost), form) for cost, form in _FORMATS.items()]
+        costs = [spread(one.costs(cost), form) for cost, form in FORMATS.items()]
         ratios = [_ratio(summary.ratio(one, cost)) for cost in _RATIOS]
         rows.append([one.setting, *costs, *ratios, value_text(problem, summary.quantity, one.lowest)])
     return rows
@@ -66,7 +66,7 @@ def short_table(problem: Problem, summary: TargetSummary) -> list[list[str]]:
     """Return a row for each method that fits a terminal of 80 columns: medians, and ratios of rounds, GFLOP, clock."""
     rows = []
     for one in summary.attainments:
-        costs = [_median(one.costs(cost), form) for cost, form in _FORMATS.items()]
+        costs = [_median(one.costs(cost), form) for cost, form in FORMATS.items()]
         ratios = [_ratio(summary.ratio(one, cost)) for cost in _RATIOS]
         shown = "–" if set(ratios) == {"–"} else "/".join(ratios)
         rows.append([one.method, *costs, shown, value_text(problem, summary.quantity, one.lowest)])

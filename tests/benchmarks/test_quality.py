@@ -45,6 +45,15 @@ def test_a_page_gets_tables_and_a_picture(tmp_path):
     assert (tmp_path / "figures" / "quality-digits.png").stat().st_size > 1000
 
 
+def test_the_overview_has_the_fastest_method_of_each_kind(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- quality: begin -->\n<!-- quality: end -->\n")
+    command = [sys.executable, SCRIPT, results(tmp_path / "r.jsonl"), "--overview", page]
+    subprocess.run(command, check=True, timeout=LIMIT_S)
+    row = "| digits, 64-9-10 | training error of 1.00 % | torch-adam | 10 | 8.0 | kfac | 10 | 2.0 |"
+    assert row in page.read_text()
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "other").write_text('{"kind": "setting", "problem": "chess"}\n')
     for name in ("other", "missing"):
