@@ -43,20 +43,6 @@ def rate_table(rows: list[Row], peers: list[str]) -> str:
     return markdown(["network", "rows", "activation", "of sgemm's peak", *(f"{peer}'s time" for peer in peers)], lines)
 
 
-def factors_table(rows: list[Row]) -> str:
-    """Table of shares of sgemm's peak of Kronecker factors, which count as half matrix products, by number of rows."""
-    factors = [row for row in rows if row.evaluation == "factors"]
-    numbers = sorted({row.rows for row in factors})
-    groups: dict[tuple[str, str], dict[int, str]] = collections.defaultdict(dict)
-    for row in factors:
-        groups[row.network, row.activation][row.rows] = f"{row.of_peak:.2f}"
-    lines = [
-        ["-".join(map(str, NETWORKS[network])), activation, *(found.get(n, "") for n in numbers)]
-        for (network, activation), found in sorted(groups.items())
-    ]
-    return markdown(["network", "activation", *(f"{n:,} rows" for n in numbers)], lines)
-
-
 def summary_table(rows: list[Row], peers: list[str]) -> str:
     """Table by evaluation and number of rows: share of the peak, and times of peers divided by ours.
 
@@ -149,18 +135,20 @@ def main() -> None:
     parser.add_argument(
         "--write",
         type=Path,
-        help="a Markdown file with markers named `setting`, `rates`, `factors`, `summary`, `threads` and `memory`",
+        help="a Markdown file with markers named `setting`, `rates`, `summary`, `threads` and `memory`",
     )
     given = parser.parse_args()
     lines = [json.loads(line) for line in given.rates.read_text().splitlines()]
-    rows = [Row(**{key: value for key, value in line.items() if key != "sizes"}) for line in lines]
-    compared = [row for row in rows if row.evaluation in EVALUATIONS]
-    peers = [peer for peer in ("jax", "torch") if all(peer in row.ratios for row in compared)]
+    rows = [
+        Row(**{key: value for key, value in line.items() if key != "sizes"})
+        for line in lines
+        if line["evaluation"] in EVALUATIONS
+    ]
+    peers = [peer for peer in ("jax", "torch") if all(peer in row.ratios for row in rows)]
     tables = {
         "setting": f"Measured with {setting(None, tuple(sorted(set().union(*(row.ratios for row in rows)))))}.",
-        "rates": rate_table(compared, peers),
-        "factors": factors_table(rows),
-        "summary": summary_table(compared, peers),
+        "rates": rate_table(rows, peers),
+        "summary": summary_table(rows, peers),
         "threads": threads_table(),
         "memory": memory_table(),
     }
