@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LINKS = (1.0, 10.0, 100.0)
 """Bandwidths in Gbit/s."""
-_SHOWN = (1, 4, 16, 64, 256, 1024)
+_SHOWN = (1, 4, 16, 64, 256)
 _ALONE = 0.5
 """Place on the axis of one machine without a network."""
 
@@ -38,6 +38,8 @@ class Way:
     Attributes
     ----------
     title : str
+    label : str
+        The target in a few words.
     trainings : tuple of Training
         Methods that reach it with every seed.
     first_order : frozenset of str
@@ -47,6 +49,7 @@ class Way:
     """
 
     title: str
+    label: str
     trainings: tuple[Training, ...]
     first_order: frozenset[str]
     missing: tuple[str, ...]
@@ -115,28 +118,30 @@ def _way(
 ) -> Way:
     from hfnumba.bench.quality.methods import CONTESTANTS  # noqa: PLC0415
     from hfnumba.bench.targets import Training  # noqa: PLC0415
-    from hfnumba.figures.quality import title  # noqa: PLC0415
+    from hfnumba.figures.quality import NAMES, title  # noqa: PLC0415
 
     trainings, missing = [], []
     for one in summary.attainments:
         own = _registered(one.method)
-        costs = [one.median(cost) for cost in ("rounds", "gflop", "seconds")]
+        rounds, gflop, seconds = (one.median(cost) for cost in ("rounds", "gflop", "seconds"))
         if own is None:
             continue
-        if None in costs:
+        if rounds is None or gflop is None or seconds is None:
             missing.append(one.setting)
             continue
         round_cost = measure_round(own)
         if CONTESTANTS[one.method].is_first_order:
             # Its update is a part of the seconds that workers share, in its favour.
             round_cost = replace(round_cost, client_s=0.0)
-        trainings.append(Training(one.setting, *(float(cost or 0) for cost in costs), round_cost))
+        trainings.append(Training(one.setting, rounds, gflop, seconds, round_cost))
     if not trainings:
         raise UsageError(
             f"expected a method that reaches the {title(problem, summary)} with every seed in {path}; run it for longer"
         )
     first_order = frozenset(a.setting for a in summary.attainments if CONTESTANTS[a.method].is_first_order)
-    return Way(f"{name}: {title(problem, summary)}", tuple(trainings), first_order, tuple(missing))
+    text = title(problem, summary)
+    label = f"Adam's lowest {NAMES[summary.quantity]}" if summary.is_reference else text
+    return Way(f"{name}: {text}", label, tuple(trainings), first_order, tuple(missing))
 
 
 def _registered(contestant: str) -> str | None:
@@ -181,13 +186,28 @@ def _section(constants: Constants, way: Way) -> list[str]:
         lines.append([one.setting, f"{link:g}", *times, f"{_number(seconds[best])} ({best:,})"])
     names = [f"{p:,} workers, s" if p > 1 else "1 worker, s" for p in _SHOWN]
     parts.append(markdown(["method", "Gbit/s", *names, "least, s (workers)"], lines))
+    return [*parts, _fastest(way, found), *_crossing_table(way, found)]
+
+
+def _fastest(way: Way, seconds: Mapping[float, dict[str, list[float]]]) -> str:
+    """Say which method is the fastest on each network, by the number of workers."""
+    texts = []
+    for link, found in seconds.items():
+        names = [min(found, key=lambda name: found[name][k]) for k in range(len(WORKERS))]
+        changes = [k for k in range(1, len(WORKERS)) if names[k] != names[k - 1]]
+        later = [f"{_short(names[k])} from {WORKERS[k]:,} workers on" for k in changes]
+        texts.append(f"{link:g} Gbit/s: {', '.join([_short(names[0]), *later])}")
+    return f"The fastest: {'; '.join(texts)}."
+
+
+def _crossing_table(way: Way, seconds: Mapping[float, dict[str, list[float]]]) -> list[str]:
+    """Table of the pairs of methods whose order depends on the number of workers; nothing if there are none."""
     pairs = [
-        [f"{a.setting} : {b.setting}", *(_order(a, b, found[link]) for link in LINKS)]
+        [f"{_short(a.setting)} : {_short(b.setting)}", *(_order(a, b, found) for found in seconds.values())]
         for a, b in itertools.combinations(way.trainings, 2)
     ]
-    if pairs:
-        parts.append(markdown(["the faster of", *(f"{link:g} Gbit/s" for link in LINKS)], pairs))
-    return parts
+    crossing = [pair for pair in pairs if any("from" in cell for cell in pair[1:])]
+    return [markdown(["the faster of", *(f"{link:g} Gbit/s" for link in seconds)], crossing)] if crossing else []
 
 
 def _order(a: Training, b: Training, seconds: dict[str, list[float]]) -> str:
@@ -219,7 +239,7 @@ def _draw(out: Path, constants: Constants, ways: Sequence[Way]) -> list[Path]:
         for j, link in enumerate(LINKS):
             _panel(axes[i, j], way, _seconds(constants, way, link), methods)
             axes[i, j].set_title(f"{link:g} Gbit/s" if i == 0 else "", fontsize=10)
-        axes[i, 0].set_ylabel(f"seconds to {way.title.partition(': ')[2].partition(' (')[0]}", fontsize=9)
+        axes[i, 0].set_ylabel(f"seconds to {way.label}", fontsize=9)
         axes[i, 0].annotate(
             way.title.partition(":")[0], (0, 1), (0, 4), "axes fraction", "offset points", fontweight="bold"
         )

@@ -78,15 +78,20 @@ def test_medians_over_the_seeds_are_modelled_for_each_network(tmp_path):
 
 def test_the_table_names_the_faster_method_and_where_another_one_is(tmp_path):
     *_, text, _ = write_targets(tmp_path, CONSTANTS, [file_of_results(tmp_path)], measured)
-    rows = {line.split(" | ")[0]: line for line in text.read_text().splitlines()}
-    assert rows["| kfac : hf-bicgstab"] == "| kfac : hf-bicgstab | kfac | kfac | kfac |"
-    (pair,) = [rows[key] for key in rows if key == "| torch-adam, 256 rows : hf-bicgstab"]
+    error, held_out = text.read_text().split("**digits: held-out error of")
+    assert "The fastest: 1 Gbit/s: kfac, lbfgs from 16 workers on; 10 Gbit/s: kfac; 100 Gbit/s: kfac." in error
+    assert "The fastest: 1 Gbit/s: kfac; 10 Gbit/s: kfac; 100 Gbit/s: kfac." in held_out
+    rows = [line for line in error.splitlines() if " : " in line]
+    assert "| kfac : lbfgs | kfac; lbfgs from 16 workers | kfac | kfac |" in rows
+    assert not [line for line in rows if "kfac : hf-bicgstab" in line], "it is slower with any number of workers"
+    pair = next(line for line in rows if line.startswith("| torch-adam : hf-bicgstab |"))
     assert "torch-adam; hf-bicgstab from" in pair
 
 
 def test_a_target_that_adam_sets_comes_once(tmp_path):
     path = file_of_results(tmp_path, [{"quantity": "test_error", "value": None}, {"quantity": "loss", "value": None}])
     (way,) = ways_of(path, measured)
+    assert way.label == "Adam's lowest held-out error"
     assert way.title.startswith("digits: held-out error of 4.00 %, 4.00 % (the lowest of Adam")
 
 
