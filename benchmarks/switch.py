@@ -74,15 +74,15 @@ class Switch:
             _run("ip", "link", "add", self._device, "type", "veth", "peer", "name", "port", "netns", self._switch)
             _run("ip", "addr", "add", f"{self.here}/24", "dev", self._device)
             for k, space in enumerate(self._spaces):
-                peer = ("peer", "name", "link", "netns", space)
+                peer = ("peer", "name", "inside", "netns", space)
                 _run(*inside, "link", "add", f"port{k}", "type", "veth", *peer)
-                _run("ip", "-n", space, "addr", "add", f"{self._network}.{k + 2}/24", "dev", "link")
-                for device in ("lo", "link"):
-                    _run("ip", "-n", space, "link", "set", device, "up")
+                _run("ip", "-n", space, "addr", "add", f"{self._network}.{k + 2}/24", "dev", "inside")
+                for device in ("lo", "inside"):
+                    _run("ip", "-n", space, "link", "set", "dev", device, "up")
             for port in ("port", *(f"port{k}" for k in range(len(self._spaces)))):
-                _run(*inside, "link", "set", port, "master", "bridge", "up")
-            _run(*inside, "link", "set", "bridge", "up")
-            _run("ip", "link", "set", self._device, "up")
+                _run(*inside, "link", "set", "dev", port, "master", "bridge", "up")
+            _run(*inside, "link", "set", "dev", "bridge", "up")
+            _run("ip", "link", "set", "dev", self._device, "up")
         except BaseException:
             self.__exit__()
             raise
