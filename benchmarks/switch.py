@@ -180,22 +180,13 @@ def cluster(n_workers):
 
 
 def compare(network, constants, n_workers, links=LINKS):
-    """Yield link, run, and seconds beyond those without a limit: measured, and modelled."""
+    """Yield link, run, and the modelled seconds of its transport; refuse other bits, bytes or rounds than here."""
     alone = train(network, lambda problem: LocalEngine(problem, 1))
     with cluster(n_workers) as (switch, client):
-
-        def over_network():
-            return train(network, lambda problem: remote_engine(problem, client, STAR), switch.nbytes)
-
-        free = over_network()
         for wanted in links:
             link = switch.limit(wanted)
-            found = over_network()
-            same = found.theta == free.theta == alone.theta and found.nbytes == free.nbytes == alone.nbytes
-            if not same or found.rounds != alone.rounds:
+            found = train(network, lambda problem: remote_engine(problem, client, STAR), switch.nbytes)
+            if (found.theta, found.nbytes, found.rounds) != (alone.theta, alone.nbytes, alone.rounds):
                 raise HfnumbaError(f"over {link} the run has other bits, bytes or rounds than in one process")
-            slow, fast = (
-                transport_s(c, found.round_cost, n_workers)
-                for c in (on_network(constants, link.gbit_s, link.latency_s), constants)
-            )
-            yield link, found, found.seconds - free.seconds, found.rounds * (slow - fast)
+            limited = on_network(constants, link.gbit_s, link.latency_s)
+            yield link, found, found.rounds * transport_s(limited, found.round_cost, n_workers)

@@ -37,7 +37,7 @@ def test_over_a_limited_link_the_bits_and_bytes_are_those_of_one_process():
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"network namespaces are not allowed here: {error}")
     # compare() refuses other bits, rounds or bytes.
-    ((link, found, _, modelled),) = compare(NETWORK, CONSTANTS, 2, [Link(0.01, 1e-3)])
+    ((link, found, modelled),) = compare(NETWORK, CONSTANTS, 2, [Link(0.01, 1e-3)])
     assert link.gbit_s == 0.01
     assert 2 * found.nbytes < found.passed
     assert modelled > 0
