@@ -16,8 +16,8 @@ from tests.limits import LIMIT_S, until
 
 HF = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')"]
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
-KFAC = ["--method", "kfac", "--batch-rows", "2"]
-"""After BASE: 90 steps in an epoch, between which a run may stop."""
+KFAC = ["--method", "kfac", "--batch-rows", "8"]
+"""After BASE: 22 steps in an epoch, between which a run may stop."""
 
 
 def start(store, run, *more):
