@@ -19,7 +19,7 @@ MARKER = "HFNUMBA_TEST_JOB"
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
 KFAC = ["--method", "kfac", "--batch-rows", "16"]
-"""After BASE: eleven steps in an epoch, between which a run may stop."""
+"""After BASE: eleven steps in an epoch."""
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
 # By default Open MPI refuses root, and more ranks than processors; MPICH ignores these variables.
 ENV = {
@@ -196,10 +196,9 @@ def straight(store, run, n, *more):
     return theta(run)
 
 
-def resumed(store, run, n, *more):
+def resumed(store, run, n):
     """The parameters after n iterations of a run that was interrupted, continued in one process."""
-    words = train_words(store, run, "--max-iterations", n, "--resume", *more, cluster="none")
-    status, err = alone(words, run.parent)
+    status, err = alone(train_words(store, run, "--max-iterations", n, "--resume", cluster="none"), run.parent)
     assert status == 0, err
     assert "continuing after iteration" in err
     return theta(run)

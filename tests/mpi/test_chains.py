@@ -20,7 +20,7 @@ import pytest
 
 from hfnumba.atomic import TEMPORARY
 from hfnumba.checkpoint import iterations
-from tests.mpi.ranks import KFAC, SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
+from tests.mpi.ranks import SCRIPT, mpi_job, resumed, script_job, start, straight, train_words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
@@ -64,14 +64,9 @@ MPI = [
 ]
 
 
-METHODS = {"local": [], "mpich": KFAC, "open_mpi": []}
-"""Settings of each chain: that of MPICH also stops and resumes between the steps of an epoch."""
-
-
-def launch(link, mpi, store, run, more):
+def launch(link, mpi, store, run):
     kind, _, n = link.where.partition(":")
-    where = None if mpi else link.where
-    words = train_words(store, run, "--max-iterations", 100_000, "--resume", *more, cluster=where)
+    words = train_words(store, run, "--max-iterations", 100_000, "--resume", cluster=None if mpi else link.where)
     if kind == "mpi":
         return mpi_job(mpi, n, [*words, "--cluster", "mpi"], run.parent)
     if kind == "mpi.sh":
@@ -157,15 +152,15 @@ def check_end(job, link, kills):
 @pytest.mark.parametrize("launcher", ["local", "mpich", "open_mpi"])
 def test_whatever_is_killed_or_stopped_nothing_is_left_and_the_run_goes_on(launcher, request, toy_store, tmp_path):
     mpi = None if launcher == "local" else request.getfixturevalue(launcher)
-    run, rng, counted, more = tmp_path / "r", random.Random(launcher), Counter(), METHODS[launcher]
+    run, rng, counted = tmp_path / "r", random.Random(launcher), Counter()
     for link in LOCAL if mpi is None else MPI:
         # Open MPI answers SIGTERM by killing the ranks; therefore mpi.sh sends another signal.
         kills = isinstance(link.fault, str) or (launcher, link.where, link.fault) == ("open_mpi", "mpi:3", 15)
-        job = launch(link, mpi, toy_store, run, more)
+        job = launch(link, mpi, toy_store, run)
         saved = strike(job, link, run, rng)
         check_end(job, link, kills)
         counted["killed" if kills else "stopped"] += 1
         counted["before a checkpoint"] += saved < 0
     assert min(counted.values()) >= 1, counted
     n = newest(run) + 2
-    assert resumed(toy_store, run, n, *more) == straight(toy_store, tmp_path / "s", n, *more)
+    assert resumed(toy_store, run, n) == straight(toy_store, tmp_path / "s", n)
