@@ -138,7 +138,12 @@ def main() -> None:
         help="a Markdown file with markers named `setting`, `rates`, `summary`, `threads` and `memory`",
     )
     given = parser.parse_args()
-    rows = [Row(**json.loads(line)) for line in given.rates.read_text().splitlines()]
+    lines = [json.loads(line) for line in given.rates.read_text().splitlines()]
+    rows = [
+        Row(**{key: value for key, value in line.items() if key != "sizes"})
+        for line in lines
+        if line["evaluation"] in EVALUATIONS
+    ]
     peers = [peer for peer in ("jax", "torch") if all(peer in row.ratios for row in rows)]
     tables = {
         "setting": f"Measured with {setting(None, tuple(sorted(set().union(*(row.ratios for row in rows)))))}.",

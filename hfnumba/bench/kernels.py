@@ -1,8 +1,9 @@
-"""GFLOP/s of loss, gradient and curvature products, against sgemm on this machine and against peers.
+"""GFLOP/s of loss, gradient, curvature products and Kronecker factors, against sgemm on this machine and against peers.
 
 All measurements of a cell take turns in one process, and medians are compared, so that a temporary slowdown of the
 machine affects all of them. Operations are counted minimally, per row with W weights, W_1 of them in the
-first layer (whose input needs no derivative): loss 2W, gradient 6W - 2W_1, Hv 12W - 8W_1, Gv 8W - 4W_1.
+first layer (whose input needs no derivative): loss 2W, gradient 6W - 2W_1, Hv 12W - 8W_1, Gv 8W - 4W_1; Kronecker
+factors 4W - 2W_1 for forward and backward pass, and n (n + 1), half of a matrix product, for a factor of order n.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from hfnumba.bench.peers import PEERS, Evaluations, Problem, versions
 from hfnumba.engine import ArrayObjective
+from hfnumba.engine.evaluations import KroneckerFactors
 from hfnumba.kernels.blas import arithmetic, limit_blas_threads
 from hfnumba.kernels.blocks import BLOCK_ROWS
 from hfnumba.network import Network
@@ -33,6 +35,8 @@ PURPOSES = {
 ROWS = (512, 4096, 16384)
 MANY_ROWS = 60000
 EVALUATIONS = ("loss", "gradient", "Hv", "Gv")
+"""Evaluations that peers have as well."""
+OUR_EVALUATIONS = (*EVALUATIONS, "factors")
 _SGEMM_REPEATS = 4
 _SQUARE = 768
 _SETTLE_S = _TURN_S = 0.02
@@ -72,11 +76,18 @@ def flops(sizes: tuple[int, ...], evaluation: str) -> int:
     """Minimal number of operations per row."""
     w = sum(a * b for a, b in itertools.pairwise(sizes))
     first = sizes[0] * sizes[1]
-    return {"loss": 2 * w, "gradient": 6 * w - 2 * first, "Hv": 12 * w - 8 * first, "Gv": 8 * w - 4 * first}[evaluation]
+    triangles = sum(a * (a + 1) + b * (b + 1) for a, b in itertools.pairwise(sizes))
+    return {
+        "loss": 2 * w,
+        "gradient": 6 * w - 2 * first,
+        "Hv": 12 * w - 8 * first,
+        "Gv": 8 * w - 4 * first,
+        "factors": 4 * w - 2 * first + triangles,
+    }[evaluation]
 
 
 def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
-    """Four evaluations by the public interface, each with an objective of its own.
+    """Evaluations by the public interface, and Kronecker factors, each with an objective of its own.
 
     An objective compares theta with the one of its last linearisation, which would save work that no optimiser repeats.
     """
@@ -92,11 +103,17 @@ def our_evaluations(problem: Problem, n_threads: int) -> Evaluations:
         operator = getattr(objective().linearize(problem.theta), curvature)()
         return lambda: operator.matvec(problem.v)
 
+    def factors() -> Callable[[], Any]:
+        one = objective()
+        name = one.vectors.acquire(problem.theta)
+        return lambda: one.evaluate(KroneckerFactors(name))
+
     return {
         "loss": lambda: value("value"),
         "gradient": lambda: value("value_and_gradient"),
         "Hv": lambda: product("hessian"),
         "Gv": lambda: product("gauss_newton"),
+        "factors": factors,
     }
 
 
@@ -197,7 +214,7 @@ def _cell(name: str, problem: Problem, peers: tuple[str, ...], seconds: float, n
     seconds_of = measure(jobs, seconds)
     peak = max(gflop / seconds_of[key] for key, (_, gflop) in gemms.items())
     out = []
-    for key in EVALUATIONS:
+    for key in OUR_EVALUATIONS:
         rate = 1e-9 * flops(network.sizes, key) * rows / seconds_of[f"hfnumba {key}"]
         ours = seconds_of[f"hfnumba {key}"]
         ratios = {peer: seconds_of[f"{peer} {key}"] / ours for peer in peers if f"{peer} {key}" in seconds_of}

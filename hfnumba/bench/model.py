@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from hfnumba.engine.cluster.assignment import arrange
 from hfnumba.engine.cluster.messages import Branch
@@ -133,6 +133,20 @@ def exchanges(work: Workload) -> tuple[Exchange, ...]:
     )
 
 
+class Traffic(Protocol):
+    """What a round sends to a worker and receives from it, in bytes."""
+
+    @property
+    def nbytes_out(self) -> float:
+        """Bytes to one worker."""
+        ...
+
+    @property
+    def nbytes_in(self) -> float:
+        """Bytes from one worker."""
+        ...
+
+
 @functools.cache
 def hops(n_workers: int, fan_in: int | None = None) -> tuple[int, int]:
     """Number of levels of the tree of workers, and of sequential messages on its longest path.
@@ -160,11 +174,11 @@ def compute_s(constants: Constants, exchange: Exchange, work: Workload, n_worker
     return rate.seconds(exchange.rows * partitions / work.n_partitions, partitions, exchange.points)
 
 
-def transport_s(constants: Constants, exchange: Exchange, n_workers: int, fan_in: int | None = None) -> float:
+def transport_s(constants: Constants, traffic: Traffic, n_workers: int, fan_in: int | None = None) -> float:
     """Seconds to send to all workers, to receive and to add their answers; relays do this in parallel."""
     levels, messages = hops(n_workers, fan_in)
     back = constants.receive_s_per_byte + constants.add_s_per_byte
-    each = constants.message_s + constants.send_s_per_byte * exchange.nbytes_out + back * exchange.nbytes_in
+    each = constants.message_s + constants.send_s_per_byte * traffic.nbytes_out + back * traffic.nbytes_in
     return constants.round_s + constants.relay_s * (levels - 1) + each * messages
 
 
@@ -193,9 +207,14 @@ def transport_share(constants: Constants, work: Workload, n_workers: int, fan_in
     return rounds / iteration_s(constants, work, n_workers, fan_in)["iteration"]
 
 
+def fan_ins(n_workers: int) -> tuple[int | None, ...]:
+    """Fan-ins to choose from: None, which is the star, and powers of two."""
+    return (None, *(2**k for k in range(1, max(1, math.ceil(math.log2(max(2, n_workers)))))))
+
+
 def best_fan_in(constants: Constants, work: Workload, n_workers: int) -> int | None:
     """Fan-in of the fastest iteration; None if no tree is faster than the star."""
-    choices: list[int | None] = [None, *(2**k for k in range(1, max(1, math.ceil(math.log2(max(2, n_workers))))))]
+    choices = fan_ins(n_workers)
     times = [iteration_s(constants, work, n_workers, fan_in)["iteration"] for fan_in in choices]
     return choices[times.index(min(times))]
 

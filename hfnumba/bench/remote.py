@@ -10,8 +10,9 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from distributed import Client, Scheduler, Worker
 
@@ -23,6 +24,24 @@ _START_TIMEOUT_S, _END_TIMEOUT_S = 120, 20
 _NO_LIMIT = 0
 
 
+@dataclass(frozen=True)
+class WorkerProcess:
+    """A process with workers.
+
+    Attributes
+    ----------
+    listen : str
+        Host that they listen at, as Dask takes it.
+    n_workers : int
+    launcher : tuple of str
+        Words in front of its command, such as those that enter a network namespace.
+    """
+
+    listen: str
+    n_workers: int
+    launcher: tuple[str, ...] = ()
+
+
 @contextmanager
 def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
     """Start ``n_workers`` workers of one thread each in ``n_processes`` processes, and yield a client of them.
@@ -32,17 +51,31 @@ def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
     ClusterError
         If they do not start.
     """
+    with private_folder() as folder:
+        listen = host(folder)
+        counts = [(k + 1) * n_workers // n_processes - k * n_workers // n_processes for k in range(n_processes)]
+        with workers_at(listen, [WorkerProcess(listen, count) for count in counts if count]) as client:
+            yield client
+
+
+@contextmanager
+def workers_at(listen: str, processes: Sequence[WorkerProcess]) -> Iterator[Client]:
+    """Start a scheduler that listens at a host, and processes with workers of one thread each; yield their client.
+
+    Raises
+    ------
+    ClusterError
+        If they do not start.
+    """
+    n_workers = sum(process.n_workers for process in processes)
     with ExitStack() as stack:
-        listen = host(stack.enter_context(private_folder()))
-        scheduler = _child(stack, "scheduler", listen)
+        scheduler = _child(stack, (), "scheduler", listen)
         assert scheduler.stdout is not None
         address = scheduler.stdout.readline().decode().strip()
         if not address:
             raise ClusterError("the scheduler of the measurement did not start; see its messages above")
-        for k in range(n_processes):
-            count = (k + 1) * n_workers // n_processes - k * n_workers // n_processes
-            if count:
-                _child(stack, "workers", listen, address, str(count))
+        for one in processes:
+            _child(stack, one.launcher, "workers", one.listen, address, str(one.n_workers))
         client = stack.enter_context(Client(address))
         try:
             client.wait_for_workers(n_workers, timeout=_START_TIMEOUT_S)
@@ -51,8 +84,8 @@ def remote_workers(n_workers: int, n_processes: int) -> Iterator[Client]:
         yield client
 
 
-def _child(stack: ExitStack, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hfnumba.bench.remote", *arguments]
+def _child(stack: ExitStack, launcher: tuple[str, ...], *arguments: str) -> subprocess.Popen[bytes]:
+    command = [*launcher, sys.executable, "-m", "hfnumba.bench.remote", *arguments]
     quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "error"}
     # In a process group of its own: Ctrl-C is for the parent, whose end closes standard input.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, process_group=0)

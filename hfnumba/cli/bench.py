@@ -50,10 +50,10 @@ def bench() -> None:
 )
 @click.option("--quick", is_flag=True, help="Measure only tanh and 4096 rows.")
 def kernels(as_json: bool, peers: str, seconds: float, threads: int | None, quick: bool) -> None:
-    """Measure loss, gradient and curvature products in GFLOP/s.
+    """Measure loss, gradient, curvature products and Kronecker factors in GFLOP/s.
 
     They are shown as a share of the best sgemm of this process, and against other libraries. Hv is a product with the
-    Hessian, Gv with the Gauss–Newton matrix.
+    Hessian, Gv with the Gauss–Newton matrix; factors are those of kfac, counted as half matrix products.
 
     A ratio (x jax) is the time of the peer divided by that of hfnumba; above 1, hfnumba is faster. Products of both
     reuse their primal pass.

@@ -22,12 +22,15 @@ class FigureOptions:
         Whether to make a small version, within 3 minutes on two processors.
     cluster : str
         See :func:`hfnumba.launch.open_cluster`.
+    results : tuple of Path
+        Files of results of ``hfnumba bench quality``, for figure 2 only: it then has the time of training as well.
     """
 
     store: Path | None
     out: Path
     quick: bool = False
     cluster: str = "none"
+    results: tuple[Path, ...] = ()
 
 
 class FigureStopped(HfnumbaError):  # noqa: N818 - not an error

@@ -21,10 +21,13 @@ from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.figures.two_picture import draw
 from hfnumba.figures.two_results import PARTITIONS, TIMIT_ROWS, Found, Measurements, Results, counts
 from hfnumba.figures.two_table import write_tables
+from hfnumba.figures.two_targets import write_targets
 from hfnumba.progress import Reporter
 
 if TYPE_CHECKING:
     from hfnumba.bench.model import Workload
+    from hfnumba.bench.round_costs import RoundCost
+    from hfnumba.network import Network
     from hfnumba.store import Split, Store
 
 HIDDEN = (512, 512, 512)
@@ -85,7 +88,8 @@ def make(options: FigureOptions, reporter: Reporter, limit_s: float | None = Non
     """Measure, draw, and return the files written.
 
     The network is that of the paper, 360-512-512-512-1973, with the features and classes of the store. Without a store,
-    synthetic data of TIMIT's shape are built. The figure starts its own workers; ``options.cluster`` is not used.
+    synthetic data of TIMIT's shape are built. The figure starts its own workers; ``options.cluster`` is not used. With
+    ``options.results`` there is a second picture, see :func:`hfnumba.figures.two_targets.write_targets`.
 
     Parameters
     ----------
@@ -106,7 +110,10 @@ def make(options: FigureOptions, reporter: Reporter, limit_s: float | None = Non
     store = _store(options, plan, reporter)
     pieces = Pieces(options.out / "runs" / "two", plan.n_measurements, reporter, limit_s)
     results = measured(plan, store, pieces)
-    return [*draw(options.out, results), *write_tables(options.out, results)]
+    paths = [*draw(options.out, results), *write_tables(options.out, results)]
+    if options.results:
+        paths += write_targets(options.out, results.constants, options.results, partial(_round_cost, pieces))
+    return paths
 
 
 def _store(options: FigureOptions, plan: Measurements, reporter: Reporter) -> Store:
@@ -188,6 +195,14 @@ def _constants(plan: Measurements, split: Split, network: Any, pieces: Pieces, b
     adding = pieces.get("adding", settings, lambda: scaling.measure_adding(network.n_params, plan.repeats))
     relay = {"relay_s": scaling.relay_seconds(rounds, chain)}
     return {"rates": rates, "rounds": scaling.fit_rounds(rounds, adding) | relay}
+
+
+def _round_cost(pieces: Pieces, method: str, network: Network) -> RoundCost:
+    from hfnumba.bench.round_costs import RoundCost, measure_round  # noqa: PLC0415
+
+    settings = {"network": repr(network), "machine": _machine()}
+    name = f"round-of-{method}-{'-'.join(map(str, network.sizes))}"
+    return RoundCost(**pieces.get(name, settings, lambda: asdict(measure_round(method, network))))
 
 
 def _machine() -> str:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from hfnumba.bench.kernels import EVALUATIONS, flops, measure, our_evaluations, random_problem
+from hfnumba.bench.kernels import EVALUATIONS, OUR_EVALUATIONS, flops, measure, our_evaluations, random_problem
 from hfnumba.bench.peers import PEERS
 from hfnumba.network import Network
 
@@ -24,7 +24,8 @@ def test_a_peer_evaluates_the_same(name):
         pytest.skip(f"{name} is not installed")
     problem = random_problem(NETWORK, 40)
     ours, theirs = our_evaluations(problem, 1), PEERS[name](problem)
-    assert list(ours) == list(theirs) == list(EVALUATIONS)
+    assert list(theirs) == list(EVALUATIONS)
+    assert list(ours) == list(OUR_EVALUATIONS)
     for evaluation in EVALUATIONS:
         mine, other = (_numbers(prepared[evaluation]()()) for prepared in (ours, theirs))
         np.testing.assert_allclose(other[-mine.size :], mine[-other.size :], rtol=2e-4, atol=1e-6)
@@ -35,6 +36,15 @@ def test_operations_are_counted_as_the_passes_do_them():
     # Forward pass, gradients of weights, and deltas except for the input of the first layer.
     assert flops(NETWORK.sizes, "gradient") == 2 * (forward + forward + (forward - 7 * 6))
     assert flops(NETWORK.sizes, "loss") == 2 * forward
+    # Forward and backward, and half of the products of inputs, and of deltas, with themselves.
+    halves = sum(n * (n + 1) for n in (7, 6, 6, 5, 5, 4))
+    assert flops(NETWORK.sizes, "factors") == 2 * (forward + forward - 7 * 6) + halves
+
+
+def test_the_factors_that_are_measured_are_those_of_all_rows():
+    problem = random_problem(NETWORK, 40)
+    (answer,) = our_evaluations(problem, 1)["factors"]()()
+    np.testing.assert_allclose(answer["a1"], problem.X.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
 def test_jobs_take_turns():

@@ -32,6 +32,19 @@ def test_flags_reach_the_figure_and_paths_are_printed(monkeypatch, tmp_path):
     assert (str(options.store), options.out, options.quick, options.cluster) == ("a.zarr", tmp_path, True, "local:2")
 
 
+def test_files_of_results_are_for_figure_2(monkeypatch):
+    seen = []
+
+    def make(options, reporter):
+        seen.append([path.name for path in options.results])
+        return []
+
+    assert run(monkeypatch, make, "2", "--results", "a.jsonl", "--results", "b.jsonl").exit_code == 0
+    assert seen == [["a.jsonl", "b.jsonl"]]
+    refused = run(monkeypatch, make, "1", "--results", "a.jsonl")
+    assert refused.exit_code == 2 and "--results is for figure 2, got figure 1; leave it out" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from tests.limits import LIMIT_S, until
 from tests.mpi.ranks import BASE, LOOK_S, straight, theta
 
 HF = [sys.executable, "-c", "from hfnumba.cli import main; main(prog_name='hfnumba')"]
+KFAC = ["--method", "kfac", "--batch-rows", "8"]
+"""After BASE: 22 steps in an epoch, between which a run may stop."""
 
 
 def start(store, run, *more):
@@ -54,18 +57,20 @@ def all_gone(pgid):
 
 
 @pytest.mark.parametrize(
-    ("cluster", "number", "whole_group"),
+    ("cluster", "number", "whole_group", "more"),
     [
-        ("local:2", signal.SIGINT, True),
-        ("none", signal.SIGTERM, False),
-        pytest.param("local:2", signal.SIGHUP, True, marks=pytest.mark.slow),
+        ("local:2", signal.SIGINT, True, []),
+        ("none", signal.SIGTERM, False, []),
+        pytest.param("local:2", signal.SIGHUP, True, [], marks=pytest.mark.slow),
+        pytest.param("local:3", signal.SIGINT, True, KFAC, marks=pytest.mark.slow),
     ],
+    ids=["local-SIGINT", "none-SIGTERM", "local-SIGHUP", "kfac-SIGINT"],
 )
 @pytest.mark.usefixtures("no_nohup")
 def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
-    toy_store, tmp_path, cluster, number, whole_group
+    toy_store, tmp_path, cluster, number, whole_group, more
 ):
-    process = start(toy_store, tmp_path / "r", "--max-iterations", 100_000, "--cluster", cluster)
+    process = start(toy_store, tmp_path / "r", "--max-iterations", 100_000, "--cluster", cluster, *more)
     wait_for_iteration(process, tmp_path / "r", 1)
     (os.killpg if whole_group else os.kill)(process.pid, number)
     err = finish(process)
@@ -78,10 +83,11 @@ def test_a_signal_stops_at_a_checkpoint_and_resuming_gives_the_same_bits(
     done = iterations(tmp_path / "r" / "checkpoints")[-1]
     assert done >= 1
     n = done + 2
-    again = start(toy_store, tmp_path / "r", "--max-iterations", n, "--resume", "--cluster", "none", "--threads", 1)
+    words = ["--max-iterations", n, "--resume", "--cluster", "none", "--threads", 1]
+    again = start(toy_store, tmp_path / "r", *more, *words)
     assert f"continuing after iteration {done}\n" in finish(again)
     assert again.returncode == 0
-    assert theta(tmp_path / "r") == straight(toy_store, n)
+    assert theta(tmp_path / "r") == straight(toy_store, n, *more)
 
 
 def test_a_signal_before_the_run_begins_waits_for_it(toy_store, tmp_path):
@@ -169,3 +175,29 @@ def test_a_worker_that_is_silent_for_the_time_given_is_replaced(toy_store, tmp_p
     assert all(int(s) < 60 for s in silent_s), "60 is what it would be without the flag"
     assert all_gone(process.pid)
     assert theta(tmp_path / "r") == straight(toy_store, 40)
+
+
+def workers_of(process):
+    """Processes of the workers; one that was killed a moment ago has no command any more."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_kfac_has_the_bits_of_one_process_on_workers_that_are_killed(toy_store, tmp_path, n_workers):
+    settings = ["--max-iterations", 40, *KFAC]
+    process = start(toy_store, tmp_path / "r", *settings, "--cluster", f"local:{n_workers}")
+    for n in (0, 4):
+        wait_for_iteration(process, tmp_path / "r", n)
+        workers_of(process)[-1].kill()
+        assert process.poll() is None, "it ended before a worker was killed, so nothing was tried"
+    err = finish(process)
+    assert process.returncode == 0, err
+    assert err.count("is lost") >= 1, err
+    assert all_gone(process.pid)
+    assert theta(tmp_path / "r") == straight(toy_store, 40, *KFAC)

@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hfnumba.figures import two
 from hfnumba.figures.options import FigureOptions, FigureStopped
 from hfnumba.ingest import write_store
 from hfnumba.progress import SILENT
+from tests.figures.test_two_targets import file_of_results
 from tests.silent import Silent
 
 TOY = two.Measurements(300, (64, 128), (1, 2), (4,), (8,), (1, 2), 1)
@@ -68,6 +70,20 @@ def test_stored_measurements_are_not_counted(options):
     two.make(options, reporter)
     # Those that follow have other constants now, if the clock has.
     assert reporter.notes[0] == "measurement 1 of 7: kernels" and "measurement 2 of 4" in reporter.notes[1]
+
+
+def test_files_of_results_add_a_picture_of_the_time_to_targets(options):
+    path = file_of_results(options.out.parent)
+    reporter = Silent()
+    paths = two.make(replace(options, results=(path,)), reporter)
+    assert [found.name for found in paths[4:]] == [f"two-targets.{kind}" for kind in ("png", "svg", "md", "json")]
+    rounds = [note for note in reporter.notes if "round-of" in note]
+    assert [note.split()[-1] for note in rounds] == [
+        f"round-of-{method}-64-5-10" for method in ("adam", "kfac", "hf-bicgstab", "lbfgs")
+    ]
+    again = Silent()
+    two.make(replace(options, results=(path,)), again)
+    assert again.notes == []
 
 
 def test_the_table_says_what_was_found(options):

@@ -24,6 +24,8 @@ MARKER = "HFNUMBA_TEST_JOB"
 LOOK_S = 0.2
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 BASE = ["--hidden", "30,20", "--method", "hf-cg", "--curvature-rows", "100", "--l2", "1e-3", "--seed", "2"]
+KFAC = ["--method", "kfac", "--batch-rows", "16"]
+"""After BASE: eleven steps in an epoch."""
 NOISE = ("Traceback", "Warning", "WARNING", "ERROR", "CommClosed", "distributed.", "asyncio")
 # By default Open MPI refuses root, and more ranks than processors; MPICH ignores these variables.
 ENV = {
@@ -201,11 +203,11 @@ def in_this_process(words):
 
 
 @cache
-def straight(store, n):
+def straight(store, n, *more):
     """The parameters after n iterations of a run that is never interrupted, on two threads."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "r"
-        in_this_process(train_words(store, run, "--max-iterations", n, "--threads", 2, cluster="none"))
+        in_this_process(train_words(store, run, "--max-iterations", n, "--threads", 2, *more, cluster="none"))
         return theta(run)
 
 

@@ -21,6 +21,7 @@ from hfnumba.processors import available_memory
 from tests.limits import LIMIT_S
 from tests.mpi.ranks import (
     FAILING_SCRIPT,
+    KFAC,
     NOISE,
     alone,
     mpi_job,
@@ -34,8 +35,8 @@ from tests.mpi.ranks import (
 MANY = ("--max-iterations", 100_000)
 
 
-def check_good_run(mpi, store, tmp_path):
-    job = mpi_job(mpi, 4, train_words(store, tmp_path / "r", "--max-iterations", 3), tmp_path)
+def check_good_run(mpi, store, tmp_path, *more):
+    job = mpi_job(mpi, 4, train_words(store, tmp_path / "r", "--max-iterations", 3, *more), tmp_path)
     status, err = job.finish()
     assert status == 0, err
     assert err.count("running on mpi cluster at tls://127.0.0.1:") == 1
@@ -44,12 +45,13 @@ def check_good_run(mpi, store, tmp_path):
     for noise in NOISE:
         assert noise not in err
     assert job.left() == []
-    assert theta(tmp_path / "r") == straight(store, 3)
+    assert theta(tmp_path / "r") == straight(store, 3, *more)
 
 
 @pytest.mark.slow
-def test_a_good_run_is_quiet_and_has_the_bits_of_one_process(mpich, toy_store, tmp_path):
-    check_good_run(mpich, toy_store, tmp_path)
+@pytest.mark.parametrize("more", [[], KFAC], ids=["hf-cg", "kfac"])
+def test_a_good_run_is_quiet_and_has_the_bits_of_one_process(mpich, toy_store, tmp_path, more):
+    check_good_run(mpich, toy_store, tmp_path, *more)
 
 
 def test_a_store_that_is_not_there_ends_all_ranks(mpich, tmp_path):

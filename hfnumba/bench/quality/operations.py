@@ -99,7 +99,7 @@ def _(evaluation: QuadraticForm, sizes: Sizes, vectors: Vectors) -> int:
 
 @operations_per_row.register
 def _(evaluation: KroneckerFactors, sizes: Sizes, vectors: Vectors) -> int:
-    return primal_operations(sizes) + sum(a * (a + 1) + b * (b + 1) for a, b in itertools.pairwise(sizes))
+    return flops(sizes, "factors")
 
 
 @operations_per_row.register
