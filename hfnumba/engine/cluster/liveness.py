@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from hfnumba.engine.cluster.calls import Calls
+from hfnumba.engine.cluster.messages import GONE
 
 # At most this share of the time goes into asking the scheduler, unless that would be too rare to notice silence.
 _INTERVAL_S, _SHARE = 0.5, 0.01
@@ -46,21 +48,27 @@ async def await_answers(
     moved = {address: calls.moved(address) for address in tasks}
     signs: dict[str, asyncio.Future[None]] = {}
     given_up: dict[str, float | None] = {}
-    wait_s = _INTERVAL_S
+    interval_s = min(_INTERVAL_S, silence_s / 4)
+    wait_s = interval_s
 
     async def listen(address: str) -> None:
-        # Where data are not counted, any answer has to do.
-        if await calls.works(address) or calls.moved(address) is None:
-            heard[address] = loop.time()
+        with suppress(*GONE):
+            # Where data are not counted, any answer has to do.
+            if await calls.works(address) or calls.moved(address) is None:
+                heard[address] = loop.time()
 
     try:
         while pending := {a: task for a, task in tasks.items() if not task.done() and a not in given_up}:
+            begun = loop.time()
             _, late = await asyncio.wait(pending.values(), timeout=wait_s)
             if not late:
                 break
             asked = loop.time()
+            # Time in which this process itself was stopped or too busy to listen.
+            for address in heard:
+                heard[address] += max(0.0, asked - begun - wait_s)
             there = await present(pending)
-            wait_s = max(_INTERVAL_S, min((loop.time() - asked) / _SHARE, silence_s / 4))
+            wait_s = max(interval_s, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():
                 if task.done():
                     continue
