@@ -355,8 +355,10 @@ def test_a_signal_ends_the_wait_for_a_scheduler_at_once(monkeypatch):
     monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
     with socket.create_server(("127.0.0.1", 0)) as server, StopSignals(lambda name: None):
 
+        connections = []
+
         def accept():
-            server.accept()
+            connections.append(server.accept())
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=accept, daemon=True).start()
