@@ -354,7 +354,6 @@ def test_a_signal_ends_the_wait_for_a_scheduler_at_once(monkeypatch):
     """It accepts a connection and is silent, as one that is frozen."""
     monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
     with socket.create_server(("127.0.0.1", 0)) as server, StopSignals(lambda name: None):
-
         connections = []
 
         def accept():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -48,8 +48,7 @@ async def await_answers(
     moved = {address: calls.moved(address) for address in tasks}
     signs: dict[str, asyncio.Future[None]] = {}
     given_up: dict[str, float | None] = {}
-    interval_s = min(_INTERVAL_S, silence_s / 4)
-    wait_s = interval_s
+    wait_s = interval_s = min(_INTERVAL_S, silence_s / 4)
 
     async def listen(address: str) -> None:
         with suppress(*GONE):
@@ -59,14 +58,11 @@ async def await_answers(
 
     try:
         while pending := {a: task for a, task in tasks.items() if not task.done() and a not in given_up}:
-            begun = loop.time()
-            _, late = await asyncio.wait(pending.values(), timeout=wait_s)
+            late, paused_s = await _waited(pending.values(), wait_s)
             if not late:
                 break
+            heard.update({address: at + paused_s for address, at in heard.items()})
             asked = loop.time()
-            # Time in which this process itself was stopped or too busy to listen.
-            for address in heard:
-                heard[address] += max(0.0, asked - begun - wait_s)
             there = await present(pending)
             wait_s = max(interval_s, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():
@@ -85,7 +81,20 @@ async def await_answers(
         for address, task in tasks.items():
             if not task.done():
                 calls.abort(address)
-        for sign in signs.values():
-            sign.cancel()
-        await asyncio.gather(*signs.values(), return_exceptions=True)
+        await _cancel(signs.values())
     return given_up
+
+
+async def _waited(tasks: Iterable[asyncio.Future[Any]], wait_s: float) -> tuple[set[asyncio.Future[Any]], float]:
+    """Wait for tasks; return those that are not done, and how long this process was stopped or too busy to listen."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    _, late = await asyncio.wait(tasks, timeout=wait_s)
+    return late, max(0.0, loop.time() - begun - wait_s)
+
+
+async def _cancel(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
