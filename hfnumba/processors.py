@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from hfnumba import linux
 from hfnumba.errors import ClusterError
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 INTERPRETER_MEMORY = 224 * 2**20
 """Bytes that an interpreter takes with its libraries and kernels; compiling these takes half as much again."""
@@ -62,16 +59,19 @@ def mebibytes(nbytes: int) -> str:
     return f"{-(-nbytes // 2**20)}MiB"
 
 
-def check_memory(client: Client) -> None:
+def check_memory(limits: Mapping[str, int | None]) -> None:
     """Refuse workers that could not even load the libraries; Dask ends a worker that reaches its limit.
+
+    Parameters
+    ----------
+    limits : mapping of str to int or None
+        Memory limit of each worker in bytes; 0 or None for one without.
 
     Raises
     ------
     ClusterError
         Naming the workers, what they have and what they need.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    limits = {address: worker["memory_limit"] for address, worker in workers.items()}
     small = {address: limit for address, limit in sorted(limits.items()) if limit and limit < LEAST_MEMORY}
     if small:
         named = "; ".join(f"{address} has {mebibytes(small[address])}" for address in list(small)[:3])

@@ -131,27 +131,16 @@ def test_in_a_group_of_the_machine(groups):
     assert done.stdout.split() == ["1", str(600 * 2**20)]
 
 
-class Info:
-    """A client that knows the memory limits of its workers."""
-
-    def __init__(self, limits):
-        self.limits = limits
-
-    def scheduler_info(self, n_workers):
-        assert n_workers == -1
-        return {"workers": {address: {"memory_limit": limit} for address, limit in self.limits.items()}}
-
-
 def test_workers_that_could_not_start_are_refused_by_name():
     from hfnumba.errors import ClusterError
 
-    processors.check_memory(Info({}))
-    processors.check_memory(Info({"tcp://a": None, "tcp://b": 0, "tcp://c": processors.LEAST_MEMORY}))
+    processors.check_memory({})
+    processors.check_memory({"tcp://a": None, "tcp://b": 0, "tcp://c": processors.LEAST_MEMORY})
     small = {f"tcp://{name}": 150_000_000 for name in "abcd"}
     with pytest.raises(
         ClusterError, match=r"4 of 5 workers have a memory limit below the 249MiB.*and 1 more"
     ) as caught:
-        processors.check_memory(Info(small | {"tcp://e": GIB}))
+        processors.check_memory(small | {"tcp://e": GIB})
     assert "(tcp://a has 144MiB; tcp://b has 144MiB; tcp://c has 144MiB and 1 more)" in str(caught.value)
 
 

@@ -78,8 +78,9 @@ def predict(
     model = load_model(run, checkpoint)
     with ExitStack() as stack:
         reporter = stack.enter_context(stderr_reporter())
-        warm_up(reporter.note, reporter.progress)
+        # The ranks of a job wait for that, and not for minutes of compilation.
         placement = stack.enter_context(open_cluster(cluster, threads))
+        warm_up(reporter.note, reporter.progress)
         pool = stack.enter_context(open_pool(model, placement, threads))
         parts = predictions(model, rows, split, pool, reporter)
         if out is None:

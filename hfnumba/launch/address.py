@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.connection import connection
+from hfnumba.errors import ClusterError, StoppedError, UsageError
+from hfnumba.launch.connection import connection, scheduler_answer
 from hfnumba.stop import unless_stopped
 from hfnumba.versions import check_versions
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger(__name__)
-CONNECT_TIMEOUT_S = 8.0
+CONNECT_TIMEOUT_S = 30.0
 WORKERS_TIMEOUT_S = 600.0
 
 
@@ -37,7 +38,7 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
     UsageError
         If the address has another form.
     ClusterError
-        If nothing answers there within 8 seconds, it is not a Dask scheduler, it has no workers within ten minutes, or
+        If nothing answers there within 30 seconds, it is not a Dask scheduler, it has no workers within ten minutes, or
         its workers have other versions than this process.
 
     Notes
@@ -45,10 +46,10 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
     Certificates of a ``tls://`` cluster come from Dask's configuration (``distributed.comm.tls``).
     """
     _check_address(address)
-    identity = _identity(address)
-    if identity.get("type") != "Scheduler":
+    found = identity(address, CONNECT_TIMEOUT_S)
+    if found.get("type") != "Scheduler":
         raise ClusterError(
-            f"{address} is a Dask {str(identity.get('type', 'process')).lower()}, expected a scheduler; "
+            f"{address} is a Dask {str(found.get('type', 'process')).lower()}, expected a scheduler; "
             f"use the address that `dask scheduler` printed"
         )
     with connection(address, CONNECT_TIMEOUT_S) as client:
@@ -62,15 +63,33 @@ def _check_address(address: str) -> None:
         raise UsageError(f"expected an address such as tcp://10.0.0.1:8786, got {address!r}")
 
 
-def _identity(address: str) -> dict[str, Any]:
-    """Ask for the identity of the listener; a failed Dask client would keep trying to connect in its destructor."""
+def identity(address: str, timeout_s: float) -> dict[str, Any]:
+    """Ask for the identity of the listener; a failed Dask client would keep trying to connect in its destructor.
+
+    Raises
+    ------
+    ClusterError
+        If no Dask process of this version answers in time.
+    StoppedError
+        If a signal arrives that ends a run.
+    """
+    answer: Future[dict[str, Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(asyncio.run(_ask(address, timeout_s)))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # In a thread of its own: in a notebook this one runs an event loop already. Ctrl-C does not wait for it.
+    threading.Thread(target=ask, name="hfnumba-identity", daemon=True).start()
     try:
-        # In a thread of its own: in a notebook this one runs an event loop already.
-        with ThreadPoolExecutor(1, "hfnumba-identity") as executor:
-            return executor.submit(asyncio.run, _ask(address)).result()
-    except (TimeoutError, OSError):
+        return answer.result()
+    except StoppedError:
+        raise
+    except OSError:
         raise ClusterError(
-            f"no Dask scheduler answers at {address} within {CONNECT_TIMEOUT_S:g} s; check the address, "
+            f"no Dask scheduler answers at {address} within {timeout_s:g} s; check the address, "
             "and that the scheduler runs and can be reached from this machine"
         ) from None
     except TypeError as error:
@@ -85,14 +104,14 @@ def _identity(address: str) -> dict[str, Any]:
         ) from error
 
 
-async def _ask(address: str) -> dict[str, Any]:
+async def _ask(address: str, timeout_s: float) -> dict[str, Any]:
     from distributed.comm import connect  # noqa: PLC0415 - slow to import
     from distributed.core import send_recv  # noqa: PLC0415 - slow to import
     from distributed.security import Security  # noqa: PLC0415 - slow to import
 
     async def ask() -> dict[str, Any]:
         arguments = Security().get_connection_args("client")
-        comm = await connect(address, timeout=CONNECT_TIMEOUT_S, **arguments)
+        comm = await connect(address, timeout=timeout_s, **arguments)
         try:
             answer: dict[str, Any] = await send_recv(comm, op="identity", reply=True)
         finally:
@@ -100,11 +119,11 @@ async def _ask(address: str) -> dict[str, Any]:
         return answer
 
     # The timeout of connect does not include its handshake.
-    return await asyncio.wait_for(ask(), CONNECT_TIMEOUT_S)
+    return await unless_stopped(ask(), timeout_s)
 
 
 async def _check_workers(client: Client, address: str, timeout_s: float) -> None:
-    if not await client.scheduler.ncores():
+    if not await scheduler_answer(client.scheduler.ncores()):
         _log.warning("the cluster at %s has no workers yet; waiting up to %.0f s for one", address, WORKERS_TIMEOUT_S)
     try:
         await unless_stopped(client.wait_for_workers(1), WORKERS_TIMEOUT_S)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfnumba.errors import ClusterError, sentence
+from hfnumba.stop import unless_stopped
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 60.0
-_CLOSE_TIMEOUT_S = 10.0
+SCHEDULER_TIMEOUT_S = 60.0
+CLOSE_TIMEOUT_S = 10.0
 
 
 @contextmanager
@@ -53,9 +55,28 @@ def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator
             ) from error
         finally:
             try:
-                client.close(timeout=_CLOSE_TIMEOUT_S)
+                client.close(timeout=CLOSE_TIMEOUT_S)
             except OSError as error:
                 _log.debug("the client is not closed in order: %s", error)
+
+
+async def scheduler_answer[T](call: Awaitable[T], timeout_s: float = SCHEDULER_TIMEOUT_S) -> T:
+    """Return the answer to a call of the scheduler, which may be frozen or cut off at any time.
+
+    Raises
+    ------
+    ClusterError
+        If there is none in time.
+    StoppedError
+        If a signal arrives that ends a run.
+    """
+    try:
+        return await unless_stopped(call, timeout_s)
+    except OSError as error:
+        why = f"within {timeout_s:.0f} s" if isinstance(error, TimeoutError) else f"({sentence(error)})"
+        raise ClusterError(
+            f"the scheduler does not answer {why}; see that it runs and can be reached from this machine"
+        ) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ which has the settings of the cluster, or ends the job. Its last message is the 
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import os
@@ -15,7 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 from hfnumba.errors import ClusterError, UsageError
-from hfnumba.launch.connection import connection
+from hfnumba.launch.address import identity
+from hfnumba.launch.connection import CLOSE_TIMEOUT_S, SCHEDULER_TIMEOUT_S, connection, scheduler_answer
 from hfnumba.launch.local import THREAD_VARIABLES
 from hfnumba.launch.mpi import announced, mpi_ranks
 from hfnumba.launch.pipe_queue import without_semaphores
@@ -77,6 +79,8 @@ class RankCluster:
         self._ranks.bcast({"n_threads": n_threads, "encrypted": self.encrypted, "timeout_s": timeout_s}, CLIENT)
         self._state = "forming"
         _form(self._ranks, n_threads, self.encrypted, timeout_s)
+        # The wait for a scheduler that is frozen ends at a signal here, but not while a client is made.
+        identity(_scheduler_address(), SCHEDULER_TIMEOUT_S)
         with connection() as client:
             try:
                 client.sync(self._check, client, timeout_s)
@@ -84,14 +88,14 @@ class RankCluster:
             finally:
                 # Without a scheduler, shutdown would try to reach it for half a minute.
                 if client.status == "running":
-                    client.shutdown()
+                    client.sync(_shut_down, client)
                 self._state = "gone"
 
     async def _check(self, client: Client, timeout_s: float) -> None:
         """Wait for the workers: two minutes for all, then for the first."""
         from hfnumba.launch.lifeline import Lifeline  # noqa: PLC0415 - distributed is slow to import
 
-        await client.register_plugin(Lifeline())
+        await scheduler_answer(client.register_plugin(Lifeline()))
         n_workers = self._ranks.size - 2
         try:
             await unless_stopped(client.wait_for_workers(n_workers), _WORKERS_TIMEOUT_S)
@@ -114,6 +118,18 @@ class RankCluster:
         with suppress(ClusterError):
             self._ranks.bcast({"status": status}, CLIENT)
             self._ranks.close(status)
+
+
+async def _shut_down(client: Client) -> None:
+    """End the scheduler, and with it all workers; one that is frozen is killed when the ranks end."""
+    with suppress(OSError):
+        await asyncio.wait_for(client.shutdown(), CLOSE_TIMEOUT_S)
+
+
+def _scheduler_address() -> str:
+    import dask  # noqa: PLC0415 - not needed without a cluster
+
+    return str(dask.config.get("scheduler-address"))
 
 
 _current: RankCluster | None = None

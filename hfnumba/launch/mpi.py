@@ -56,9 +56,7 @@ class MpiRanks(Ranks):
         return self._comm.recv(source=root, tag=_TAG)
 
     def Barrier(self) -> None:
-        """Wait for all ranks."""
-        request = self._comm.Ibarrier()
-        wait_until(lambda: bool(request.Test()), PATIENCE_S, "all ranks")
+        """Do nothing; every rank waits for the messages that it needs."""
 
     def abort(self, status: int) -> NoReturn:
         """End the whole job by MPI."""

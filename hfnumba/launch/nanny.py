@@ -30,8 +30,8 @@ class WatchedNanny(Nanny):
     """Nanny of a worker process that may die or freeze at any time.
 
     A worker that starts is killed, and so replaced, if the system has stopped it for as long as a round would wait for
-    it, or if it has used no processor for as long, at least a minute: a sign of life that does not depend on how fast
-    the machine is. One that serves is killed if it has been stopped for twice that time.
+    it, or if it has neither used a processor nor waited for one for as long, at least a minute: signs of life that do
+    not depend on how fast the machine is. One that serves is killed if it has been stopped for twice that time.
 
     Parameters
     ----------
@@ -101,9 +101,12 @@ class WatchedNanny(Nanny):
     async def _watch(self) -> None:
         """Kill a worker process that has no signs of life."""
         seen: tuple[Any, ...] | None = None
-        since = time.monotonic()
+        since, interval_s = time.monotonic(), max(_POLL_S, self._silence_s / 10)
         while self.status not in (Status.closing, Status.closed, Status.failed):
-            await asyncio.sleep(max(_POLL_S, self._silence_s / 10))
+            begun = time.monotonic()
+            await asyncio.sleep(interval_s)
+            # Time in which this process itself was stopped or too busy to look, as the worker then may be.
+            since += max(0.0, time.monotonic() - begun - interval_s)
             found = self._signs()
             if found != seen:
                 seen, since = found, time.monotonic()
@@ -114,17 +117,20 @@ class WatchedNanny(Nanny):
                 self.kill_process()
 
     def _signs(self) -> tuple[Any, ...] | None:
-        """Return what is seen of the process: whether it is stopped, and otherwise its processor time."""
+        """Return what is seen of the process: whether it is stopped, and otherwise something that differs if it lives.
+
+        That is its processor time, or where it is ready to run, on a busy machine, a new object each time.
+        """
         pid = self.pid
         if pid is None:
             return None
         try:
             process = psutil.Process(pid)
-            stopped = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-            times = process.cpu_times()
+            state, times = process.status(), process.cpu_times()
         except psutil.Error:
             return None
-        return pid, stopped, times.user + times.system
+        stopped = state in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        return pid, stopped, object() if state == psutil.STATUS_RUNNING else times.user + times.system
 
     def _patience_s(self, signs: tuple[Any, ...]) -> float:
         starting = self.process is not None and self.process.status == Status.starting

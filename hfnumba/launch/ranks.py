@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.stop import end_if_stopped
 
 SCHEDULER, CLIENT = 0, 1
 """Ranks that are not workers."""
@@ -60,12 +61,9 @@ class Ranks(ABC):
 
     @abstractmethod
     def Barrier(self) -> None:
-        """Wait until all ranks have called this.
+        """Note that this rank has the messages so far; dask-mpi calls this in all ranks.
 
-        Raises
-        ------
-        ClusterError
-            If a rank does not call it in time.
+        It does not wait, unlike a barrier of MPI: a rank that is frozen while it starts would hold up all others.
         """
 
     @abstractmethod
@@ -104,9 +102,13 @@ def wait_until(ready: Callable[[], bool], patience_s: float, what: str) -> None:
     Raises
     ------
     ClusterError
+        If it does not hold in time.
+    StoppedError
+        If a signal arrives that ends a run.
     """
     deadline = time.monotonic() + patience_s
     while not ready():
+        end_if_stopped()
         if time.monotonic() > deadline:
             raise ClusterError(f"{what} did not arrive within {patience_s:.0f} s; see what the other ranks printed")
         time.sleep(_POLL_S)

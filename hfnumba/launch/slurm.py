@@ -10,11 +10,12 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hfnumba.errors import ClusterError, UsageError
+from hfnumba.errors import ClusterError, HfnumbaError, UsageError
 from hfnumba.launch.ranks import CLIENT, CLOSE_PATIENCE_S, PATIENCE_S, SCHEDULER, Ranks, refuse_few, wait_until
 
 _VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS")
@@ -59,17 +60,20 @@ class SlurmRanks(Ranks):
         return self._read(path)
 
     def Barrier(self) -> None:
-        """Wait for all ranks: each writes to rank 0, which then writes to all and removes messages, such as keys."""
+        """Write to rank 0, which removes the messages, such as keys, as soon as all have written."""
         path = self._next("barrier")
         if self.rank == 0:
-            self._wait_for_others(path, PATIENCE_S)
-            for name in self._names():
-                if name.endswith(_MESSAGE):
-                    (self._directory / name).unlink()
-            self._write(path, None)
+            messages = [self._directory / name for name in self._names() if name.endswith(_MESSAGE)]
+            threading.Thread(target=self._remove, args=[messages, path], name="remove-messages", daemon=True).start()
         else:
             self._arrive(path)
-            wait_until(lambda: self._present(path), PATIENCE_S, "all ranks")
+
+    def _remove(self, messages: Iterable[Path], path: Path) -> None:
+        """Remove messages when all other ranks have written a file; what is left is removed by :meth:`close`."""
+        with suppress(HfnumbaError, OSError):
+            self._wait_for_others(path, PATIENCE_S)
+            for message in messages:
+                message.unlink()
 
     def abort(self, status: int) -> NoReturn:
         """Notify waiting ranks, and exit. Others end with the scheduler, or because srun kills the step."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from hfnumba.errors import UsageError
 from hfnumba.launch.address import connected
+from hfnumba.launch.connection import scheduler_answer
 from hfnumba.launch.job import KINDS, current
 from hfnumba.launch.local import local
 from hfnumba.launch.security import has_dashboard
@@ -117,7 +118,10 @@ def _link(client: Client) -> str:
 
 
 def _description(client: Client, where: str) -> str:
-    threads = list(client.nthreads().values())
+    found: dict[str, int] = client.sync(scheduler_answer, client.scheduler.ncores())
+    threads = list(found.values())
+    if not threads:
+        return f"{where}, whose workers have been lost and are awaited"
     each = f"{threads[0]}" if len(set(threads)) == 1 else f"{min(threads)} to {max(threads)}"
     workers = f"{len(threads)} worker{'s' if len(threads) > 1 else ''}"
     return f"{where}, {workers} × {each} thread{'' if each == '1' else 's'}"

@@ -24,9 +24,10 @@ from hfnumba.engine import DaskObjective
 from hfnumba.engine.cluster.worker import RoundPlugin
 from hfnumba.errors import ClusterError, StoppedError, UsageError
 from hfnumba.launch import address, local, open_cluster
+from hfnumba.launch.connection import scheduler_answer
 from hfnumba.launch.nanny import WatchedNanny
 from hfnumba.launch.pipe_queue import PipeQueue
-from hfnumba.launch.spec import parse
+from hfnumba.launch.spec import _description, parse
 from hfnumba.network import Network
 from hfnumba.stop import StopSignals
 from tests.limits import LIMIT_S, until
@@ -354,6 +355,37 @@ def test_something_else_listens(monkeypatch, answer):
             pass
 
 
+def test_a_signal_ends_the_wait_for_a_scheduler_at_once(monkeypatch):
+    """It accepts a connection and is silent, as one that is frozen."""
+    monkeypatch.setattr(address, "CONNECT_TIMEOUT_S", LIMIT_S)
+    with socket.create_server(("127.0.0.1", 0)) as server, StopSignals(lambda name: None):
+        connections = []
+
+        def accept():
+            connections.append(server.accept())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=accept, daemon=True).start()
+        with pytest.raises(StoppedError, match="SIGTERM"), open_cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}"):
+            pass
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error():
+    async def fails():
+        raise CommClosedError("in <TCP>: Stream is closed")
+
+    with pytest.raises(ClusterError, match="the scheduler does not answer within 0 s; see that it runs"):
+        asyncio.run(scheduler_answer(asyncio.sleep(LIMIT_S), 0.0))
+    with pytest.raises(ClusterError, match=r"the scheduler does not answer \(Stream is closed\); see"):
+        asyncio.run(scheduler_answer(fails()))
+    assert asyncio.run(scheduler_answer(asyncio.sleep(0, "yes"))) == "yes"
+
+
+def test_workers_that_are_lost_before_they_are_described():
+    client = SimpleNamespace(sync=lambda *_: {}, scheduler=SimpleNamespace(ncores=lambda: None))
+    assert _description(client, "local cluster") == "local cluster, whose workers have been lost and are awaited"
+
+
 def test_tls_needs_certificates():
     with pytest.raises(ClusterError, match="needs certificates"), open_cluster("tls://127.0.0.1:9"):
         pass
@@ -424,6 +456,18 @@ def test_a_worker_that_is_killed_or_frozen_while_it_starts_is_started_again(numb
     assert not psutil.pid_exists(strike.victim.pid)
     why = "was killed by signal 9" if number == signal.SIGKILL else "was stopped (SIGSTOP) for "
     assert found[0].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("state", "lives"),
+    [(psutil.STATUS_RUNNING, True), (psutil.STATUS_SLEEPING, False), (psutil.STATUS_STOPPED, False)],
+)
+def test_a_process_that_waits_for_a_processor_gives_a_sign_of_life(monkeypatch, state, lives):
+    """Among many others it may get none for longer than the clock of its processor time can show."""
+    times = SimpleNamespace(user=1.0, system=0.5)
+    monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(status=lambda: state, cpu_times=lambda: times))
+    nanny = SimpleNamespace(pid=7)
+    assert (WatchedNanny._signs(nanny) != WatchedNanny._signs(nanny)) == lives
 
 
 @pytest.mark.slow

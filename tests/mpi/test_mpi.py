@@ -193,6 +193,62 @@ def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_pa
     assert theta(run) == straight(toy_store, n)
 
 
+def frozen_script(rank, where):
+    """The command, whose rank stops itself when it comes to a function, with limits of seconds."""
+    return f"""\
+import os, signal, sys
+from pkgutil import resolve_name
+from hfnumba.cli import main
+
+def patched(owner, name, value):
+    setattr(resolve_name(owner), name, value)
+
+if __name__ == "__main__":
+    patched("hfnumba.engine.cluster.membership", "_SCHEDULER_TIMEOUT_S", 5.0)
+    patched("hfnumba.launch.job", "_WORKERS_TIMEOUT_S", 10.0)
+    patched("hfnumba.launch.mpi", "CLOSE_PATIENCE_S", 5.0)
+    if "{rank}" in (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK")):
+        patched(*"{where}".split(), lambda *_, **__: os.kill(os.getpid(), signal.SIGSTOP))
+    sys.exit(main(prog_name="hfnumba"))
+"""
+
+
+@pytest.mark.slow
+def test_a_nanny_that_freezes_while_it_starts_does_not_keep_the_others(mpi, toy_store, tmp_path):
+    run, words = tmp_path / "r", train_words(toy_store, tmp_path / "r", "--max-iterations", 3)
+    job = mpi_job(mpi, 4, words, tmp_path, script=frozen_script(2, "hfnumba.launch.job configure"))
+    status, err = job.finish()
+    assert status == 0, err
+    assert "some workers have not connected within 10 s; the run begins without" in err
+    assert ", 1 worker × 1 thread" in err
+    assert job.left() == []
+    assert theta(run) == straight(toy_store, tmp_path / "s", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["hfnumba.launch.job configure", "hfnumba.launch.mpi:MpiRanks Barrier"])
+def test_a_signal_ends_the_wait_for_a_scheduler_that_freezes_while_it_starts(mpich, toy_store, tmp_path, where):
+    words = train_words(toy_store, tmp_path / "r")
+    job = mpi_job(mpich, 3, words, tmp_path, script=frozen_script(0, where))
+    job.until(lambda: 0 in job.ranks() and job.ranks()[0].status() == psutil.STATUS_STOPPED)
+    job.ranks()[1].send_signal(signal.SIGINT)
+    status, err = job.finish()
+    assert status == 75, err
+    assert job.left() == []
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_freezes_ends_the_job(mpich, toy_store, tmp_path):
+    words = train_words(toy_store, tmp_path / "r", *MANY, "--worker-timeout-s", 5)
+    job = mpi_job(mpich, 3, words, tmp_path, script=frozen_script(None, ""))
+    wait_for_iteration(job, tmp_path / "r", 1)
+    job.ranks()[0].suspend()
+    status, err = job.finish()
+    assert status == 1, err
+    assert "error: the scheduler is gone; start a cluster again and use --resume" in err
+    assert job.left() == []
+
+
 def listening(processes):
     """Addresses and ports on which processes listen."""
     return {

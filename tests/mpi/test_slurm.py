@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from hfnumba.checkpoint import iterations
-from hfnumba.errors import ClusterError, UsageError
+from hfnumba.errors import ClusterError, StoppedError, UsageError
 from hfnumba.launch import job as launch_job
 from hfnumba.launch import slurm
 from hfnumba.launch.ranks import CLIENT
 from hfnumba.launch.slurm import SlurmRanks, slurm_ranks
-from tests.limits import LIMIT_S
+from hfnumba.stop import StopSignals
+from tests.limits import LIMIT_S, until
 from tests.mpi.ranks import (
     NOISE,
     SCRIPT,
@@ -220,7 +221,7 @@ def in_threads(ranks, work):
 def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
     place = tmp_path / "meet"
     ranks = [SlurmRanks(rank, 3, 3, place) for rank in (0, 1, 2)]
-    modes, left = set(), []
+    modes = set()
 
     def work(one):
         first = one.bcast({"key": "k"} if one.rank == 0 else None, 0)
@@ -229,30 +230,43 @@ def test_messages_reach_all_ranks_and_the_files_are_private(tmp_path):
         second = one.bcast([1, 2] if one.rank == CLIENT else None, CLIENT)
         one.Barrier()
         if one.rank == 0:
-            left.extend(path.read_text("utf-8") for path in place.iterdir())
+            # The key is gone as soon as all have it.
+            until(lambda: not list(place.glob("*message")))
         one.close(0)
         return first, second
 
     assert in_threads(ranks, work) == dict.fromkeys((0, 1, 2), ({"key": "k"}, [1, 2]))
     assert modes == {0o700, 0o600}
-    assert set(left) == {"null"}, "the key is gone as soon as all have it"
     assert not place.exists()
 
 
 def test_a_rank_that_has_failed_is_named_to_those_that_wait(tmp_path):
     ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1)]
     (tmp_path / "meet" / "aborted").write_text(json.dumps(2))
-    for result in in_threads(ranks, lambda one: one.Barrier()).values():
+    for result in in_threads(ranks, lambda one: one.bcast(None, 2)).values():
         assert "rank 2 has failed" in str(result)
 
 
-def test_nobody_waits_for_ever(tmp_path, monkeypatch):
+def test_nobody_waits_for_ever(tmp_path):
     ranks = SlurmRanks(0, 3, 3, tmp_path / "meet")
     with pytest.raises(ClusterError, match=r"a message from rank 1 did not arrive within 0 s"):
         ranks.bcast(None, 1, patience_s=0.1)
-    monkeypatch.setattr(slurm, "PATIENCE_S", 0.1)
-    with pytest.raises(ClusterError, match="all ranks did not arrive"):
-        ranks.Barrier()
+
+
+def test_a_rank_that_freezes_while_it_starts_does_not_keep_the_others(tmp_path):
+    """Its messages stay until it wakes."""
+    ranks = [SlurmRanks(rank, 3, 3, tmp_path / "meet") for rank in (0, 1, 2)]
+    for one in ranks:
+        assert one.bcast("key" if one.rank == 0 else None, 0) == "key"
+        one.Barrier()
+    until(lambda: not list((tmp_path / "meet").glob("*message")))
+
+
+def test_a_signal_ends_the_wait_for_other_ranks(tmp_path):
+    with StopSignals(lambda name: None) as stop:
+        stop.received = "SIGTERM"
+        with pytest.raises(StoppedError, match="SIGTERM"):
+            SlurmRanks(1, 3, 3, tmp_path / "meet").bcast(None, 0)
 
 
 def test_a_directory_of_others_is_refused(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from distributed import Client
 
 from hfnumba.errors import ClusterError, UsageError
+from hfnumba.launch.connection import scheduler_answer
 from hfnumba.processors import check_memory, mebibytes
 
 _log = logging.getLogger(__name__)
@@ -25,14 +26,17 @@ def check_client(client: Client) -> None:
     UsageError
         If the client is asynchronous.
     ClusterError
-        If workers have too little memory.
+        If workers have too little memory, or the scheduler does not answer.
+    StoppedError
+        If a signal arrives that ends a run.
     """
     if client.asynchronous:
         raise UsageError(
             "expected a synchronous client, got an asynchronous one, whose event loop would wait for itself; "
             "make the client with asynchronous=False, the default"
         )
-    check_memory(client)
+    found = client.sync(scheduler_answer, client.scheduler.identity(n_workers=-1))
+    check_memory({address: worker["memory_limit"] for address, worker in found["workers"].items()})
     client.subscribe_topic(MEMORY_RESTARTS, warn_of_restart)
 
 

@@ -88,9 +88,10 @@ class Greetings:
         return {address: answer for address, answer in done.items() if answer is not None and address in addresses}
 
     def expected(self, there: Collection[str]) -> bool:
-        """Whether one of some workers has said that it starts, or may still answer."""
+        """Whether one of some workers starts, or may still answer; one that has been silent for too long may not."""
         recent = time.monotonic() - self._silence_s
-        return bool(self._starting & set(there)) or any(since > recent for since in self._unanswered.values())
+        silent = {address for address, since in self._unanswered.items() if since <= recent}
+        return bool((self._starting | set(self._unanswered)) & set(there) - silent)
 
     def silent(self) -> list[str]:
         """Workers that have not answered for too long; their time begins anew."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from hfnumba.engine.cluster.calls import Calls
+from hfnumba.engine.cluster.messages import GONE
 
 # At most this share of the time goes into asking the scheduler, unless that would be too rare to notice silence.
 _INTERVAL_S, _SHARE = 0.5, 0.01
@@ -46,21 +48,23 @@ async def await_answers(
     moved = {address: calls.moved(address) for address in tasks}
     signs: dict[str, asyncio.Future[None]] = {}
     given_up: dict[str, float | None] = {}
-    wait_s = _INTERVAL_S
+    wait_s = interval_s = min(_INTERVAL_S, silence_s / 4)
 
     async def listen(address: str) -> None:
-        # Where data are not counted, any answer has to do.
-        if await calls.works(address) or calls.moved(address) is None:
-            heard[address] = loop.time()
+        with suppress(*GONE):
+            # Where data are not counted, any answer has to do.
+            if await calls.works(address) or calls.moved(address) is None:
+                heard[address] = loop.time()
 
     try:
         while pending := {a: task for a, task in tasks.items() if not task.done() and a not in given_up}:
-            _, late = await asyncio.wait(pending.values(), timeout=wait_s)
+            late, paused_s = await _waited(pending.values(), wait_s)
             if not late:
                 break
+            heard.update({address: at + paused_s for address, at in heard.items()})
             asked = loop.time()
             there = await present(pending)
-            wait_s = max(_INTERVAL_S, min((loop.time() - asked) / _SHARE, silence_s / 4))
+            wait_s = max(interval_s, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():
                 if task.done():
                     continue
@@ -77,7 +81,20 @@ async def await_answers(
         for address, task in tasks.items():
             if not task.done():
                 calls.abort(address)
-        for sign in signs.values():
-            sign.cancel()
-        await asyncio.gather(*signs.values(), return_exceptions=True)
+        await _cancel(signs.values())
     return given_up
+
+
+async def _waited(tasks: Iterable[asyncio.Future[Any]], wait_s: float) -> tuple[set[asyncio.Future[Any]], float]:
+    """Wait for tasks; return those that are not done, and how long this process was stopped or too busy to listen."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    _, late = await asyncio.wait(tasks, timeout=wait_s)
+    return late, max(0.0, loop.time() - begun - wait_s)
+
+
+async def _cancel(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,6 +13,9 @@ from hfnumba.errors import ClusterError
 _MAX_REST_S = 3600.0
 # Losses of a worker after which it is not asked again in a round.
 _MAX_LOST = 3
+# Rounds that a worker finishes one after another before its losses are forgotten. Where a network loses large packets
+# only, one with small messages is finished now and then.
+_N_FORGIVEN = 10
 
 
 def least_lost(threads: Mapping[str, int], losses: Mapping[str, int], reason: str) -> dict[str, int]:
@@ -42,8 +45,8 @@ def least_lost(threads: Mapping[str, int], losses: Mapping[str, int], reason: st
 class Losses:
     """Losses by the names of workers, which their new processes have too.
 
-    After one loss a worker is asked again as soon as it is there. After another, with no round finished in between, it
-    rests for twice the time that a loss may take, then four times, and so on up to an hour.
+    After one loss a worker is asked again as soon as it is there. After another, with fewer than ten rounds finished in
+    between, it rests for twice the time that a loss may take, then four times, and so on up to an hour.
 
     Parameters
     ----------
@@ -56,11 +59,14 @@ class Losses:
     def __init__(self, silence_s: float, clock: Callable[[], float]) -> None:
         self._silence_s, self._clock = silence_s, clock
         self._counts: Counter[str] = Counter()
+        # Rounds finished since the last loss.
+        self._finished: Counter[str] = Counter()
         self._rest_until: dict[str, float] = {}
 
     def lost(self, name: str) -> float:
         """Count a loss; return for how many seconds the worker rests."""
         self._counts[name] += 1
+        self._finished[name] = 0
         if self._counts[name] == 1:
             return 0.0
         rest_s = min(self._silence_s * 2.0 ** min(self._counts[name] - 1, 30), _MAX_REST_S)
@@ -68,9 +74,12 @@ class Losses:
         return rest_s
 
     def answered(self, name: str) -> None:
-        """Delete the losses of a worker that has finished its part of a round."""
-        if self._counts.pop(name, 0):
-            self._rest_until.pop(name, None)
+        """Count that a worker has finished its part of a round; after ten of them its losses are deleted."""
+        if self._counts[name]:
+            self._finished[name] += 1
+            if self._finished[name] == _N_FORGIVEN:
+                for kept in (self._counts, self._finished, self._rest_until):
+                    kept.pop(name, None)
 
     def rests(self, name: str) -> bool:
         """Whether a worker is not asked now, if there are others."""

@@ -213,6 +213,8 @@ class Workers:
     async def _restart(self, address: str) -> None:
         try:
             await self._client.restart_workers([address], timeout=_RESTART_TIMEOUT_S, raise_for_error=False)
+        except KeyError:
+            _log.debug("worker %s has left before it could be restarted", address)
         except Exception as error:
             # It may be there still, and is greeted again.
             self._replaced.discard(address)

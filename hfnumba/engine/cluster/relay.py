@@ -46,7 +46,7 @@ async def ask_below(message: RoundMessage, supply: Supply, pool: ConnectionPool,
 
     async def present(some: Collection[str]) -> Collection[str]:
         try:
-            there: dict[str, int] = await scheduler.ncores(workers=list(some))
+            there: dict[str, int] = await asyncio.wait_for(scheduler.ncores(workers=list(some)), message.silence_s)
         except GONE:
             return some  # The client will notice.
         return there

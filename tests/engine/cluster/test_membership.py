@@ -50,3 +50,19 @@ def test_a_worker_without_a_name_is_called_by_its_nanny(name, nanny, expected):
     """The address of its process changes when that is replaced, and losses would be counted anew."""
     worker = SimpleNamespace(name=name, nanny=nanny, address="tcp://a:1", contact_address="tls://b:1")
     assert lasting_name(worker) == expected
+
+
+def test_a_worker_that_left_before_it_could_be_restarted_is_no_warning(caplog):
+    """Dask's answer does not name it then."""
+
+    async def restart_workers(workers, **_):
+        return {}[workers[0]]
+
+    async def go():
+        workers = Workers(SimpleNamespace(status="running", restart_workers=restart_workers), 60.0)
+        workers.replace("tcp://here:1")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(go())
+    assert caplog.records == []
