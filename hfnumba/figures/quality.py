@@ -109,8 +109,11 @@ def value_text(problem: Problem, quantity: str, value: float | None) -> str:
     """Format a loss, an error rate, or a mean squared error."""
     if value is None:
         return "–"
-    is_rate = quantity.endswith("error") and problem.loss == "softmax_cross_entropy"
-    return f"{100 * value:.2f} %" if is_rate else f"{value:.3g}"
+    return f"{100 * value:.2f} %" if _is_rate(problem, quantity) else f"{value:.3g}"
+
+
+def _is_rate(problem: Problem, quantity: str) -> bool:
+    return quantity.endswith("error") and problem.loss == "softmax_cross_entropy"
 
 
 def _ratio(ratio: float | None) -> str:
@@ -141,7 +144,10 @@ def draw(problem: Problem, results: Sequence[Result], summaries: Sequence[Target
                 axes[i, j].axhline(value, color="0.35", linewidth=1, linestyle=":")
             axes[i, j].set(xscale="log", yscale="log")
             style.tidy(axes[i, j])
+        style.log_ticks(axes[i, 0].yaxis, is_share=_is_rate(problem, quantity))
         axes[i, 0].set_ylabel(NAMES[quantity])
+    for j in (0, 1):
+        style.log_ticks(axes[-1, j].xaxis)
     axes[-1, 0].set_xlabel("rounds")
     axes[-1, 1].set_xlabel("seconds without evaluations")
     _legend(figure, finals, settings)

@@ -12,6 +12,7 @@ from hfnumba.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), in an order whose neighbours also differ in lightness.
@@ -71,6 +72,16 @@ def counts_axis(axes: Axes, largest: float) -> None:
         ticks = [0, *(10**k for k in range(1, 12) if 10**k <= largest)]
         axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
+
+
+def log_ticks(axis: Axis, *, is_share: bool = False) -> None:
+    """Label a logarithmic axis with plain numbers, shares in %: powers of ten, or round steps in a single decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(MaxNLocator(6) if high < 10 * low else LogLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %" if is_share else f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def powers_of_two(axes: Axes, ticks: Sequence[int]) -> None:
