@@ -69,7 +69,7 @@ def table(seconds):
         rate, of_full = n_rows * operations / found[name] / 1e9, found[name] / n_rows / full
         cells = [f"{1e3 * found[name]:.1f}", f"{rate / peak:.2f}"]
         rows.append([name, *cells, f"{of_full:.2f}" if name.startswith("gradient") else "–"])
-    return markdown(["evaluation", "ms", "of sgemm's peak", "time a row, of the full gradient's"], rows)
+    return markdown(["evaluation", "ms", "share of sgemm's peak", "time a row / that of all rows"], rows)
 
 
 def main():

@@ -32,7 +32,7 @@ def section(path: Path, page: Path | None) -> str:
     parts = [
         f"### {name}\n\n{problem.summary}. Network {network}, {setting['activation']}, {setting['objective']}; "
         f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows; at most {setting['minutes']:g} "
-        f"minutes a run; {seeds} seed{'s' if seeds > 1 else ''}. {setting['processors']} processors, "
+        f"min a run; {seeds} seed{'s' if seeds > 1 else ''}. {setting['processors']} processors, "
         f"{setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
         "processors during a run."
     ]
@@ -48,7 +48,7 @@ def section(path: Path, page: Path | None) -> str:
 def overview(paths: list[Path]) -> str:
     """Format the fastest method of both kinds for the first target of each file; medians over the seeds."""
     costs = ["rounds", "seconds"]
-    columns = ["problem", "target", "first-order method", *costs, "second-order method", *costs]
+    columns = ["problem", "target", "first-order method", *costs, "method of this package", *costs]
     rows = []
     for path in paths:
         setting, problem, results = read_results(path)
@@ -60,7 +60,8 @@ def overview(paths: list[Path]) -> str:
         ]
         fastest = [summary.best_peer("seconds"), min(own, key=lambda one: one.median("seconds") or 0.0, default=None)]
         cells = [text for one in fastest for text in _cells(one)]
-        target = f"Adam's lowest {NAMES[summary.quantity]}" if summary.is_reference else title(problem, summary)
+        lowest = f"Adam's lowest {NAMES[summary.quantity]} in {setting['minutes']:g} min"
+        target = lowest if summary.is_reference else title(problem, summary)
         rows.append([f"{setting['problem']}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
     return markdown(columns, rows)
 

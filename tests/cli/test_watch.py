@@ -98,9 +98,10 @@ def test_on_a_terminal_it_follows_the_run_to_its_end(run, tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / LOCK).touch()
     ours, theirs = pty.openpty()
-    words = [sys.executable, "-m", "hfnumba", "watch", str(tmp_path / "r")]
+    # A short name, so that no line is wrapped.
+    words = [sys.executable, "-m", "hfnumba", "watch", "r"]
     env = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=tmp_path) as process:
         os.close(theirs)
         seen, rest = b"", list(lines)
         while process.poll() is None:
