@@ -47,7 +47,7 @@ demo: $(VENV)/installed
 	@$(BIN)/hfnumba demo
 	@echo "The command hfnumba is in $(BIN); to have it at hand: source $(BIN)/activate"
 
-# Neighbours run in one process, since modules have fixtures and compile oracles; who is done takes tests of the other.
+# Neighbours run in one process, since modules have fixtures and compile oracles; an idle one takes over tests.
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -61,7 +61,8 @@ test-slow: $(VENV)/installed-dev
 dist-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m dist tests/test_dist.py
 
-# What a version of Python adds the later ones have, and what one removes they lack: types hold between two that hold.
+# What a version of Python adds the later ones have, and what one removes they lack: the oldest and the newest stand
+# for all.
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """Cost of the parts of a step of kfac: gradients over minibatches, Kronecker factors, and the trial of the last step.
 
 784-400-150-10 on 60,000 rows of MNIST's shape in 16 partitions (random bytes; the time does not depend on them). All
-parts take turns with sgemm, in one process. Operations are those of matrix products, of a symmetric one the half.
+parts take turns with sgemm, in one process. Operations are those of matrix products, half as many for a symmetric one.
 
     python benchmarks/minibatch.py [--write docs/kernels.md]
 

@@ -66,12 +66,12 @@ class Commands(click.Group):
         words = list(sys.argv[1:] if args is None else args)
         if args is None and words[:1] == ["train"]:
             block_signals()
+        if args is None and words[:1] != ["train"]:
+            end_as_by_ctrl_c()
         kind = launcher(words)
         if kind is not None:
             run(kind, lambda: super(Commands, self).main(args, *more, **extra))
         refuse_many(words)
-        if args is None and words[:1] != ["train"]:
-            end_as_by_ctrl_c()
         return super().main(args, *more, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -223,10 +223,16 @@ def verify(store: Path, as_json: bool) -> None:
         click.echo(f"{store} is sound: {len(opened.manifest.files)} files, {rows} rows, digest {opened.digest[:12]}")
 
 
+_EXACT = 1e10
+"""Whole numbers below are shown with all their digits."""
+
+
 def stored(value: float) -> str:
     """Format a number of a store: 30.1 for the float32 next to it, which is 30.1000003814…."""
     import numpy as np
 
+    if (value.is_integer() and abs(value) < _EXACT) or abs(value) > float(np.finfo(np.float32).max):
+        return f"{value:.10g}"
     rounded = np.float32(value)
     return f"{float(str(rounded)) if float(rounded) == value else value:.10g}"
 

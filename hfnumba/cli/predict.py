@@ -78,7 +78,7 @@ def predict(
     model = load_model(run, checkpoint)
     with ExitStack() as stack:
         reporter = stack.enter_context(stderr_reporter())
-        # The ranks of a job wait for that, and not for minutes of compilation.
+        # First, since the other ranks of a job wait ten minutes for a message, and compiling may take long.
         placement = stack.enter_context(open_cluster(cluster, threads))
         warm_up(reporter.note, reporter.progress)
         pool = stack.enter_context(open_pool(model, placement, threads))

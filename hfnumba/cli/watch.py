@@ -71,7 +71,7 @@ def watch(run: Path) -> None:
 def shown(seen: Overview | None, run: Path, width: int) -> list[str]:
     """Return the lines of a screen of some width."""
     if seen is None:
-        return [f"{printable(str(run))}: the run has not begun yet"]
+        return [f"{printable(str(run))}: the run has not begun yet", "if no process trains there, start it again"]
     settings, lines = seen.settings, seen.lines
     head = f"{printable(str(run))}: {settings.method}, hidden {','.join(map(str, settings.hidden)) or 'none'}"
     if not lines:

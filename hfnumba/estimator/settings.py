@@ -92,8 +92,8 @@ def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:
     if foreign := sorted(settings.keys() - names):
         own = ", ".join(name for name in ("curvature_rows", *_OF_METHODS) if name in names)
         raise UsageError(
-            f"expected settings of {estimator.method} ({own or 'it has none of them'}), got {', '.join(foreign)}; "
-            "leave it out, or choose another method"
+            f"expected settings of {estimator.method} ({own or 'it has none of these'}), got {', '.join(foreign)}; "
+            f"leave {'these' if len(foreign) > 1 else 'it'} out, or choose another method"
         )
     settings["max_iterations"] = max_iterations
     if "preconditioner" in names:

@@ -18,6 +18,9 @@ _DECORATION = str.maketrans("", "", "\u2212$€£¥%()',_ \u00a0\u202f")
 _ABSENT = frozenset({"?", "-", "--", ".", "..", "*", "missing", "unknown", "none", "nil", "n.a.", "nd"})
 """What often stands for a missing number, besides the errors of spreadsheets, which begin with ``#``."""
 
+_MIXED = re.compile(r"\d[^\W\d_]|[^\W\d_]\d")
+"""A digit beside a letter."""
+
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(\.\d{3})+")
 _MAYBE_THOUSANDS = r"^[-+]?(0|[1-9][0-9]{0,2}([.][0-9]{3})*)$"
 
@@ -54,6 +57,8 @@ def are_answers(values: Collection[str]) -> bool:
         len(values) <= MAX_ANSWERS
         and all(float(value).is_integer() for value in values if value not in words)
         and not any(word.lower() in _ABSENT or word.startswith("#") or _is_amount(word) for word in words)
+        # 1O and 12km are slips and amounts.
+        and not any(_MIXED.search(word) for word in words)
     )
 
 

@@ -53,8 +53,10 @@ def table_files(path: Path) -> tuple[Format, list[Path]]:
         If there are none, or they are not plain files.
     """
     format_name = table_format(path)
-    if format_name is None or not path.exists():
+    if format_name is None:
         raise DataError(f"{path} is not a table; expected a file whose name ends in {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
     path = path.resolve()
     return format_name, [inside(path.parent, name) for name in matches(path.parent, path.name, format_name)]
 
@@ -208,7 +210,7 @@ def _read(
             for name in names:
                 found.add(name, batch.column(batch.schema.get_field_index(name)), counted=name in named)
     if not found.n_rows:
-        raise DataError(f"{files[0]} has no rows")
+        raise DataError(f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''} has no rows")
     return found
 
 
@@ -250,8 +252,8 @@ def _decide_odd_numbers(found: _Found, words: Sequence[str], labels: Sequence[st
         if are_answers(found.values[name]):
             what = "names of classes" if name in labels else "categories"
             reporter.note(
-                f"Column {shown(name)} has whole numbers and {odd[:40]!r}; its values are taken for {what}, which have "
-                f"no order. If they should be numbers, {correct}"
+                f"Column {shown(name)} has whole numbers and {odd[:40]!r}; its values are treated as {what}, which "
+                f"have no order. If they should be numbers, {correct}"
             )
         elif name in labels:
             raise DataError(
@@ -271,8 +273,8 @@ def _warn_of_points(found: _Found, reporter: Reporter) -> None:
         if name in (found.pointed & found.pointless) - found.fractions - found.texts:
             reporter.note(
                 f"Warning: the numbers of column {shown(name)} have three digits after a point, or are below 1000 "
-                "without one, as if points separated thousands. They are read as fractions; if they are none, take "
-                "these points out"
+                "without one, as if points separated thousands. They are read as fractions; if they are whole numbers, "
+                "remove the points"
             )
 
 

@@ -43,7 +43,7 @@ def connection(to: Any = None, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator
         client = Client(to, timeout=timeout_s)
     except OSError as error:
         raise ClusterError(
-            f"the scheduler does not answer ({sentence(error)}); see that it runs and can be reached from this machine"
+            f"the scheduler does not answer ({sentence(error)}); check that it runs and this machine can reach it"
         ) from error
     # A scheduler that is gone is reported by whoever needs it; Dask would add tracebacks of its attempts to reconnect.
     with quiet_loggers("client"):
@@ -75,7 +75,7 @@ async def scheduler_answer[T](call: Awaitable[T], timeout_s: float = SCHEDULER_T
     except OSError as error:
         why = f"within {timeout_s:.0f} s" if isinstance(error, TimeoutError) else f"({sentence(error)})"
         raise ClusterError(
-            f"the scheduler does not answer {why}; see that it runs and can be reached from this machine"
+            f"the scheduler does not answer {why}; check that it runs and this machine can reach it"
         ) from error
 
 

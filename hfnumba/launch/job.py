@@ -80,7 +80,13 @@ class RankCluster:
         self._state = "forming"
         _form(self._ranks, n_threads, self.encrypted, timeout_s)
         # The wait for a scheduler that is frozen ends at a signal here, but not while a client is made.
-        identity(_scheduler_address(), SCHEDULER_TIMEOUT_S)
+        try:
+            identity(_scheduler_address(), SCHEDULER_TIMEOUT_S)
+        except ClusterError as error:
+            raise ClusterError(
+                f"the scheduler of this job, its first rank, does not answer ({error}); see what that rank printed, or "
+                "name the network interface in HFNUMBA_INTERFACE"
+            ) from error
         with connection() as client:
             try:
                 client.sync(self._check, client, timeout_s)

@@ -83,9 +83,11 @@ class _Threads(ThreadPoolExecutor):
         try:
             return super().submit(function, *args, **kwargs)
         except RuntimeError as error:
+            if "start new thread" not in str(error):
+                raise
             raise UsageError(
                 f"expected to start {self._max_workers} threads, but this machine allows this process fewer "
-                f"({error}); ask for fewer, ideally one per processor"
+                f"({error}); give a smaller number of threads (--threads)"
             ) from error
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from hfnumba.run.method_settings import optimizer_of
 from hfnumba.run.model import load_model
 from hfnumba.run.sample_facts import sample_facts
 from hfnumba.store.columns import feature_names, listed
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Finding", "explain"]
 
@@ -186,7 +183,8 @@ def _overfitting(run: Evidence) -> _Found:
     shares, has_errors = "", run.network.takes_labels and None not in (seen, unseen)
     if has_errors:
         rose = rose and last[f"{split}_error"] >= best[f"{split}_error"]
-        shares = f"; the errors are {seen:.2%} in training and {unseen:.2%} there"
+        at = run.chosen["iteration"]
+        shares = f"; the errors of iteration {at} are {seen:.2%} in training and {unseen:.2%} there"
     course = f"the {split} loss was lowest in iteration {best['iteration']} ({lowest:.4g}) and ends at {end:.4g}"
     if (has_errors and unseen - seen > _OVERFIT_GAP) or (rose and split == "test"):
         remedy = "use more rows, a larger --l2, a smaller network, or fewer iterations"

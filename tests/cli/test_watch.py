@@ -71,7 +71,7 @@ def test_a_regression_has_no_error_rate():
 
 
 def test_before_the_first_iteration_and_after_the_last():
-    assert shown(None, Path("r"), 80) == ["r: the run has not begun yet"]
+    assert shown(None, Path("r"), 80) == ["r: the run has not begun yet", "if no process trains there, start it again"]
     settings = settings_from({"hidden": (), "max_iterations": 3})
     assert shown(Overview(settings, (), 0.0), Path("r"), 80)[1] == "no iteration is recorded yet"
     assert "ended: the limit of iterations is reached" in " ".join(

@@ -85,7 +85,7 @@ def test_a_setting_that_the_method_does_not_have_is_refused(method, settings):
         HessianFreeClassifier(method=method, **settings).fit(np.arange(8.0).reshape(4, 2), [0, 1, 0, 1])
     # Only settings of the estimator are proposed.
     proposed = str(found.value).partition("(")[2].partition(")")[0].split(", ")
-    assert set(proposed) <= {*HessianFreeClassifier().get_params(), "it has none of them"} - {"warm_start"}
+    assert set(proposed) <= {*HessianFreeClassifier().get_params(), "it has none of these"} - {"warm_start"}
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def test_faults_are_named(tmp_path):
         table_recipe(path, ["price"])
     with pytest.raises(DataError, match="is not a table"):
         table_recipe(tmp_path / "houses.xlsx", ["price"])
+    with pytest.raises(DataError, match=r"there is no file .*typo.csv"):
+        table_recipe(tmp_path / "typo.csv", ["price"])
     (tmp_path / "empty.csv").write_text("a,b\n")
     with pytest.raises(DataError, match="has no rows"):
         table_recipe(tmp_path / "empty.csv", ["a"])
@@ -215,7 +217,7 @@ def test_whole_numbers_with_a_word_are_categories_and_that_is_said(tmp_path, suf
     recipe = table_recipe(path, ["y"], reporter=reporter)
     assert (recipe.table.numeric, recipe.table.categorical) == (("x",), ("children",))
     (said,) = reporter.notes
-    assert f"Column children has whole numbers and {odd!r}; its values are taken for categories, which have no" in said
+    assert f"Column children has whole numbers and {odd!r}; its values are treated as categories, which have no" in said
     split = build(recipe, tmp_path, tmp_path / "s.zarr", n_partitions=1)["train"]
     assert split.columns[1].categories == tuple(sorted(values))
     X, _ = split.load_stored(0)
@@ -310,8 +312,8 @@ def test_empty_columns_at_the_end_of_lines_are_no_features(tmp_path, n):
     (tmp_path / "a.csv").write_text("\ufeff" + "\r\n".join(lines) + "\r\n")
     result = hf("data", "build", tmp_path / "a.csv", "--label", "y", "--out", tmp_path / "s.zarr")
     assert result.exit_code == 0, result.output
-    of = "the column" if n == 1 else "the 3 columns"
-    assert f"No feature is {of} without a name at the end of the lines" in result.stderr
+    what = "a column" if n == 1 else "3 columns"
+    assert f"Left out: {what} without a name at the end of the lines" in result.stderr
     assert open_store(tmp_path / "s.zarr")["train"].n_features == 1
     assert table_recipe(tmp_path / "a.csv", ["y"]).table.numeric == ("x",)
 

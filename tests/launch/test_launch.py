@@ -374,9 +374,9 @@ def test_a_scheduler_that_does_not_answer_is_an_error():
     async def fails():
         raise CommClosedError("in <TCP>: Stream is closed")
 
-    with pytest.raises(ClusterError, match="the scheduler does not answer within 0 s; see that it runs"):
+    with pytest.raises(ClusterError, match="the scheduler does not answer within 0 s; check that it runs"):
         asyncio.run(scheduler_answer(asyncio.sleep(LIMIT_S), 0.0))
-    with pytest.raises(ClusterError, match=r"the scheduler does not answer \(Stream is closed\); see"):
+    with pytest.raises(ClusterError, match=r"the scheduler does not answer \(Stream is closed\); check"):
         asyncio.run(scheduler_answer(fails()))
     assert asyncio.run(scheduler_answer(asyncio.sleep(0, "yes"))) == "yes"
 

@@ -26,7 +26,7 @@ def test_threads_that_cannot_be_started_are_a_sentence(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with (
-        pytest.raises(UsageError, match=r"expected to start 5 threads, .* fewer \(can't start new thread\); ask for"),
+        pytest.raises(UsageError, match=r"expected to start 5 threads, .* fewer \(can't start new thread\); give a"),
         open_pool(7, Placement(None, ""), 5) as pool,
     ):
         list(pool.map(task, [(i,) for i in range(9)]))

@@ -152,7 +152,7 @@ def test_with_validation_rows_the_best_iteration_counts(trained):
             assert found["best iteration kept"].good and "over-fitting" not in found
             assert found["best iteration kept"].text == f"{course}: predictions use iteration 1"
         else:
-            shares = "the errors are 10.00% in training and 40.00% there"
+            shares = "the errors of iteration 1 are 10.00% in training and 40.00% there"
             assert found["over-fitting"].text.startswith(f"{course}; {shares}")
         assert "still falling" not in found, "the loss over the training rows is not what counts"
 

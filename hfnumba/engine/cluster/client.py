@@ -26,7 +26,7 @@ def check_client(client: Client) -> None:
     UsageError
         If the client is asynchronous.
     ClusterError
-        If workers have too little memory, or the scheduler does not answer.
+        If the client is closed, workers have too little memory, or the scheduler does not answer.
     StoppedError
         If a signal arrives that ends a run.
     """
@@ -35,6 +35,8 @@ def check_client(client: Client) -> None:
             "expected a synchronous client, got an asynchronous one, whose event loop would wait for itself; "
             "make the client with asynchronous=False, the default"
         )
+    if client.status != "running":
+        raise ClusterError(f"expected a client that is connected, got one that is {client.status}; make a new one")
     found = client.sync(scheduler_answer, client.scheduler.identity(n_workers=-1))
     check_memory({address: worker["memory_limit"] for address, worker in found["workers"].items()})
     client.subscribe_topic(MEMORY_RESTARTS, warn_of_restart)

@@ -61,8 +61,8 @@ async def await_answers(
             late, paused_s = await _waited(pending.values(), wait_s)
             if not late:
                 break
-            heard.update({address: at + paused_s for address, at in heard.items()})
             asked = loop.time()
+            heard.update({address: min(at + paused_s, asked) for address, at in heard.items()})
             there = await present(pending)
             wait_s = max(interval_s, min((loop.time() - asked) / _SHARE, silence_s / 4))
             for address, task in pending.items():

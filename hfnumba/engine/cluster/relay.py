@@ -46,7 +46,9 @@ async def ask_below(message: RoundMessage, supply: Supply, pool: ConnectionPool,
 
     async def present(some: Collection[str]) -> Collection[str]:
         try:
-            there: dict[str, int] = await asyncio.wait_for(scheduler.ncores(workers=list(some)), message.silence_s)
+            # Meanwhile nobody listens to the workers.
+            limit_s = message.silence_s / 4
+            there: dict[str, int] = await asyncio.wait_for(scheduler.ncores(workers=list(some)), limit_s)
         except GONE:
             return some  # The client will notice.
         return there

@@ -99,7 +99,8 @@ def read_columns(
 
     raw = gather(recipe, root, seed, reporter, blocks, n_features=columns.n_features, origin=origin)
     targets = columns.labels if columns.regression else ()
-    notes = (f"Warning: columns are called {_listed(first.names)}; {_NO_HEADER}",) if _seem_values(first.names) else ()
+    seem = recipe.format == "csv" and _seem_values(first.names)
+    notes = (f"Warning: columns are called {_listed(first.names)}; {_NO_HEADER}",) if seem else ()
     return replace(raw, columns=record, targets=targets, notes=(*notes, *survey.notes()))
 
 
@@ -202,10 +203,10 @@ def header_hint(names: Sequence[str]) -> str:
 
 
 def _seem_values(names: Sequence[str]) -> bool:
-    """Whether most names of columns are numbers, but not those that count the columns."""
+    """Whether most names of columns are numbers, but not in equal steps, as numbers of columns or wavelengths are."""
     numbers = [float(name) for name in names if _VALUE.fullmatch(name)]
-    counts = len(numbers) > 1 and all(after - before == 1 for before, after in pairwise(numbers))
-    return 2 * len(numbers) > len(names) and not counts
+    steps = {after - before for before, after in pairwise(numbers)}
+    return 2 * len(numbers) > len(names) and len(steps) != 1
 
 
 def _listed(names: list[str]) -> str:

@@ -187,8 +187,8 @@ class Survey:
         if self.columns.left_out:
             notes.append(_of_index(self.columns.left_out))
         if n := len(self.columns.at_the_end):
-            of = f"the {n} columns" if n > 1 else "the column"
-            notes.append(f"No feature is {of} without a name at the end of the lines; to have it, give it a name")
+            what = f"{n} columns without a name" if n > 1 else "a column without a name"
+            notes.append(f"Left out: {what} at the end of the lines; to have it, give it a name")
         for name, found in self.spellings.items():
             several = sorted(sorted(words - {None}) for words in found.values() if len(words - {None}) > 1)
             if several:
@@ -199,7 +199,7 @@ class Survey:
                 alike.setdefault(word.casefold(), []).append(word)
             if differing := [words for words in alike.values() if len(words) > 1]:
                 two = " and ".join(map(shown, differing[0][:2]))
-                notes.append(f"Warning: column {shown(name)} has {two}, which are different values, by their capitals")
+                notes.append(f"Warning: column {shown(name)} has {two}, two values that differ in capitals alone")
             if self._missing_word and name in self.missing:
                 notes.append(f"A missing value of column {shown(name)} is {self._missing_word.format('category')}")
         return (*notes, *self._unseen(), *self._ordered())
