@@ -206,7 +206,8 @@ def _seem_values(names: Sequence[str]) -> bool:
     """Whether most names of columns are numbers, but not in equal steps, as numbers of columns or wavelengths are."""
     numbers = [float(name) for name in names if _VALUE.fullmatch(name)]
     steps = {after - before for before, after in pairwise(numbers)}
-    return 2 * len(numbers) > len(names) and len(steps) != 1
+    counts = steps == {1.0} or (len(numbers) > 2 and len(steps) == 1 and 0.0 not in steps)
+    return 2 * len(numbers) > len(names) and not counts
 
 
 def _listed(names: list[str]) -> str:
