@@ -222,7 +222,7 @@ def test_a_nanny_that_freezes_while_it_starts_does_not_keep_the_others(mpi, toy_
     assert "some workers have not connected within 10 s; the run begins without" in err
     assert ", 1 worker × 1 thread" in err
     assert job.left() == []
-    assert theta(run) == straight(toy_store, tmp_path / "s", 3)
+    assert theta(run) == straight(toy_store, 3)
 
 
 @pytest.mark.slow
