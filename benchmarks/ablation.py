@@ -69,7 +69,9 @@ def cell(split, activation, changes, options):
     """Format the median steps of the seeds, with their range."""
     found = sorted(steps(split, activation, changes, seed, options.limit) for seed in range(options.seeds))
     text = [f"{number:g}" if math.isfinite(number) else f"over {options.limit}" for number in found]
-    return f"{text[len(text) // 2]} ({text[0]}–{text[-1]})" if statistics.median(found) < math.inf else text[-1]
+    if statistics.median(found) == math.inf:
+        return text[-1]
+    return text[len(text) // 2] + (f" ({text[0]}–{text[-1]})" if text[0] != text[-1] else "")
 
 
 def main():
