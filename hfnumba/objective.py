@@ -32,12 +32,16 @@ class RowSample:
     index : int
         Number of the sample within that permutation: samples of equal ``n_rows`` with different ``index`` do not
         overlap until the rows are used up. Minibatches number their steps within an epoch by it.
+    part : int
+        Number of rows of a first part of the sample, itself a sample: in each partition its rows come before the
+        others. 0 for none.
     """
 
     n_rows: int
     seed: int = 0
     draw: int = 0
     index: int = 0
+    part: int = 0
 
 
 class Trial(NamedTuple):
@@ -49,14 +53,10 @@ class Trial(NamedTuple):
         Theta before the step.
     direction : ndarray, shape (n_params,)
         Direction d whose curvature d'Gd is wanted.
-    rows, curvature_rows : RowSample
-        Rows on which f is compared at both ends of the step, and rows for d'Gd.
     """
 
     start: Vector
     direction: Vector
-    rows: RowSample
-    curvature_rows: RowSample
 
 
 class Minibatch(NamedTuple):
@@ -69,9 +69,10 @@ class Minibatch(NamedTuple):
     gradient : ndarray, shape (n_params,)
         Gradient of f over the minibatch.
     factors : mapping of str to ndarray, or None
-        Kronecker factors by layer; see :class:`hfnumba.engine.evaluations.KroneckerFactors`.
+        Kronecker factors by layer, over the first part of the minibatch; see
+        :class:`hfnumba.engine.evaluations.KroneckerFactors`.
     before, after, curvature : float or None
-        f at both ends of the trial, and d'Gd at its end.
+        f at both ends of the trial, and d'Gd at its end, over the first part of the minibatch.
     """
 
     value: float
@@ -213,20 +214,17 @@ class Objective(Protocol):
         theta: Vector,
         rows: RowSample | None,
         *,
-        factor_rows: RowSample | None = None,
         factor_seed: tuple[int, ...] | None = None,
         trial: Trial | None = None,
     ) -> Minibatch:
-        """Return all that one stochastic second-order step needs, over samples of rows. One round.
+        """Return all that one stochastic second-order step needs, over a sample of rows. One round.
 
         Parameters
         ----------
         theta : ndarray, shape (n_params,)
             Point of value, gradient and factors.
         rows : RowSample or None
-            Rows of value and gradient; None for all.
-        factor_rows : RowSample, optional
-            Rows of the Kronecker factors; None for all.
+            Rows of value and gradient; None for all. Their first part has those of the rest; without one all have.
         factor_seed : tuple of int, optional
             Key of the factors' random deltas; without it no factors are computed.
         trial : Trial, optional

@@ -7,7 +7,7 @@ they are. One that a preconditioner is made of gets a line in :data:`OF_PRECONDI
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from hfnumba.kernels import empirical_fisher, fisher_diagonal, kronecker, passes
 from hfnumba.objective import RowSample
 
 _FLOAT64 = np.dtype(np.float64)
-_LOSS_AND_ERROR = Result((2,), _FLOAT64, ("weight", "rows"))
+LOSS_AND_ERROR = Result((2,), _FLOAT64, ("weight", "rows"))
+"""Result of losses and errors."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Loss(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shape and dtype."""
-        return {"loss_and_error": _LOSS_AND_ERROR}
+        return {"loss_and_error": LOSS_AND_ERROR}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
@@ -78,13 +79,13 @@ class Gradient(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shapes and dtypes."""
-        return {"loss_and_error": _LOSS_AND_ERROR, "gradient": problem.mean_vector}
+        return {"loss_and_error": LOSS_AND_ERROR, "gradient": problem.mean_vector}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
         primal = host.new_primal(j, self.rows) if self.store_primal else np.empty(0, host.dtype)
-        gradient = _output(host, len(rows.X))
+        gradient = host.output(host.problem.network.n_params, len(rows.X))
         sums = passes.gradient_pass(host.vectors[self.theta], *host.arguments(rows), primal, gradient)
         if self.draw is not None:
             host.rows(j, self.draw)
@@ -108,7 +109,7 @@ class Product(Evaluation):
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        primal, out = host.primal(self.theta, j, self.rows), host.output(host.problem.network.n_params, len(rows.X))
         theta, v = host.vectors[self.theta], host.vectors[self.v]
         products.product_pass(theta, *host.arguments(rows), primal, v, self.exact, out)
         return (out,)
@@ -129,7 +130,7 @@ class EmpiricalFisherProduct(Evaluation):
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        primal, out = host.primal(self.theta, j, self.rows), host.output(host.problem.network.n_params, len(rows.X))
         theta, v = host.vectors[self.theta], host.vectors[self.v]
         empirical_fisher.empirical_fisher_pass(theta, *host.arguments(rows), primal, v, out)
         return (out,)
@@ -153,27 +154,9 @@ class FisherDiagonal(Evaluation):
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
         rows = host.rows(j, self.rows)
-        primal, out = host.primal(self.theta, j, self.rows), _output(host, len(rows.X))
+        primal, out = host.primal(self.theta, j, self.rows), host.output(host.problem.network.n_params, len(rows.X))
         fisher_diagonal.fisher_diagonal_pass(host.vectors[self.theta], *host.arguments(rows), primal, out)
         return (out,)
-
-
-@dataclass(frozen=True)
-class QuadraticForm(Evaluation):
-    """The mean of v'Gv with the Gauss–Newton matrix G and the vector named ``v``: ``form`` (1,), float64."""
-
-    theta: str
-    v: str
-    rows: RowSample | None = None
-
-    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
-        """Shape and dtype."""
-        return {"form": Result((1,), _FLOAT64, "weight")}
-
-    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
-        """Sums over partition j."""
-        theta, v = host.vectors[self.theta], host.vectors[self.v]
-        return (np.array([products.quadratic_form_pass(theta, *host.arguments(host.rows(j, self.rows)), v)]),)
 
 
 @dataclass(frozen=True)
@@ -196,21 +179,16 @@ class KroneckerFactors(Evaluation):
 
     def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
         """Shapes and dtypes."""
-        shapes: dict[str, Result] = {}
-        for layer, (n_in, n_out) in enumerate(itertools.pairwise(problem.network.sizes), start=1):
-            sizes = {_factor("A", n_in): kronecker.factor_size(n_in), "a": n_in}
-            sizes |= {_factor("G", n_out): kronecker.factor_size(n_out)}
-            shapes |= {f"{name}{layer}": Result((n,), problem.dtype, "weight") for name, n in sizes.items()}
-        return shapes
+        lengths = factor_lengths(problem.network.sizes)
+        return {name: Result((n,), problem.dtype, "weight") for name, n in lengths.items()}
 
     def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
         """Sums over partition j."""
-        rows = host.rows(j, self.rows)
-        lengths = [result.shape[0] for result in self.results(host.problem, {}).values()]
-        out = (np.empty if len(rows.X) else np.zeros)(sum(lengths), host.dtype)
-        key = np.random.SeedSequence((*self.seed, j)).generate_state(1, np.uint64)[0]
+        rows, lengths = host.rows(j, self.rows), factor_lengths(host.problem.network.sizes)
+        out = (np.empty if len(rows.X) else np.zeros)(sum(lengths.values()), host.dtype)
+        key = delta_key(self.seed, j)
         kronecker.kronecker_pass(host.vectors[self.theta], *host.arguments(rows), key, out)
-        return tuple(np.split(out, np.cumsum(lengths)[:-1]))
+        return split_factors(out, lengths)
 
 
 @dataclass(frozen=True)
@@ -282,11 +260,26 @@ OF_PRECONDITIONER: Mapping[str, Callable[[str, RowSample | None], Evaluation]] =
 :data:`hfnumba.krylov.preconditioners.PRECONDITIONERS` is made of."""
 
 
-def _factor(name: str, order: int) -> str:
-    return name if order <= kronecker.MAX_ORDER else f"diag_{name}"
+def factor_lengths(sizes: Sequence[int]) -> dict[str, int]:
+    """Return the lengths of what :class:`KroneckerFactors` sums for a network of these layer sizes, by their names."""
+
+    def name(kind: str, order: int) -> str:
+        return kind if order <= kronecker.MAX_ORDER else f"diag_{kind}"
+
+    lengths: dict[str, int] = {}
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), start=1):
+        lengths |= {f"{name('A', n_in)}{layer}": kronecker.factor_size(n_in), f"a{layer}": n_in}
+        lengths[f"{name('G', n_out)}{layer}"] = kronecker.factor_size(n_out)
+    return lengths
 
 
-def _output(host: PartitionHost, n_rows: int) -> NDArray[Any]:
-    """An array for a pass to write; a pass over no rows writes nothing, so that needs zeros."""
-    new = np.empty if n_rows else np.zeros
-    return new(host.problem.network.n_params, host.dtype)
+def split_factors(flat: NDArray[Any], lengths: Mapping[str, int]) -> Sums:
+    """Return views of the parts of a flat array that have these lengths."""
+    ends = itertools.accumulate(lengths.values())
+    return tuple([flat[end - n : end] for n, end in zip(lengths.values(), ends, strict=True)])
+
+
+def delta_key(seed: tuple[int, ...], j: int) -> np.uint64:
+    """Return the key of the random deltas of partition j."""
+    key: np.uint64 = np.random.SeedSequence((*seed, j)).generate_state(1, np.uint64)[0]
+    return key

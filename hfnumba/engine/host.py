@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.engine.buffers import Buffers
 from hfnumba.engine.memory import Budget, HostMemory, round_nbytes
 from hfnumba.engine.protocol import Evaluation, Problem
 from hfnumba.engine.row_cache import RowCache, nbytes
@@ -70,7 +71,7 @@ class PartitionHost:
         self._n_rounds, self._last_used = 0, dict[int, int]()
         self._planned: tuple[int, set[int]] = (0, set())
         self._memory = HostMemory(problem, n_threads, memory)
-        self._derived = Budget()
+        self._derived, self._buffers = Budget(), Buffers(self.dtype)
         self._thread = threading.local()
         self._lock = threading.Lock()
         self._team = Team(n_threads)
@@ -92,7 +93,7 @@ class PartitionHost:
         self._drop_unused(partitions)
         self._follow_plan(evaluations)
         self.n_done = self.n_recomputed = 0
-        tree = TreeSum(self.problem.source.n_partitions)
+        tree = TreeSum(self.problem.source.n_partitions, self._buffers.give)
         pairs = [(evaluation, evaluation.prepare(self)) for evaluation in evaluations]
         samples = {evaluation.rows for evaluation in evaluations}
 
@@ -127,6 +128,15 @@ class PartitionHost:
             return
         n_threads = self.n_threads if max(array.size for array in whole) >= _SHARED_ELEMENTS else 1
         self._team.run([partial(finish, pairs, whole, divisors, i, n_threads) for i in range(n_threads)])
+        for _, right in pairs:
+            self._buffers.give(right)
+
+    def output(self, n: int, n_rows: int) -> NDArray[Any]:
+        """Return an array of n numbers for a pass over rows to write; zeros for no rows, as it then writes nothing."""
+        out = self._buffers.take(n)
+        if n_rows == 0:
+            out[:] = 0
+        return out
 
     def _follow_plan(self, evaluations: Sequence[Evaluation]) -> None:
         """Divide the memory among rows and what is derived from them, for the partitions asked about so far.

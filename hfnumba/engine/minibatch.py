@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.engine.evaluations import Gradient, KroneckerFactors, Loss, QuadraticForm
-from hfnumba.engine.protocol import Evaluation
+from hfnumba.engine.evaluations import LOSS_AND_ERROR, delta_key, factor_lengths, split_factors
+from hfnumba.engine.protocol import Evaluation, Problem, Result, Vectors
+from hfnumba.engine.rows import n_first
+from hfnumba.engine.tree import Sums
 from hfnumba.engine.vectors import VectorTable
+from hfnumba.errors import DataError
+from hfnumba.kernels.stochastic_step import stochastic_step_pass
 from hfnumba.objective import Minibatch, RowSample, Trial, Vector
 
 if TYPE_CHECKING:
+    from hfnumba.engine.host import PartitionHost
     from hfnumba.engine.objective import RoundObjective
+
+_PART = Result((4,), np.dtype(np.float64))
 
 
 class Retained:
@@ -26,12 +34,58 @@ class Retained:
         weakref.finalize(self, vectors.release, vectors.acquire(vector))
 
 
+@dataclass(frozen=True)
+class StochasticStep(Evaluation):
+    """Mean loss, error rate and mean ``gradient`` over a minibatch, and sums over its first part.
+
+    ``part`` (4,), float64, are the sums of the weights of its rows, of the losses at ``start`` and at theta, and of
+    v'Gv with the Gauss–Newton matrix G. ``factors`` are the sums of :class:`KroneckerFactors` one after another, with a
+    ``seed``. A minibatch without a first part is one as a whole.
+
+    Attributes
+    ----------
+    start, v : str
+        Names of another point and of a direction; empty for none.
+    seed : tuple of int or None
+        Key of the random deltas of the factors, together with the partition's number; None for no factors.
+    """
+
+    theta: str
+    rows: RowSample | None = None
+    start: str = ""
+    v: str = ""
+    seed: tuple[int, ...] | None = None
+
+    def results(self, problem: Problem, vectors: Vectors) -> Mapping[str, Result]:
+        """Shapes and dtypes."""
+        sums = {"loss_and_error": LOSS_AND_ERROR, "gradient": problem.mean_vector, "part": _PART}
+        return sums if self.seed is None else sums | {"factors": Result((self._n_factors(problem),), problem.dtype)}
+
+    def _n_factors(self, problem: Problem) -> int:
+        return 0 if self.seed is None else sum(factor_lengths(problem.network.sizes).values())
+
+    def __call__(self, host: PartitionHost, j: int, shared: None) -> Sums:
+        """Sums over partition j."""
+        rows, problem, source = host.rows(j, self.rows), host.problem, host.problem.source
+        part, rest = rows.split(n_first(self.rows, *source.partition_rows(j), source.n_rows))
+        gradient, none = host.output(problem.network.n_params, len(rows.X)), np.empty(0, host.dtype)
+        factors = host.output(self._n_factors(problem), len(part.X))
+        (network, first), (_, others) = host.arguments(part), host.arguments(rest)
+        start, v = (host.vectors[name] if name else none for name in (self.start, self.v))
+        key = delta_key(self.seed or (), j)
+        total, errors, *sums = stochastic_step_pass(
+            host.vectors[self.theta], network, first, others, start, v, key, gradient, factors
+        )
+        weight = part.weights.sum(dtype=np.float64) if source.weighted else len(part.X)
+        found = np.array([total, errors]), gradient, np.array([weight, *sums])
+        return found if self.seed is None else (*found, factors)
+
+
 def minibatch(
     objective: RoundObjective,
     theta: Vector,
     rows: RowSample | None,
     *,
-    factor_rows: RowSample | None,
     factor_seed: tuple[int, ...] | None,
     trial: Trial | None,
 ) -> Minibatch:
@@ -46,29 +100,33 @@ def minibatch(
         def name(vector: Vector) -> str:
             return stack.enter_context(objective.vectors.using(objective.checked(vector)))
 
-        at = name(theta)
-        asked: dict[str, Evaluation] = {"batch": Gradient(at, objective.sample(rows))}
-        if factor_seed is not None:
-            asked["factors"] = KroneckerFactors(at, objective.sample(factor_rows), factor_seed)
-        if trial is not None:
-            compared = objective.sample(trial.rows)
-            asked["before"], asked["after"] = Loss(name(trial.start), compared), Loss(at, compared)
-            asked["form"] = QuadraticForm(at, name(trial.direction), objective.sample(trial.curvature_rows))
-        answers = dict(zip(asked, objective.evaluate(*asked.values()), strict=True))
-    value, _ = objective.with_penalty(answers["batch"], theta)
-    gradient = objective.gradient_with_penalty(answers["batch"], theta)
+        tried = ("", "") if trial is None else (name(trial.start), name(trial.direction))
+        (answer,) = objective.evaluate(StochasticStep(name(theta), objective.sample(rows), *tried, factor_seed))
+    value, _ = objective.with_penalty(answer, theta)
+    gradient = objective.gradient_with_penalty(answer, theta)
+    means, factors = _means(answer, objective.network.sizes)
     if trial is None:
-        return Minibatch(value, gradient, answers.get("factors"), None, None, None)
-    before, _ = objective.with_penalty(answers["before"], trial.start)
-    after, _ = objective.with_penalty(answers["after"], theta)
-    form = _form(objective, answers["form"], trial.direction)
-    return Minibatch(value, gradient, answers.get("factors"), before, after, form)
+        return Minibatch(value, gradient, factors, None, None, None)
+    before, after, form = means
+    before, after = before + objective.penalty(trial.start), after + objective.penalty(theta)
+    # The penalty is l2/2 · ‖w‖², its curvature along d therefore twice its value there.
+    form += 2 * objective.penalty(objective.checked(trial.direction))
+    return Minibatch(value, gradient, factors, before, after, form)
 
 
-def _form(objective: RoundObjective, answer: Mapping[str, NDArray[Any]], direction: Vector) -> float:
-    """d'Gd with the curvature of the penalty."""
-    form = float(answer["form"][0])
-    if objective.l2:
-        weights = objective.network.weights_only(direction).astype(np.float64)
-        form += objective.l2 * float(weights @ weights)
-    return form
+def _means(
+    answer: Mapping[str, NDArray[Any]], sizes: Sequence[int]
+) -> tuple[list[float], dict[str, NDArray[Any]] | None]:
+    """Means over the first part of a minibatch: losses and form, and the factors, in place; None without any."""
+    weight, *sums = answer["part"].tolist()
+    if weight <= 0:
+        raise DataError(
+            "all rows of the first part of a minibatch have weight 0, so that it has no mean; take a larger sample "
+            "(batch_rows), or leave the rows of weight 0 out of the data"
+        )
+    means, factors = [total / weight for total in sums], answer.get("factors")
+    if factors is None:
+        return means, None
+    np.divide(factors, factors.dtype.type(weight), out=factors)
+    lengths = factor_lengths(sizes)
+    return means, dict(zip(lengths, split_factors(factors, lengths), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -126,12 +127,11 @@ class RoundObjective:
         theta: Vector,
         rows: RowSample | None,
         *,
-        factor_rows: RowSample | None = None,
         factor_seed: tuple[int, ...] | None = None,
         trial: Trial | None = None,
     ) -> Minibatch:
         """Return all that one stochastic second-order step needs; see :mod:`hfnumba.engine.minibatch`. One round."""
-        return minibatch(self, theta, rows, factor_rows=factor_rows, factor_seed=factor_seed, trial=trial)
+        return minibatch(self, theta, rows, factor_seed=factor_seed, trial=trial)
 
     def retain(self, vector: Vector) -> Retained:
         """Keep a vector on the workers, without sending it again, while the returned object exists. No round."""
@@ -262,10 +262,15 @@ class RoundObjective:
         return self._n_rows if rows is None else rows.n_rows
 
     def sample(self, rows: RowSample | None) -> RowSample | None:
-        """Return a sample as rounds take it: as many rows as there are, or more, means all of them, None."""
+        """Return a sample as rounds take it: as many rows as there are, or more, means all of them.
+
+        That is None, unless the sample has a first part.
+        """
         if rows is not None and rows.n_rows < 1:
             raise UsageError(f"expected a sample of at least 1 row, got {rows.n_rows}; None means all rows")
-        return None if rows is None or rows.n_rows >= self._n_rows else rows
+        if rows is None or rows.n_rows < self._n_rows:
+            return rows
+        return replace(rows, n_rows=self._n_rows) if 0 < rows.part < self._n_rows else None
 
     def penalty(self, theta: Vector) -> float:
         """Return the penalty l2/2 · ‖weights‖² at theta."""

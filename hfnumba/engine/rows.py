@@ -94,6 +94,12 @@ class RowArrays(NamedTuple):
         weights = self.weights[indices] if self.weights.size else self.weights
         return RowArrays(self.X[indices], labels, targets, weights)
 
+    def split(self, n: int) -> tuple[RowArrays, RowArrays]:
+        """The first n rows and the others, as views; what is empty for all rows is empty in both."""
+        X, labels, targets, weights = self
+        first = RowArrays(X[:n], labels[:n], targets[:n], weights[:n])
+        return first, RowArrays(X[n:], labels[n:], targets[n:], weights[n:])
+
 
 def as_rows(
     network: Network,
@@ -160,14 +166,30 @@ def _permutation(seed: int, draw: int, first_row: int, n: int) -> NDArray[np.int
 
 
 def sample_indices(sample: RowSample, start: int, stop: int, n_rows: int) -> NDArray[np.intp]:
-    """The rows of a sample within the partition [start, stop), counted from its start, in ascending order.
+    """The rows of a sample within the partition [start, stop), counted from its start.
 
-    The partition's share is floor(stop n / N) - floor(start n / N) of the sample's n rows, so that the shares of all
-    partitions add up to n and follow their sizes.
+    They are in ascending order, those of the sample's first part before the others. The partition's share is
+    floor(stop n / N) - floor(start n / N) of the sample's n rows, so that the shares of all partitions add up to n and
+    follow their sizes.
     """
-    share = stop * sample.n_rows // n_rows - start * sample.n_rows // n_rows
+    share = _share(sample.n_rows, start, stop, n_rows)
     rows = _permutation(sample.seed, sample.draw, start, stop - start)
-    return np.sort(rows[(sample.index * share + np.arange(share)) % max(1, stop - start)])
+    drawn = rows[(sample.index * share + np.arange(share)) % max(1, stop - start)]
+    first = n_first(sample, start, stop, n_rows) if sample.part else 0
+    return np.concatenate([np.sort(drawn[:first]), np.sort(drawn[first:])])
+
+
+def n_first(sample: RowSample | None, start: int, stop: int, n_rows: int) -> int:
+    """Number of a sample's rows within the partition [start, stop) that belong to its first part; all without one."""
+    if sample is None:
+        return stop - start
+    share = _share(sample.n_rows, start, stop, n_rows)
+    # The shares of part and sample are rounded each by itself.
+    return min(share, _share(sample.part, start, stop, n_rows)) if sample.part else share
+
+
+def _share(n: int, start: int, stop: int, n_rows: int) -> int:
+    return stop * n // n_rows - start * n // n_rows
 
 
 def _n_partitions(n_rows: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,10 +164,12 @@ class TreeSum:
     ----------
     n_partitions : int
         Leaves of the whole tree.
+    give : callable, optional
+        Called with arrays that the tree no longer uses.
     """
 
-    def __init__(self, n_partitions: int) -> None:
-        self._widths = _widths(n_partitions)
+    def __init__(self, n_partitions: int, give: Callable[[Sums], None] | None = None) -> None:
+        self._widths, self._give = _widths(n_partitions), give
         self._waiting: dict[Node, Sums] = {}
         self._lock = threading.Lock()
 
@@ -178,6 +180,8 @@ class TreeSum:
             for a, b in zip(left, right, strict=True):
                 np.add(a, b, out=a)
             sums = left
+            if self._give is not None:
+                self._give(right)
 
     def put(self, node: Node, sums: Sums) -> None:
         """Take a node's sums, and leave their addition to the caller of :meth:`pairs`."""

@@ -133,6 +133,37 @@ def _add_factor(source: Any, beta: Any, out: Any) -> None:
 
 
 @kernel
+def add_factors_of_block(
+    theta: Any, layers: Any, data: Any, block: Any, primal: Any, key: Any, start: int, out: Any
+) -> None:  # fmt: skip
+    """Add what :func:`kronecker_pass` sums over the block of rows at ``start``, whose forward pass is in ``primal``.
+
+    The primal pass, and the features in scratch memory, are of no use after it.
+    """
+    sizes, starts = layers.sizes, layers.starts
+    n, n_out, beta, first, at = block.x.shape[0], sizes[sizes.size - 1], 0.0 if start == 0 else 1.0, start == 0, 0
+    last = n * starts[-2]
+    outputs, deltas = matrix(primal, last, n, n_out), matrix(primal, last + n * n_out, n, n_out)
+    random_deltas(layers.loss, outputs, key, start, deltas)
+    backward(theta, layers, block.x, primal, theta[:0], first)
+    for layer in range(sizes.size - 1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        below = block.x if layer == 0 else matrix(primal, n * starts[layer - 1], n, n_in)
+        delta = matrix(primal, n * (starts[layer] + n_out), n, n_out)
+        sums = out[at + factor_size(n_in) :][:n_in]
+        if block.weights.size == 0:
+            add_row_sums(below, sums, first)
+        else:
+            below = _scaled_rows(below, block.weights, data.work if layer == 0 else primal[n * starts[layer - 1] :])
+            delta = _scaled_rows(delta, block.weights, primal[n * (starts[layer] + n_out) :])
+            _add_weighted_row_sums(below, block.weights, sums, first)
+        _add_factor(below, beta, out[at : at + factor_size(n_in)])
+        at += factor_size(n_in) + n_in
+        _add_factor(delta, beta, out[at : at + factor_size(n_out)])
+        at += factor_size(n_out)
+
+
+@kernel
 def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> None:
     """Write the (weighted) sums over the rows of each layer's outer products into ``out``.
 
@@ -146,33 +177,11 @@ def kronecker_pass(theta: Any, network: Any, rows: Any, key: Any, out: Any) -> N
         :data:`MAX_ORDER` it has the diagonal.
     """
     layers, data = Layers(*network), RowData(*rows)
-    sizes, starts = layers.sizes, layers.starts
-    primal = data.work[data.block * sizes[0] :]
+    primal = data.work[data.block * layers.sizes[0] :]
     for start in range(0, data.X.shape[0], data.block):
-        block, first = read_block(layers, data, start), start == 0
-        n, beta, at = block.x.shape[0], 0.0 if start == 0 else 1.0, 0
+        block = read_block(layers, data, start)
         forward(theta, layers, block, primal)
-        n_out = sizes[sizes.size - 1]
-        last = n * starts[-2]
-        random_deltas(
-            layers.loss, matrix(primal, last, n, n_out), key, start, matrix(primal, last + n * n_out, n, n_out)
-        )
-        backward(theta, layers, block.x, primal, theta[:0], first)
-        for layer in range(sizes.size - 1):
-            n_in, n_out = sizes[layer], sizes[layer + 1]
-            below = block.x if layer == 0 else matrix(primal, n * starts[layer - 1], n, n_in)
-            delta = matrix(primal, n * (starts[layer] + n_out), n, n_out)
-            sums = out[at + factor_size(n_in) :][:n_in]
-            if block.weights.size == 0:
-                add_row_sums(below, sums, first)
-            else:
-                below = _scaled_rows(below, block.weights, data.work if layer == 0 else primal[n * starts[layer - 1] :])
-                delta = _scaled_rows(delta, block.weights, primal[n * (starts[layer] + n_out) :])
-                _add_weighted_row_sums(below, block.weights, sums, first)
-            _add_factor(below, beta, out[at : at + factor_size(n_in)])
-            at += factor_size(n_in) + n_in
-            _add_factor(delta, beta, out[at : at + factor_size(n_out)])
-            at += factor_size(n_out)
+        add_factors_of_block(theta, layers, data, block, primal, key, start, out)
 
 
 def exercise() -> None:

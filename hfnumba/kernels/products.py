@@ -16,7 +16,7 @@ from hfnumba.kernels.arguments import Layers, RowData, example
 from hfnumba.kernels.blas import gemm
 from hfnumba.kernels.jit import kernel
 from hfnumba.kernels.losses import times_output_curvature, weigh
-from hfnumba.kernels.primal import add_row_sums, forward, matrix, primal_of_block, read_block
+from hfnumba.kernels.primal import add_row_sums, matrix, primal_of_block
 
 
 @kernel
@@ -121,25 +121,18 @@ def product_pass(theta: Any, network: Any, rows: Any, stored: Any, v: Any, exact
 
 
 @kernel
-def quadratic_form_pass(theta: Any, network: Any, rows: Any, v: Any) -> Any:
-    """Return the sum over the rows of v'Gv, G the Gauss–Newton matrix: two forward passes and no backward one."""
-    layers, data = Layers(*network), RowData(*rows)
-    total, width = 0.0, layers.starts[-1]
-    primal = data.work[data.block * layers.sizes[0] :]
-    tangent = primal[data.block * width :]
-    for start in range(0, data.X.shape[0], data.block):
-        block = read_block(layers, data, start)
-        forward(theta, layers, block, primal)
-        _tangent_forward(theta, v, layers, False, block, primal, tangent)
-        # The place of the output layer's deltas, at the end of the block's primal pass, is free.
-        end = block.x.shape[0] * width
-        outputs = primal[end - block.x.shape[0] * layers.sizes[layers.sizes.size - 1] : end]
-        total += _output_tangent(v, layers, block, primal, tangent, outputs)
-    return total
+def quadratic_form_of_block(theta: Any, v: Any, layers: Any, block: Any, primal: Any, tangent: Any) -> Any:
+    """Return the sum over a block's rows of v'Gv, G the Gauss–Newton matrix: a forward pass of the tangents.
+
+    ``primal`` has A_1 .. A_L; the output layer's deltas are lost. ``tangent`` is scratch memory.
+    """
+    rows, n_out = block.x.shape[0], layers.sizes[layers.sizes.size - 1]
+    _tangent_forward(theta, v, layers, False, block, primal, tangent)
+    end = rows * layers.starts[-1]
+    return _output_tangent(v, layers, block, primal, tangent, primal[end - rows * n_out : end])
 
 
 def exercise() -> None:
     """Run the passes once on a tiny network, which compiles them."""
     theta, network, rows = example()
     product_pass(theta, network, rows, theta[:0], theta, True, theta.copy())
-    quadratic_form_pass(theta, network, rows, theta)

@@ -38,19 +38,11 @@ from hfnumba.optim.vectors import Vector, norm, step
 
 __all__ = ["KFAC"]
 
-_FACTOR_ROWS, _CURVATURE_ROWS = 1024, 512
+_PART_ROWS = 1024
 _FACTOR_EVERY = 2
 _RETREAT = 8.0
 _REMEDY = "scale the features to about unit size, or give a larger damping"
 _FACTOR = re.compile(r"((diag_)?[AG]|a)\d+")
-
-
-class Rows(NamedTuple):
-    """Samples of a step: for the gradient (None for all rows), for factors and losses, and for the curvature of d."""
-
-    batch: RowSample | None
-    part: RowSample
-    curvature: RowSample
 
 
 class Point(NamedTuple):
@@ -84,17 +76,17 @@ class KFAC(Optimizer[Point, Move]):
     """Kronecker-factored natural gradient with momentum.
 
     A step is one round: the gradient on a minibatch, every second time (and after a step was taken back) the Kronecker
-    factors A and G of each layer on 1,024 of its rows, and how good the last step was. With F the damped A ⊗ G of all
-    layers, d = -F⁻¹g, and
+    factors A and G of each layer on the first 1,024 of its rows, and how good the last step was. With F the damped
+    A ⊗ G of all layers, d = -F⁻¹g, and
 
         u := μ u + (0.3 / c) d,        theta := theta + μ u + (0.3 / c) d,
 
-    which is Nesterov's momentum. c is a running geometric mean of d'Gd / d'Fd, the true curvature (on 512 rows, at the
-    next point) over that of the metric. u starts anew where it points uphill. A step whose predicted decrease -g'(theta
-    change) is more than 0.15 of the first loss is scaled down. The damping follows Levenberg and Marquardt's rule, on
-    the change of the loss over 1,024 rows from one iterate to the next; low ratios raise it to 0.03 at most. Where the
-    loss is not finite, or rises by a tenth of the first loss, the step is taken back. f is evaluated at a running
-    average of the iterates, which is the theta of the state.
+    which is Nesterov's momentum. c is a running geometric mean of d'Gd / d'Fd, the true curvature (on the same rows,
+    at the next point) over that of the metric. u starts anew where it points uphill. A step whose predicted decrease
+    -g'(theta change) is more than 0.15 of the first loss is scaled down. The damping follows Levenberg and Marquardt's
+    rule, on the change of the loss over these rows from one iterate to the next; low ratios raise it to 0.03 at most.
+    Where the loss is not finite, or rises by a tenth of the first loss, the step is taken back. f is evaluated at a
+    running average of the iterates, which is the theta of the state.
 
     One iteration is an epoch, n_rows // batch_rows steps, or ``record_every`` steps.
 
@@ -118,8 +110,9 @@ class KFAC(Optimizer[Point, Move]):
 
     Notes
     -----
-    Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows for the gradient and
-    3,072 for the rest on average. On the client it factors matrices of order n_in + 1 and n_out for each layer.
+    Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows. The first 1,024 go
+    through the network once more for the loss at the start of the last step; the rest uses the gradient's forward pass.
+    On the client it factors matrices of order n_in + 1 and n_out for each layer.
     Memory on the client: about nine n-vectors; three times the packed factors between steps (their mean, and Cholesky
     factors of twice that size), and seven times while new ones are inverted.
 
@@ -167,16 +160,15 @@ class KFAC(Optimizer[Point, Move]):
     def propose(self, objective: Objective, point: Point, state: OptimizerState) -> Move:
         """Make one step. One round."""
         numbers, iterate = _numbers(state), _iterate(state)
-        rows = self._rows(objective, int(numbers.step))
+        rows = self._rows(objective.n_rows, int(numbers.step))
         retained = objective.retain(iterate)
         # Also after a step was taken back, since the factors may be the reason.
         computes_factors = int(numbers.step) % _FACTOR_EVERY == 0 or not numbers.factored_damping
         batch = objective.minibatch(
             iterate,
-            rows.batch,
-            factor_rows=rows.part,
+            rows,
             factor_seed=(int(self.seed), int(numbers.step)) if computes_factors else None,
-            trial=_trial(state, rows),
+            trial=_trial(state),
         )
         if has_failed(numbers, batch):
             return self._retreat(objective, state)
@@ -238,28 +230,19 @@ class KFAC(Optimizer[Point, Move]):
         following = replace(state, theta=theta, damping=damping, memory=memory)
         return Move(following, Point(), {"damping": damping, "note": note})
 
-    def _n_batch(self, objective: Objective) -> int | None:
-        """Number of rows of a minibatch; None for all rows."""
-        return int(self.batch_rows) if 2 * self.batch_rows <= objective.n_rows else None
-
-    def _steps_per_epoch(self, objective: Objective) -> int:
-        n_batch = self._n_batch(objective)
-        return 1 if n_batch is None else objective.n_rows // n_batch
-
     def _n_steps(self, objective: Objective) -> int:
-        return int(self.record_every or self._steps_per_epoch(objective))
+        """Number of steps of an iteration."""
+        return int(self.record_every or self._steps_per_epoch(objective.n_rows))
 
-    def _rows(self, objective: Objective, n_step: int) -> Rows:
-        """Return the samples of a step. Those for factors and curvature are parts of the minibatch."""
-        epoch, index = divmod(n_step, self._steps_per_epoch(objective))
-        n_batch = self._n_batch(objective)
+    def _steps_per_epoch(self, n_rows: int) -> int:
+        return max(1, n_rows // int(self.batch_rows))
 
-        def part(n_rows: int) -> RowSample:
-            n = min(n_rows, n_batch or objective.n_rows)
-            return RowSample(n, int(self.seed), epoch + 1, index * ((n_batch or n) // n))
-
-        batch = None if n_batch is None else RowSample(n_batch, int(self.seed), epoch + 1, index)
-        return Rows(batch, part(_FACTOR_ROWS), part(_CURVATURE_ROWS))
+    def _rows(self, n_rows: int, n_step: int) -> RowSample:
+        """Return the minibatch of a step; its first part is that of factors, losses and curvature."""
+        n_steps = self._steps_per_epoch(n_rows)
+        epoch, index = divmod(n_step, n_steps)
+        n_batch = n_rows if n_steps == 1 else int(self.batch_rows)
+        return RowSample(n_batch, int(self.seed), epoch + 1, index, part=min(_PART_ROWS, n_batch))
 
 
 def _numbers(state: OptimizerState) -> Numbers:
@@ -275,7 +258,7 @@ def _factors(state: OptimizerState) -> dict[str, Vector]:
     return {name: vector for name, vector in state.memory.items() if _FACTOR.fullmatch(name)}
 
 
-def _trial(state: OptimizerState, rows: Rows) -> Trial | None:
+def _trial(state: OptimizerState) -> Trial | None:
     """Return the last step as the next round judges it; None if there is none."""
     start, direction = state.memory.get("start"), state.memory.get("direction")
-    return None if start is None or direction is None else Trial(start, direction, rows.part, rows.curvature)
+    return None if start is None or direction is None else Trial(start, direction)

@@ -8,7 +8,7 @@ from scipy.linalg import lapack
 from scipy.special import ndtr
 
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.evaluations import KroneckerFactors, QuadraticForm
+from hfnumba.engine.evaluations import KroneckerFactors
 from hfnumba.kernels.kronecker import MAX_ORDER, random_deltas
 from hfnumba.kernels.losses import LOSS_CODES
 from hfnumba.krylov.kronecker import kfac
@@ -125,18 +125,6 @@ def test_bits_do_not_depend_on_threads(rows):
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
     assert not np.array_equal(factors_of(some, theta, rows, (2,))["G1"], expected["G1"])
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_quadratic_form_is_that_of_the_gauss_newton_matrix(loss, weighted):
-    network, X, y, theta = problem(loss, 600)
-    weights = np.random.default_rng(2).integers(0, 4, 600) * 0.7 if weighted else None
-    f = ArrayObjective(network, X, y, dtype=np.float64, n_partitions=3, weights=weights)
-    v = np.random.default_rng(3).normal(size=network.n_params)
-    with f.vectors.using(theta) as at, f.vectors.using(v) as name:
-        (answer,) = f.evaluate(QuadraticForm(at, name))
-    np.testing.assert_allclose(answer["form"], v @ (f.linearize(theta).gauss_newton() @ v), rtol=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -148,20 +148,19 @@ class Toy:
     def retain(self, vector):
         return object()
 
-    def minibatch(self, theta, rows, *, factor_rows=None, factor_seed=None, trial=None):
-        """As one round: rows of all parts are charged as those of the minibatch."""
+    def minibatch(self, theta, rows, *, factor_seed=None, trial=None):
+        """As one round, with the whole minibatch as its first part."""
         batch = self.rows(rows)
         self.charge("gradient", len(batch))
         value, gradient = self.loss(theta, batch), self.grad(theta, batch)
-        factors = self.factors(np.asarray(theta, float), self.rows(factor_rows)) if factor_seed is not None else None
+        factors = self.factors(np.asarray(theta, float), batch) if factor_seed is not None else None
         if trial is None:
             return Minibatch(value, gradient, factors, None, None, None)
-        compared, d = self.rows(trial.rows), np.asarray(trial.direction, float)
-        before, after = self.loss(trial.start, compared), self.loss(theta, compared)
-        form = float(d @ self.gnvp(np.asarray(theta, float), d, self.rows(trial.curvature_rows)))
+        d, before = np.asarray(trial.direction, float), self.loss(trial.start, batch)
+        form = float(d @ self.gnvp(np.asarray(theta, float), d, batch))
         if self.spy.hit("product"):
             form = float("nan")
-        return Minibatch(value, gradient, factors, before, after, form)
+        return Minibatch(value, gradient, factors, before, value, form)
 
     def factors(self, t, rows):
         """A layer of biases alone, whose factor G is the whole Gauss–Newton matrix."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
-from hfnumba.bench.quality.operations import operations_per_row, primal_operations
+from hfnumba.bench.quality.operations import operations_of_part, operations_per_row, primal_operations
 from hfnumba.engine import ArrayObjective
 from hfnumba.engine.evaluations import EmpiricalFisherProduct, FisherDiagonal, Gradient, Product
 from hfnumba.engine.protocol import Evaluation
@@ -109,8 +109,10 @@ class CountedObjective(ArrayObjective):
         rows = operations = 0
         for evaluation in evaluations:
             n_rows = self.n_rows if evaluation.rows is None else evaluation.rows.n_rows
+            n_first = n_rows if evaluation.rows is None else evaluation.rows.part or n_rows
             rows += n_rows
             operations += n_rows * self._per_row(evaluation)
+            operations += n_first * operations_of_part(evaluation, self.network.sizes)
         results = super().evaluate(*evaluations)
         self._meter.count(rows, operations)
         return results

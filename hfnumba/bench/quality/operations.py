@@ -21,10 +21,10 @@ from hfnumba.engine.evaluations import (
     LineLosses,
     Loss,
     Product,
-    QuadraticForm,
     WeightTotals,
 )
-from hfnumba.engine.protocol import Vectors
+from hfnumba.engine.minibatch import StochasticStep
+from hfnumba.engine.protocol import Evaluation, Vectors
 
 Sizes = tuple[int, ...]
 
@@ -49,6 +49,18 @@ def operations_per_row(evaluation: Any, sizes: Sizes, vectors: Vectors) -> int:
     raise TypeError(f"expected an evaluation with a count of operations, got {type(evaluation).__name__}")
 
 
+def operations_of_part(evaluation: Evaluation, sizes: Sizes) -> int:
+    """Return the operations that a row of the first part of its sample takes more than another row."""
+    if not isinstance(evaluation, StochasticStep):
+        return 0
+    weights, first = _weights(sizes)
+    # A forward pass of the tangents is a product for the first layer, two for the others.
+    tangents = 4 * weights - 2 * first if evaluation.v else 0
+    # The forward pass is there already.
+    factors = flops(sizes, "factors") - flops(sizes, "loss") if evaluation.seed is not None else 0
+    return tangents + factors + (flops(sizes, "loss") if evaluation.start else 0)
+
+
 def primal_operations(sizes: Sizes) -> int:
     """Return the operations of the primal pass of a row: forward and backward, without a gradient."""
     weights, first = _weights(sizes)
@@ -70,8 +82,9 @@ def _(evaluation: Loss, sizes: Sizes, vectors: Vectors) -> int:
     return flops(sizes, "loss")
 
 
-@operations_per_row.register
-def _(evaluation: Gradient, sizes: Sizes, vectors: Vectors) -> int:
+@operations_per_row.register(Gradient)
+@operations_per_row.register(StochasticStep)
+def _(evaluation: Evaluation, sizes: Sizes, vectors: Vectors) -> int:
     return gradient_operations(sizes)
 
 
@@ -88,13 +101,6 @@ def _(evaluation: FisherDiagonal, sizes: Sizes, vectors: Vectors) -> int:
 @operations_per_row.register
 def _(evaluation: EmpiricalFisherProduct, sizes: Sizes, vectors: Vectors) -> int:
     return 4 * _weights(sizes)[0]
-
-
-@operations_per_row.register
-def _(evaluation: QuadraticForm, sizes: Sizes, vectors: Vectors) -> int:
-    # A forward pass, and one of the tangents: a product for the first layer, two for the others.
-    weights, first = _weights(sizes)
-    return 6 * weights - 2 * first
 
 
 @operations_per_row.register

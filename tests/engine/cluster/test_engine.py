@@ -51,9 +51,9 @@ def everything(f, between=lambda step: None):
         out.append(v)
     between(5)
     out.append(f.values_along(theta, [v, -v], [1.0, 0.25]))
-    sample, part = RowSample(600, seed=1, draw=5), RowSample(200, seed=1, draw=5)
+    sample = RowSample(600, seed=1, draw=5, part=200)
     kept = f.retain(theta)
-    step = f.minibatch(theta + v, sample, factor_rows=part, factor_seed=(3,), trial=Trial(theta, v, part, part))
+    step = f.minibatch(theta + v, sample, factor_seed=(3,), trial=Trial(theta, v))
     out += [step.value, step.gradient, step.before, step.after, step.curvature, *step.factors.values()]
     del kept
     return out
