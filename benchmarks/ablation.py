@@ -35,7 +35,7 @@ VARIANTS = {
     "the last iterate, no average": {"_AVERAGE": 1e12},
     "factors of one sample, no running mean": {"_FACTOR_MEMORY": 0.0},
     "factors in every step": {"_FACTOR_EVERY": 1},
-    "factors on 4,096 rows": {"_FACTOR_ROWS": 4096},
+    "a first part of 4,096 rows": {"_PART_ROWS": 4096},
     "damping raised by noise, to 100": {"_NOISY_DAMPING": 100.0},
     "steps that raise the loss are not taken back": {"_EXCESS": math.inf},
     "first damping 0.1": {"damping": 0.1},

@@ -1,4 +1,4 @@
-"""Cost of the parts of a step of kfac: gradients over minibatches, Kronecker factors, and the trial of the last step.
+"""Cost of a step of kfac, and of gradients over minibatches and Kronecker factors alone.
 
 784-400-150-10 on 60,000 rows of MNIST's shape in 16 partitions (random bytes; the time does not depend on them). All
 parts take turns with sgemm, in one process. Operations are those of matrix products, half as many for a symmetric one.
@@ -17,9 +17,10 @@ import numpy as np
 from pages import publish
 
 from hfnumba.bench.kernels import measure, setting, sgemm
-from hfnumba.bench.quality.operations import operations_per_row
+from hfnumba.bench.quality.operations import operations_of_part, operations_per_row
 from hfnumba.engine import SplitObjective
-from hfnumba.engine.evaluations import Gradient, KroneckerFactors, Loss
+from hfnumba.engine.evaluations import Gradient, KroneckerFactors
+from hfnumba.engine.minibatch import StochasticStep
 from hfnumba.figures.summary import markdown
 from hfnumba.ingest import write_store
 from hfnumba.network import Network
@@ -28,27 +29,36 @@ from hfnumba.processors import available_processors
 from hfnumba.store import open_store
 
 SIZES, N_ROWS, PARTITIONS = (784, 400, 150, 10), 60_000, 16
-BATCHES = (6144, 4096, 1024, 512)
-FACTOR_ROWS = (1024, 4096)
 
 
-def jobs(objective, theta):
-    """Return a call, its rows and the operations of a row, by the name of the evaluation."""
-    count = itertools.count()
+# Makers of evaluations, from the name of theta and a sample.
+MADE = {
+    "gradient": Gradient,
+    "factors": lambda at, rows: KroneckerFactors(at, rows, (0, 0)),
+    "step without factors": lambda at, rows: StochasticStep(at, rows, at, at),
+    "step with factors": lambda at, rows: StochasticStep(at, rows, at, at, (0, 0)),
+}
+MEASURED = {
+    "gradient": (N_ROWS, 6144, 4096, 1024, 512),
+    "factors": (1024, 4096),
+    "step without factors": (6144,),
+    "step with factors": (6144,),
+}
+PART = 1024
 
-    def evaluation(kind, rows, *more):
-        """Call of an evaluation on a new sample each time."""
 
-        def call():
-            sample = None if rows == N_ROWS else RowSample(rows, 0, 0, next(count) % (N_ROWS // rows))
-            with objective.vectors.using(theta) as name:
-                objective.evaluate(kind(name, objective.sample(sample), *more))
+def job(objective, theta, kind, n_rows):
+    """Return a call that evaluates a new sample each time, its rows and its operations."""
+    count, part = itertools.count(), PART if kind.startswith("step") else 0
 
-        return call, rows, operations_per_row(kind("theta", None, *more), SIZES, {})
+    def call():
+        sample = RowSample(n_rows, 0, 0, next(count) % (N_ROWS // n_rows), part)
+        with objective.vectors.using(theta) as name:
+            objective.evaluate(MADE[kind](name, objective.sample(sample)))
 
-    made = {f"gradient, {rows:,} rows": evaluation(Gradient, rows) for rows in (N_ROWS, *BATCHES)}
-    made |= {f"factors, {rows:,} rows": evaluation(KroneckerFactors, rows, (0, 0)) for rows in FACTOR_ROWS}
-    return made | {"loss, 1,024 rows": evaluation(Loss, 1024)}
+    one = MADE[kind]("theta", None)
+    operations = n_rows * operations_per_row(one, SIZES, {}) + part * operations_of_part(one, SIZES)
+    return call, n_rows, operations
 
 
 def table(seconds):
@@ -59,14 +69,19 @@ def table(seconds):
     with tempfile.TemporaryDirectory() as folder:
         write_store(Path(folder) / "s.zarr", {"train": (X, y)}, n_partitions=PARTITIONS, scale=1 / 255)
         with SplitObjective(network, open_store(Path(folder) / "s.zarr")["train"]) as objective:
-            ours = jobs(objective, network.initialize(0))
+            theta = network.initialize(0)
+            ours = {
+                f"{kind}, {n_rows:,} rows": job(objective, theta, kind, n_rows)
+                for kind, each in MEASURED.items()
+                for n_rows in each
+            }
             calls = {name: call for name, (call, _) in peaks.items()} | {name: job[0] for name, job in ours.items()}
             found = measure(calls, seconds)
     peak = max(operations / found[name] for name, (_, operations) in peaks.items())
     full = found[f"gradient, {N_ROWS:,} rows"] / N_ROWS
     rows = []
     for name, (_, n_rows, operations) in ours.items():
-        rate, of_full = n_rows * operations / found[name] / 1e9, found[name] / n_rows / full
+        rate, of_full = operations / found[name] / 1e9, found[name] / n_rows / full
         cells = [f"{1e3 * found[name]:.1f}", f"{rate / peak:.2f}"]
         rows.append([name, *cells, f"{of_full:.2f}" if name.startswith("gradient") else "–"])
     return markdown(["evaluation", "ms", "share of sgemm's peak", "time a row / that of all rows"], rows)

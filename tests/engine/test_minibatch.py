@@ -1,5 +1,7 @@
 """The round of a stochastic second-order step: each of its results against the evaluation of that alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -25,9 +27,9 @@ def indices_of(sample, n_rows):
     """The rows of a sample by partitions, counted in all rows."""
     cuts = [j * n_rows // PARTITIONS for j in range(PARTITIONS + 1)]
     if sample is None:
-        return [np.arange(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [np.arange(a, b) for a, b in itertools.pairwise(cuts)]
     clipped = RowSample(min(sample.n_rows, n_rows), sample.seed, sample.draw, sample.index, sample.part)
-    return [a + sample_indices(clipped, a, b, n_rows) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [a + sample_indices(clipped, a, b, n_rows) for a, b in itertools.pairwise(cuts)]
 
 
 def first_rows(sample, n_rows):
@@ -35,7 +37,7 @@ def first_rows(sample, n_rows):
     if sample is None or not sample.part:
         return np.concatenate(indices_of(sample, n_rows))
     cuts = [j * n_rows // PARTITIONS for j in range(PARTITIONS + 1)]
-    shares = [b * sample.part // n_rows - a * sample.part // n_rows for a, b in zip(cuts, cuts[1:], strict=False)]
+    shares = [b * sample.part // n_rows - a * sample.part // n_rows for a, b in itertools.pairwise(cuts)]
     each = zip(indices_of(sample, n_rows), shares, strict=True)
     return np.concatenate([rows[:share] for rows, share in each])
 
