@@ -11,14 +11,20 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hfnumba.krylov.lapack import cholesky, multiply_triangular, solve_triangular, unpack
+from hfnumba.krylov.lapack import (
+    cholesky,
+    inverse,
+    multiply_symmetric,
+    multiply_triangular,
+    solve_triangular,
+    unpack,
+)
 from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.operator import Operator
 from hfnumba.processors import available_processors
@@ -30,9 +36,12 @@ _MORE, _MAX_INCREASES = 10.0, 12
 _PIECE = 256
 """Rows or columns at most that one thread solves for at a time."""
 
+_LARGEST_INVERSE = 1.5
+"""Order of a factor, over that of the layer's other one, up to which products use its inverse: a product with it takes
+half the time of two triangular solves, but inverting a large factor takes longer than a few products save."""
 
-@dataclass(frozen=True)
-class FactoredLayer:
+
+class FactoredLayer(NamedTuple):
     """Cholesky factors of a layer's damped A (n_in + 1) and G (n_out), in the lower triangles of Fortran arrays.
 
     For a factor of which only the diagonal is computed, a vector with the Cholesky factor's diagonal.
@@ -45,6 +54,14 @@ class FactoredLayer:
     def size(self) -> int:
         """Number of the layer's parameters."""
         return len(self.A) * len(self.G)
+
+
+class Part(NamedTuple):
+    """Columns ("L") or rows ("R") of a matrix that a factor acts on from a side, and where the result goes."""
+
+    source: NDArray[Any]
+    target: NDArray[Any]
+    side: str
 
 
 class FactoredCurvature(Operator):
@@ -60,8 +77,10 @@ class FactoredCurvature(Operator):
 
     Notes
     -----
-    A product costs 4 triangular solves a layer, 2 m k (m + k) operations for factors of order m and k. Threads share
-    the layers' rows and columns in parts that do not depend on their number, nor do the bits.
+    A product F⁻¹v costs 2 m k (m + k) operations a layer with factors of order m and k. The first one inverts each
+    factor whose order is at most 1.5 times that of the layer's other one, 2m³/3 operations and m² numbers; the others,
+    and all products with L, take triangular solves. Threads share the layers' rows and columns in parts that do not
+    depend on their number, nor do the bits.
 
     A :class:`~hfnumba.krylov.structured.BlockDiagonalOperator` of Kronecker operators is the same matrix; its inverse
     has explicit inverses, made in float64 on one thread, and no factor L.
@@ -83,49 +102,77 @@ class FactoredCurvature(Operator):
 
     def matvec(self, v: Vector) -> Vector:
         """Return F⁻¹ v."""
-        return self._applied(solve_triangular, v, (False, True))
+        inverses = self._inverses
+
+        def solve(place: tuple[int, int], part: Part) -> None:
+            inverted = inverses[place]
+            if inverted is None:
+                self._change(solve_triangular, (False, True), place, part)
+            else:
+                multiply_symmetric(inverted, part.source, part.target, side=part.side)
+
+        return self._applied(solve, v)
 
     def solve_lower(self, v: Vector) -> Vector:
         """Return L⁻¹ v."""
-        return self._applied(solve_triangular, v, (False,))
+        return self._applied(partial(self._change, solve_triangular, (False,)), v)
 
     def solve_upper(self, v: Vector) -> Vector:
         """Return L'⁻¹ v."""
-        return self._applied(solve_triangular, v, (True,))
+        return self._applied(partial(self._change, solve_triangular, (True,)), v)
 
     def multiply_upper(self, v: Vector) -> Vector:
         """Return L'v."""
-        return self._applied(multiply_triangular, v, (True,))
+        return self._applied(partial(self._change, multiply_triangular, (True,)), v)
 
-    def _applied(self, apply: Callable[..., None], v: Vector, transposes: tuple[bool, ...]) -> Vector:
-        x: Vector = np.array(v, self.dtype)
-        parts = np.split(x, np.cumsum([layer.size for layer in self.layers])[:-1])
+    @functools.cached_property
+    def _inverses(self) -> dict[tuple[int, int], NDArray[Any] | None]:
+        """Inverses of the damped factors that products multiply by, by number of the layer and 0 for A, 1 for G."""
+        places = [(k, i) for k in range(len(self.layers)) for i in range(2)]
+        return dict(zip(places, _on_threads([partial(self._inverse, *place) for place in places]), strict=True))
+
+    def _inverse(self, k: int, i: int) -> NDArray[Any] | None:
+        factor, other = self.layers[k][i], self.layers[k][1 - i]
+        return inverse(factor) if factor.ndim == 2 and len(factor) <= _LARGEST_INVERSE * len(other) else None
+
+    def _change(
+        self, apply: Callable[..., None], transposes: tuple[bool, ...], place: tuple[int, int], part: Part
+    ) -> None:  # fmt: skip
+        """Apply a routine for triangular matrices with a factor's Cholesky factor, transposed or not, one by one."""
+        factor, target = self.layers[place[0]][place[1]], part.target
+        target[...] = part.source
+        for transpose in transposes:
+            if factor.ndim == 1:
+                scale = factor if apply is multiply_triangular else 1 / factor
+                target *= scale[:, None] if part.side == "L" else scale
+            else:
+                apply(factor, target, side=part.side, transpose=transpose if part.side == "L" else not transpose)
+
+    def _applied(self, act: Callable[[tuple[int, int], Part], None], v: Vector) -> Vector:
+        """Return what ``act`` makes of a vector, first with all factors G, then with all factors A."""
+        x: Vector = np.require(v, self.dtype, "C")
         # Row-major (m, k) parameters are the transpose V' in Fortran's order: A acts on its right, G on its left.
-        matrices = [part.reshape(len(layer.A), len(layer.G)).T for layer, part in zip(self.layers, parts, strict=True)]
-
-        def change(factor: NDArray[Any], V: NDArray[Any], side: str) -> None:
-            for transpose in transposes:
-                if factor.ndim == 1:
-                    _scale(V, factor if apply is multiply_triangular else 1 / factor, side)
-                else:
-                    apply(factor, V, side=side, transpose=transpose if side == "L" else not transpose)
-
-        # G acts on each column by itself, A on each row.
-        pairs = list(zip(self.layers, matrices, strict=True))
-        _on_threads([partial(change, layer.G, V[:, piece], "L") for layer, V in pairs for piece in _pieces(V.shape[1])])
-        _on_threads([partial(change, layer.A, V[piece], "R") for layer, V in pairs for piece in _pieces(V.shape[0])])
+        for i, side in ((1, "L"), (0, "R")):
+            y = np.empty_like(x)
+            tasks = []
+            for k, (V, W) in enumerate(zip(self._matrices(x), self._matrices(y), strict=True)):
+                # G acts on each column by itself, A on each row.
+                for piece in _pieces(V.shape[i]):
+                    at = (slice(None), piece) if side == "L" else (piece,)
+                    tasks.append(partial(act, (k, i), Part(V[at], W[at], side)))
+            _on_threads(tasks)
+            x = y
         return x
+
+    def _matrices(self, x: Vector) -> list[NDArray[Any]]:
+        parts = np.split(x, np.cumsum([layer.size for layer in self.layers])[:-1])
+        return [part.reshape(len(layer.A), len(layer.G)).T for layer, part in zip(self.layers, parts, strict=True)]
 
 
 def _pieces(n: int) -> list[slice]:
     """Divide n rows or columns into parts for threads; a function of n alone, as bits may depend on the parts."""
     n_parts = -(-n // _PIECE)
     return [slice(k * n // n_parts, (k + 1) * n // n_parts) for k in range(n_parts)]
-
-
-def _scale(matrix: NDArray[Any], scale: Vector, side: str) -> None:
-    """Multiply the rows ("L") or columns ("R") of a matrix by those of ``scale``, in place."""
-    matrix *= scale[:, None] if side == "L" else scale
 
 
 def kfac(damping: float, penalty: Vector | None = None, **factors: Vector) -> FactoredCurvature:

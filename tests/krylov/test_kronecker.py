@@ -96,6 +96,24 @@ def test_lapack_against_numpy(side, transpose, dtype):
     assert not ours.cholesky(np.asfortranarray(np.diag([1.0, -1.0, 1.0]), dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("side", ["L", "R"])
+def test_products_with_an_inverse_against_numpy(side, dtype):
+    rng = np.random.default_rng(0)
+    n = 5 if side == "L" else 3
+    A = rng.normal(size=(n, n)) + n * np.eye(n)
+    factor = np.asfortranarray(A @ A.T, dtype=dtype)
+    assert ours.cholesky(factor)
+    inverted, kept = ours.inverse(factor), factor.copy()
+    np.testing.assert_allclose(np.tril(inverted), np.tril(np.linalg.inv(A @ A.T)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(factor, kept)
+    # Some rows of larger matrices.
+    right, out = (np.asfortranarray(rng.normal(size=(8, 3)), dtype=dtype)[2:7] for _ in range(2))
+    ours.multiply_symmetric(inverted, right, out, side=side)
+    expected = np.linalg.solve(A @ A.T, right) if side == "L" else np.linalg.solve(A @ A.T, right.T).T
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("names", [("A1",), ("G1",), ("A2", "G2")])
 def test_a_factor_known_by_its_diagonal_is_a_diagonal_matrix(names):
     factors, moments = random_factors()
