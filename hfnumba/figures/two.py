@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from hfnumba.figures.two_picture import draw
 from hfnumba.figures.two_results import PARTITIONS, TIMIT_ROWS, Found, Measurements, Results, counts
 from hfnumba.figures.two_table import write_tables
 from hfnumba.figures.two_targets import write_targets
+from hfnumba.processors import available_processors
 from hfnumba.progress import Reporter
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def measured(plan: Measurements, store: Store, pieces: Pieces) -> Results:
         work = results.workload(n, s, p)
 
         def wait(p: int = p, work: Workload = work) -> Found:
-            with remote_workers(p, os.cpu_count() or 1) as client:
+            with remote_workers(p, available_processors()) as client:
                 return emulation.emulate(network, client, constants, work)
 
         settings = base | {"work": asdict(work), "constants": constants.as_dict()}
@@ -186,7 +186,7 @@ def _constants(plan: Measurements, split: Split, network: Any, pieces: Pieces, b
     for p in plan.fitted:
 
         def empty(p: int = p, fan_in: int = scaling.STAR) -> list[dict[str, float]]:
-            with remote_workers(p, min(p, os.cpu_count() or 1)) as client:
+            with remote_workers(p, min(p, available_processors())) as client:
                 return scaling.measure_rounds(client, p, network.n_params, plan.repeats, fan_in)
 
         rounds += pieces.get(f"rounds-{p}-workers", settings, empty)
@@ -206,4 +206,4 @@ def _round_cost(pieces: Pieces, method: str, network: Network) -> RoundCost:
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} x {platform.machine()}"
+    return f"{available_processors()} x {platform.machine()}"
