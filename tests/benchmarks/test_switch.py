@@ -26,7 +26,7 @@ def test_a_run_in_one_process_is_counted_from_its_second_iteration_on():
     assert found.rounds == 2 * (4 + 1)
     n = NETWORK.n_params
     factors = sum(k * (k + 1) // 2 for k in (20, 12, 12, 5)) + 20 + 12
-    assert found.nbytes_in == 2 * (4 * (4 * n + 3 * 16 + 8) + 2 * 4 * factors + 16)
+    assert found.nbytes_in == 2 * (4 * (4 * n + 16 + 4 * 8) + 2 * 4 * factors + 16)
     assert found.nbytes - found.nbytes_in == 2 * 4 * n * (2 * 4 + 1)
 
 
