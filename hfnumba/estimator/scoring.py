@@ -16,6 +16,7 @@ class MaskedScoreMixin:
         Parameters
         ----------
         X : array_like of shape (n_rows, n_features)
+            Features.
         y : array_like of shape (n_rows,) or (n_rows, n_outputs)
             Labels or targets.
         sample_weight : array_like of shape (n_rows,), optional
@@ -24,6 +25,7 @@ class MaskedScoreMixin:
         Returns
         -------
         float
+            Share of the rows whose labels are predicted, or 1 minus the share of the variance that is left.
 
         Raises
         ------
