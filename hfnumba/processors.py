@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from hfnumba import linux
 from hfnumba.errors import ClusterError
 
-INTERPRETER_MEMORY = 224 * 2**20
+INTERPRETER_MEMORY = 256 * 2**20
 """Bytes that an interpreter takes with its libraries and kernels; compiling these takes half as much again."""
 USABLE_SHARE = 0.9
 """Share of a process's memory that it uses at most: at 95 % of a worker's limit Dask ends the process."""

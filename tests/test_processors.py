@@ -138,7 +138,7 @@ def test_workers_that_could_not_start_are_refused_by_name():
     processors.check_memory({"tcp://a": None, "tcp://b": 0, "tcp://c": processors.LEAST_MEMORY})
     small = {f"tcp://{name}": 150_000_000 for name in "abcd"}
     with pytest.raises(
-        ClusterError, match=r"4 of 5 workers have a memory limit below the 249MiB.*and 1 more"
+        ClusterError, match=r"4 of 5 workers have a memory limit below the 285MiB.*and 1 more"
     ) as caught:
         processors.check_memory(small | {"tcp://e": GIB})
     assert "(tcp://a has 144MiB; tcp://b has 144MiB; tcp://c has 144MiB and 1 more)" in str(caught.value)

@@ -15,6 +15,7 @@ from hfnumba.estimator.base import HessianFreeEstimator, row_weights
 from hfnumba.estimator.callbacks import with_callbacks
 from hfnumba.estimator.labels import checked_labels, class_weighted, indicators, numbers_of
 from hfnumba.estimator.rows import Rows
+from hfnumba.estimator.scoring import MaskedScoreMixin
 from hfnumba.estimator.settings import CONSTRAINTS
 from hfnumba.estimator.training import Score
 from hfnumba.store import Split
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _ONE, _SEVERAL = "softmax_cross_entropy", "sigmoid_cross_entropy"
 
 
-class HessianFreeClassifier(ClassifierMixin, HessianFreeEstimator):
+class HessianFreeClassifier(MaskedScoreMixin, ClassifierMixin, HessianFreeEstimator):
     """Fully-connected network for classification, trained by a Hessian-free method.
 
     Parameters

@@ -13,13 +13,14 @@ from hfnumba.estimator import stores
 from hfnumba.estimator.base import HessianFreeEstimator, row_weights
 from hfnumba.estimator.callbacks import with_callbacks
 from hfnumba.estimator.rows import Rows
+from hfnumba.estimator.scoring import MaskedScoreMixin
 from hfnumba.estimator.training import Score
 from hfnumba.store import Split
 
 _LOSS = "squared_error"
 
 
-class HessianFreeRegressor(RegressorMixin, HessianFreeEstimator):
+class HessianFreeRegressor(MaskedScoreMixin, RegressorMixin, HessianFreeEstimator):
     """Fully-connected network for regression with squared error, trained by a Hessian-free method.
 
     Parameters and attributes are those of :class:`HessianFreeClassifier`, without classes. With ``standardise`` the

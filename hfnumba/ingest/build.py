@@ -16,7 +16,7 @@ from hfnumba.ingest.download import locate
 from hfnumba.ingest.header import Metadata, Settings, frames_header, rows_header
 from hfnumba.ingest.prepare import prepare
 from hfnumba.ingest.recipes import CORPORA, Recipe, find_recipe
-from hfnumba.ingest.remarks import count, remark_on_task
+from hfnumba.ingest.remarks import count, remark_on_task, remarks_on_order
 from hfnumba.ingest.writer import Content, WritePlan
 from hfnumba.path_text import path_text, text_path
 from hfnumba.progress import SILENT, Reporter
@@ -281,4 +281,5 @@ def _open(recipe: Recipe, paths: Mapping[str, Path], settings: Settings, reporte
     header = rows_header(metadata, prepared, settings, raw.classes, reporter)
     labels = {} if prepared.n_classes is None else {name: y for name, (_, y) in prepared.splits.items()}
     counts = {name: count(y[prepared.orders[name]]) for name, y in labels.items()}
-    return _Opened(header, prepared, counts, notes=raw.notes)
+    order = () if raw.columns else tuple(remarks_on_order(raw.splits["train"][0]))
+    return _Opened(header, prepared, counts, notes=tuple(dict.fromkeys((*raw.notes, *order))))

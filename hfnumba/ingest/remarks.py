@@ -1,15 +1,16 @@
-"""Remarks on the rows of a store that is built: its task, classes that cannot be learnt, faulty utterances."""
+"""Remarks on the rows of a store that is built: task, classes that cannot be learnt, order, faulty utterances."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
+from hfnumba.ingest.sources.numbering import numbering_features
 from hfnumba.progress import Reporter
 from hfnumba.store.manifest import Header
 
@@ -121,4 +122,22 @@ def remark_on_task(header: Header, given: bool, counts: Mapping[str, Mapping[int
                 f"Warning: {sum(rows[k] for k in unseen)} of {sum(rows.values())} rows of {split} have a class that no "
                 f"row of train has, so it cannot be learnt: {which}"
                 f"{'; is it spelled in another way in train?' if names else ''}"
+            )
+
+
+def remarks_on_order(X: NDArray[Any]) -> Iterator[str]:
+    """Yield warnings of features without names that number the rows, or give their order."""
+    found = list(numbering_features(X))
+    for consecutive, one, several in (
+        (True, "is a running number", "are running numbers"),
+        (False, "has a larger (or smaller) value from row to row", "have larger (or smaller) values from row to row"),
+    ):
+        names = [str(j) for j, running in found if running == consecutive]
+        if names:
+            which = f"features {listed(names)} (counted from 0) {several}"
+            if len(names) == 1:
+                which = f"feature {names[0]} (counted from 0) {one}"
+            yield (
+                f"Warning: {which}, which may give away labels by the order of the rows; leave out what only numbers "
+                "the rows"
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hfnumba.errors import ClusterError, UsageError, sentence
 
 if TYPE_CHECKING:
+    from distributed import Worker
     from numpy.typing import NDArray
 
     from hfnumba.launch.spec import Placement
@@ -107,3 +108,13 @@ def open_pool(shared: object, placement: Placement, n_threads: int | None = None
     with client.get_executor(pure=False) as workers:
         n = max(1, sum(client.nthreads().values()))
         yield Pool(workers, client.scatter(shared, broadcast=True), 2 * n, (KilledWorker, CancelledError))
+
+
+def this_worker() -> Worker | None:
+    """Worker of Dask that computes the task that asks; None in threads of a process that is no worker."""
+    from distributed import get_worker  # noqa: PLC0415 - slow to import
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None

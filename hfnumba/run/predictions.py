@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from numpy.typing import NDArray
 
+from hfnumba.errors import StoreError
 from hfnumba.ingest.one_table import table_format
-from hfnumba.launch.pool import Pool
+from hfnumba.launch.pool import Pool, this_worker
 from hfnumba.progress import Counter, Reporter
 from hfnumba.run.inputs import fitted
 from hfnumba.run.model import TrainedModel
@@ -108,4 +109,16 @@ def _of_split(model: TrainedModel, path: Path, name: str, pool: Pool, reporter: 
 
 
 def _of_partition(model: TrainedModel, split: Split, j: int) -> NDArray[Any]:
-    return model.outputs(split.load(j)[0], split.partition_rows(j)[0])
+    try:
+        rows = split.load(j)[0]
+    except StoreError as error:
+        raise _named(error) from error
+    return model.outputs(rows, split.partition_rows(j)[0])
+
+
+def _named(error: StoreError) -> StoreError:
+    """Return an error of the store, on a worker of a cluster with its name."""
+    from hfnumba.engine.cluster.worker import named_error  # noqa: PLC0415 - slow to import
+
+    worker = this_worker()
+    return error if worker is None else named_error(error, worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,7 @@ class RunWriter:
         self.lines = list(lines)
         self._directory, self._record, self._lock = directory, record, lock
         self._newest = checkpoint
+        self._nbytes: dict[Path, int] = {}
 
     @property
     def newest(self) -> Checkpoint | None:
@@ -61,6 +63,7 @@ class RunWriter:
         """
         self._refuse(self._removed())
         self._directory.write_config(self._record)
+        self._remember(self._directory.config)
 
     def save(self, state: OptimizerState, line: ledger.Line, best: BestSoFar | None = None) -> None:
         """Write the checkpoint of an iteration, first as the best if it is that, and then its line of the ledger.
@@ -79,8 +82,9 @@ class RunWriter:
             # The newest names the best by its iteration, so the best is there before it.
             discard_after(self._directory.best_checkpoints, state.iteration)
             write_checkpoint(self._directory.best_checkpoints, self._newest)
-        write_checkpoint(self._directory.checkpoints, self._newest)
+        written = write_checkpoint(self._directory.checkpoints, self._newest)
         ledger.append(self._directory.ledger, line)
+        self._remember(written, written.with_suffix(".safetensors"), self._directory.ledger)
 
     def save_between(self, state: OptimizerState, best: BestSoFar | None = None) -> None:
         """Write a state between two iterations in the place of the checkpoint of the last one.
@@ -93,7 +97,8 @@ class RunWriter:
         removed = self._removed()
         self._newest = self._checkpoint(state, self.lines[-1], best)
         self._refuse(removed)
-        write_checkpoint(self._directory.checkpoints, self._newest)
+        written = write_checkpoint(self._directory.checkpoints, self._newest)
+        self._remember(written, written.with_suffix(".safetensors"))
 
     def _checkpoint(self, state: OptimizerState, line: ledger.Line, best: BestSoFar | None) -> Checkpoint:
         return Checkpoint(
@@ -122,13 +127,23 @@ class RunWriter:
             removed.append(self._directory.ledger)
         self._refuse(removed)
 
+    def _remember(self, *paths: Path) -> None:
+        """Record the sizes of files that were just written."""
+        for path in paths:
+            # A file that is gone already is missed at the next iteration.
+            with contextlib.suppress(OSError):
+                self._nbytes[path] = path.stat().st_size
+
+    def _is_there(self, path: Path) -> bool:
+        return path.is_file() and path.stat().st_size == self._nbytes.get(path, path.stat().st_size)
+
     def _removed(self) -> list[Path]:
-        """Return the files that were written, or read by the resumed run, and are not there."""
+        """Return the files that were written, or read by the resumed run, and are not there or have another size."""
         if self._newest is None:
             return []
         record = json_path(self._directory.checkpoints, self._newest.iteration)
         files = (self._directory.config, self._directory.ledger, record, record.with_suffix(".safetensors"))
-        return [path for path in files if not path.is_file()]
+        return [path for path in files if not self._is_there(path)]
 
     def _refuse(self, removed: Sequence[Path]) -> None:
         """Lock the directory again if it no longer is; write the run again and raise if files of it are missing."""

@@ -208,10 +208,10 @@ def test_a_limit_that_is_too_low_is_refused_with_one_that_would_do(split, given)
         host.evaluate([evaluation], range(N_PARTITIONS))
         host.close()
 
-    for limit in (200 * 2**20, 224 * 2**20 + 1000):
+    for limit in (200 * 2**20, INTERPRETER_MEMORY + 1000):
         with pytest.raises(UsageError, match=rf"{-(-limit // 2**20)}MiB of memory for a process are too few") as caught:
             evaluate(limit)
-        assert "beside 224MiB for the interpreter and its libraries" in str(caught.value)
+        assert "beside 256MiB for the interpreter and its libraries" in str(caught.value)
         evaluate(2**20 * int(re.search(r"give each process at least (\d+)MiB", str(caught.value))[1]))
 
 

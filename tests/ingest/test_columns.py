@@ -1,6 +1,7 @@
 """Which columns of a table become features, what `build` says about them, and which words are the same category."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -157,6 +158,45 @@ def test_numbers_that_give_the_order_of_rows_are_named(root, kind):
     write_csv(root / "a", {"x": X, "no": values, "k": LABELS})
     _, said = built(root, "csv")
     assert ("Warning: column no" in said) == (running or kind in {"a gap", "steps of two", "fractions"})
+
+
+@pytest.mark.parametrize("kind", RUNNING)
+@pytest.mark.parametrize("format_name", ["npz", "npy", "hdf5", "libsvm"])
+def test_features_of_arrays_that_number_the_rows_are_named(root, kind, format_name):
+    values, running = RUNNING[kind]
+    for times, dtype in ((1, float), (400, np.float32)):  # the second has more rows than are compared at first
+        more = np.arange(times)[:, None] * (values.max() - values.min() + 1) if running else np.zeros((times, 1))
+        column = (values + more).reshape(-1)
+        rows = np.c_[np.tile(X, times), column].astype(dtype)
+        said = built_arrays(root, format_name, rows, np.tile(LABELS, times))
+        consecutive = running or (times == 1 and kind == "fractions")
+        assert ("Warning: feature 1 (counted from 0) is a running number" in said) == consecutive
+        ordered = times == 1 and kind in {"a gap", "steps of two"}
+        assert ("Warning: feature 1 (counted from 0) has a larger" in said) == ordered
+        assert "feature 0" not in said and "features" not in said
+
+
+def built_arrays(root, format_name, rows, labels):
+    path, table = root / "t.toml", "[table]\ntrain = ['a']"
+    if format_name == "npz":
+        path = root / "t.npz"
+        np.savez(path, X=rows, y=labels)
+    elif format_name == "npy":
+        np.save(root / "X.npy", rows)
+        np.save(root / "y.npy", labels)
+        table = "[arrays.train]\nfeatures = ['X.npy']\nlabels = ['y.npy']"
+    elif format_name == "hdf5":
+        with pytest.importorskip("h5py").File(root / "a", "w") as file:
+            file["X"], file["y"] = rows, labels
+    else:
+        lines = zip(labels, rows.tolist(), strict=True)
+        (root / "a").write_text("".join(f"{y} 1:{row[0]!r} 2:{row[1]!r}\n" for y, row in lines))
+    if format_name != "npz":
+        path.write_text(f'name = "t"\nformat = "{format_name}"\n{table}\n')
+    reporter = Silent()
+    shutil.rmtree(root.parent / "arrays.zarr", ignore_errors=True)
+    build(path, None if format_name == "npz" else root, root.parent / "arrays.zarr", reporter=reporter)
+    return "\n".join(reporter.notes)
 
 
 def test_categories_of_the_test_rows_alone_are_named(root):

@@ -261,6 +261,8 @@ def test_a_category_that_is_called_na(root):
     assert hint in said and "2 categories (AS, EU), 10 missing" in said
     _, said = built(root, 'label = "k"', 'categorical = ["c"]', "missing_values = []")
     assert hint not in said and "3 categories (AS, EU, NA)" in said
+    _, said = built(root, 'label = "k"', 'categorical = ["c"]', 'missing_values = ["EU"]', 'missing = "mean"')
+    assert "A missing value of column c is empty, or what missing_values in [table] names" in said and hint not in said
 
 
 @pytest.mark.parametrize(("nbytes", "is_read"), [(2**22 - 100, True), (2**23 + 100, False)])

@@ -66,6 +66,20 @@ def test_rows_to_predict_are_refused():
         model.predict(masked(X, (0, 0)))
 
 
+@pytest.mark.parametrize("kind", [HessianFreeClassifier, HessianFreeRegressor])
+def test_scores_of_masked_rows_are_refused(kind):
+    """scikit-learn takes what is under the mask of targets and weights."""
+    model = kind(max_iter=1).fit(X, Y)
+    for name, arrays in (
+        ("X", (masked(X, (0, 0)), Y)),
+        ("y", (X, masked(Y, 5))),
+        ("sample_weight", (X, Y, masked(W, 5))),
+    ):
+        with pytest.raises(DataError, match=f"^{name}: 1 of (80|40) values are masked"):
+            model.score(*arrays)
+    assert model.score(masked(X), masked(Y), masked(W)) == model.score(X, Y)
+
+
 def test_a_mask_that_hides_nothing(tmp_path):
     found = store(tmp_path, masked(X), masked(Y), masked(W))
     rows = np.concatenate([found["train"].load(j)[0] for j in range(found["train"].n_partitions)])

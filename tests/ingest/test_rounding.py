@@ -215,6 +215,19 @@ def test_errors_of_calculation_make_no_column_a_variable_one(tmp_path, kind):
     assert set(found[:, 1]) == {0}
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_that_is_taken_for_a_constant_is_named(tmp_path, kind):
+    """Cents beside 10¹⁴, of whose 50 values float64 keeps some, all within 256 of its steps."""
+    X = np.stack([np.arange(N), 1.2345678901234567e14 + np.arange(N) % 50 / 100], axis=1)
+    path = table(kind, "standardise = true", tmp_path / "t.toml")
+    (from_csv if kind == "csv" else from_parquet)(tmp_path, X, LABELS, "standardise = true")
+    reporter = Silent()
+    store = build(path, tmp_path, tmp_path / "again.zarr", reporter=reporter)
+    said = "\n".join(reporter.notes)
+    assert "Feature c1: number from 123456789012346 to 123456789012346, which differ in the last digits" in said
+    assert said.count("which differ") == 1 and set(loaded(store)[0][:, 1]) == {0}
+
+
 @pytest.mark.parametrize("role", ["feature", "target"])
 def test_arrays_that_are_trained_on_without_a_store(role):
     few = np.arange(N, dtype="f8")[:, None]

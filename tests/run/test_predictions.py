@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -14,12 +15,15 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from hfnumba.cli import main
-from hfnumba.errors import ClusterError
+from hfnumba.errors import ClusterError, StoreError
 from hfnumba.formats.ark import archive, read_matrix
 from hfnumba.ingest import write_frames
-from hfnumba.launch.pool import Pool
+from hfnumba.launch.pool import Pool, open_pool
+from hfnumba.launch.spec import Placement
 from hfnumba.run.model import load_model
+from hfnumba.run.predictions import predictions
 from hfnumba.store import open_store
+from tests.silent import Silent
 
 
 def hf(*arguments):
@@ -263,6 +267,19 @@ def test_a_cluster_predicts_the_same_bits(folder, tmp_path, client):
     columns = houses(5, 2) | {"town": ["Paris"] * 5}
     result = hf("predict", folder / "price", written(tmp_path / "bad.csv", columns), "--cluster", address)
     assert (result.exit_code, "'Paris' in row 0" in result.stderr) == (1, True)
+
+
+def test_a_worker_that_cannot_see_the_store_is_named(folder, tmp_path, client):
+    model = load_model(folder / "price")
+    at = r"\(on worker \S+ at tcp://127\.0\.0\.1:\d+; every worker must be able to read the store at the same path\)"
+    for where, named in ((client, True), (None, False)):
+        path = shutil.copytree(folder / "price.zarr", tmp_path / f"{named}.zarr")
+        with open_pool(model, Placement(where, ""), 1) as pool:
+            (part,) = predictions(model, path, "test", pool, Silent())
+            path.rename(tmp_path / f"{named}.elsewhere")
+            with pytest.raises(StoreError, match=f"{named}.zarr") as caught:
+                list(part.blocks)
+        assert bool(re.search(at, str(caught.value))) == named
 
 
 def test_numbers_that_stand_for_missing_ones_do_so_in_every_form_of_new_rows(tmp_path):

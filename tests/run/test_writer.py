@@ -49,6 +49,9 @@ REMOVALS = {
     "json": lambda path: [file.unlink() for file in path.glob("checkpoints/*.json")],
     "checkpoints": lambda path: shutil.rmtree(path / "checkpoints"),
     "config.toml, ledger.jsonl, checkpoints": shutil.rmtree,
+    "config.toml of": lambda path: (path / "config.toml").write_bytes(b""),
+    "ledger.jsonl of the": lambda path: (path / "ledger.jsonl").write_bytes(b""),
+    "checkpoints/iteration-": lambda path: [file.write_bytes(b"") for file in path.glob("checkpoints/*")],
     "ledger.jsonl of": lambda path: [(path / "ledger.jsonl").unlink(), os.mkfifo(path / "ledger.jsonl")],
 }
 

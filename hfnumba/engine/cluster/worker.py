@@ -191,18 +191,10 @@ class RoundServer:
             _log.debug("a box could not be opened: %s", error)
             return Answer(message.number, lacks_boxes=True)
         except HfnumbaError as error:
-            return Answer(message.number, error=self._named(error))
+            named = named_error(error, self._worker) if isinstance(error, StoreError) else error
+            return Answer(message.number, error=named)
         except Exception:
             return Answer(message.number, failure=traceback.format_exc(limit=-3))
-
-    def _named(self, error: HfnumbaError) -> HfnumbaError:
-        """Return an error of the store with the name of this worker: others may see another store."""
-        if not isinstance(error, StoreError):
-            return error
-        return StoreError(
-            f"{error} (on worker {self._worker.name} at {self._address}; every worker must be able to read the store "
-            "at the same path)"
-        )
 
     def _state(self, message: RoundMessage) -> _ProblemState | None:
         if message.problem_id not in self._problems:
@@ -231,6 +223,14 @@ def lasting_name(worker: Worker) -> str:
     """
     is_named = worker.name not in (None, worker.address, worker.contact_address)
     return str(worker.name if is_named or not worker.nanny else worker.nanny)
+
+
+def named_error(error: StoreError, worker: Worker) -> StoreError:
+    """Return an error of the store with the name of the worker: others may see another store."""
+    return StoreError(
+        f"{error} (on worker {worker.name} at {worker.address}; every worker must be able to read the store "
+        "at the same path)"
+    )
 
 
 def _hush_heartbeat(worker: Worker) -> None:

@@ -34,6 +34,7 @@ _MISSING_WORD = (
     "empty, or a text such as NA that stands for a missing value; if that is a {}, set missing_values = [] in [table], "
     "or list there what is missing"
 )
+_LISTED_WORD = "empty, or what missing_values in [table] names"
 _HINTS = {
     "conversion error to double": "name columns of text in categorical, or those to take in numeric; texts that stand "
     'for missing values are named in missing_values, a decimal comma in decimal = ","',
@@ -55,9 +56,8 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     def batches(path: Path, columns: Columns) -> Iterator[tuple[Batch, float]]:
         return batches_of(path, options, columns)
 
-    return read_columns(
-        recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_word=_MISSING_WORD
-    )
+    word = _MISSING_WORD if options.missing_values is msgspec.UNSET else _LISTED_WORD
+    return read_columns(recipe, paths["source"], seed, reporter, titles=titles, batches=batches, missing_word=word)
 
 
 def titles_of(path: Path, options: TableOptions) -> Titles:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.recipes import Recipe
-from hfnumba.ingest.remarks import listed
+from hfnumba.ingest.remarks import listed, remarks_on_order
 from hfnumba.ingest.shuffle import hold_out
 from hfnumba.ingest.sources.arrays import refuse_dtype, refuse_shape
 from hfnumba.ingest.sources.classes import numbered
@@ -50,10 +50,12 @@ def read(recipe: Recipe, paths: Mapping[str, Path], seed: int, reporter: Reporte
     arrays = read_npz(path, used)
     weights = {split: arrays[key] for split, key in own.items()}
     splits = {split: (arrays[X], arrays[y]) for split, (X, y) in keys.items()}
+    notes: tuple[str, ...] = ()
     if "all" in splits:
+        notes = tuple(remarks_on_order(splits["all"][0]))
         splits, weights = _held_out(path, *splits["all"], weights.get("all"), seed)
     splits, classes = numbered(recipe, splits)
-    return RawData(splits, (record,), classes=classes, weights=weights)
+    return RawData(splits, (record,), classes=classes, weights=weights, notes=notes)
 
 
 def _chosen(path: Path, names: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+MIN_RUNNING = 20
+"""Number of rows from which consecutive whole numbers are taken for running numbers."""
+
+N_FIRST = 256
+"""Number of first rows whose features are all compared."""
+
+BLOCK = 8192
+"""Number of rows that are read together."""
 
 
 @dataclass
@@ -56,3 +67,26 @@ class Numbering:
         total = n * low + n * (n - 1) / 2
         squares = n * low**2 + low * n * (n - 1) + (n - 1) * n * (2 * n - 1) / 6
         return bool(np.isclose(self.total, total, rtol=1e-9) and np.isclose(self.squares, squares, rtol=1e-9))
+
+
+def numbering_features(X: NDArray[Any]) -> Iterator[tuple[int, bool]]:
+    """Yield the features that number the rows, each with whether its values are consecutive, in steps of one.
+
+    All features of the first rows are read, and all rows of the few features that may number them.
+    """
+    if X.ndim < 2 or len(X) < MIN_RUNNING:
+        return
+    rows = X.reshape(len(X), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        first = rows[:N_FIRST].astype(np.float64)
+        from_first = first - first[0]
+        steps = np.diff(first, axis=0)
+        ordered = (steps > 0).all(axis=0) | (steps < 0).all(axis=0)
+        whole = (from_first == np.floor(from_first)).all(axis=0)
+        distinct = (np.diff(np.sort(first, axis=0), axis=0) > 0).all(axis=0)
+    for j in np.flatnonzero(ordered | (whole & distinct)).tolist():
+        found = Numbering()
+        for start in range(0, len(rows), BLOCK):
+            found.update(rows[start : start + BLOCK, j].astype(np.float64) - first[0, j])
+        if found.consecutive or found.ordered:
+            yield j, found.consecutive

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from hfnumba.errors import DataError
 from hfnumba.ingest.prepare import ADVICE, TARGETS_ADVICE
-from hfnumba.ingest.sources.numbering import Numbering
+from hfnumba.ingest.sources.numbering import MIN_RUNNING, Numbering
 from hfnumba.store.columns import Column, canonical
-from hfnumba.store.rounding import Ranges
+from hfnumba.store.rounding import LARGEST_WHOLE, MIN_STEPS, Ranges
 
 MAX_CATEGORIES = 10_000
 MAX_SHOWN_CATEGORIES = 5
 MAX_SHOWN_COLUMNS = 30
-MIN_RUNNING = 20
-"""Number of rows from which consecutive whole numbers are taken for running numbers."""
 
 Batch = Mapping[str, NDArray[Any]]
 """Columns of a block of rows: float64 with NaN for missing values, or objects (str or None)."""
@@ -248,7 +246,11 @@ class Survey:
         missing = f"{missing} (now the mean {self.columns.means[name]:g})" if missing else ""
         origin = self.columns.origin.get(name)
         before = f", of which {origin:.15g} is subtracted before rounding" if origin else ""
-        return f"{kind} from {self.lowest[name]:.15g} to {self.highest[name]:.15g}{before}{missing}"
+        low, high = self.lowest[name], self.highest[name]
+        largest = max(abs(low), abs(high))
+        if low < high and largest < LARGEST_WHOLE and high - low < MIN_STEPS * np.spacing(largest):
+            before = ", which differ in the last digits of float64 alone, so they are taken for a constant"
+        return f"{kind} from {low:.15g} to {high:.15g}{before}{missing}"
 
 
 def _of_index(names: Sequence[str]) -> str:
