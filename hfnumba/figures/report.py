@@ -43,6 +43,9 @@ _COLUMNS = {
     "elapsed_s": "seconds",
     "note": "note",
 }
+_NAMES = 100
+"""Names of columns, classes or targets that are listed; of more, the others are counted."""
+
 _STYLE = """
 :root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #222; }
 body { max-width: 76rem; margin: 2rem auto; padding: 0 1.5rem; }
@@ -123,8 +126,7 @@ def page(
 def _provenance(record: StoreRecord) -> dict[str, Any]:
     """Return what the run records about its data, and what the store says about its sources, if it is still there."""
     fields = msgspec.to_builtins(record)
-    found = {key: value for key, value in fields.items() if not isinstance(value, (list, tuple))}
-    found |= {key: f"{len(value)} recorded" for key, value in fields.items() if key not in found and value}
+    found = {key: _recorded(value) for key, value in fields.items() if value not in ([], ())}
     from hfnumba.store import open_store  # noqa: PLC0415 - slow to import
     from hfnumba.store.info import info  # noqa: PLC0415
 
@@ -138,6 +140,21 @@ def _provenance(record: StoreRecord) -> dict[str, Any]:
     found |= {key: said[key] for key in ("title", "licence", "homepage", "note", "seed") if said[key] not in (None, "")}
     found |= {f"rows of {name}": split["n_rows"] for name, split in said["splits"].items()}
     return found | {source["name"]: f"sha256 {source['sha256']}" for source in said["sources"]}
+
+
+def _recorded(value: Any) -> Any:
+    """Return a value of the store's record as it is shown: of a list its names, of numbers how many there are."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    names = [_column(item) if isinstance(item, dict) else item for item in value]
+    if all(isinstance(name, str) for name in names):
+        return ", ".join([*names[:_NAMES], *([f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else [])])
+    return f"{len(names)} recorded"
+
+
+def _column(column: Mapping[str, Any]) -> str:
+    categories = column.get("categories")
+    return column["name"] if categories is None else f"{column['name']} ({len(categories)} categories)"
 
 
 def _section(title: str, body: str) -> str:

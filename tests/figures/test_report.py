@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from hfnumba import ledger
 from hfnumba.cli import main
+from hfnumba.figures.report import _recorded
 from hfnumba.ingest import write_store
 from hfnumba.run.directory import RunDirectory
 from tests.toy_store import write_toy_store
@@ -83,6 +84,26 @@ def test_a_regression_has_its_measures_in_the_unit_of_the_target(tmp_path):
     last = ledger.read(tmp_path / "r" / "ledger.jsonl")[-1]
     assert {"RMSE", "test RMSE", "R²", "test loss"} <= set(texts) and "test error" not in texts
     assert f"{last['test_rmse']:.6g}" in texts
+
+
+def test_columns_classes_and_targets_have_their_names(tmp_path):
+    rows = "".join(f"{i * 3 % 50},{'north' if i % 2 else 'south'},{'<b>' if i % 3 else 'a b'}\n" for i in range(60))
+    (tmp_path / "t.csv").write_text("area,town,kind\n" + rows)
+    store = tmp_path / "t.zarr"
+    done = CliRunner().invoke(main, ["data", "build", str(tmp_path / "t.csv"), "--label", "kind", "--out", str(store)])
+    assert done.exit_code == 0, done.output
+    words = [str(store), "--hidden", "4", "--max-iterations", "1", "--threads", "1"]
+    assert CliRunner().invoke(main, ["train", *words, "--run", str(tmp_path / "r")]).exit_code == 0
+    report(tmp_path / "r", "-o", tmp_path / "r.html")
+    texts = Page((tmp_path / "r.html").read_text("utf-8")).texts
+    for key, value in {"columns": "area, town (2 categories)", "classes": "<b>, a b", "mean": "3 recorded"}.items():
+        assert texts[texts.index(key) + 1] == value
+    assert "targets" not in texts
+
+
+def test_many_names_are_counted():
+    assert _recorded([f"x{i}" for i in range(102)]).endswith(", x99, and 2 more")
+    assert _recorded([1.5, 2.5]) == "2 recorded" and _recorded("regression") == "regression"
 
 
 def test_the_default_place_is_the_run_itself(run):

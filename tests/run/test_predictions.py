@@ -139,7 +139,7 @@ def test_classes_come_with_their_names_and_probabilities(folder, tmp_path):
         ({"town": None}, "it has no column town"),
         ({"town": ["Bonn"] * 11 + ["Paris"]}, "column town has 'Paris' in row 11 (counted from 0)"),
         ({"town": ["Bonn"] * 11 + [""]}, "column town has no value in row 11 (counted from 0)"),
-        ({"age": ["1"] * 11 + ["young"]}, "young"),
+        ({"age": ["1"] * 11 + ["young"]}, "column age: Row #13: CSV conversion error to double: invalid value 'young'"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused_by_name(folder, tmp_path, change, message):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hfnumba.errors import DataError, encoding_hint, is_utf16
+from hfnumba.errors import DataError, encoding_hint, is_utf16, printable
 from hfnumba.formats.extras import require
 from hfnumba.ingest.recipe_tables import TableOptions
 from hfnumba.ingest.recipes import Recipe
@@ -126,7 +126,16 @@ def _opened(path: Path, options: TableOptions, columns: Columns | None) -> Itera
                 f"quote in it is not closed; shorten such rows"
             ) from error
         hints = "".join(f"; {hint}" for part, hint in _HINTS.items() if part in str(error))
-        raise DataError(f"{path} cannot be read as CSV: {error}{hints}") from error
+        raise DataError(f"{path} cannot be read as CSV: {_by_name(str(error), path, options)}{hints}") from error
+
+
+def _by_name(message: str, path: Path, options: TableOptions) -> str:
+    """Put the name of a column into a message of Arrow's in place of its number, which counts from 0."""
+    number = re.search(r"In CSV column #(\d+)", message)
+    if number is None:
+        return message
+    name = titles_of(path, options).names[int(number[1])]
+    return f"{message[: number.start()]}column {printable(name)}{message[number.end() :]}"
 
 
 @contextmanager
