@@ -91,6 +91,12 @@ class RoundLinearization:
         self.value, self.error, self.gradient = point.value, point.error, point.gradient
         weakref.finalize(self, objective.vectors.release, point.name)
 
+    def __repr__(self) -> str:
+        rows = self.objective.n_rows if self.point.sample is None else self.point.sample.n_rows
+        return (
+            f"<{type(self).__name__}: f = {self.value:.6g}, {self.theta.size:,} parameters, curvature on {rows:,} rows>"
+        )
+
     def hessian(self) -> CurvatureOperator:
         """Return the exact Hessian H = E[J'QJ + sum_k g_k d²z_k/dtheta²] + P on the curvature sample.
 
@@ -175,7 +181,7 @@ class RoundLinearization:
         return PRECONDITIONERS[name](damping=damping, penalty=penalty, **self.point.sums)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CurvatureOperator(Operator):
     """A curvature matrix on the curvature sample of a linearization, with the penalty's. A product costs one round.
 

@@ -63,6 +63,10 @@ class Operator(ABC):
             The product, a new array.
         """
 
+    def __repr__(self) -> str:
+        """Name, shape and dtype: entries are known by products only."""
+        return f"<{type(self).__name__.lstrip('_')}: {self.shape[0]} × {self.shape[1]}, {self.dtype}>"
+
     def __matmul__(self, other: ArrayLike) -> NDArray[Any]:
         """Return the product with a vector, or with each column of a matrix of shape ``(n, k)`` (k products)."""
         if hasattr(other, "matvec"):
@@ -198,7 +202,7 @@ def shifted(operator: LinearOperator, shift: float) -> Operator:
     return _Shifted(operator, shift)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Derived(Operator):
     """An operator with the products of one other, changed."""
 
@@ -214,7 +218,7 @@ class _Derived(Operator):
         return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Shifted(_Derived):
     """The operator A + shift·I."""
 
@@ -239,7 +243,7 @@ class _Shifted(_Derived):
         return total
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Multiple(_Derived):
     """The operator factor·A."""
 
@@ -254,7 +258,7 @@ class _Multiple(_Derived):
         return products
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Sum(Operator):
     """The operator A + B."""
 

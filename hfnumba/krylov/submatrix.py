@@ -12,7 +12,7 @@ from hfnumba.krylov.linear_operator import LinearOperator, Vector, new_product, 
 from hfnumba.krylov.operator import Operator
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SubmatrixOperator(Operator):
     """The block A[start:stop, start:stop] of a symmetric matrix A.
 

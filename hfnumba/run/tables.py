@@ -52,13 +52,13 @@ def table_rows(path: Path, data: StoreRecord, note: Callable[[str], None]) -> It
         If the run has no names of columns, a column is missing, or a value is no number or of no known category; the
         message names column and row. That of values comes when their block is read.
     """
+    format_name, files = table_files(path)
     if not data.columns:
         raise DataError(
             f"the run has no names of columns to compare those of {path} with; give rows of numbers in the order of "
             "the training rows (.npy), or build and train again from a table"
         )
-    (format_name, files), options = table_files(path), _options(path, data)
-    source = import_module(f"hfnumba.ingest.sources.{format_name}")
+    options, source = _options(path, data), import_module(f"hfnumba.ingest.sources.{format_name}")
     names = [column.name for column in data.columns]
     for file in files:
         found = source.titles_of(file, options).names

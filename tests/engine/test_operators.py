@@ -71,3 +71,14 @@ def test_spectrum_of_a_network_is_that_of_the_dense_matrix(curvature, kind):
     assert count.lower - slack <= np.count_nonzero(values < -found.flat) <= count.upper + slack
     assert H.trace(exact=True).value == pytest.approx(values.sum(), rel=1e-4)
     np.testing.assert_allclose(H.diagonal(exact=True).value, np.diag(dense), atol=1e-6)
+
+
+def test_representations_say_what_is_known_without_a_product():
+    network = hf.Network((3, 2, 2))
+    objective = hf.ArrayObjective(network, np.eye(3), [0, 1, 1])
+    found = objective.linearize(network.initialize(0))
+    H = found.gauss_newton()
+    assert repr(found) == f"<RoundLinearization: f = {found.value:.6g}, 14 parameters, curvature on 3 rows>"
+    assert repr(H) == "<CurvatureOperator: 14 × 14, float32>"
+    assert repr(H + 0.5) == "<Shifted: 14 × 14, float32>"
+    assert repr(2 * H + H) == "<Sum: 14 × 14, float32>"

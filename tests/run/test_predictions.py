@@ -208,6 +208,7 @@ def test_a_table_needs_a_run_with_names(tmp_path):
     hf("train", store.path, "--hidden", 4, "--max-iterations", 2, "--threads", 1, "--run", run)
     source = written(tmp_path / "new.csv", {"a": [1.0]})
     assert "the run has no names of columns" in hf("predict", run, source).stderr
+    assert f"there is no file {tmp_path / 'none.csv'}" in hf("predict", run, tmp_path / "none.csv").stderr
     # Utterances are spliced each for itself.
     with (tmp_path / "u.ark").open("wb") as file:
         for k, (X, _) in enumerate(utterances):
