@@ -29,6 +29,8 @@ _RESTART_TIMEOUT_S, _SCHEDULER_TIMEOUT_S = 30.0, 30.0
 _POLL_S, _REFRESH_S = 0.1, 2.0
 # At most this share of the time goes into asking the scheduler for its workers.
 _SHARE = 0.01
+# Processes that may take the place of each worker while none can be used.
+_MAX_PROCESSES = 10
 # Unusable answers after which a worker of one name is left out; its nanny replaces the process each time.
 _MAX_REFUSALS = 3
 
@@ -95,8 +97,10 @@ class Workers:
         if self._threads and not refresh and time.monotonic() < self._ask_at:
             return self._threads
         begun, told = time.monotonic(), not self._threads
+        seen, most = set[str](), 1
         while True:
             there = await self._look()
+            seen, most = seen | set(there), max(most, len(there))
             present = {address: threads for address, threads in there.items() if address in self.states}
             # At first all that start are waited for; later they do not delay the others.
             if present and (self._threads or not self._greetings.expected(there)):
@@ -106,6 +110,12 @@ class Workers:
             end_if_stopped()
             if self._left_out and len(self._left_out) == len(there):
                 raise ClusterError("no worker can be used: " + "; ".join(sorted(self._left_out.values())))
+            if len(seen) > _MAX_PROCESSES * most:
+                raise ClusterError(
+                    f"{len(seen)} processes of workers were started, {most} at a time, and none stayed long enough to "
+                    "be used; see their logs: often they take more memory than Dask or the container allows; then use "
+                    "--resume"
+                )
             if time.monotonic() > max(begun, self._greetings.heard_at) + _NO_WORKER_TIMEOUT_S:
                 raise ClusterError(
                     f"no worker connected within {_NO_WORKER_TIMEOUT_S:.0f} s; start workers, then use --resume"

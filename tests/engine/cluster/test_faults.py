@@ -1,6 +1,7 @@
 """What happens to rounds when workers lie, die, freeze, are cut off, come and go; the faults are counted."""
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from hfnumba.engine.cluster import membership
 from hfnumba.engine.cluster.membership import Workers
 from hfnumba.engine.cluster.messages import OPERATION
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
@@ -415,6 +417,19 @@ def test_a_round_that_no_worker_finishes_is_an_error_that_names_one(own_client, 
         with pytest.raises(ClusterError, match=r"worker \d \(\w+:.*\) is lost: silent for .*lost 3 times in one round"):
             f.value(np.zeros(f.n_params))
     assert 3 <= len(lost) <= 6
+
+
+def test_processes_that_are_replaced_again_and_again_end_a_round(own_client, monkeypatch):
+    """As those that are killed for the memory that they take before they can be asked anything."""
+    workers, ports = Workers(own_client, SILENCE_S), itertools.count()
+
+    async def look():
+        return {f"tcp://10.0.0.1:{next(ports)}": 1, f"tcp://10.0.0.2:{next(ports)}": 1}
+
+    monkeypatch.setattr(workers, "_look", look)
+    monkeypatch.setattr(membership, "_POLL_S", 0.0)
+    with pytest.raises(ClusterError, match="22 processes of workers were started, 2 at a time, and none stayed"):
+        asyncio.run(workers.present(True))
 
 
 @pytest.mark.parametrize(
