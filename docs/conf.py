@@ -48,6 +48,7 @@ extensions = [
     "sphinx_click",
     "extensions.fields",
     "extensions.drawings",
+    "extensions.long_code",
     "extensions.mathml",
     "extensions.names",
 ]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import jupytext
+from jupyter_client.manager import KernelManager
 from nbformat import NotebookNode
+
+# A kernel executes what comes by its TCP ports; encryption, which older versions lack, is off by default.
+if hasattr(KernelManager, "transport_encryption"):
+    KernelManager.transport_encryption.default_value = "auto"
 
 
 def read(text: str) -> NotebookNode:

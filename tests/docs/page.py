@@ -25,6 +25,10 @@ from tests.docs.blocks import Block, blocks, commands
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+# A step that takes more than a few seconds prints these lines on stderr where it is no terminal.
+PROGRESS = re.compile(
+    r"^.*: [\d,]+ of [\d,]+ (?:MB, [\d,.]+ MB/s|.*, [\d,.]+ a second)(?:, [\d.:]+(?: s)? left)?\n", re.M
+)
 FOLDERS = ("benchmarks", "cluster", "datasets", "docs", "examples")
 # Worker processes import it, as they do the installed command.
 PROGRAM = """#!{python}
@@ -108,7 +112,8 @@ class Session:
     def _console(self, block: Block) -> None:
         for command, expected in commands(block.text):
             status, stdout, stderr = self._shell(block, command)
-            # What a terminal shows; progress and notes on stderr need not be shown.
+            stderr = PROGRESS.sub("", stderr)
+            # What a terminal shows; notes on stderr need not be shown.
             shown = [stdout, stderr + stdout, stdout + stderr] if not status else [stdout + stderr, stderr + stdout]
             tolerance = float(block.comments.get("numbers within", "0%").rstrip("%")) / 100
             if not any(matches(expected, one, tolerance) for one in shown):

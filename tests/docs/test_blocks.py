@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from hfnumba.cli.progress import rate
 from tests.docs.blocks import blocks, commands, faults
-from tests.docs.page import ROOT, matches, variables
+from tests.docs.page import PROGRESS, ROOT, matches, variables
 from tests.limits import LIMIT_S
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -186,6 +187,21 @@ def test_commands_of_a_console_block():
 )
 def test_an_output_and_what_is_expected(expected, got, tolerance, holds):
     assert matches(expected, got, tolerance) is holds
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "seconds"),
+    [
+        (11, 24, "utterances", 5.2),
+        (1, 1, "steps", 0),
+        (9_999, 70_000, "rows of test", 7),
+        (5e6, 4e9, "bytes", 5),
+        (0, 9, "files", 5),
+    ],
+)
+def test_progress_of_a_slow_machine_is_left_out(done, total, unit, seconds):
+    line = f"Reading 'a: b': {rate(int(done), int(total), unit, seconds)}\n"
+    assert PROGRESS.sub("", f"loss: 3 of 4\n{line}the end\n") == "loss: 3 of 4\nthe end\n"
 
 
 def test_a_console_block_begins_with_a_prompt():

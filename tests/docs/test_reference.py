@@ -25,7 +25,9 @@ pytest.importorskip("sphinx", reason="Sphinx builds the documentation: pip insta
 DOCS = house.ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
-from extensions import drawings, fields, links, names  # noqa: E402 - of the folder docs
+import nbclient  # noqa: E402
+from docutils import nodes  # noqa: E402
+from extensions import drawings, examples, fields, links, long_code, names  # noqa: E402 - of the folder docs
 
 
 def page(name):
@@ -176,6 +178,21 @@ def test_every_step_of_the_drawing_of_a_round_has_a_sentence():
     for file, functions in drawings.SHOWN.items():
         for name in functions:
             assert drawings.summary(file, name).endswith((".", "?")), name
+
+
+def test_long_words_of_code_are_marked():
+    paragraph = nodes.paragraph()
+    for text in ("x" * 32, "x" * 33, "pytest -m slow tests/ingest/test_fuzz.py"):
+        paragraph += nodes.literal("", text)
+    long_code.mark(paragraph)
+    assert [code["classes"] for code in paragraph] == [[], ["long"], []]
+
+
+def test_a_kernel_of_the_examples_warns_of_nothing(capfd):
+    notebook = examples.read("# %%\nprint(6 * 7)\n")
+    client = nbclient.execute(notebook)
+    assert client.cells[0].outputs[0].text == "42\n"
+    assert capfd.readouterr().err == ""
 
 
 def test_broken_links_are_found(tmp_path):
