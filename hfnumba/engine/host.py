@@ -20,11 +20,11 @@ from hfnumba.engine.memory import Budget, HostMemory, round_nbytes
 from hfnumba.engine.protocol import Evaluation, Problem
 from hfnumba.engine.row_cache import RowCache, nbytes
 from hfnumba.engine.rows import RowArrays, sample_indices
-from hfnumba.engine.threads import Team
 from hfnumba.engine.tree import Divisors, Node, Sums, TreeSum, finish
 from hfnumba.kernels import arguments, blas, blocks, passes
 from hfnumba.objective import RowSample
 from hfnumba.processors import mebibytes
+from hfnumba.threads import Team
 
 _log = logging.getLogger(__name__)
 # Samples that stay in memory: the curvature samples of the current and the next iteration.

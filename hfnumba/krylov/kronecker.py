@@ -10,7 +10,6 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from hfnumba.krylov.lapack import (
 from hfnumba.krylov.linear_operator import Vector
 from hfnumba.krylov.operator import Operator
 from hfnumba.processors import available_processors
+from hfnumba.threads import Team
 
 _log = logging.getLogger(__name__)
 _MORE, _MAX_INCREASES = 10.0, 12
@@ -261,8 +261,16 @@ def _note_diagonal(order: int) -> None:
 
 
 def _on_threads[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
-    n_threads = min(len(tasks), available_processors())
-    if n_threads == 1:
-        return [task() for task in tasks]
-    with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(lambda task: task(), tasks))
+    results: dict[int, T] = {}
+
+    def work(i: int, _: int | None) -> None:
+        results[i] = tasks[i]()
+
+    _team().spread(work, range(len(tasks)))
+    return [results[i] for i in range(len(tasks))]
+
+
+@functools.cache
+def _team() -> Team:
+    """Return threads that stay: to start some takes as long as to solve for a layer."""
+    return Team(available_processors(), "kronecker")

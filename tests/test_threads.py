@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.threads import Team
 from hfnumba.errors import UsageError
 from hfnumba.network import Network
 from hfnumba.processors import available_processors
+from hfnumba.threads import Team
 from tests.limits import LIMIT_S
 
 

@@ -1,4 +1,4 @@
-"""Threads that take part in a round.
+"""Threads that take part in a round, or in a product of the client.
 
 A thread pool of the standard library does the same, but hands over through a future, a lock and two conditions; from
 a queue in C a thread starts sooner, which shortens evaluations on few rows.
@@ -29,6 +29,8 @@ class Team:
     Parameters
     ----------
     n_threads : int
+    name : str
+        Names of the other threads begin with it.
 
     Raises
     ------
@@ -36,8 +38,8 @@ class Team:
         If the system does not let this process start as many.
     """
 
-    def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
+    def __init__(self, n_threads: int, name: str = "hfnumba") -> None:
+        self.n_threads, self._name = n_threads, name
         self._begin()
 
     def _begin(self) -> None:
@@ -45,7 +47,7 @@ class Team:
         self._process = os.getpid()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         others = [
-            threading.Thread(target=_serve, args=(self._inbox,), name=f"hfnumba-{i}", daemon=True)
+            threading.Thread(target=_serve, args=(self._inbox,), name=f"{self._name}-{i}", daemon=True)
             for i in range(1, self.n_threads)
         ]
         for i, thread in enumerate(others):
