@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from pages import insert
 
-from hfnumba.engine import threads
+from hfnumba import threads
 from hfnumba.figures.summary import markdown
 from hfnumba.kernels.blas import limit_blas_threads
 

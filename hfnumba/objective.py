@@ -224,7 +224,8 @@ class Objective(Protocol):
         theta : ndarray, shape (n_params,)
             Point of value, gradient and factors.
         rows : RowSample or None
-            Rows of value and gradient; None for all. Their first part has those of the rest; without one all have.
+            Rows of value and gradient; None for all. Factors, losses and curvature are those of its first part, or of
+            all of them if it has none.
         factor_seed : tuple of int, optional
             Key of the factors' random deltas; without it no factors are computed.
         trial : Trial, optional

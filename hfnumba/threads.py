@@ -21,6 +21,7 @@ from hfnumba.linux import avoid_processor, current_processor
 from hfnumba.processors import available_processors
 
 Task = Callable[[], None]
+_BEGINNING = threading.Lock()
 
 
 class Team:
@@ -44,7 +45,6 @@ class Team:
 
     def _begin(self) -> None:
         """Start the threads; also in a process that was forked, which has none of them."""
-        self._process = os.getpid()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         others = [
             threading.Thread(target=_serve, args=(self._inbox,), name=f"{self._name}-{i}", daemon=True)
@@ -62,6 +62,8 @@ class Team:
         self._others = [thread.native_id for thread in others if thread.native_id is not None]
         self._avoided = -1
         self.close = weakref.finalize(self, _dismiss, self._inbox, self.n_threads - 1)
+        # Last: another thread of a forked process that sees it goes on with the new inbox.
+        self._process = os.getpid()
 
     def spread(self, work: Callable[[int, int | None], None], items: Sequence[int]) -> None:
         """Call ``work`` on every item, on all threads; the calling one works too, which saves a change of threads.
@@ -101,7 +103,9 @@ class Team:
             The error of a task; that of this thread first, if several have failed.
         """
         if self._process != os.getpid():
-            self._begin()
+            with _BEGINNING:
+                if self._process != os.getpid():
+                    self._begin()
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._avoid_own_processor()
         for task in tasks[1:]:

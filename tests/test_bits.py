@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from hfnumba.engine import ArrayObjective
+from hfnumba.engine import ArrayObjective, buffers
 from hfnumba.kernels.blas import gemm, limit_blas_threads, uniform_rows
 from hfnumba.krylov.kronecker import kfac
 from hfnumba.krylov.vectors import dot
@@ -76,6 +76,12 @@ def test_an_inner_product_does_not_depend_on_addresses(dtype):
 SIZES = [100, 64, 33, 10]
 RNG = np.random.default_rng(1)
 X, Y = RNG.standard_normal((3001, 100)).astype(np.float32), RNG.integers(0, 10, 3001)
+
+
+@pytest.fixture(autouse=True)
+def _all_arrays_are_used_again(monkeypatch):
+    """Also those of small networks."""
+    monkeypatch.setattr(buffers, "_FEWEST", 1)
 
 
 def everything(n_threads, shift, dtype):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfnumba.engine.buffers import Buffers
-from hfnumba.engine.memory import Budget, HostMemory, round_nbytes
+from hfnumba.engine.memory import Budget, HostMemory, n_sums, round_nbytes
 from hfnumba.engine.protocol import Evaluation, Problem
 from hfnumba.engine.row_cache import RowCache, nbytes
 from hfnumba.engine.rows import RowArrays, sample_indices
@@ -71,7 +71,7 @@ class PartitionHost:
         self._n_rounds, self._last_used = 0, dict[int, int]()
         self._planned: tuple[int, set[int]] = (0, set())
         self._memory = HostMemory(problem, n_threads, memory)
-        self._derived, self._buffers = Budget(), Buffers(self.dtype)
+        self._derived, self._buffers = Budget(), Buffers(self.dtype, n_sums(source, n_threads))
         self._thread = threading.local()
         self._lock = threading.Lock()
         self._team = Team(n_threads)

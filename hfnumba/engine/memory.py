@@ -252,7 +252,7 @@ def plan_memory(
     return MemoryPlan(False, share - room, rest - share)
 
 
-def _n_sums(source: RowSource, n_threads: int) -> int:
+def n_sums(source: RowSource, n_threads: int) -> int:
     """Sums that are alive at a time: one a thread, and one a level of the tree."""
     return n_threads + (source.n_partitions - 1).bit_length()
 
@@ -268,7 +268,7 @@ def reserved_nbytes(
     sizes, n_params = network.sizes, network.n_params
     largest = max(stop - first for first, stop in map(source.partition_rows, range(source.n_partitions)))
     scratch = n_threads * blocks.work_size(sizes, network.primal_width, blocks.block_rows(largest, n_params))
-    vectors = _n_sums(source, n_threads) + _VECTORS
+    vectors = n_sums(source, n_threads) + _VECTORS
     arrays = vectors * n_params + _POINTS * (n_params - sizes[0] * sizes[1])
     return scratch * dtype.itemsize + max(arrays * dtype.itemsize, needed)
 
@@ -282,7 +282,7 @@ def round_nbytes(problem: Problem, evaluations: Sequence[Evaluation], vectors: V
             results += result.nbytes
     for vector in vectors.values():
         needed += vector.nbytes
-    return needed + results * _n_sums(problem.source, n_threads)
+    return needed + results * n_sums(problem.source, n_threads)
 
 
 def whole_nbytes(network: Network, source: RowSource, dtype: np.dtype[Any]) -> int:

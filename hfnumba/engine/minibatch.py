@@ -38,9 +38,9 @@ class Retained:
 class StochasticStep(Evaluation):
     """Mean loss, error rate and mean ``gradient`` over a minibatch, and sums over its first part.
 
-    ``part`` (4,), float64, are the sums of the weights of its rows, of the losses at ``start`` and at theta, and of
-    v'Gv with the Gauss–Newton matrix G. ``factors`` are the sums of :class:`KroneckerFactors` one after another, with a
-    ``seed``. A minibatch without a first part is one as a whole.
+    ``part`` (4,), float64: over the first part, the sums of the weights, of the losses at ``start`` and at theta, and
+    of v'Gv with the Gauss–Newton matrix G. With a ``seed``, ``factors`` are the sums of :class:`KroneckerFactors` over
+    it, one after another. Without a first part the whole minibatch counts as it.
 
     Attributes
     ----------
@@ -104,10 +104,11 @@ def minibatch(
         (answer,) = objective.evaluate(StochasticStep(name(theta), objective.sample(rows), *tried, factor_seed))
     value, _ = objective.with_penalty(answer, theta)
     gradient = objective.gradient_with_penalty(answer, theta)
-    means, factors = _means(answer, objective.network.sizes)
+    if trial is None and factor_seed is None:
+        return Minibatch(value, gradient, None, None, None, None)
+    (before, after, form), factors = _means(answer, objective.network.sizes)
     if trial is None:
         return Minibatch(value, gradient, factors, None, None, None)
-    before, after, form = means
     before, after = before + objective.penalty(trial.start), after + objective.penalty(theta)
     # The penalty is l2/2 · ‖w‖², its curvature along d therefore twice its value there.
     form += 2 * objective.penalty(objective.checked(trial.direction))
@@ -121,8 +122,8 @@ def _means(
     weight, *sums = answer["part"].tolist()
     if weight <= 0:
         raise DataError(
-            "all rows of the first part of a minibatch have weight 0, so that it has no mean; take a larger sample "
-            "(batch_rows), or leave the rows of weight 0 out of the data"
+            "all rows of the first part of a minibatch have weight 0, so that it has no mean; leave the rows of weight "
+            "0 out of the data"
         )
     means, factors = [total / weight for total in sums], answer.get("factors")
     if factors is None:

@@ -266,8 +266,8 @@ class RoundObjective:
 
         That is None, unless the sample has a first part.
         """
-        if rows is not None and rows.n_rows < 1:
-            raise UsageError(f"expected a sample of at least 1 row, got {rows.n_rows}; None means all rows")
+        if rows is not None and (rows.n_rows < 1 or rows.part < 0):
+            raise UsageError(f"expected a sample of at least 1 row, got {rows}; None means all rows")
         if rows is None or rows.n_rows < self._n_rows:
             return rows
         return replace(rows, n_rows=self._n_rows) if 0 < rows.part < self._n_rows else None

@@ -168,7 +168,7 @@ def _permutation(seed: int, draw: int, first_row: int, n: int) -> NDArray[np.int
 def sample_indices(sample: RowSample, start: int, stop: int, n_rows: int) -> NDArray[np.intp]:
     """The rows of a sample within the partition [start, stop), counted from its start.
 
-    They are in ascending order, those of the sample's first part before the others. The partition's share is
+    Each part is in ascending order, and the first part comes first. The partition's share is
     floor(stop n / N) - floor(start n / N) of the sample's n rows, so that the shares of all partitions add up to n and
     follow their sizes.
     """
@@ -184,7 +184,7 @@ def n_first(sample: RowSample | None, start: int, stop: int, n_rows: int) -> int
     if sample is None:
         return stop - start
     share = _share(sample.n_rows, start, stop, n_rows)
-    # The shares of part and sample are rounded each by itself.
+    # Shares of part and sample are rounded separately.
     return min(share, _share(sample.part, start, stop, n_rows)) if sample.part else share
 
 

@@ -1,7 +1,7 @@
 """All that a stochastic second-order step sums over the rows of one partition, in one pass over a minibatch.
 
-A block of rows goes forward once, and its activations serve the gradient, the curvature along a direction and the
-Kronecker factors. Arguments are those of :mod:`hfnumba.kernels.passes`, notation that of
+A block of rows goes forward at theta once, and its activations serve the gradient, the curvature along a direction and
+the Kronecker factors. Arguments are those of :mod:`hfnumba.kernels.passes`, notation that of
 :mod:`hfnumba.kernels.primal`.
 """
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hfnumba.errors import UsageError
 from hfnumba.krylov.lapack import (
     cholesky,
     inverse,
@@ -78,9 +79,9 @@ class FactoredCurvature(Operator):
     Notes
     -----
     A product F⁻¹v costs 2 m k (m + k) operations a layer with factors of order m and k. The first one inverts each
-    factor whose order is at most 1.5 times that of the layer's other one, 2m³/3 operations and m² numbers; the others,
-    and all products with L, take triangular solves. Threads share the layers' rows and columns in parts that do not
-    depend on their number, nor do the bits.
+    factor that is well-conditioned and whose order is at most 1.5 times that of the layer's other one: 2m³/3 operations
+    and m² numbers. The other factors, and all products with L, take triangular solves. Threads share the layers' rows
+    and columns in parts that do not depend on their number, nor do the bits.
 
     A :class:`~hfnumba.krylov.structured.BlockDiagonalOperator` of Kronecker operators is the same matrix; its inverse
     has explicit inverses, made in float64 on one thread, and no factor L.
@@ -273,4 +274,7 @@ def _on_threads[T](tasks: Sequence[Callable[[], T]]) -> list[T]:
 @functools.cache
 def _team() -> Team:
     """Return threads that stay: to start some takes as long as to solve for a layer."""
-    return Team(available_processors(), "kronecker")
+    try:
+        return Team(available_processors(), "kronecker")
+    except UsageError:  # The system allows fewer threads, of which the bits do not depend.
+        return Team(1, "kronecker")

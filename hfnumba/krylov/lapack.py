@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOWER, _NORMAL, _NOT_UNIT = b"L", b"N", b"N"
+_MARGIN = 0.01
+"""Error of an explicit inverse, over its smallest eigenvalue, up to which it is used, by a bound of the condition."""
 
 
 class OperationCount:
@@ -76,14 +78,23 @@ def cholesky(matrix: NDArray[Any]) -> bool:
     return info.value == 0
 
 
-def inverse(factor: NDArray[Any]) -> NDArray[Any]:
-    """Return (LL')⁻¹, its lower triangle, of a Cholesky factor L (n, n) in the lower triangle; 2n³/3 operations."""
+def inverse(factor: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the lower triangle of (LL')⁻¹ for a Cholesky factor L (n, n) in the lower triangle; 2n³/3 operations.
+
+    What is above the diagonal is that of ``factor``. None if LL' is so ill-conditioned that rounding may make the
+    inverse indefinite, as triangular solves do not. The diagonal of L gives a lower bound of the condition number.
+    """
+    diagonal = factor.diagonal()
+    bound = float(diagonal.max(initial=0) / diagonal.min(initial=np.inf)) ** 2
+    # An eigenvalue of the inverse is at least its norm over the condition number, its error about eps times that.
+    if not bound**2 * np.finfo(factor.dtype).eps < _MARGIN:
+        return None
     n, info, inverted = len(factor), ctypes.c_int(), factor.copy(order="F")
     OPERATIONS.add(2 * n**3 // 3)
     _routine("lapack", f"{_prefix(factor)}potri", 5)(
         ctypes.c_char_p(_LOWER), _integer(n), inverted.ctypes.data, _integer(max(1, n)), ctypes.byref(info)
     )
-    return inverted
+    return inverted if info.value == 0 else None
 
 
 def unpack(packed: NDArray[Any], square: NDArray[Any]) -> None:

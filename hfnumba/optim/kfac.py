@@ -114,7 +114,8 @@ class KFAC(Optimizer[Point, Move]):
     through the network once more for the loss at the start of the last step; the rest uses the gradient's forward pass.
     On the client it factors matrices of order n_in + 1 and n_out for each layer.
     Memory on the client: about nine n-vectors; up to five times the packed factors between steps (their mean, and
-    Cholesky factors and inverses of twice that size each), and eleven times while new ones take their place.
+    Cholesky factors and inverses of twice that size each), and eleven times while new ones take their place. Workers
+    copy the rows of a minibatch, also where it has all rows.
 
     Departures from Martens and Grosse (2015): momentum and one scale c instead of their quadratic model in two
     directions, which costs another round; a bound on the predicted decrease; random deltas by signs, see

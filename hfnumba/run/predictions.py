@@ -112,7 +112,10 @@ def _of_partition(model: TrainedModel, split: Split, j: int) -> NDArray[Any]:
     try:
         rows = split.load(j)[0]
     except StoreError as error:
-        raise _named(error) from error
+        named = _named(error)
+        if named is error:
+            raise
+        raise named from error
     return model.outputs(rows, split.partition_rows(j)[0])
 
 

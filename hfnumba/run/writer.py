@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,8 +72,8 @@ class RunWriter:
         Raises
         ------
         CheckpointError
-            If a file cannot be written, or if files of the run were removed. These are written again first, so that
-            nothing is lost but what a run that has begun in the same place meanwhile would lose.
+            If a file cannot be written, or if files of the run were removed or changed. These are written again first,
+            so that nothing is lost but what a run that has begun in the same place meanwhile would lose.
         """
         removed = self._removed()
         self.lines.append(line)
@@ -128,14 +129,20 @@ class RunWriter:
         self._refuse(removed)
 
     def _remember(self, *paths: Path) -> None:
-        """Record the sizes of files that were just written."""
+        """Record the sizes of files that were just written, and forget those of older checkpoints."""
+        lasting = {self._directory.config, self._directory.ledger}
+        self._nbytes = {path: size for path, size in self._nbytes.items() if path in lasting}
         for path in paths:
             # A file that is gone already is missed at the next iteration.
             with contextlib.suppress(OSError):
                 self._nbytes[path] = path.stat().st_size
 
     def _is_there(self, path: Path) -> bool:
-        return path.is_file() and path.stat().st_size == self._nbytes.get(path, path.stat().st_size)
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == self._nbytes.get(path, found.st_size)
 
     def _removed(self) -> list[Path]:
         """Return the files that were written, or read by the resumed run, and are not there or have another size."""

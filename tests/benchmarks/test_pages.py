@@ -84,3 +84,9 @@ def test_each_table_of_the_pages_has_a_command_and_code_that_exist(modules):
         scripts = re.findall(r"benchmarks/\w+\.py", page.read_text("utf-8") if record is None else record.command)
         assert scripts and all((ROOT / script).exists() for script in scripts), (page.name, name)
         assert all((ROOT / path).exists() for path in record.code) if record else True, (page.name, name)
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+def test_every_script_can_be_imported(script, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    importlib.import_module(script)

@@ -8,6 +8,7 @@ import pytest
 
 from hfnumba.engine import ArrayObjective, DaskObjective, SplitObjective
 from hfnumba.errors import ClusterError
+from hfnumba.krylov.kronecker import kfac
 from hfnumba.network import Network
 from hfnumba.store import open_store
 
@@ -61,6 +62,19 @@ def test_a_forked_process_computes_the_same_bits(kind, used, toy_store):
         in_fork(check)
         # The threads of this process are as they were.
         same(f)
+
+
+def test_products_with_kronecker_factors_in_a_forked_process(toy_store):
+    with objective("arrays", toy_store) as f:
+        theta = Network([8, 6, 3]).initialize(0)
+        operator = kfac(0.1, **f.minibatch(theta, None, factor_seed=(1,)).factors)
+        expected = operator.matvec(theta)
+
+        def check():
+            np.testing.assert_array_equal(operator.matvec(theta), expected)
+
+        in_fork(check)
+        check()
 
 
 def test_a_cluster_belongs_to_the_process_of_its_client(toy_store, client):

@@ -140,6 +140,7 @@ def test_names_are_never_reused():
         (lambda f, t: f.value(t[:-1]), "shape"),
         (lambda f, t: f.values_along(t, t[:-1], [1.0]), "directions"),
         (lambda f, t: f.linearize(t, 0), "at least 1 row"),
+        (lambda f, t: f.minibatch(t, RowSample(5, part=-1)), "at least 1 row, got .*part=-1"),
         (lambda f, t: f.linearize(t).hessian().matvec(t[1:]), "shape"),
     ],
 )

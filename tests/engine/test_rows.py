@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfnumba.engine import ArrayObjective
-from hfnumba.engine.rows import ArraySource, as_rows, sample_indices
+from hfnumba.engine.rows import ArraySource, as_rows, n_first, sample_indices
 from hfnumba.errors import DataError, UsageError
 from hfnumba.network import Network
 from hfnumba.objective import RowSample
@@ -26,6 +26,21 @@ def test_samples_have_their_size_and_no_row_twice(n_rows, n_partitions, n, draw)
     assert len(chosen) == len(set(chosen)) == n
     assert min(chosen) >= 0
     assert max(chosen) < n_rows
+
+
+@given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 600), st.integers(1, 600), st.integers(0, 9))
+@settings(max_examples=80)
+def test_the_first_part_of_a_sample_is_a_part_of_its_rows(n_rows, n_partitions, n, part, index):
+    n_partitions, n = min(n_partitions, n_rows), min(n, n_rows)
+    source, total = ArraySource.of(np.zeros((n_rows, 1)), np.zeros(n_rows), n_partitions, 1.0, 0.0), 0
+    whole, parted = RowSample(n, seed=5, draw=1, index=index), RowSample(n, seed=5, draw=1, index=index, part=part)
+    for j in range(n_partitions):
+        start, stop = source.partition_rows(j)
+        indices, first = sample_indices(parted, start, stop, n_rows), n_first(parted, start, stop, n_rows)
+        np.testing.assert_array_equal(np.sort(indices), sample_indices(whole, start, stop, n_rows))
+        assert (np.diff(indices[:first]) > 0).all() and (np.diff(indices[first:]) > 0).all()
+        total += first
+    assert part - n_partitions < total <= part if part <= n else total == n
 
 
 def test_minibatches_of_one_draw_visit_every_row_once():

@@ -104,7 +104,7 @@ def test_products_with_an_inverse_against_numpy(side, dtype):
     A = rng.normal(size=(n, n)) + n * np.eye(n)
     factor = np.asfortranarray(A @ A.T, dtype=dtype)
     assert ours.cholesky(factor)
-    inverted, kept = ours.inverse(factor), factor.copy()
+    kept, inverted = factor.copy(), ours.inverse(factor)
     np.testing.assert_allclose(np.tril(inverted), np.tril(np.linalg.inv(A @ A.T)), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(factor, kept)
     # Some rows of larger matrices.
@@ -112,6 +112,21 @@ def test_products_with_an_inverse_against_numpy(side, dtype):
     ours.multiply_symmetric(inverted, right, out, side=side)
     expected = np.linalg.solve(A @ A.T, right) if side == "L" else np.linalg.solve(A @ A.T, right.T).T
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_ill_conditioned_factors_are_solved_for():
+    """So the operator stays positive along the eigenvectors of the largest eigenvalues."""
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(60, 60)))[0]
+    matrix = directions * np.logspace(0, 5.5, 60) @ directions.T
+    packing = {"A1": packed(np.eye(40), np.float32), "a1": np.zeros(40, np.float32), "G1": packed(matrix, np.float32)}
+    M = kfac(1e-6, **packing)
+    assert ours.inverse(M.layers[0].G) is None
+    v = np.kron(np.ones(41), directions[:, -1]).astype(np.float32)
+    assert v @ M.matvec(v) > 0
+    product = M.matvec(v).reshape(41, 60)[:40]
+    # The damping is small beside 1 and the largest eigenvalue.
+    np.testing.assert_allclose(product @ directions[:, -1], 10**-5.5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("names", [("A1",), ("G1",), ("A2", "G2")])

@@ -102,19 +102,20 @@ class Workers:
             there = await self._look()
             seen, most = seen | set(there), max(most, len(there))
             present = {address: threads for address, threads in there.items() if address in self.states}
+            none_stay = len(seen) > _MAX_PROCESSES * most
             # At first all that start are waited for; later they do not delay the others.
-            if present and (self._threads or not self._greetings.expected(there)):
+            if present and (self._threads or none_stay or not self._greetings.expected(there)):
                 fit = {address: n for address, n in present.items() if not self._losses.rests(self.name(address))}
                 self._threads = fit or present
                 return self._threads
             end_if_stopped()
             if self._left_out and len(self._left_out) == len(there):
                 raise ClusterError("no worker can be used: " + "; ".join(sorted(self._left_out.values())))
-            if len(seen) > _MAX_PROCESSES * most:
+            if none_stay:
                 raise ClusterError(
                     f"{len(seen)} processes of workers were started, {most} at a time, and none stayed long enough to "
-                    "be used; see their logs: often they take more memory than Dask or the container allows; then use "
-                    "--resume"
+                    "be used; see their logs: often they take more memory than Dask or the container allows; give them "
+                    "more, then use --resume"
                 )
             if time.monotonic() > max(begun, self._greetings.heard_at) + _NO_WORKER_TIMEOUT_S:
                 raise ClusterError(

@@ -18,7 +18,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hfnumba.engine.cluster import membership
-from hfnumba.engine.cluster.membership import Workers
+from hfnumba.engine.cluster.membership import Workers, WorkerState
 from hfnumba.engine.cluster.messages import OPERATION
 from hfnumba.engine.cluster.shared_memory import SharedMemoryError
 from hfnumba.engine.host import PartitionHost
@@ -430,6 +430,16 @@ def test_processes_that_are_replaced_again_and_again_end_a_round(own_client, mon
     monkeypatch.setattr(membership, "_POLL_S", 0.0)
     with pytest.raises(ClusterError, match="22 processes of workers were started, 2 at a time, and none stayed"):
         asyncio.run(workers.present(True))
+    # One that stays is used without the others.
+    steady = "tcp://10.0.0.3:1"
+    workers.states[steady] = WorkerState(False, "3")
+
+    async def look_again():
+        return {steady: 1, **await look()}
+
+    monkeypatch.setattr(workers, "_look", look_again)
+    monkeypatch.setattr(workers._greetings, "expected", lambda there: True)
+    assert asyncio.run(workers.present(True)) == {steady: 1}
 
 
 @pytest.mark.parametrize(
