@@ -181,7 +181,7 @@ def test_killed_workers_come_back_and_the_bits_are_the_same(mpi, toy_store, tmp_
 
 @pytest.mark.slow
 def test_a_frozen_nanny_does_not_keep_the_job_from_ending(mpi, toy_store, tmp_path):
-    run, n = tmp_path / "r", 60
+    run, n = tmp_path / "r", 200
     job = mpi_job(mpi, 4, train_words(toy_store, run, "--max-iterations", n, "--worker-timeout-s", 10), tmp_path)
     wait_for_iteration(job, run, 1)
     job.ranks()[2].suspend()

@@ -146,7 +146,7 @@ def test_a_frozen_nanny_does_not_keep_the_job_from_ending(toy_store, tmp_path):
     run, folder = tmp_path / "r", tmp_path / "bin"
     folder.mkdir()
     put(folder / "scancel", f'#!/bin/sh\n[ "$2" = 7.0 ] && kill "-${{1#--signal=}}" $(cat {tmp_path}/pids)\n')
-    words = words_of(toy_store, run, "--max-iterations", 60, "--worker-timeout-s", 10)
+    words = words_of(toy_store, run, "--max-iterations", 200, "--worker-timeout-s", 10)
     job = slurm_job(4, words, tmp_path, PATH=os.pathsep.join([str(folder), os.environ["PATH"]]))
     wait_for_iteration(job, run, 1)
     job.ranks()[2].suspend()
