@@ -86,7 +86,7 @@ def inverse(factor: NDArray[Any]) -> NDArray[Any] | None:
     """
     diagonal = factor.diagonal()
     bound = float(diagonal.max(initial=0) / diagonal.min(initial=np.inf)) ** 2
-    # An eigenvalue of the inverse is at least its norm over the condition number, its error about eps times that.
+    # Over the norm of the inverse, its smallest eigenvalue is 1 / condition, and its error about eps · condition.
     if not bound**2 * np.finfo(factor.dtype).eps < _MARGIN:
         return None
     n, info, inverted = len(factor), ctypes.c_int(), factor.copy(order="F")
