@@ -83,6 +83,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "l2 = 1e-2": {"l2": 1e-2},
     "relu": {"activation": "relu"},
     "patience 5": {"n_iter_no_change": 5},
+    "patience 10": {"n_iter_no_change": 10},
     "patience 20": {"n_iter_no_change": 20},
     "tol = 1e-3": {"tol": 1e-3},
     "early stopping": {"early_stopping": True},

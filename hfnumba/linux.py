@@ -220,10 +220,16 @@ def reuse_freed_memory(nbytes: int) -> None:
 
 def memory_limit(proc: Path = Path("/proc/self")) -> int | None:
     """Bytes of memory that the control groups of this process allow; None without a limit."""
-    names = {"cgroup": ("memory.limit_in_bytes",), "cgroup2": ("memory.max", "memory.high")}
-    found = [_numbers(folder / name) for kind, folder in _groups("memory", proc) for name in names[kind]]
+    found = [_numbers(path) for path in _memory_limits(proc)]
     # Version 1 has a very large number for "no limit", which is above any machine's memory.
     return min((numbers[0] for numbers in found if numbers), default=None)
+
+
+@functools.cache
+def _memory_limits(proc: Path) -> tuple[Path, ...]:
+    """Files with the limits of this process's groups."""
+    names = {"cgroup": ("memory.limit_in_bytes",), "cgroup2": ("memory.max", "memory.high")}
+    return tuple([folder / name for kind, folder in _groups("memory", proc) for name in names[kind]])
 
 
 @functools.cache

@@ -200,13 +200,21 @@ class Network:
         UsageError
             If theta has another shape.
         """
+        self._check(theta)
+        at = 0
+        for n_in, (biases, stop) in zip(self.sizes, self._biases, strict=False):
+            yield Layer(theta[at:biases].reshape(n_in, stop - biases), theta[biases:stop])
+            at = stop
+
+    @functools.cached_property
+    def _biases(self) -> tuple[tuple[int, int], ...]:
+        """Where the biases of each layer are in theta."""
+        stops = list(itertools.accumulate((a + 1) * b for a, b in itertools.pairwise(self.sizes)))
+        return tuple([(stop - b, stop) for stop, b in zip(stops, self.sizes[1:], strict=True)])
+
+    def _check(self, theta: NDArray[np.floating[Any]]) -> None:
         if theta.shape != (self.n_params,):
             raise UsageError(f"expected a vector of {self.n_params} parameters, got shape {theta.shape}")
-        at = 0
-        for n_in, n_out in itertools.pairwise(self.sizes):
-            biases = at + n_in * n_out
-            yield Layer(theta[at:biases].reshape(n_in, n_out), theta[biases : biases + n_out])
-            at = biases + n_out
 
     def weights_only(self, theta: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Return a copy of ``theta`` with the biases set to 0: the part that the L2 penalty acts on.
@@ -221,9 +229,10 @@ class Network:
         ndarray, shape (n_params,)
             The copy, in theta's dtype.
         """
+        self._check(theta)
         copy = theta.copy()
-        for layer in self.layers(copy):
-            layer.biases[:] = 0
+        for start, stop in self._biases:
+            copy[start:stop] = 0
         return copy
 
     def initialize(

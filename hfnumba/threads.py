@@ -72,6 +72,10 @@ class Team:
         with the item and the one that follows in the run. A failure ends all runs.
         """
         n_threads = min(self.n_threads, len(items))
+        if n_threads == 1:
+            for item, following in itertools.zip_longest(items, items[1:]):
+                work(item, following)
+            return
         cuts = [i * len(items) // n_threads for i in range(n_threads + 1)]
         runs = [deque(items[start:stop]) for start, stop in itertools.pairwise(cuts)]
         lock = threading.Lock()
@@ -102,6 +106,9 @@ class Team:
         BaseException
             The error of a task; that of this thread first, if several have failed.
         """
+        if len(tasks) == 1:
+            tasks[0]()
+            return
         if self._process != os.getpid():
             with _BEGINNING:
                 if self._process != os.getpid():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -239,9 +238,12 @@ class CurvatureOperator(Operator):
     def _products(self, vectors: list[Vector]) -> list[Vector]:
         f, point = self.linearization.objective, self.linearization.point
         vectors = [f.checked(v) for v in vectors]
-        with ExitStack() as stack:
-            names = [stack.enter_context(f.vectors.using(v)) for v in vectors]
+        names = [f.vectors.acquire(v) for v in vectors]
+        try:
             answers = f.evaluate(*[self.product(point.name, name, point.sample) for name in names])
+        finally:
+            for name in names:
+                f.vectors.release(name)
         products: list[Vector] = [answer["product"] for answer in answers]
         if f.l2:
             for total, v in zip(products, vectors, strict=True):

@@ -53,7 +53,8 @@ class HostMemory:
 
     @property
     def _process(self) -> int:
-        return min(self.limit or available_memory(), available_memory())
+        available = available_memory()
+        return min(self.limit or available, available)
 
     @property
     def total(self) -> int:

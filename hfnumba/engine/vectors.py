@@ -14,8 +14,10 @@ _GLANCE = 64
 
 
 def _are_equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """As :func:`numpy.array_equal`; most vectors differ within their first elements, which costs little to see."""
-    return a.shape == b.shape and np.array_equal(a[:_GLANCE], b[:_GLANCE]) and np.array_equal(a, b)
+    """As :func:`numpy.array_equal`; most vectors differ in their first elements, which costs little to see."""
+    if a.shape != b.shape or a[:1].tolist() != b[:1].tolist():
+        return False
+    return np.array_equal(a[:_GLANCE], b[:_GLANCE]) and np.array_equal(a, b)
 
 
 class VectorTable:

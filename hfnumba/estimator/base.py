@@ -19,7 +19,7 @@ from hfnumba.estimator import distributed
 from hfnumba.estimator.callbacks import CallbackSupportMixin, FitTasks
 from hfnumba.estimator.rows import Rows, objective, refuse_rounded_rows
 from hfnumba.estimator.scaling import Scaling, dense_blocks, measure
-from hfnumba.estimator.settings import CONSTRAINTS, hidden_widths, make_optimizer, thread_count
+from hfnumba.estimator.settings import CONSTRAINTS, hidden_widths, make_optimizer
 from hfnumba.estimator.training import Score, Training, Validation
 from hfnumba.network import Network
 from hfnumba.optim.early_stopping import EarlyStopping
@@ -64,7 +64,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         tol: float = 1e-2,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 8,
         warm_start: bool = False,
         verbose: bool | int = False,
         random_state: Any = None,
@@ -187,10 +187,10 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
     def _objective(self, rows: Rows, l2: float) -> AbstractContextManager[RoundObjective]:
         if self._targets is not None:
             rows = replace(rows, y=self._targets.apply(rows.y))
-        threads = thread_count(self.n_threads)
+        network, scaling, threads = self.network_, self._features, self.n_threads
         if self.client is None and not distributed.is_lazy(rows.X):
-            return objective(self.network_, rows, self._features, l2=l2, n_threads=threads)
-        return distributed.stored_objective(self.network_, rows, self._features, self.client, l2=l2, n_threads=threads)
+            return objective(network, rows, scaling, l2=l2, n_threads=threads)
+        return distributed.stored_objective(network, rows, scaling, self.client, l2=l2, n_threads=threads)
 
     def _divided(self, rows: Rows) -> tuple[Rows, Rows | None]:
         """Divide the rows into those for training and those for early stopping."""

@@ -72,7 +72,7 @@ class HessianFreeClassifier(MaskedScoreMixin, ClassifierMixin, HessianFreeEstima
         Seed for the initial weights, the samples of rows, and the validation rows.
     n_threads : int or None
         Number of threads; by default one for each processor this process may use, but no more than
-        ``OMP_NUM_THREADS``. The result does not depend on it.
+        ``OMP_NUM_THREADS``, or one for so few rows that handing over takes longer. The result does not depend on it.
     client : distributed.Client, optional
         Client of the Dask cluster whose workers evaluate the rows. The rows go there by way of a store in the folder
         for temporary files, which all workers must see; for a cluster of several machines, write a store and pass its
@@ -138,7 +138,7 @@ class HessianFreeClassifier(MaskedScoreMixin, ClassifierMixin, HessianFreeEstima
         tol: float = 1e-2,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 8,
         warm_start: bool = False,
         verbose: bool | int = False,
         random_state: Any = None,

@@ -14,6 +14,7 @@ from hfnumba.engine import DaskObjective, RoundObjective, SplitObjective
 from hfnumba.errors import DataError
 from hfnumba.estimator.rows import Rows
 from hfnumba.estimator.scaling import Scaling, scaling_of
+from hfnumba.estimator.settings import thread_count
 from hfnumba.ingest import write_store
 from hfnumba.network import Network
 
@@ -102,7 +103,9 @@ def stored_objective(
             n_classes=network.n_outputs if labels else None,
         )
         if client is None:
-            yield stack.enter_context(SplitObjective(network, store["train"], l2=l2, n_threads=n_threads))
+            split = store["train"]
+            threads = thread_count(n_threads, network, split.n_rows)
+            yield stack.enter_context(SplitObjective(network, split, l2=l2, n_threads=threads))
         else:
             yield stack.enter_context(DaskObjective(network, store["train"], client, l2=l2))
 

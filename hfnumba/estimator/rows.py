@@ -18,6 +18,7 @@ from hfnumba.engine.protocol import Problem
 from hfnumba.engine.rows import ArraySource
 from hfnumba.errors import UsageError
 from hfnumba.estimator.scaling import Scaling, dense_blocks
+from hfnumba.estimator.settings import thread_count
 from hfnumba.network import Network
 from hfnumba.store.checks import checked_weights
 from hfnumba.store.rounding import Ranges, refuse_rounded
@@ -115,6 +116,7 @@ def objective(
     network: Network, rows: Rows, scaling: Scaling | None, *, l2: float, n_threads: int | None
 ) -> RoundObjective:
     """Return the objective over rows, standardised by ``scaling`` if there is one."""
+    n_threads = thread_count(n_threads, network, rows.X.shape[0])
     if hasattr(rows.X, "toarray"):
         source = sparse_source(rows, scaling)
         problem = Problem(uuid.uuid4().hex, network, source, np.dtype(np.float32), None, True, None)

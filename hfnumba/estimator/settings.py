@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from hfnumba.activations import ACTIVATIONS
+from hfnumba.engine.local import default_threads
 from hfnumba.errors import UsageError
 from hfnumba.krylov.preconditioners import PRECONDITIONERS
-from hfnumba.network import INITIALIZATIONS
+from hfnumba.network import INITIALIZATIONS, Network
 from hfnumba.optim.methods import METHODS, Optimizer, optimizer, settings_of
-from hfnumba.processors import available_processors
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -67,16 +67,16 @@ def hidden_widths(sizes: Any) -> list[int]:
     return [int(n) for n in values]
 
 
-def thread_count(given: int | None) -> int:
-    """Return the number of threads of a fit: as given, else one for each processor, but no more than OMP_NUM_THREADS.
+def thread_count(given: int | None, network: Network, n_rows: int) -> int:
+    """Return the number of threads of a fit: as given, else as any objective has, but no more than OMP_NUM_THREADS.
 
     joblib sets that variable in the processes of a search, so that all of them together have a thread per processor.
     """
     if given is not None:
         return given
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    processors = available_processors()
-    return min(processors, max(1, int(limit))) if limit.isdecimal() else processors
+    usual = default_threads(network, n_rows)
+    return min(usual, max(1, int(limit))) if limit.isdecimal() else usual
 
 
 def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:

@@ -60,7 +60,7 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
 
 def _objective(model: Any, split: Split, l2: float, class_weights: Any) -> RoundObjective:
     if model.client is None:
-        threads = thread_count(model.n_threads)
+        threads = thread_count(model.n_threads, model.network_, split.n_rows)
         return SplitObjective(model.network_, split, l2=l2, n_threads=threads, class_weights=class_weights)
     return DaskObjective(model.network_, split, model.client, l2=l2, class_weights=class_weights)
 

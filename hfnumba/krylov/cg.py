@@ -120,16 +120,18 @@ class Solve:
         self.system, self.record, self.limit, self.progress = system, record, limit, progress
         self.r = r
         z = system.precondition(r)
-        self.rz = dot(r, z)
+        # r'r and r'z, where z = Mr; the same without a preconditioner.
+        self.rr = dot(r, r)
+        self.rz = self.rr if z is r else dot(r, z)
         self.p = z.copy()
         # p'M^-1p, and in the same norm the length of all steps and the first residual (in the norm of M).
         self.pp, self.steps, self.first = self.rz, 0.0, math.sqrt(max(self.rz, 0.0))
         # The largest diagonal entry of the tridiagonal matrix T, its last pivot, and the largest |Ap| / |p|.
         self.largest = self.pivot = self.beta = self.gain = 0.0
+        self.norms = (0.0, 0.0)
         self.scratch = np.empty_like(r)
         # An upper bound of |x|: before a step it shows whether x stays finite.
         self.reach = math.sqrt(dot(system.x, system.x))
-        self.r_norm = math.sqrt(dot(r, r))
         self.models = [self._model()] if progress else []
         self.n_steps = 0
 
@@ -160,7 +162,8 @@ class Solve:
         curvature = dot(p, Ap)
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
-        p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
+        # |p| and |Ap|, of which the step makes use as well.
+        self.norms = p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
         flat = curvature <= float(np.finfo(self.system.dtype).eps) * p_norm * Ap_norm
         rounding = self._is_rounding(curvature)
         self.gain = max(self.gain, Ap_norm / p_norm if pp > 0 else 0.0)
@@ -188,18 +191,19 @@ class Solve:
         return self._move(alpha, Ap)
 
     def _move(self, alpha: float, Ap: Vector) -> KrylovStatus | None:
-        reach = self.reach + alpha * math.sqrt(dot(self.p, self.p))
-        if not self.system.holds(alpha, reach, self.r_norm + alpha * math.sqrt(dot(Ap, Ap))):
+        p_norm, Ap_norm = self.norms
+        reach = self.reach + alpha * p_norm
+        if not self.system.holds(alpha, reach, math.sqrt(self.rr) + alpha * Ap_norm):
             return KrylovStatus.NONFINITE
         add_scaled(self.system.x, alpha, self.p, self.scratch)
         add_scaled(self.r, -alpha, Ap, self.scratch)
         self.reach = reach
-        self.r_norm = math.sqrt(dot(self.r, self.r))
+        self.rr = dot(self.r, self.r)
         self.n_steps += 1
         return None
 
     def _stop(self) -> KrylovStatus | None:
-        if self.r_norm <= self.limit:
+        if math.sqrt(self.rr) <= self.limit:
             return KrylovStatus.CONVERGED
         if self.progress is not None:
             self.models.append(self._model())
@@ -210,7 +214,7 @@ class Solve:
     def _turn(self) -> None:
         """Make p the next direction, conjugate to the last."""
         z = self.system.precondition(self.r)
-        rz = dot(self.r, z)
+        rz = self.rr if z is self.r else dot(self.r, z)
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.p, rz / self.rz, out=self.p)
             np.add(self.p, z, out=self.p)

@@ -14,10 +14,10 @@ def dot(u: Vector, v: Vector) -> float:
     """Return u'v, accumulated in float64 for float32 vectors as well, without a float64 copy of either.
 
     Not a BLAS dot: BLAS splits long vectors over its threads, so that the last bits would depend on their
-    number; and in float32 squared norms would overflow above 1e19. Not finite if an entry is not.
+    number; and in float32 squared norms would overflow above 1e19. Not finite if an entry is not; einsum does not
+    warn of it.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.einsum("i,i->", u, v, dtype=np.float64))
+    return float(np.einsum("i,i->", u, v, dtype=np.float64))
 
 
 def add_scaled(y: Vector, scale: float, v: Vector, scratch: Vector) -> None:
