@@ -11,8 +11,9 @@ Scores are accuracy or R² on the test rows. Seconds are those of the processor,
 programs on the machine change little; one fit before warms up. Rounds are passes over the training rows or samples of
 them, without those over validation rows.
 
-A cell is level if the mean difference to the better of scikit-learn's two solvers is within twice its standard error
-over the divisions. These share rows, so that the error is rather too small; five show large differences only.
+A cell is level if the mean difference to the better of the two solvers of scikit-learn's networks is within twice its
+standard error over the divisions. These share rows, so that the error is rather too small; five show large differences
+only. scikit-learn's gradient-boosted trees stand beside them, for those who ask whether they need a network.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from typing import Any
 import numpy as np
 from pages import insert
 from sklearn import datasets
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from hfnumba import HessianFreeClassifier, HessianFreeRegressor
 
-CLASSIFICATION, REGRESSION = (MLPClassifier, HessianFreeClassifier), (MLPRegressor, HessianFreeRegressor)
+CLASSIFICATION = (MLPClassifier, HessianFreeClassifier, HistGradientBoostingClassifier)
+REGRESSION = (MLPRegressor, HessianFreeRegressor, HistGradientBoostingRegressor)
 
 # The defaults were chosen by divisions below this: the comparison has others.
 FRESH = 100
@@ -149,12 +152,13 @@ def compare(name: str, models: dict[str, Callable[[int], Any]], splits: range, *
 
 
 def peers(name: str) -> dict[str, Callable[[int], Any]]:
-    """Return the makers of the three models with their defaults."""
-    theirs, ours = SETS[name][1]
+    """Return the makers of the models with their defaults."""
+    theirs, ours, trees = SETS[name][1]
     return {
         "ours": lambda seed: _counting(ours(random_state=seed)),
         "adam": lambda seed: theirs(random_state=seed),
         "lbfgs": lambda seed: theirs(solver="lbfgs", random_state=seed),
+        "trees": lambda seed: trees(random_state=seed),
     }
 
 
@@ -177,9 +181,10 @@ class Cell:
 
     def line(self, name: str, features: str) -> str:
         """Return the line of the table."""
-        ours, adam, lbfgs = (self.found[model] for model in ("ours", "adam", "lbfgs"))
+        ours, adam, lbfgs, trees = (self.found[model] for model in ("ours", "adam", "lbfgs", "trees"))
         verdict = f"{self.word} ({self.differences.mean():+.3f} ± {self.error:.3f})"
-        cells = (name, features, ours, f"{np.median(ours.rounds):.0f}", adam, lbfgs, verdict, f"{self.ratio:.2f}")
+        rounds = f"{np.median(ours.rounds):.0f}"
+        cells = (name, features, ours, rounds, adam, lbfgs, verdict, f"{self.ratio:.2f}", trees)
         return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -198,8 +203,8 @@ def summary(cells: list[Cell]) -> str:
 def against_peers(names: list[str], splits: range) -> str:
     """Return the table against scikit-learn."""
     lines = [
-        "| set | features | ours | rounds | MLP, adam | MLP, lbfgs | ours to the better | its time |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| set | features | ours | rounds | MLP, adam | MLP, lbfgs | ours to the better | its time | boosted trees |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     cells = []
     for name in names:
