@@ -227,7 +227,7 @@ def memory_limit(proc: Path = Path("/proc/self")) -> int | None:
 
 @functools.cache
 def _memory_limits(proc: Path) -> tuple[Path, ...]:
-    """Files with the limits of this process's groups."""
+    """Files with the limits of the groups that this process is in at the first call; a later move is not seen."""
     names = {"cgroup": ("memory.limit_in_bytes",), "cgroup2": ("memory.max", "memory.high")}
     return tuple([folder / name for kind, folder in _groups("memory", proc) for name in names[kind]])
 

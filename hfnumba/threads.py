@@ -73,6 +73,7 @@ class Team:
         """
         n_threads = min(self.n_threads, len(items))
         if n_threads == 1:
+            # A forked process needs no threads for this.
             for item, following in itertools.zip_longest(items, items[1:]):
                 work(item, following)
             return

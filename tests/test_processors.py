@@ -73,6 +73,13 @@ def test_memory_of_control_groups(tmp_path, groups, mounts, files, expected):
     assert linux.memory_limit(proc(tmp_path, groups, mounts, files)) == expected
 
 
+def test_a_limit_that_changes_while_a_process_runs_is_seen(tmp_path):
+    here = proc(tmp_path, ["0::/a"], TWO, {f"sys/unified/a/{V2}": 2 * GIB})
+    assert linux.memory_limit(here) == 2 * GIB
+    (tmp_path / f"sys/unified/a/{V2}").write_text(f"{GIB}\n")
+    assert linux.memory_limit(here) == GIB
+
+
 @pytest.mark.parametrize(
     ("groups", "mounts", "files", "expected"),
     [

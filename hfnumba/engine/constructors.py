@@ -79,8 +79,7 @@ class ArrayObjective(RoundObjective):
         Number of partitions; by default one for each 512 rows, 16 at most, two from 257 rows on. The result's bits
         depend on it, and on nothing else but the data.
     n_threads : int, optional
-        Number of threads; by default the processors this process may use, or 1 for less than 4 million rows times
-        parameters, where handing over takes longer.
+        Number of threads; by default the processors this process may use.
     dtype : dtype
         Dtype of parameters and arithmetic: float32, or float64 for tests and ill-conditioned problems.
     scale, offset : float
@@ -156,8 +155,7 @@ class SplitObjective(RoundObjective):
     l2 : float
         Factor of the penalty, see :class:`RoundObjective`.
     n_threads : int, optional
-        Number of threads; by default the processors this process may use, or 1 for less than 4 million rows times
-        parameters, where handing over takes longer.
+        Number of threads; by default the processors this process may use.
     memory : int, optional
         Bytes for rows, samples of them, and primal passes; default: 60 % of what the machine or
         container has beside the interpreter.

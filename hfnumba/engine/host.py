@@ -79,12 +79,12 @@ class PartitionHost:
     def receive(self, vectors: Mapping[str, NDArray[Any]], live: Sequence[str]) -> list[str]:
         """Take vectors, drop those that are not ``live``, and return the names of live ones that are missing."""
         for name, vector in vectors.items():
-            if self.vectors.get(name) is not vector:
+            if self.vectors.get(name) is not vector or not vector.flags.writeable:
                 # A vector off the network may be read-only, which is another type to a compiled kernel.
                 self.vectors[name] = np.require(vector, self.dtype, ["C", "W"])
         alive = set(live)
-        dead = self.vectors.keys() - alive
-        if dead:
+        # A primal pass belongs to one of these vectors.
+        if self.vectors.keys() - alive:
             self.vectors = {name: vector for name, vector in self.vectors.items() if name in alive}
             self._primals = {key: primal for key, primal in self._primals.items() if key[0] in alive}
         return sorted(alive - set(self.vectors))

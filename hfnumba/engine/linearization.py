@@ -238,8 +238,11 @@ class CurvatureOperator(Operator):
     def _products(self, vectors: list[Vector]) -> list[Vector]:
         f, point = self.linearization.objective, self.linearization.point
         vectors = [f.checked(v) for v in vectors]
-        names = [f.vectors.acquire(v) for v in vectors]
+        names: list[str] = []
         try:
+            for v in vectors:
+                # One by one: if one fails, those before it are released.
+                names.append(f.vectors.acquire(v))
             answers = f.evaluate(*[self.product(point.name, name, point.sample) for name in names])
         finally:
             for name in names:

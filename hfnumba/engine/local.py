@@ -8,20 +8,7 @@ from hfnumba.engine.protocol import Problem, Round
 from hfnumba.engine.tree import Sums
 from hfnumba.errors import UsageError
 from hfnumba.kernels.cache import compile_once
-from hfnumba.network import Network
 from hfnumba.processors import available_processors
-
-# Rows times parameters below which a round takes longer on two threads than on one: less than half a millisecond,
-# measured with networks of one hidden layer and 10 to 64 features.
-_FEWEST_FOR_TWO = 4_000_000
-
-
-def default_threads(network: Network, n_rows: int) -> int:
-    """Return the number of threads for rounds over so many rows: one, if handing over takes longer than computing.
-
-    Else one for each processor that this process may use.
-    """
-    return 1 if n_rows * network.n_params < _FEWEST_FOR_TWO else available_processors()
 
 
 class LocalEngine:
@@ -31,14 +18,14 @@ class LocalEngine:
     ----------
     problem : Problem
     n_threads : int, optional
-        Number of threads; see :func:`default_threads` for None.
+        Number of threads; by default the processors this process may use.
     """
 
     def __init__(self, problem: Problem, n_threads: int | None = None) -> None:
         if n_threads is not None and n_threads < 1:
             raise UsageError(f"expected at least 1 thread, got {n_threads}; None means one per processor")
         compile_once()
-        self._host = PartitionHost(problem, n_threads or default_threads(problem.network, problem.source.n_rows))
+        self._host = PartitionHost(problem, n_threads or available_processors())
         self._note = RecomputationNote()
 
     def run(self, request: Round) -> Sums:

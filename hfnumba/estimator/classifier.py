@@ -71,8 +71,8 @@ class HessianFreeClassifier(MaskedScoreMixin, ClassifierMixin, HessianFreeEstima
     random_state : int, RandomState or None
         Seed for the initial weights, the samples of rows, and the validation rows.
     n_threads : int or None
-        Number of threads; by default one for each processor this process may use, but no more than
-        ``OMP_NUM_THREADS``, or one for so few rows that handing over takes longer. The result does not depend on it.
+        Number of threads, which the result does not depend on; by default one where handing over takes longer than a
+        round, else one for each processor this process may use; never more than ``OMP_NUM_THREADS``.
     client : distributed.Client, optional
         Client of the Dask cluster whose workers evaluate the rows. The rows go there by way of a store in the folder
         for temporary files, which all workers must see; for a cluster of several machines, write a store and pass its

@@ -120,7 +120,7 @@ class Solve:
         self.system, self.record, self.limit, self.progress = system, record, limit, progress
         self.r = r
         z = system.precondition(r)
-        # r'r and r'z, where z = Mr; the same without a preconditioner.
+        # r'r, and r'z where z = Mr; the two are equal without a preconditioner.
         self.rr = dot(r, r)
         self.rz = self.rr if z is r else dot(r, z)
         self.p = z.copy()
@@ -162,8 +162,9 @@ class Solve:
         curvature = dot(p, Ap)
         if not math.isfinite(curvature):
             return KrylovStatus.NONFINITE
-        # |p| and |Ap|, of which the step makes use as well.
-        self.norms = p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
+        p_norm, Ap_norm = math.sqrt(pp), math.sqrt(dot(Ap, Ap))
+        # For the step along p.
+        self.norms = (p_norm, Ap_norm)
         flat = curvature <= float(np.finfo(self.system.dtype).eps) * p_norm * Ap_norm
         rounding = self._is_rounding(curvature)
         self.gain = max(self.gain, Ap_norm / p_norm if pp > 0 else 0.0)

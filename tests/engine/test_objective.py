@@ -171,6 +171,16 @@ def test_operators_convert_to_scipy():
     assert np.isclose(largest, np.linalg.eigvalsh(dense.astype(float))[-1], rtol=1e-4)
 
 
+def test_a_point_that_is_protected_later_is_no_other_type_to_the_kernels():
+    f, theta = objective()
+    linearization = f.linearize(theta, 300)
+    H = linearization.hessian()
+    before = H.matvec(theta)
+    linearization.theta.setflags(write=False)
+    assert np.array_equal(H.matvec(theta), before)
+    assert all(vector.flags.writeable for vector in f._engine._host.vectors.values())
+
+
 def test_rows_of_partitions_that_went_elsewhere_are_dropped():
     f, theta = objective(n_partitions=4)
     host = f._engine._host

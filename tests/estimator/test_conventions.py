@@ -119,11 +119,11 @@ def test_digits_in_a_pipeline_and_a_grid_search():
 
 @pytest.mark.parametrize(
     ("limit", "given", "width", "expected"),
-    [("1", None, 200, 1), ("1", 3, 200, 3), ("64", None, 200, 5), ("4,2", None, 200, 5), ("64", None, 3, 1)],
+    [("1", None, 400, 1), ("1", 3, 400, 3), ("64", None, 400, 5), ("4,2", None, 400, 5), ("64", None, 3, 1)],
 )
 def test_threads_are_limited_by_what_joblib_gives_and_by_the_work(monkeypatch, limit, given, width, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
-    monkeypatch.setattr("hfnumba.engine.local.available_processors", lambda: 5)
+    monkeypatch.setattr("hfnumba.estimator.settings.available_processors", lambda: 5)
     asked, make = [], LocalEngine.__init__
     monkeypatch.setattr(LocalEngine, "__init__", lambda self, problem, n: (asked.append(n), make(self, problem, n))[1])
     X, y = load_digits(n_class=2, return_X_y=True)
