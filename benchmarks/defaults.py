@@ -104,7 +104,12 @@ class Results:
     rounds: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{np.mean(self.scores):.3f} ({self.milliseconds:.0f} ms)"
+        return f"{self.score:.3f} ({self.milliseconds:.0f} ms)"
+
+    @property
+    def score(self) -> float:
+        """Mean score; equal sums in another order are equal."""
+        return round(float(np.mean(self.scores)), 9)
 
     @property
     def milliseconds(self) -> float:
@@ -163,14 +168,14 @@ def peers(name: str) -> dict[str, Callable[[int], Any]]:
 
 
 class Cell:
-    """One set, raw or scaled: the results of all models, and ours beside the better of the others by its score."""
+    """One set, raw or scaled: the results of all models, and ours beside the better of the others.
+
+    That is the one with the higher score, or, if the scores are equal, the one that takes less time.
+    """
 
     def __init__(self, found: dict[str, Results]) -> None:
         self.found = found
-        # Of equal scores the one that takes less time.
-        better = max(
-            (found["adam"], found["lbfgs"]), key=lambda one: (round(float(np.mean(one.scores)), 3), -one.milliseconds)
-        )
+        better = max((found["adam"], found["lbfgs"]), key=lambda peer: (peer.score, -peer.milliseconds))
         self.differences = np.subtract(found["ours"].scores, better.scores)
         n = len(self.differences)
         self.error = float(self.differences.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0

@@ -19,7 +19,7 @@ from hfnumba.estimator import distributed
 from hfnumba.estimator.callbacks import CallbackSupportMixin, FitTasks
 from hfnumba.estimator.rows import Rows, objective, refuse_rounded_rows
 from hfnumba.estimator.scaling import Scaling, dense_blocks, measure
-from hfnumba.estimator.settings import CONSTRAINTS, hidden_widths, make_optimizer
+from hfnumba.estimator.settings import CONSTRAINTS, CURVATURE_ROWS, hidden_widths, make_optimizer
 from hfnumba.estimator.training import Score, Training, Validation
 from hfnumba.network import Network
 from hfnumba.optim.early_stopping import EarlyStopping
@@ -53,7 +53,7 @@ class HessianFreeEstimator(CallbackSupportMixin, BaseEstimator):
         *,
         method: str = "gn-cg",
         preconditioner: str | None = None,
-        curvature_rows: int | None = 4096,
+        curvature_rows: int | None = CURVATURE_ROWS,
         damping: float | None = None,
         learning_rate: float | None = None,
         batch_rows: int | None = None,

@@ -16,7 +16,7 @@ from hfnumba.estimator.callbacks import with_callbacks
 from hfnumba.estimator.labels import checked_labels, class_weighted, indicators, numbers_of
 from hfnumba.estimator.rows import Rows
 from hfnumba.estimator.scoring import MaskedScoreMixin
-from hfnumba.estimator.settings import CONSTRAINTS
+from hfnumba.estimator.settings import CONSTRAINTS, CURVATURE_ROWS
 from hfnumba.estimator.training import Score
 from hfnumba.store import Split
 
@@ -127,7 +127,7 @@ class HessianFreeClassifier(MaskedScoreMixin, ClassifierMixin, HessianFreeEstima
         *,
         method: str = "gn-cg",
         preconditioner: str | None = None,
-        curvature_rows: int | None = 4096,
+        curvature_rows: int | None = CURVATURE_ROWS,
         damping: float | None = None,
         learning_rate: float | None = None,
         batch_rows: int | None = None,

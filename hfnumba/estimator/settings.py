@@ -24,6 +24,9 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 
+# Default of curvature_rows, which is not None, since None takes all rows.
+CURVATURE_ROWS = 4096
+
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", _COUNT],
     "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
@@ -95,6 +98,8 @@ def make_optimizer(estimator: Any, seed: int, max_iterations: int) -> Optimizer:
     """
     names = settings_of(estimator.method)
     settings = {name: getattr(estimator, name) for name in _OF_METHODS if getattr(estimator, name) is not None}
+    if estimator.curvature_rows != CURVATURE_ROWS:
+        settings["curvature_rows"] = estimator.curvature_rows
     if foreign := sorted(settings.keys() - names):
         own = ", ".join(name for name in ("curvature_rows", *_OF_METHODS) if name in names)
         raise UsageError(

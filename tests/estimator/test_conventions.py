@@ -77,7 +77,14 @@ def test_a_wrong_setting_is_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize(
-    "method, settings", [("gn-cg", {"learning_rate": 0.1}), ("adam", {"damping": 0.1}), ("lbfgs", {"batch_rows": 5})]
+    "method, settings",
+    [
+        ("gn-cg", {"learning_rate": 0.1}),
+        ("adam", {"damping": 0.1}),
+        ("lbfgs", {"batch_rows": 5}),
+        ("sgd", {"curvature_rows": 5}),
+        ("lbfgs", {"curvature_rows": None}),
+    ],
 )
 def test_a_setting_that_the_method_does_not_have_is_refused(method, settings):
     (name,) = settings
