@@ -131,6 +131,10 @@ def _check_sockets(folder: str) -> None:
     """Raise OSError unless a socket can be made in a folder."""
     if ":" in folder:
         raise OSError(f"Dask would take what follows the colon in {folder} for a port")
+    try:
+        folder.encode()
+    except UnicodeEncodeError as error:
+        raise OSError(f"Dask cannot send an address with the name {folder}, which is not UTF-8") from error
     path = Path(folder) / _LONGEST
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

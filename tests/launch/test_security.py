@@ -196,7 +196,7 @@ def test_ranks_of_a_job_have_private_folders_too(monkeypatch):
     assert not seen["folder"].exists()
 
 
-@pytest.mark.parametrize("name", ["x" * 100, "a:b", "none"])
+@pytest.mark.parametrize("name", ["x" * 100, "a:b", os.fsdecode(b"w\xff"), "none"])
 def test_a_place_that_has_no_sockets_is_not_used(tmp_path, monkeypatch, name):
     if name != "none":
         (tmp_path / name).mkdir()
