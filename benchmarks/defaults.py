@@ -108,7 +108,7 @@ class Results:
 
     @property
     def score(self) -> float:
-        """Mean score; equal sums in another order are equal."""
+        """Mean score, rounded, so that sums of the same scores in another order are equal."""
         return round(float(np.mean(self.scores)), 9)
 
     @property

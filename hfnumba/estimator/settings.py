@@ -17,7 +17,7 @@ from hfnumba.optim.methods import METHODS, Optimizer, optimizer, settings_of
 from hfnumba.processors import available_processors
 
 # What a row costs in a round, in units of what one parameter does; and the cost of a round, about 0.6 ms on one thread,
-# below which two threads take longer. Measured with networks of up to two hidden layers and 1 to 64 features.
+# below which two threads take longer. A rough fit: only the time depends on it.
 _COST_OF_UNIT, _COST_OF_ROW, _FEWEST_FOR_TWO = 64, 256, 10_000_000
 
 _COUNT = Interval(Integral, 1, None, closed="left")

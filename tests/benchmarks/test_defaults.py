@@ -18,11 +18,8 @@ def defaults(monkeypatch):
     [
         (([0.9, 0.8], 0.08), ([0.7, 0.8], 0.01), 0.5),  # the higher score
         (([0.7, 0.8], 0.08), ([0.9, 0.8], 0.01), 4.0),
-        (
-            ([0.1, 0.2, 0.3], 0.08),
-            ([0.3, 0.2, 0.1], 0.01),
-            4.0,
-        ),  # equal scores, whose sums round differently: less time
+        # Equal scores, whose sums round differently: less time.
+        (([0.1, 0.2, 0.3], 0.08), ([0.3, 0.2, 0.1], 0.01), 4.0),
         (([0.3, 0.2, 0.1], 0.01), ([0.1, 0.2, 0.3], 0.08), 4.0),
     ],
 )
