@@ -28,12 +28,13 @@ def section(path: Path, page: Path | None) -> str:
     name = setting["problem"]
     network = "-".join(map(str, setting["sizes"]))
     others = max(result.others for result in results)
+    penalty = f"; penalty l2 = {problem.l2:g}" if problem.l2 else ""
     seeds = len({result.run.seed for result in results if not result.run.is_trial})
     parts = [
         f"### {name}\n\n{problem.summary}. Network {network}, {setting['activation']}, {setting['objective']}; "
-        f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows; at most {setting['minutes']:g} "
-        f"min a run; {seeds} seed{'s' if seeds > 1 else ''}. {setting['processors']} processors, "
-        f"{setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
+        f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows{penalty}; at most "
+        f"{setting['minutes']:g} min a run; {seeds} seed{'s' if seeds > 1 else ''}. "
+        f"{setting['processors']} processors, {setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
         "processors during a run."
     ]
     if page is not None:

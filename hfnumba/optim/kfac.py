@@ -39,6 +39,7 @@ from hfnumba.optim.vectors import Vector, norm, step
 __all__ = ["KFAC"]
 
 _PART_ROWS = 1024
+_FEW_ROWS, _GROWING_STEPS = 1024, 8
 _FACTOR_EVERY = 2
 _RETREAT = 8.0
 _REMEDY = "scale the features to about unit size, or give a larger damping"
@@ -88,13 +89,16 @@ class KFAC(Optimizer[Point, Move]):
     Where the loss is not finite, or rises by a tenth of the first loss, the step is taken back. f is evaluated at a
     running average of the iterates, which is the theta of the state.
 
+    While gradients are large, few rows are enough: the minibatch of the k-th of the first 8 steps, counted from 0, has
+    1024 (batch_rows / 1024)^(k/8) rows, unless ``batch_rows`` is less than 1,024.
+
     One iteration is an epoch, n_rows // batch_rows steps, or ``record_every`` steps.
 
     Parameters
     ----------
     batch_rows : int, default 6144
         Number of rows of a minibatch, over all partitions; all rows if there are fewer than two minibatches.
-    damping : float, default 0.01
+    damping : float, default 0.001
         Initial damping, from 1e-4 to 100.
     record_every : int, optional
         Number of steps of an iteration. Default: those of an epoch.
@@ -110,8 +114,9 @@ class KFAC(Optimizer[Point, Move]):
 
     Notes
     -----
-    Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows. The first 1,024 go
-    through the network once more for the loss at the start of the last step; the rest uses the gradient's forward pass.
+    Rounds per iteration: its steps, and 1 for f over all rows. A step reads ``batch_rows`` rows, one of the first 8
+    fewer. The first 1,024 go through the network once more for the loss at the start of the last step; the rest uses
+    the gradient's forward pass.
     On the client it factors matrices of order n_in + 1 and n_out for each layer.
     Memory on the client: about nine n-vectors; up to five times the packed factors between steps (their mean, and
     Cholesky factors and inverses of twice that size each), and eleven times while new ones take their place. Workers
@@ -128,7 +133,7 @@ class KFAC(Optimizer[Point, Move]):
     memory_names: ClassVar = frozenset({"iterate", "start", "direction", "velocity", "numbers"})
 
     batch_rows: int = 6144
-    damping: float = 0.01
+    damping: float = 0.001
     record_every: int | None = None
     seed: int = 0
     max_iterations: int | None = None
@@ -136,7 +141,7 @@ class KFAC(Optimizer[Point, Move]):
 
     def __post_init__(self) -> None:
         require_integer("batch_rows", self.batch_rows, 1, "6144 is a usual choice")
-        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.01 is a good start")
+        require_real("damping", self.damping, MIN_DAMPING, MAX_DAMPING, "0.001 is a good start")
         if self.record_every is not None:
             require_integer("record_every", self.record_every, 1, "leave it out for one record an epoch")
         require_common(self.seed, self.max_iterations, self.target_error)
@@ -242,8 +247,15 @@ class KFAC(Optimizer[Point, Move]):
         """Return the minibatch of a step; its first part is that of factors, losses and curvature."""
         n_steps = self._steps_per_epoch(n_rows)
         epoch, index = divmod(n_step, n_steps)
-        n_batch = n_rows if n_steps == 1 else int(self.batch_rows)
+        # A growing minibatch starts where or after the one before ends: they do not overlap within an epoch.
+        n_batch = _grown(n_rows if n_steps == 1 else int(self.batch_rows), n_step)
         return RowSample(n_batch, int(self.seed), epoch + 1, index, part=min(_PART_ROWS, n_batch))
+
+
+def _grown(n_batch: int, n_step: int) -> int:
+    """Return the number of rows of a step's minibatch, which grows to ``n_batch`` over the first steps."""
+    share = min(1.0, n_step / _GROWING_STEPS)
+    return n_batch if n_batch <= _FEW_ROWS else round(_FEW_ROWS * (n_batch / _FEW_ROWS) ** share)
 
 
 def _numbers(state: OptimizerState) -> Numbers:

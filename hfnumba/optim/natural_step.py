@@ -34,7 +34,7 @@ _AVERAGE = 4.0
 _FAR = 100.0
 """An iterate longer than this multiple of the one before has taken digits of the average that it is in."""
 
-_FACTOR_MEMORY = 0.9
+_FACTOR_MEMORY = 0.6
 _SCALE_MEMORY, _MIN_SCALE, _MAX_SCALE = 0.7, 0.3, 20.0
 _MOMENTUM, _MOMENTUM_STEPS = 0.9, 2.0
 
@@ -111,7 +111,7 @@ def measured_scale(numbers: Numbers, batch: Minibatch) -> Numbers:
 def averaged_factors(
     numbers: Numbers, factors: Mapping[str, Vector], new: Mapping[str, Vector] | None, damping: float
 ) -> tuple[Numbers, dict[str, Vector]]:
-    """Return the running average of the factors with ``new`` ones, of weight 1/k up to 10 and 1/10 from then on.
+    """Return the running average of the factors with ``new`` ones, of weight 1, 1/2, and 0.4 from the third on.
 
     New factors are inverted with this damping.
     """

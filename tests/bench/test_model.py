@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hfnumba.bench.model import (
@@ -84,10 +84,16 @@ def test_a_star_needs_more_time_for_each_worker_and_the_more_bytes_the_more(p):
 
 def asking_one_after_another(branches):
     """Count in another way: a sender is busy for one unit per receiver, and then waits for the slowest."""
-    return len(branches) + max((asking_one_after_another(b.below) for b in branches), default=0)
+    longest, waiting = 0, [(branches, 0)]
+    while waiting:
+        here, before = waiting.pop()
+        longest = max(longest, before + len(here))
+        waiting += [(b.below, before + len(here)) for b in here]
+    return longest
 
 
 @given(st.integers(1, 600), st.integers(1, 64))
+@example(544, 1)  # deeper than Python's stack
 def test_levels_and_messages_are_those_of_the_engines_tree(n_workers, fan_in):
     levels, messages = hops(n_workers, fan_in)
     top = arrange([Branch(str(k), (k,)) for k in range(n_workers)], fan_in)

@@ -47,6 +47,8 @@ def test_a_quick_comparison_prints_tables_and_draws(tmp_path, monkeypatch):
         (["digits", "--methods", "newton"], "unknown method 'newton'; choose from sgd"),
         (["digits", "--methods", ","], "expected different methods, got none"),
         (["digits", "--picture", "p.txt"], "p.txt"),
+        (["digits", "--l2", "-1"], "expected l2 to be a number of at least 0, got -1.0"),
+        (["digits", "--l2", "nan"], "expected l2 to be a number of at least 0, got nan"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, monkeypatch, arguments, message):

@@ -231,11 +231,11 @@ def test_the_scale_is_a_running_geometric_mean_within_bounds():
     assert measured_scale(Numbers(metric=1.0), answer(curvature=1e9)).log_scale == math.log(20.0)
 
 
-def test_factors_are_a_plain_mean_at_first():
+def test_two_factors_have_equal_weights_and_later_ones_a_fixed_weight():
     numbers, factors = Numbers(), {}
-    for k in range(5):
+    for k, mean in enumerate([0.0, 0.5, 0.6 * 0.5 + 0.4 * 2, 0.6 * 1.1 + 0.4 * 3]):
         numbers, factors = averaged_factors(numbers, factors, {"A1": np.full(3, float(k))}, 0.1)
-    np.testing.assert_allclose(factors["A1"], 2.0)
+        np.testing.assert_allclose(factors["A1"], mean)
     assert numbers.factored_damping == 0.1
     assert averaged_factors(numbers, factors, None, 0.2)[0] == numbers
 

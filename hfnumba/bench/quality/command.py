@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Options:
     batch_rows : int or None
     learning_rate : float or None
         Setting of first-order methods in place of their grids.
+    l2 : float
     store : Path or None
     json_file : Path or None
     quick : bool
@@ -47,6 +49,7 @@ class Options:
     minutes: float | None = None
     batch_rows: int | None = None
     learning_rate: float | None = None
+    l2: float = 0.0
     store: Path | None = None
     json_file: Path | None = None
     quick: bool = False
@@ -58,13 +61,15 @@ def compare(options: Options, reporter: Reporter) -> tuple[Problem, list[Result]
     Raises
     ------
     UsageError
-        If a problem or a method is unknown, or a library is missing.
+        If a problem or a method is unknown, a library is missing, or the penalty is negative.
     CheckpointError
         If the file of results cannot be written, or is of another setting.
     """
     if options.problem not in PROBLEMS:
         raise UsageError(f"unknown problem {options.problem!r}; choose from {', '.join(PROBLEMS)}")
-    problem = PROBLEMS[options.problem]
+    if not 0 <= options.l2 < math.inf:
+        raise UsageError(f"expected l2 to be a number of at least 0, got {options.l2}; 0 means no penalty")
+    problem = replace(PROBLEMS[options.problem], l2=options.l2)
     methods = checked_methods(default_methods() if options.methods is None else options.methods)
     contest = _contest(options, problem, methods)
     arena = Arena(problem, problem.load(Request(options.store, options.quick, reporter)))
@@ -99,7 +104,8 @@ def read_results(path: Path) -> tuple[dict[str, Any], Problem, list[Result]]:
         targets = msgspec.convert(lines[0].get("targets"), tuple[Target, ...])
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{path} has no targets ({error}); measure again") from None
-    return lines[0], replace(PROBLEMS[lines[0]["problem"]], targets=targets), results_of(lines)
+    problem = replace(PROBLEMS[lines[0]["problem"]], targets=targets, l2=lines[0].get("l2", 0.0))
+    return lines[0], problem, results_of(lines)
 
 
 def _contest(options: Options, problem: Problem, methods: tuple[str, ...]) -> Contest:

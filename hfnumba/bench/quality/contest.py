@@ -107,6 +107,7 @@ def setting(name: str, contest: Contest, arena: Arena) -> dict[str, Any]:
         "targets": [asdict(target) for target in contest.problem.targets],
         "minutes": contest.minutes,
         "interval": contest.problem.interval,
+        "l2": contest.problem.l2,
         "machine": arithmetic(),
         "processors": available_processors(),
         "versions": installed_versions(("python", *PACKAGES, *peers)),

@@ -93,6 +93,11 @@ class Course:
         return self.arena.network
 
     @property
+    def l2(self) -> float:
+        """Factor of the penalty."""
+        return self.arena.problem.l2
+
+    @property
     def interval_rows(self) -> int:
         """Number of rows of gradients between two evaluations."""
         return max(1, round(self.arena.problem.interval * self.arena.n_rows))
@@ -108,7 +113,7 @@ class Course:
         ----------
         theta : ndarray, shape (n_params,)
         known : tuple of float, optional
-            Loss and error over the training rows, where the method has them.
+            Loss, without a penalty, and error over the training rows, where the method has them.
 
         Raises
         ------

@@ -94,8 +94,8 @@ class CountedObjective(ArrayObjective):
     pass counts once for each theta and sample, since workers store it.
     """
 
-    def __init__(self, network: Network, X: ArrayLike, y: ArrayLike, meter: Meter) -> None:
-        super().__init__(network, X, y)
+    def __init__(self, network: Network, X: ArrayLike, y: ArrayLike, meter: Meter, l2: float = 0.0) -> None:
+        super().__init__(network, X, y, l2=l2)
         self._meter = meter
         self._stored: set[tuple[str, RowSample | None]] = set()
 

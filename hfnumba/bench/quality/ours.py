@@ -20,13 +20,14 @@ def registered(course: Course) -> None:
         At the end.
     """
     note = ""
-    with CountedObjective(course.network, course.data.X, course.data.y, course.meter) as objective:
+    with CountedObjective(course.network, course.data.X, course.data.y, course.meter, course.l2) as objective:
         course.meter.start()
         iterations = _method(course).iterate(objective, course.theta, stop=course.is_out_of_time)
         try:
             while True:
                 iteration = next(iterations)
-                course.report(iteration.state.theta, (iteration.loss, iteration.error))
+                known = None if course.l2 else (iteration.loss, iteration.error)
+                course.report(iteration.state.theta, known)
                 note = iteration.note
         except StopIteration as end:
             if end.value is not None:

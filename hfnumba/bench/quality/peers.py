@@ -79,7 +79,10 @@ def _torch(course: Course, make: Callable[[Any, float], Any]) -> None:
         a = rows
         for k, function in enumerate(phi):
             a = function(torch.addmm(leaves[2 * k + 1], a, leaves[2 * k]))
-        return loss_of(a, targets)
+        return loss_of(a, targets) + penalty()
+
+    def penalty() -> Any:
+        return course.l2 / 2 * sum(weights.square().sum() for weights in leaves[::2]) if course.l2 else 0.0
 
     def current() -> Vector:
         found: Vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves], out=theta).numpy()
@@ -141,7 +144,10 @@ def _optax(course: Course, optimiser: Any) -> None:
         a = rows
         for function, (weights, biases) in zip(phi, layers, strict=True):
             a = function(a @ weights + biases)
-        return loss_of(a, targets)
+        return loss_of(a, targets) + penalty(layers)
+
+    def penalty(layers: Any) -> Any:
+        return course.l2 / 2 * sum((weights**2).sum() for weights, _ in layers) if course.l2 else 0.0
 
     @jax.jit
     def step(layers: Any, state: Any, X: Any, y: Any, chosen: Any) -> Any:
@@ -188,7 +194,8 @@ def sklearn_adam(course: Course) -> None:
     settings = {
         "hidden_layer_sizes": network.sizes[1:-1],
         "activation": names.pop(),
-        "alpha": 0.0,
+        # The library divides the penalty by the rows of a minibatch.
+        "alpha": course.l2 * min(_SKLEARN_ROWS, course.arena.n_rows),
         "shuffle": False,
         "random_state": course.run.seed,
     }
@@ -223,7 +230,7 @@ def scipy_lbfgs(course: Course) -> None:
     """L-BFGS-B of SciPy on the gradient of this package."""
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
-    with CountedObjective(course.network, course.data.X, course.data.y, course.meter) as objective:
+    with CountedObjective(course.network, course.data.X, course.data.y, course.meter, course.l2) as objective:
 
         def value_and_gradient(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             value, gradient = objective.value_and_gradient(theta.astype(np.float32))

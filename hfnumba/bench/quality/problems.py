@@ -49,6 +49,8 @@ class Problem:
         Passes over the training rows between two evaluations, where a method makes several steps in one.
     activation, loss : str
         As of :class:`hfnumba.network.Network`.
+    l2 : float
+        Factor of the penalty l2/2 · ‖weights‖² that every method adds to the loss. Targets and points do not have it.
     """
 
     summary: str
@@ -59,6 +61,7 @@ class Problem:
     interval: float
     activation: str | tuple[str, ...]
     loss: str
+    l2: float = 0.0
 
     def network(self, data: Data) -> Network:
         """Return the network for the rows."""

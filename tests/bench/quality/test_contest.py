@@ -10,6 +10,7 @@ import pytest
 from hfnumba.bench.quality.contest import Contest, carry_out, setting
 from hfnumba.bench.quality.course import NOT_FINITE, OUT_OF_TIME, REACHED, Arena, Course, Limits, RunOver
 from hfnumba.bench.quality.data import Data
+from hfnumba.bench.quality.meter import CountedObjective, Meter
 from hfnumba.bench.quality.methods import CONTESTANTS, checked_methods, default_methods
 from hfnumba.bench.quality.operations import gradient_operations
 from hfnumba.bench.quality.problems import PROBLEMS, Problem, Target
@@ -56,6 +57,18 @@ def points_of(arena, run, limits):
     return points, str(over.value)
 
 
+class Watched(Course):
+    """Keeps the last theta that is reported, of at most 60."""
+
+    n_reports = 0
+
+    def report(self, theta, known=None):
+        super().report(theta, known)
+        self.last, self.n_reports = theta.copy(), self.n_reports + 1
+        if self.n_reports == 60:
+            raise RunOver("enough")
+
+
 def needs(name):
     for library in CONTESTANTS[name].libraries:
         pytest.importorskip(library)
@@ -100,6 +113,34 @@ def test_peers_make_the_steps_that_this_package_makes(arena, pair):
     found = [points_of(arena, Run(name, 120, 0.01), Limits([("loss", 0.9)], LIMIT_S))[0] for name in pair]
     assert len(found[0]) == len(found[1]) > 3
     np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
+
+
+@pytest.mark.parametrize("peer", ["torch-adam", "optax-adam"])
+def test_peers_have_the_penalty_of_this_package_and_points_are_without_it(peer):
+    needs(peer)
+    one = Arena(replace(TOY, l2=0.05), data())
+    limits = Limits([("loss", 0.9)], LIMIT_S)
+    found = [points_of(one, Run(name, 120, 0.01), limits)[0] for name in ("adam", peer)]
+    one.close()
+    assert found[0][0].loss == pytest.approx(found[1][0].loss, rel=1e-6)
+    assert len(found[0]) == len(found[1]) > 3
+    np.testing.assert_allclose(*([point.loss for point in points] for points in found), rtol=1e-4)
+    with CountedObjective(one.network, one.data.X, one.data.y, Meter()) as without:
+        assert found[0][0].loss == pytest.approx(without.value_and_error(one.network.initialize(0))[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("penalised", ["sklearn", "scipy-lbfgs", "kfac", "gn-cg"])
+def test_a_penalty_keeps_weights_small(penalised):
+    needs(penalised)
+    norms = []
+    for l2 in (0.0, 0.3):
+        one = Arena(replace(TOY, l2=l2), data())
+        course = Watched(one, run_of(penalised), Limits([], LIMIT_S), lambda point: None)
+        with pytest.raises(RunOver):
+            CONTESTANTS[penalised].run(course)
+        one.close()
+        norms.append(np.linalg.norm(one.network.weights_only(course.last)))
+    assert norms[1] < 0.95 * norms[0]
 
 
 @pytest.mark.parametrize("peer", ["torch-adam", "optax-adam"])
