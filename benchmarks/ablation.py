@@ -41,7 +41,7 @@ VARIANTS = {
     "steps that raise the loss are not taken back": {"_EXCESS": math.inf},
     "first damping 0.01": {"damping": 0.01},
     "first damping 0.0001": {"damping": 0.0001},
-    "minibatches of full size from the start": {"_GROWING_STEPS": 1e-9},
+    "minibatches of full size from the start": {"_FEW_ROWS": 10**9},
     "minibatches that grow over 20 steps": {"_GROWING_STEPS": 20},
     "batches of 1,024 rows": {"batch_rows": 1024},
     "batches of 4,096 rows": {"batch_rows": 4096},

@@ -27,7 +27,7 @@ SOLVED = {"damping": (0.0001, 0.001, 0.1, 1.0), "curvature_rows": (128, 512, 204
 VARIANTS = {
     "hf-bicgstab": SOLVED | {"krylov_iterations": (1, 4, 8)},
     "gn-cg": SOLVED | {"krylov_iterations": (1, 2, 5, 10)},
-    "kfac": {"damping": (0.001, 0.1, 1.0), "batch_rows": (256, 512, 1024, 2048, 4096, 0)},
+    "kfac": {"damping": (0.0001, 0.01, 0.1, 1.0), "batch_rows": (256, 512, 1024, 2048, 4096, 0)},
 }
 """Values of a setting besides its default; 0 stands for all rows; numbers of rows that are too many are left out."""
 DEFAULT_ROWS = {"curvature_rows": 4096, "batch_rows": 6144}

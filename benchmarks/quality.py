@@ -4,12 +4,15 @@
     python benchmarks/quality.py quality-*.jsonl --write docs/quality.md
     python benchmarks/quality.py quality-*.jsonl --overview README.md
 
-Pictures go to the folder `figures` beside the page. The overview has, for the first target of each file, the fastest
+The tables of a problem go between its own markers, such as `quality-mnist` or, with a penalty, `quality-mnist-l2`;
+pictures to the folder `figures` beside the page. The overview has, for the first target of each file, the fastest
 first-order method and the fastest method of this package.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pages import publish
 
@@ -21,25 +24,31 @@ from hfnumba.figures.summary import markdown
 from hfnumba.versions import as_text
 
 
+def name_of(setting: Mapping[str, Any]) -> str:
+    """Return the name of the markers and of the picture of a file's tables."""
+    return f"quality-{setting['problem']}" + ("-l2" if setting.get("l2") else "")
+
+
 def section(path: Path, page: Path | None) -> str:
     """Format the tables of a file, its setting, and, for a page, its picture, which is drawn."""
     setting, problem, results = read_results(path)
     summaries = summarise(problem, methods_of(results), results)
-    name = setting["problem"]
+    name = name_of(setting)
     network = "-".join(map(str, setting["sizes"]))
     others = max(result.others for result in results)
-    penalty = f"; penalty l2 = {problem.l2:g}" if problem.l2 else ""
+    penalty = f", l2 = {problem.l2:g}" if problem.l2 else ""
     seeds = len({result.run.seed for result in results if not result.run.is_trial})
     parts = [
-        f"### {name}\n\n{problem.summary}. Network {network}, {setting['activation']}, {setting['objective']}; "
-        f"{setting['rows']:,} training and {setting['test_rows']:,} held-out rows{penalty}; at most "
+        f"### {setting['problem']}{penalty}\n\n{problem.summary}. Network {network}, "
+        f"{setting['activation']}, {setting['objective']}; {setting['rows']:,} training and "
+        f"{setting['test_rows']:,} held-out rows; at most "
         f"{setting['minutes']:g} min a run; {seeds} seed{'s' if seeds > 1 else ''}. "
-        f"{setting['processors']} processors, {setting['machine']}; {as_text(setting['versions'])}. Other processes took at most {others:.0%} of the "
-        "processors during a run."
+        f"{setting['processors']} processors, {setting['machine']}; {as_text(setting['versions'])}. Other processes "
+        f"took at most {others:.0%} of the processors during a run."
     ]
     if page is not None:
-        draw(problem, results, summaries, page.parent / "figures" / f"quality-{name}.png")
-        parts.append(f"![Quality against rounds and seconds](figures/quality-{name}.png)")
+        draw(problem, results, summaries, page.parent / "figures" / f"{name}.png")
+        parts.append(f"![Quality against rounds and seconds](figures/{name}.png)")
     for summary in summaries:
         rows = markdown(header(summary.quantity), table(problem, summary))
         parts += [f"To a {title(problem, summary)}:", rows, *filter(None, [peers_text(summary)])]
@@ -63,7 +72,8 @@ def overview(paths: list[Path]) -> str:
         cells = [text for one in fastest for text in _cells(one)]
         lowest = f"Adam's lowest {NAMES[summary.quantity]} in {setting['minutes']:g} min"
         target = lowest if summary.is_reference else title(problem, summary)
-        rows.append([f"{setting['problem']}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
+        penalty = f", l2 = {problem.l2:g}" if problem.l2 else ""
+        rows.append([f"{setting['problem']}{penalty}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
     return markdown(columns, rows)
 
 
@@ -76,14 +86,14 @@ def _cells(one: Attainment | None) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="files that `hfnumba bench quality` wrote")
-    parser.add_argument("--write", type=Path, help="a Markdown file with the markers named `results`")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the markers of each problem")
     parser.add_argument("--overview", type=Path, help="a Markdown file with the markers named `quality`")
     given = parser.parse_args()
     if given.overview is not None:
         publish(overview(given.results), given.overview, "quality", given.results)
         return
-    tables = "\n\n".join(section(path, given.write) for path in given.results)
-    publish(tables, given.write, "results", given.results)
+    for path in given.results:
+        publish(section(path, given.write), given.write, name_of(read_results(path)[0]), [path])
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def scaling(*, as_json: bool, workers: str, rows: int, curvature_rows: int, repe
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time of a run at most.  [default: see above]")
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows of a minibatch, in place of those of the grid.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate, likewise.")
-@click.option("--l2", type=float, default=0.0, show_default=True, help="Factor of the penalty l2/2 · ‖weights‖².")
+@click.option("--l2", type=float, default=0.0, show_default=True, help="Factor of a penalty; targets are without it.")
 @click.option("--store", type=AnyPath, help="Store of the rows, built if it is not there.  [default: NAME.zarr]")
 @click.option("--json", "json_file", type=AnyPath, help="File of results.  [default: quality-PROBLEM.jsonl]")
 @click.option("--picture", type=AnyPath, help="Picture of quality against rounds and seconds: .png, .svg or .pdf.")

@@ -61,9 +61,7 @@ class TrainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     damping: Annotated[
         Positive | None,
-        Option(
-            Group.SECOND_ORDER, "Initial damping.", "0.001 for the method kfac, 0.01 with the preconditioner, else 0.1"
-        ),
+        Option(Group.SECOND_ORDER, "Initial damping.", "0.01; 0.001 for kfac; 0.1 without kfac's preconditioner"),
     ] = None
     radius: Annotated[Positive | None, Option(Group.SECOND_ORDER, "Initial trust radius of hf-steihaug.", "1")] = None
     krylov_iterations: Annotated[

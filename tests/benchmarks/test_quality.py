@@ -14,12 +14,13 @@ from tests.limits import LIMIT_S
 SCRIPT = ROOT / "benchmarks" / "quality.py"
 
 
-def results(path):
+def results(path, **more):
     point = {"seconds": 2.0, "rounds": 10, "passes": 3.0, "gflop": 4.0, "loss": 0.1, "error": 0.01}
     point |= {"test_loss": 0.2, "test_error": 0.02}
     setting = {"kind": "setting", "problem": "digits", "sizes": [64, 9, 10], "activation": "tanh", "minutes": 1.0}
     setting |= {"objective": "softmax_cross_entropy", "rows": 1437, "test_rows": 360, "processors": 2}
-    setting |= {"machine": "a processor", "versions": {"numpy": "2"}, "targets": [{"quantity": "error", "value": 0.01}]}
+    setting |= {"machine": "a processor", "versions": {"numpy": "2"}, **more}
+    setting |= {"targets": [{"quantity": "error", "value": 0.01}]}
     lines = [setting]
     for method, seconds in (("torch-adam", 8.0), ("kfac", 2.0)):
         settings = {"batch_rows": None, "learning_rate": None, "is_trial": False}
@@ -33,7 +34,7 @@ def results(path):
 def test_a_page_gets_tables_and_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
+    page.write_text("before\n<!-- quality-digits: begin -->\nold\n<!-- quality-digits: end -->\nafter\n")
     (tmp_path / "figures").mkdir()
     command = [sys.executable, SCRIPT, results(tmp_path / "r.jsonl"), "--write", page]
     subprocess.run(command, check=True, timeout=LIMIT_S)
@@ -43,6 +44,17 @@ def test_a_page_gets_tables_and_a_picture(tmp_path):
     assert "Ratios (rounds, GFLOP, clock) are to torch-adam." in text and "at most 25% of the processors" in text
     assert "old" not in text and text.startswith("before") and text.endswith("after\n")
     assert (tmp_path / "figures" / "quality-digits.png").stat().st_size > 1000
+
+
+def test_results_with_a_penalty_have_a_place_of_their_own(tmp_path):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- quality-digits-l2: begin -->\n<!-- quality-digits-l2: end -->\n")
+    (tmp_path / "figures").mkdir()
+    command = [sys.executable, SCRIPT, results(tmp_path / "r.jsonl", l2=0.01), "--write", page]
+    subprocess.run(command, check=True, timeout=LIMIT_S)
+    assert "### digits, l2 = 0.01\n" in page.read_text()
+    assert (tmp_path / "figures" / "quality-digits-l2.png").exists()
 
 
 def test_the_overview_has_the_fastest_method_of_each_kind(tmp_path):

@@ -37,6 +37,8 @@ def test_a_quick_comparison_prints_tables_and_draws(tmp_path, monkeypatch):
     assert table[2][1] == f"{kfac['rounds']:,.0f}"
     # Nothing is left to do, so the second call prints the same.
     again = hf(*arguments)
+    other = hf(*arguments, "--l2", "0.1")
+    assert other.exit_code == 1 and "has results of another l2" in other.output
     assert again.stdout == result.stdout.replace(f"{tmp_path / 'p.png'}\n", "") and "/2" not in again.stderr
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hfnumba.engine import ArrayObjective
+from hfnumba.engine.rows import sample_indices
 from hfnumba.errors import NumericalError, UsageError
 from hfnumba.krylov.kronecker import kfac
 from hfnumba.network import Network
@@ -38,6 +39,32 @@ def blobs(n_rows=700, *, loss="softmax_cross_entropy", activation="tanh", **sett
     network = Network((6, 8, 4), activation, loss)
     y = labels if network.takes_labels else np.eye(4)[labels]
     return ArrayObjective(network, X, y, **settings), network.initialize(0)
+
+
+def test_minibatches_grow_over_the_first_steps_and_do_not_overlap():
+    f, theta = blobs(40_000)
+    reads = [0]
+    for _ in KFAC(batch_rows=2048, record_every=1, max_iterations=10).iterate(f, theta):
+        reads.append(f.counters.row_reads)
+    steps = [after - before - 40_000 for before, after in itertools.pairwise(reads)][1:]
+    assert steps == [1024, 1117, 1218, 1328, 1448, 1579, 1722, 1878, 2048, 2048]
+    samples = [KFAC(batch_rows=2048)._rows(40_000, k) for k in range(10)]
+    assert [sample.n_rows for sample in samples] == steps and {sample.draw for sample in samples} == {1}
+    edges = range(0, 40_001, 2500)
+    rows = [a + sample_indices(sample, a, b, 40_000) for sample in samples for a, b in itertools.pairwise(edges)]
+    assert len(np.unique(np.concatenate(rows))) == sum(steps)
+
+
+def test_a_minibatch_of_all_rows_grows_to_them():
+    assert [KFAC()._rows(9_000, k).n_rows for k in (0, 4, 8, 9)] == [1024, 3036, 9_000, 9_000]
+    assert KFAC(batch_rows=1024)._rows(9_000, 0).n_rows == 1024
+
+
+@pytest.mark.parametrize(("n_rows", "batch_rows", "expected"), [(900, 6144, 900), (5000, 500, 500)])
+def test_small_minibatches_have_all_their_rows_from_the_start(n_rows, batch_rows, expected):
+    f, theta = blobs(n_rows)
+    *_, _ = KFAC(batch_rows=batch_rows, record_every=1, max_iterations=2).iterate(f, theta)
+    assert f.counters.row_reads == 3 * n_rows + 2 * expected
 
 
 def answer(**fields):
@@ -77,15 +104,15 @@ def test_a_vector_that_workers_have_is_not_sent_again():
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("record_every", [None, 3])
-def test_resumed_from_every_iteration_to_the_same_bits(record_every):
-    f, theta = blobs()
-    method = KFAC(batch_rows=100, record_every=record_every, max_iterations=5, seed=3)
+@pytest.mark.parametrize(("n_rows", "batch_rows", "record_every"), [(700, 100, None), (700, 100, 3), (3000, 1300, 2)])
+def test_resumed_from_every_iteration_to_the_same_bits(n_rows, batch_rows, record_every):
+    f, theta = blobs(n_rows)
+    method = KFAC(batch_rows=batch_rows, record_every=record_every, max_iterations=5, seed=3)
     whole = list(method.iterate(f, theta))
     for stop in range(5):
         state = whole[stop].state
         scalars = json.loads(json.dumps(state.scalars(), allow_nan=False))
-        resumed = list(method.iterate(blobs()[0], state=OptimizerState.restore(state.tensors(), scalars)))
+        resumed = list(method.iterate(blobs(n_rows)[0], state=OptimizerState.restore(state.tensors(), scalars)))
         for it, expected in zip(resumed, whole[stop + 1 :], strict=True):
             np.testing.assert_array_equal(it.state.theta, expected.state.theta)
             assert it.state.memory.keys() == expected.state.memory.keys()

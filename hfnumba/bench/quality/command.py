@@ -38,6 +38,7 @@ class Options:
     learning_rate : float or None
         Setting of first-order methods in place of their grids.
     l2 : float
+        Factor of the penalty l2/2 · ‖weights‖².
     store : Path or None
     json_file : Path or None
     quick : bool
@@ -61,7 +62,7 @@ def compare(options: Options, reporter: Reporter) -> tuple[Problem, list[Result]
     Raises
     ------
     UsageError
-        If a problem or a method is unknown, a library is missing, or the penalty is negative.
+        If a problem or a method is unknown, a library is missing, or the penalty is no number of at least 0.
     CheckpointError
         If the file of results cannot be written, or is of another setting.
     """

@@ -50,7 +50,7 @@ class Problem:
     activation, loss : str
         As of :class:`hfnumba.network.Network`.
     l2 : float
-        Factor of the penalty l2/2 · ‖weights‖² that every method adds to the loss. Targets and points do not have it.
+        Factor of the penalty l2/2 · ‖weights‖² that every method adds to the loss. Targets and points are without it.
     """
 
     summary: str
