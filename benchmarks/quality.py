@@ -24,22 +24,22 @@ from hfnumba.figures.summary import markdown
 from hfnumba.versions import as_text
 
 
-def name_of(setting: Mapping[str, Any]) -> str:
-    """Return the name of the markers and of the picture of a file's tables."""
-    return f"quality-{setting['problem']}" + ("-l2" if setting.get("l2") else "")
+def _heading(setting: Mapping[str, Any]) -> str:
+    """Return the name of a file's problem, with its penalty."""
+    name: str = setting["problem"]
+    return name + (f", l2 = {setting['l2']:g}" if setting.get("l2") else "")
 
 
-def section(path: Path, page: Path | None) -> str:
-    """Format the tables of a file, its setting, and, for a page, its picture, which is drawn."""
+def section(path: Path, page: Path | None) -> tuple[str, str]:
+    """Return the name of the markers, and the tables of a file, its setting, and, for a page, its picture, drawn."""
     setting, problem, results = read_results(path)
     summaries = summarise(problem, methods_of(results), results)
-    name = name_of(setting)
+    name = f"quality-{setting['problem']}" + ("-l2" if problem.l2 else "")
     network = "-".join(map(str, setting["sizes"]))
     others = max(result.others for result in results)
-    penalty = f", l2 = {problem.l2:g}" if problem.l2 else ""
     seeds = len({result.run.seed for result in results if not result.run.is_trial})
     parts = [
-        f"### {setting['problem']}{penalty}\n\n{problem.summary}. Network {network}, "
+        f"### {_heading(setting)}\n\n{problem.summary}. Network {network}, "
         f"{setting['activation']}, {setting['objective']}; {setting['rows']:,} training and "
         f"{setting['test_rows']:,} held-out rows; at most "
         f"{setting['minutes']:g} min a run; {seeds} seed{'s' if seeds > 1 else ''}. "
@@ -52,7 +52,7 @@ def section(path: Path, page: Path | None) -> str:
     for summary in summaries:
         rows = markdown(header(summary.quantity), table(problem, summary))
         parts += [f"To a {title(problem, summary)}:", rows, *filter(None, [peers_text(summary)])]
-    return "\n\n".join(parts)
+    return name, "\n\n".join(parts)
 
 
 def overview(paths: list[Path]) -> str:
@@ -72,8 +72,7 @@ def overview(paths: list[Path]) -> str:
         cells = [text for one in fastest for text in _cells(one)]
         lowest = f"Adam's lowest {NAMES[summary.quantity]} in {setting['minutes']:g} min"
         target = lowest if summary.is_reference else title(problem, summary)
-        penalty = f", l2 = {problem.l2:g}" if problem.l2 else ""
-        rows.append([f"{setting['problem']}{penalty}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
+        rows.append([f"{_heading(setting)}, {'-'.join(map(str, setting['sizes']))}", target, *cells])
     return markdown(columns, rows)
 
 
@@ -93,7 +92,8 @@ def main() -> None:
         publish(overview(given.results), given.overview, "quality", given.results)
         return
     for path in given.results:
-        publish(section(path, given.write), given.write, name_of(read_results(path)[0]), [path])
+        name, tables = section(path, given.write)
+        publish(tables, given.write, name, [path])
 
 
 if __name__ == "__main__":
